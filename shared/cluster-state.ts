@@ -1,0 +1,165 @@
+import { z } from "zod";
+import { BOUNDS } from "./bounds.ts";
+import { ClusterId, DockerNetworkId, NetworkId, NodeId, Vni } from "./ids.ts";
+import { Cidr, Ip } from "./ip.ts";
+
+/** The security class of a network: its own UDP port, see agent/kernel/README.md. */
+export const SecurityClass = z.enum(["none", "wireguard", "ipsec"]);
+export type SecurityClass = z.infer<typeof SecurityClass>;
+
+const Port = z.number().int().min(1).max(65535);
+
+/** Cluster-wide ports. Never 4789 (Swarm, Calico) or 8472 (flannel, Cilium). */
+export const Ports = z.strictObject({
+  /** TCP, libp2p. */
+  gossip: Port,
+  /** UDP, VXLAN of class `none`. */
+  vxlanPlain: Port,
+  /** UDP, VXLAN inside WireGuard. */
+  vxlanWireguard: Port,
+  /** UDP, VXLAN inside ESP. */
+  vxlanIpsec: Port,
+  /** UDP, WireGuard itself. */
+  wireguard: Port,
+  /** TCP, the controller: joining and control. */
+  controller: Port,
+});
+export type Ports = z.infer<typeof Ports>;
+
+export const DEFAULT_PORTS: Ports = {
+  gossip: 7947,
+  vxlanPlain: 7948,
+  vxlanWireguard: 7949,
+  vxlanIpsec: 7950,
+  wireguard: 7951,
+  controller: 7952,
+};
+
+export const Settings = z.object({
+  underlayFamily: z.union([z.literal(4), z.literal(6)]),
+  ports: Ports,
+  /** docker_gwbridge on every host; outside Docker's own default pools. */
+  gwbridgeSubnet: Cidr,
+  /** Where networks without `--subnet` come from. */
+  defaultPools: z.array(z.object({ base: Cidr, prefixLength: z.number().int() })).min(1),
+  /** The data-path proof network: each node's address is this base + its index. */
+  proofSubnet: Cidr,
+  /** For networks that say nothing of encryption. */
+  defaultEncryption: SecurityClass,
+  /** What plain `-o encrypted` means. */
+  encryptedMeans: z.enum(["wireguard", "ipsec"]),
+});
+export type Settings = z.infer<typeof Settings>;
+
+export const DEFAULT_SETTINGS: Settings = {
+  underlayFamily: 4,
+  ports: DEFAULT_PORTS,
+  gwbridgeSubnet: Cidr.parse("10.255.240.0/20"),
+  defaultPools: [{ base: Cidr.parse("10.192.0.0/11"), prefixLength: 20 }],
+  proofSubnet: Cidr.parse("198.18.0.0/16"),
+  defaultEncryption: "none",
+  encryptedMeans: "wireguard",
+};
+
+export const NodeRecord = z.object({
+  id: NodeId,
+  /** Unique in the cluster; the host's name unless given. */
+  name: z
+    .string()
+    .min(1)
+    .max(64)
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/),
+  /** Small, unique, never used again: the address in the proof network. Starts at 1. */
+  index: z.number().int().min(1),
+  /** Where peers dial gossip. */
+  address: Ip,
+  /** The VTEP that others send VXLAN to: `local` of the devices unless NAT lies between. */
+  vtep: Ip,
+  underlayMtuBytes: z.number().int().min(1280).max(65535),
+  /** Subnets of the node that no network may overlap: routes, gateway, resolvers, docker_gwbridge. */
+  ownSubnets: z.array(Cidr).max(256),
+  /** Curve25519 public key (base64url) to which network keys are sealed. */
+  sealKey: z.string().max(64),
+  joinedAtMs: z.number().int(),
+  /** Networks by name the token allowed; absent = all. */
+  allowedNetworks: z.array(z.string()).optional(),
+});
+export type NodeRecord = z.infer<typeof NodeRecord>;
+
+export const SubnetRecord = z.object({
+  subnet: Cidr,
+  gateway: Ip,
+  /** Dynamic blocks come from here. */
+  dynamicRange: Cidr,
+  /** Whether Docker's own IPAM or ours hands out addresses on the host that made the network. */
+});
+export type SubnetRecord = z.infer<typeof SubnetRecord>;
+
+export const NetworkRecord = z.object({
+  id: NetworkId,
+  /** Docker's name; unique in the cluster. */
+  name: z.string().min(1).max(128),
+  vni: Vni,
+  encryption: SecurityClass,
+  subnets: z.array(SubnetRecord).min(1).max(2),
+  /** Of the containers' interfaces. */
+  mtuBytes: z.number().int().min(576).max(65535),
+  internal: z.boolean(),
+  attachable: z.boolean(),
+  /** Docker's labels and `-o` options, exactly as given, to make the network again elsewhere. */
+  labels: z.record(z.string().max(BOUNDS.labelBytes), z.string().max(BOUNDS.labelBytes)),
+  driverOptions: z.record(z.string().max(BOUNDS.labelBytes), z.string().max(BOUNDS.labelBytes)),
+  createdBy: NodeId,
+  /** The id on the engine it was made on; absent when made by `overlay-ts network create`. */
+  createdAs: DockerNetworkId.optional(),
+  createdAtMs: z.number().int(),
+  /** Hosts allowed to hold the network's key and endpoints; absent = all. */
+  hosts: z.array(NodeId).optional(),
+  /** Raised when the gossip key is rotated. */
+  keyEpoch: z.number().int().min(1),
+});
+export type NetworkRecord = z.infer<typeof NetworkRecord>;
+
+/** A host may give out addresses of `block`. The most specific block that holds an address decides. */
+export const BlockRecord = z.object({ network: NetworkId, block: Cidr, node: NodeId });
+export type BlockRecord = z.infer<typeof BlockRecord>;
+
+/** All that the controller decides. One revision, signed whole, spread by gossip. */
+export const ClusterState = z.object({
+  format: z.literal(1),
+  cluster: ClusterId,
+  revision: z.number().int().min(1),
+  settings: Settings,
+  /** Where agents reach the controller: `address` and `settings.ports.controller`. */
+  controller: z.object({ node: NodeId, address: Ip, peerId: NodeId }),
+  nodes: z.array(NodeRecord).max(BOUNDS.nodes),
+  revoked: z.array(NodeId),
+  networks: z.array(NetworkRecord).max(BOUNDS.networks),
+  blocks: z.array(BlockRecord),
+});
+export type ClusterState = z.infer<typeof ClusterState>;
+
+/**
+ * The state as it travels: a compact JWS (RFC 7515, EdDSA) whose payload is ClusterState as JSON,
+ * and the controller's certificate: a JWS by the root key over `{cluster, controller: NodeId}`.
+ */
+export const SignedState = z.object({
+  jws: z.string().max(BOUNDS.stateBytes),
+  controllerCertificate: z.string().max(4096),
+});
+export type SignedState = z.infer<typeof SignedState>;
+
+/** What a node shows before a mesh connection is upgraded: JWS by the controller over its claim. */
+export const NodeClaim = z.object({
+  cluster: ClusterId,
+  /** The state's revision in which the node was admitted. */
+  revision: z.number().int().min(1),
+  node: NodeRecord,
+});
+export type NodeClaim = z.infer<typeof NodeClaim>;
+
+export const SignedNodeClaim = z.object({
+  jws: z.string().max(64 * 1024),
+  controllerCertificate: z.string().max(4096),
+});
+export type SignedNodeClaim = z.infer<typeof SignedNodeClaim>;

@@ -1,0 +1,119 @@
+import { z } from "zod";
+import { BOUNDS } from "./bounds.ts";
+import { encodeCbor } from "./codec.ts";
+import { EndpointId, NetworkId, NodeId } from "./ids.ts";
+import { Ip } from "./ip.ts";
+import { Mac } from "./mac.ts";
+import type { Hasher } from "./ports.ts";
+
+const Sha256 = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 32, "not 32 bytes");
+const Signature = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 64, "not 64 bytes");
+
+/** Orders the states of one owner's document: incarnation first, then seq. */
+export const Version = z.object({
+  /** Raised when the owner meets a newer document of its own: old disk, restored VM. */
+  incarnation: z.number().int().min(1),
+  /** +1 with each change. */
+  seq: z.number().int().min(1),
+});
+export type Version = z.infer<typeof Version>;
+
+/** One container's interface on a network. Fields of later versions are kept: they are hashed. */
+export const Endpoint = z.looseObject({
+  id: EndpointId,
+  ipv4: Ip.optional(),
+  ipv6: Ip.optional(),
+  mac: Mac,
+});
+export type Endpoint = z.infer<typeof Endpoint>;
+
+/** Endpoints of one host on one network, sorted by id. The owner alone writes it. */
+export const NetworkDocument = z.object({
+  network: NetworkId,
+  node: NodeId,
+  version: Version,
+  endpoints: z.array(Endpoint).max(BOUNDS.endpointsPerHostAndNetwork),
+  signature: Signature,
+});
+export type NetworkDocument = z.infer<typeof NetworkDocument>;
+
+/** The change that made `version` from `previousSeq` of the same incarnation. */
+export const NetworkDelta = z.object({
+  network: NetworkId,
+  node: NodeId,
+  version: Version,
+  previousSeq: z.number().int().min(0),
+  put: z.array(Endpoint),
+  remove: z.array(EndpointId),
+  /** SHA-256 of the whole document after the change, what `signature` covers. */
+  hash: Sha256,
+  signature: Signature,
+});
+export type NetworkDelta = z.infer<typeof NetworkDelta>;
+
+/** What a host says of itself, on the cluster topic. */
+export const HostDocument = z.looseObject({
+  node: NodeId,
+  version: Version,
+  /** Random at agent start on a fresh boot; two with one node id are clones. */
+  bootId: z.string().max(64),
+  vtep: z.object({ advertised: Ip, local: Ip }),
+  underlayMtuBytes: z.number().int(),
+  wireguardKey: z.string().max(64).optional(),
+  capabilities: z.array(z.string().max(32)).max(64),
+  /** Networks the host has an endpoint on, sorted. */
+  hosting: z.array(NetworkId).max(BOUNDS.networks),
+  signature: Signature,
+});
+export type HostDocument = z.infer<typeof HostDocument>;
+
+/** <0, 0, >0 as a is older, equal, newer. */
+export function compareVersions(a: Version, b: Version): number {
+  return a.incarnation - b.incarnation || a.seq - b.seq;
+}
+
+export function sortEndpoints(endpoints: readonly Endpoint[]): Endpoint[] {
+  return endpoints.toSorted((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+}
+
+const digests = new WeakMap<Endpoint, Uint8Array>();
+
+function endpointDigest(hasher: Hasher, endpoint: Endpoint): Uint8Array {
+  let digest = digests.get(endpoint);
+  if (digest === undefined) {
+    digest = hasher.sha256(encodeCbor(endpoint));
+    digests.set(endpoint, digest);
+  }
+  return digest;
+}
+
+/**
+ * SHA-256 over the endpoints' SHA-256s in id order, so that a change costs one encoding and a
+ * receiver of a delta hashes 32 bytes an endpoint, not the document again.
+ */
+export function endpointsHash(hasher: Hasher, sorted: readonly Endpoint[]): Uint8Array {
+  return hasher.sha256(...sorted.map((endpoint) => endpointDigest(hasher, endpoint)));
+}
+
+/** The bytes a host signs for a network document. */
+export function networkSigningBytes(
+  network: NetworkId,
+  node: NodeId,
+  version: Version,
+  hash: Uint8Array,
+): Uint8Array {
+  return encodeCbor([
+    "overlay-ts/network/1",
+    network,
+    node,
+    version.incarnation,
+    version.seq,
+    hash,
+  ]);
+}
+
+/** The bytes a host signs for its host document: all of it but the signature. */
+export function hostSigningBytes(document: Omit<HostDocument, "signature">): Uint8Array {
+  const { signature: _, ...body } = document as HostDocument;
+  return encodeCbor(["overlay-ts/host/1", body]);
+}
