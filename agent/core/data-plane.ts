@@ -1,0 +1,84 @@
+import type { EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Mac } from "../../shared/mac.ts";
+
+/** A container elsewhere: one FDB entry, one neighbour an address. */
+export interface RemoteEntry {
+  readonly mac: Mac;
+  readonly vtep: Ip;
+  readonly ips: readonly Ip[];
+}
+
+/** A container here: a veth, one end a bridge port of the network. */
+export interface LocalPort {
+  readonly endpoint: EndpointId;
+  readonly mac: Mac;
+  readonly ips: readonly Ip[];
+}
+
+export interface Gateway {
+  readonly ip: Ip;
+  readonly prefixLength: number;
+}
+
+/** All that the kernel should hold for one network; a pure function of the tables. */
+export interface DesiredNetwork {
+  readonly network: NetworkId;
+  readonly vni: Vni;
+  /** UDP port of the security class. */
+  readonly udpPort: number;
+  readonly localVtep: Ip;
+  readonly mtuBytes: number;
+  readonly gateways: readonly Gateway[];
+  readonly ports: readonly LocalPort[];
+  readonly remotes: readonly RemoteEntry[];
+}
+
+/** What the kernel was found to hold. Remote halves are apart because each can be missing alone. */
+export interface ActualNetwork {
+  readonly network: NetworkId;
+  /** Undefined: no namespace, or one without a working bridge and VXLAN device of this shape. */
+  readonly device:
+    | { vni: Vni; udpPort: number; localVtep: Ip; mtuBytes: number; gateways: readonly Gateway[] }
+    | undefined;
+  readonly ports: readonly LocalPort[];
+  /** VXLAN FDB (`self`). */
+  readonly vxlanFdb: readonly { mac: Mac; vtep: Ip }[];
+  /** Bridge FDB on the VXLAN port (`master`). */
+  readonly bridgeFdb: readonly Mac[];
+  /** Neighbours on the bridge device. */
+  readonly neighbours: readonly { ip: Ip; mac: Mac }[];
+}
+
+/** Ordered, idempotent kernel steps of one network. */
+export type Step =
+  | { readonly kind: "extend"; readonly desired: DesiredNetwork } // namespace, bridge, VXLAN device
+  | { readonly kind: "putRemotes"; readonly remotes: readonly RemoteEntry[] } // one batch, replace
+  | { readonly kind: "removeFdb"; readonly entries: readonly { mac: Mac; vtep: Ip }[] }
+  | { readonly kind: "removeNeighbours"; readonly ips: readonly Ip[] }
+  | { readonly kind: "putPort"; readonly port: LocalPort }
+  | { readonly kind: "removePort"; readonly endpoint: EndpointId }
+  | { readonly kind: "retract" }; // devices and namespace
+
+/** What guards in the host's namespace let through: nothing else may speak. */
+export interface DesiredGuards {
+  /** UDP ports of the three classes, dropped when forwarded. */
+  readonly classPorts: { plain: number; wireguard: number; ipsec: number };
+  /** Admitted VTEPs. */
+  readonly vteps: readonly Ip[];
+  /** (VTEP, VNI) from host documents: who may speak on which network. */
+  readonly hosting: readonly { vtep: Ip; vni: Vni }[];
+  /** (VTEP, VNI, inner MAC, inner IP): nobody speaks for another host's container. */
+  readonly speakers: readonly { vtep: Ip; vni: Vni; mac: Mac; ip: Ip }[];
+}
+
+/** The data-path proof network of one class on this host. */
+export interface DesiredProof {
+  readonly vni: Vni;
+  readonly udpPort: number;
+  readonly localVtep: Ip;
+  readonly mtuBytes: number;
+  readonly ownAddress: Ip;
+  readonly prefixLength: number;
+  readonly peers: readonly { node: NodeId; address: Ip; vtep: Ip }[];
+}
