@@ -1,0 +1,70 @@
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  randomBytes,
+  randomInt,
+  sign,
+  verify,
+  type KeyObject,
+} from "node:crypto";
+import type { Clock, Hasher, Random, Signer, Verifier } from "../shared/ports.ts";
+
+/** The machine's clock, randomness and Ed25519 (RFC 8032), behind the ports of the pure core. */
+
+export const systemClock: Clock = {
+  nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
+};
+
+export const systemRandom: Random = {
+  below: (bound) => randomInt(bound),
+  bytes: (length) => new Uint8Array(randomBytes(length)),
+};
+
+export const sha256: Hasher = {
+  sha256: (...parts) => {
+    const hash = createHash("sha256");
+    for (const part of parts) hash.update(part);
+    return new Uint8Array(hash.digest());
+  },
+};
+
+// RFC 8410: what stands before the 32 raw bytes in PKCS #8 and SubjectPublicKeyInfo.
+const PKCS8_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
+const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
+
+export function ed25519Signer(seed: Uint8Array): Signer {
+  const key = createPrivateKey({
+    key: Buffer.concat([PKCS8_PREFIX, seed]),
+    format: "der",
+    type: "pkcs8",
+  });
+  return { sign: (message) => new Uint8Array(sign(null, message, key)) };
+}
+
+/** `publicKeyOf` turns a node id into its 32 key bytes; parsed keys are kept, at most `limit`. */
+export function ed25519Verifier(publicKeyOf: (node: string) => Uint8Array, limit = 2000): Verifier {
+  const keys = new Map<string, KeyObject>();
+  return {
+    verify(node, message, signature) {
+      try {
+        let key = keys.get(node);
+        if (key === undefined) {
+          const raw = publicKeyOf(node);
+          key = createPublicKey({
+            key: Buffer.concat([SPKI_PREFIX, raw]),
+            format: "der",
+            type: "spki",
+          });
+          if (keys.size >= limit) keys.clear();
+          keys.set(node, key);
+        }
+        return verify(null, message, key, signature);
+      } catch {
+        // A malformed key or signature is somebody else's, and not valid.
+        return false;
+      }
+    },
+  };
+}
