@@ -1,0 +1,129 @@
+import { expect, test, vi } from "vitest";
+import type { ActualNetwork, Step } from "../../../agent/core/data-plane.ts";
+import {
+  DEFAULT_RECONCILER_OPTIONS,
+  Reconciler,
+  type ReconcilerModules,
+} from "../../../agent/reconciler.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { NetworkId } from "../../../shared/ids.ts";
+import { silentLog } from "../../../shared/ports.ts";
+
+const app = NetworkId.parse("a".repeat(32));
+const web = NetworkId.parse("b".repeat(32));
+const nothing = (network: NetworkId): ActualNetwork => ({
+  network,
+  device: undefined,
+  ports: [],
+  vxlanFdb: [],
+  bridgeFdb: [],
+  neighbours: [],
+});
+const retract: Step = { kind: "retract" };
+
+function make(overrides: Partial<ReconcilerModules> = {}) {
+  const applied: NetworkId[] = [];
+  const modules: ReconcilerModules = {
+    kernel: {
+      read: (network) => Promise.resolve(nothing(network)),
+      apply: (network) => {
+        applied.push(network);
+        return Promise.resolve();
+      },
+    },
+    want: () => ({ desired: undefined, inSync: true }),
+    plan: () => [retract],
+    log: silentLog,
+    ...overrides,
+  };
+  const options = { ...DEFAULT_RECONCILER_OPTIONS, retryFirstMs: 1, retryMaxMs: 4 };
+  return { reconciler: new Reconciler(options, modules), applied };
+}
+
+test("a pass reads, plans and applies; a plan of nothing writes nothing", async () => {
+  const { reconciler, applied } = make();
+  await reconciler.settle(app);
+  expect(applied).toEqual([app]);
+  const idle = make({ plan: () => [] });
+  await idle.reconciler.settle(app);
+  expect(idle.applied).toEqual([]);
+  expect(idle.reconciler.status(app)).toMatchObject({ passes: 1, stepsApplied: 0 });
+  await Promise.all([reconciler.stop(), idle.reconciler.stop()]);
+});
+
+test("a hundred events cost two passes: the first at once, the rest together", async () => {
+  const { reconciler } = make();
+  for (let i = 0; i < 100; i++) reconciler.dirty(app);
+  await vi.waitFor(() => expect(reconciler.status(app)?.passes).toBe(2));
+  await reconciler.settle(app);
+  expect(reconciler.status(app)?.passes).toBe(3);
+  await reconciler.stop();
+});
+
+test("settle waits for a pass that began after it", async () => {
+  const reads: (() => void)[] = [];
+  let wanted = 0;
+  const seen: number[] = [];
+  const { reconciler } = make({
+    kernel: {
+      read: (network) => new Promise((resolve) => reads.push(() => resolve(nothing(network)))),
+      apply: () => Promise.resolve(),
+    },
+    want: () => {
+      seen.push(wanted);
+      return { desired: undefined, inSync: true };
+    },
+  });
+  reconciler.dirty(app);
+  await vi.waitFor(() => expect(reads.length).toBe(1));
+  let settled = false;
+  const settling = reconciler.settle(app).then(() => {
+    settled = true;
+  });
+  reads[0]?.();
+  await vi.waitFor(() => expect(reads.length).toBe(2));
+  expect(settled).toBe(false);
+  wanted = 1;
+  reads[1]?.();
+  await settling;
+  expect(seen).toEqual([0, 1]);
+  await reconciler.stop();
+});
+
+test("a failed pass is told to who waits, retried until it works, and stops no other network", async () => {
+  let failing = true;
+  const applied: NetworkId[] = [];
+  const { reconciler } = make({
+    kernel: {
+      read: (network) => Promise.resolve(nothing(network)),
+      apply: (network) => {
+        if (network === app && failing)
+          throw new OverlayError({
+            code: "NETLINK",
+            op: "RTM_NEWLINK",
+            errno: "EBUSY",
+            message: "busy",
+          });
+        applied.push(network);
+        return Promise.resolve();
+      },
+    },
+  });
+  await expect(reconciler.settle(app)).rejects.toMatchObject({ errno: "EBUSY" });
+  await vi.waitFor(() => expect(reconciler.status(app)?.failures).toBeGreaterThan(2));
+  expect(reconciler.status(app)?.failure).toMatchObject({ code: "NETLINK", errno: "EBUSY" });
+  await reconciler.settle(web);
+  expect(applied).toEqual([web]);
+  failing = false;
+  await vi.waitFor(() => expect(applied).toEqual([web, app]));
+  await vi.waitFor(() => expect(reconciler.status(app)?.failure).toBeUndefined());
+  await reconciler.stop();
+});
+
+test("after stop nothing is applied any more", async () => {
+  const { reconciler, applied } = make();
+  await reconciler.stop();
+  reconciler.dirty(app);
+  await expect(reconciler.settle(app)).rejects.toMatchObject({ code: "INTERNAL" });
+  expect(applied).toEqual([]);
+});
