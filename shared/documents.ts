@@ -6,8 +6,13 @@ import { Ip } from "./ip.ts";
 import { Mac } from "./mac.ts";
 import type { Hasher } from "./ports.ts";
 
-const Sha256 = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 32, "not 32 bytes");
-const Signature = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 64, "not 64 bytes");
+const bytesOf = (length: number) =>
+  z.custom<Uint8Array>(
+    (value) => value instanceof Uint8Array && value.length === length,
+    `not ${length} bytes`,
+  );
+const Sha256 = bytesOf(32);
+const Signature = bytesOf(64);
 
 /** Orders the states of one owner's document: incarnation first, then seq. */
 export const Version = z.object({

@@ -1,0 +1,177 @@
+import type {
+  BlockRecord,
+  NetworkRecord,
+  Ports,
+  SecurityClass,
+} from "../../shared/cluster-state.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import { cidrContains, prefixLength, type Ip } from "../../shared/ip.ts";
+import { inRuleSpace, type Mac, ruleMac } from "../../shared/mac.ts";
+import type { DesiredGuards, DesiredNetwork, LocalPort, RemoteEntry } from "./data-plane.ts";
+import type { Tables } from "./tables.ts";
+
+/** Why an endpoint that some document holds is not in the data plane; shown in `status`. */
+export interface Ignored {
+  readonly node: NodeId;
+  readonly endpoint: EndpointId;
+  readonly reason:
+    | "not-admitted"
+    | "not-allowed"
+    | "not-in-block"
+    | "gateway"
+    | "mac-rule"
+    | "mac-taken"
+    | "no-address";
+}
+
+/** The endpoints of a network that hold under the rules, whose they are, and which do not. */
+export interface Reading {
+  readonly holders: readonly { node: NodeId; endpoint: Endpoint; ips: readonly Ip[] }[];
+  readonly ignored: readonly Ignored[];
+}
+
+/**
+ * The rules, applied when reading: the host is admitted and allowed on the network, each address
+ * lies in a block of that host (the most specific block decides), none is the gateway, the MAC is
+ * what the address demands or lies outside the rule's space and is not claimed twice.
+ */
+export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
+  const state = tables.state;
+  const blocks = (state?.blocks ?? []).filter((block) => block.network === record.id);
+  const admitted = new Set(state?.nodes.map((node) => node.id));
+  for (const node of state?.revoked ?? []) admitted.delete(node);
+  const gateways = new Set<Ip>(record.subnets.map((subnet) => subnet.gateway));
+  const holders: { node: NodeId; endpoint: Endpoint; ips: Ip[] }[] = [];
+  const ignored: Ignored[] = [];
+  const freeMacs = new Set<Mac>();
+
+  // Sorted, so that every node gives a MAC claimed twice to the same claimant.
+  for (const [node, document] of [...tables.documents(record.id)].toSorted(([a], [b]) =>
+    a < b ? -1 : 1,
+  ))
+    for (const endpoint of document.endpoints) {
+      const ips = [endpoint.ipv4, endpoint.ipv6].filter((ip) => ip !== undefined);
+      const reason = fault(node, endpoint, ips);
+      if (reason === undefined) holders.push({ node, endpoint, ips });
+      else ignored.push({ node, endpoint: endpoint.id, reason });
+    }
+  return { holders, ignored };
+
+  function fault(
+    node: NodeId,
+    endpoint: Endpoint,
+    ips: readonly Ip[],
+  ): Ignored["reason"] | undefined {
+    if (!admitted.has(node)) return "not-admitted";
+    if (record.hosts !== undefined && !record.hosts.includes(node)) return "not-allowed";
+    const [first] = ips;
+    if (first === undefined) return "no-address";
+    if (ips.some((ip) => gateways.has(ip))) return "gateway";
+    if (!ips.every((ip) => blockHolder(blocks, ip) === node)) return "not-in-block";
+    if (inRuleSpace(endpoint.mac)) return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";
+    if (freeMacs.has(endpoint.mac)) return "mac-taken";
+    freeMacs.add(endpoint.mac);
+    return undefined;
+  }
+}
+
+/** Which host may give out the address: that of the most specific block around it. */
+export function blockHolder(blocks: readonly BlockRecord[], ip: Ip): NodeId | undefined {
+  let best: BlockRecord | undefined;
+  for (const block of blocks)
+    if (
+      cidrContains(block.block, ip) &&
+      (best === undefined || prefixLength(block.block) > prefixLength(best.block))
+    )
+      best = block;
+  return best?.node;
+}
+
+export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
+  switch (encryption) {
+    case "none":
+      return ports.vxlanPlain;
+    case "wireguard":
+      return ports.vxlanWireguard;
+    case "ipsec":
+      return ports.vxlanIpsec;
+  }
+}
+
+/**
+ * What the kernel of `self` should hold for the network: a function of the tables alone.
+ * Undefined: the network is not known, or no container here is on it. `vteps` of hosts come from
+ * their own documents; a host that has not published one yet is reached as the controller says.
+ */
+export function desired(
+  tables: Tables,
+  self: NodeId,
+  network: NetworkId,
+): DesiredNetwork | undefined {
+  const record = tables.state?.networks.find((candidate) => candidate.id === network);
+  const local = tables.documents(network).get(self)?.endpoints ?? [];
+  if (tables.state === undefined || record === undefined || local.length === 0) return undefined;
+  const vteps = vtepsOf(tables);
+  const ports: LocalPort[] = [];
+  const remotes: RemoteEntry[] = [];
+  for (const { node, endpoint, ips } of readNetwork(tables, record).holders)
+    if (node === self) ports.push({ endpoint: endpoint.id, mac: endpoint.mac, ips });
+    else {
+      const vtep = vteps.get(node)?.advertised;
+      if (vtep !== undefined) remotes.push({ mac: endpoint.mac, vtep, ips });
+    }
+  const localVtep = vteps.get(self)?.local;
+  if (localVtep === undefined) return undefined;
+  return {
+    network,
+    vni: record.vni,
+    udpPort: udpPortOf(tables.state.settings.ports, record.encryption),
+    localVtep,
+    mtuBytes: record.mtuBytes,
+    gateways: record.subnets.map(({ gateway, subnet }) => ({
+      ip: gateway,
+      prefixLength: prefixLength(subnet),
+    })),
+    ports,
+    remotes,
+  };
+}
+
+/** What the host's guards let in: admitted VTEPs, who hosts which VNI, who speaks for which container. */
+export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | undefined {
+  const state = tables.state;
+  if (state === undefined) return undefined;
+  const vteps = vtepsOf(tables);
+  vteps.delete(self);
+  const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
+  const speakers: { vtep: Ip; vni: NetworkRecord["vni"]; mac: Mac; ip: Ip }[] = [];
+  for (const record of state.networks) {
+    for (const [node, { advertised }] of vteps)
+      if (tables.hosts.get(node)?.hosting.includes(record.id) === true)
+        hosting.push({ vtep: advertised, vni: record.vni });
+    for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
+      const vtep = vteps.get(node)?.advertised;
+      if (vtep !== undefined)
+        for (const ip of ips) speakers.push({ vtep, vni: record.vni, mac: endpoint.mac, ip });
+    }
+  }
+  const { vxlanPlain, vxlanWireguard, vxlanIpsec } = state.settings.ports;
+  return {
+    classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
+    vteps: [...vteps.values()].map(({ advertised }) => advertised),
+    hosting,
+    speakers,
+  };
+}
+
+function vtepsOf(tables: Tables): Map<NodeId, { advertised: Ip; local: Ip }> {
+  const vteps = new Map<NodeId, { advertised: Ip; local: Ip }>();
+  for (const node of tables.state?.nodes ?? [])
+    if (tables.state?.revoked.includes(node.id) === false)
+      vteps.set(
+        node.id,
+        tables.hosts.get(node.id)?.vtep ?? { advertised: node.vtep, local: node.vtep },
+      );
+  return vteps;
+}

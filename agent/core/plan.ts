@@ -1,0 +1,91 @@
+import type {
+  ActualNetwork,
+  DesiredNetwork,
+  Gateway,
+  LocalPort,
+  RemoteEntry,
+  Step,
+} from "./data-plane.ts";
+
+/**
+ * Ordered steps from what is to what should be; empty when they agree. Whatever adds comes first
+ * and remotes before ports, so a container's first packet finds its peers; whatever deletes is
+ * left out until the tables are in sync: alone or partitioned, what the kernel says stands.
+ */
+export function plan(
+  actual: ActualNetwork,
+  desired: DesiredNetwork | undefined,
+  inSync: boolean,
+): Step[] {
+  if (desired === undefined) return inSync && !isEmpty(actual) ? [{ kind: "retract" }] : [];
+  const steps: Step[] = [];
+  const sameDevice = actual.device !== undefined && sameShape(actual.device, desired);
+  // Another shape (VNI, port, VTEP, MTU, gateway) cannot be changed in place.
+  if (!sameDevice && !isEmpty(actual)) steps.push({ kind: "retract" });
+  if (!sameDevice) steps.push({ kind: "extend", desired });
+  const held = sameDevice
+    ? actual
+    : { ...actual, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+
+  const vxlan = new Map(held.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]));
+  const bridge = new Set(held.bridgeFdb);
+  const neighbours = new Map(held.neighbours.map(({ ip, mac }) => [ip, mac]));
+  const complete = ({ mac, vtep, ips }: RemoteEntry): boolean =>
+    vxlan.get(mac) === vtep && bridge.has(mac) && ips.every((ip) => neighbours.get(ip) === mac);
+  const missing = desired.remotes.filter((remote) => !complete(remote));
+  if (missing.length > 0) steps.push({ kind: "putRemotes", remotes: missing });
+
+  const ports = new Map(held.ports.map((port) => [port.endpoint, port]));
+  for (const port of desired.ports) {
+    const present = ports.get(port.endpoint);
+    if (present === undefined || !samePort(present, port)) steps.push({ kind: "putPort", port });
+  }
+
+  // A local port is this host's own to know: no peer is needed to take it away.
+  const wantedPorts = new Set(desired.ports.map((port) => port.endpoint));
+  for (const port of held.ports)
+    if (!wantedPorts.has(port.endpoint))
+      steps.push({ kind: "removePort", endpoint: port.endpoint });
+
+  if (inSync) {
+    const wantedMacs = new Set(desired.remotes.map((remote) => remote.mac));
+    const staleFdb = held.vxlanFdb.filter(({ mac }) => !wantedMacs.has(mac));
+    if (staleFdb.length > 0) steps.push({ kind: "removeFdb", entries: staleFdb });
+    const wantedIps = new Set(desired.remotes.flatMap((remote) => remote.ips));
+    const staleIps = held.neighbours.map(({ ip }) => ip).filter((ip) => !wantedIps.has(ip));
+    if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });
+  }
+  return steps;
+}
+
+function isEmpty(actual: ActualNetwork): boolean {
+  return (
+    actual.device === undefined &&
+    actual.ports.length +
+      actual.vxlanFdb.length +
+      actual.bridgeFdb.length +
+      actual.neighbours.length ===
+      0
+  );
+}
+
+function sameShape(device: NonNullable<ActualNetwork["device"]>, desired: DesiredNetwork): boolean {
+  return (
+    device.vni === desired.vni &&
+    device.udpPort === desired.udpPort &&
+    device.localVtep === desired.localVtep &&
+    device.mtuBytes === desired.mtuBytes &&
+    gatewayKey(device.gateways) === gatewayKey(desired.gateways)
+  );
+}
+
+function gatewayKey(gateways: readonly Gateway[]): string {
+  return gateways
+    .map(({ ip, prefixLength }) => `${ip}/${prefixLength}`)
+    .toSorted()
+    .join();
+}
+
+function samePort(a: LocalPort, b: LocalPort): boolean {
+  return a.mac === b.mac && a.ips.toSorted().join() === b.ips.toSorted().join();
+}

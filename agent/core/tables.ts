@@ -1,0 +1,98 @@
+import type { ClusterState } from "../../shared/cluster-state.ts";
+import { equalBytes } from "../../shared/codec.ts";
+import {
+  compareVersions,
+  endpointsHash,
+  type Endpoint,
+  type HostDocument,
+  type NetworkDelta,
+  type NetworkDocument,
+  sortEndpoints,
+} from "../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Hasher } from "../../shared/ports.ts";
+
+/**
+ * All that a node knows, by owner. The merge rule is the whole of it: the higher revision of the
+ * state, the higher (incarnation, seq) of a document wins, nothing else. Signatures were checked
+ * before anything comes here; whether what a document says is allowed is asked when reading
+ * (desired.ts), so merges commute, and any order of the same documents ends in the same tables.
+ */
+export class Tables {
+  #state: ClusterState | undefined;
+  readonly #hosts = new Map<NodeId, HostDocument>();
+  readonly #networks = new Map<NetworkId, Map<NodeId, NetworkDocument>>();
+
+  get state(): ClusterState | undefined {
+    return this.#state;
+  }
+
+  get hosts(): ReadonlyMap<NodeId, HostDocument> {
+    return this.#hosts;
+  }
+
+  /** Documents of one network, by the host that owns them. */
+  documents(network: NetworkId): ReadonlyMap<NodeId, NetworkDocument> {
+    return this.#networks.get(network) ?? new Map<NodeId, NetworkDocument>();
+  }
+
+  /** True when the state was newer. A lower revision is refused, whoever signed it. */
+  mergeState(state: ClusterState): boolean {
+    if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
+    this.#state = state;
+    return true;
+  }
+
+  mergeHost(document: HostDocument): boolean {
+    const held = this.#hosts.get(document.node);
+    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
+    this.#hosts.set(document.node, document);
+    return true;
+  }
+
+  mergeNetwork(document: NetworkDocument): boolean {
+    const held = this.#networks.get(document.network)?.get(document.node);
+    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
+    let documents = this.#networks.get(document.network);
+    if (documents === undefined) this.#networks.set(document.network, (documents = new Map()));
+    documents.set(document.node, document);
+    return true;
+  }
+
+  /**
+   * `old`: nothing new. `gap`: what it changes is not what we hold, or the result has another
+   * hash than the owner signed: fetch the document whole. The tables change only on `merged`.
+   */
+  applyDelta(delta: NetworkDelta, hasher: Hasher): "merged" | "old" | "gap" {
+    const held = this.#networks.get(delta.network)?.get(delta.node);
+    if (held !== undefined && compareVersions(delta.version, held.version) <= 0) return "old";
+    const first = held === undefined && delta.previousSeq === 0;
+    const next =
+      held !== undefined &&
+      held.version.incarnation === delta.version.incarnation &&
+      held.version.seq === delta.previousSeq;
+    if (!first && !next) return "gap";
+    const endpoints = changeEndpoints(held?.endpoints ?? [], delta.put, delta.remove);
+    if (!equalBytes(endpointsHash(hasher, endpoints), delta.hash)) return "gap";
+    const { network, node, version, signature } = delta;
+    this.mergeNetwork({ network, node, version, endpoints, signature });
+    return "merged";
+  }
+
+  /** The last local endpoint left: the network's documents go, peers keep theirs. */
+  forgetNetwork(network: NetworkId): void {
+    this.#networks.delete(network);
+  }
+}
+
+/** Sorted by id, as documents are. */
+export function changeEndpoints(
+  endpoints: readonly Endpoint[],
+  put: readonly Endpoint[],
+  remove: readonly string[],
+): Endpoint[] {
+  const byId = new Map<string, Endpoint>(endpoints.map((endpoint) => [endpoint.id, endpoint]));
+  for (const id of remove) byId.delete(id);
+  for (const endpoint of put) byId.set(endpoint.id, endpoint);
+  return sortEndpoints([...byId.values()]);
+}

@@ -1,0 +1,122 @@
+import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Mac } from "../../shared/mac.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { ActualNetwork, LocalPort, Step } from "../core/data-plane.ts";
+import type { Kernel } from "./port.ts";
+
+interface FakeNetwork {
+  device: ActualNetwork["device"];
+  readonly ports: Map<EndpointId, LocalPort>;
+  readonly vxlanFdb: Map<Mac, Ip>;
+  readonly bridgeFdb: Set<Mac>;
+  readonly neighbours: Map<Ip, Mac>;
+}
+
+/** The data plane in memory: the fast twin of the kernel in tests and in the simulation. */
+export class FakeKernel implements Kernel {
+  readonly #networks = new Map<NetworkId, FakeNetwork>();
+  readonly #listeners: ((network: NetworkId) => void)[] = [];
+
+  list(): Promise<NetworkId[]> {
+    return Promise.resolve([...this.#networks.keys()].toSorted());
+  }
+
+  read(network: NetworkId): Promise<ActualNetwork> {
+    return Promise.resolve(this.readNow(network));
+  }
+
+  /** Without a promise, for the simulation's virtual clock. */
+  readNow(network: NetworkId): ActualNetwork {
+    const held = this.#networks.get(network);
+    return {
+      network,
+      device: held?.device,
+      ports: [...(held?.ports.values() ?? [])],
+      vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
+      bridgeFdb: [...(held?.bridgeFdb ?? [])],
+      neighbours: [...(held?.neighbours ?? [])].map(([ip, mac]) => ({ ip, mac })),
+    };
+  }
+
+  async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {
+    this.applyNow(network, steps);
+  }
+
+  applyNow(network: NetworkId, steps: readonly Step[]): void {
+    for (const step of steps) this.#step(network, step);
+  }
+
+  containerLink(endpoint: EndpointId): string {
+    return `ovc${endpoint.slice(0, 12)}`;
+  }
+
+  onChange(listener: (network: NetworkId) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** As when someone runs `ip link set br0 down; ip link set br0 up`: the kernel drops neighbours. */
+  loseNeighbours(network: NetworkId): void {
+    this.#networks.get(network)?.neighbours.clear();
+    for (const listener of this.#listeners) listener(network);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #step(network: NetworkId, step: Step): void {
+    switch (step.kind) {
+      case "extend": {
+        const { vni, udpPort, localVtep, mtuBytes, gateways } = step.desired;
+        this.#networks.set(network, {
+          ports: new Map(),
+          vxlanFdb: new Map(),
+          bridgeFdb: new Set(),
+          neighbours: new Map(),
+          ...this.#networks.get(network),
+          device: { vni, udpPort, localVtep, mtuBytes, gateways },
+        });
+        return;
+      }
+      case "retract":
+        this.#networks.delete(network);
+        return;
+      case "putRemotes": {
+        const held = this.#extended(network);
+        for (const { mac, vtep, ips } of step.remotes) {
+          held.vxlanFdb.set(mac, vtep);
+          held.bridgeFdb.add(mac);
+          for (const ip of ips) held.neighbours.set(ip, mac);
+        }
+        return;
+      }
+      case "removeFdb":
+        for (const { mac } of step.entries) {
+          this.#extended(network).vxlanFdb.delete(mac);
+          this.#extended(network).bridgeFdb.delete(mac);
+        }
+        return;
+      case "removeNeighbours":
+        for (const ip of step.ips) this.#extended(network).neighbours.delete(ip);
+        return;
+      case "putPort":
+        this.#extended(network).ports.set(step.port.endpoint, step.port);
+        return;
+      case "removePort":
+        this.#networks.get(network)?.ports.delete(step.endpoint);
+    }
+  }
+
+  #extended(network: NetworkId): FakeNetwork {
+    const held = this.#networks.get(network);
+    if (held?.device === undefined)
+      throw new OverlayError({
+        code: "NETLINK",
+        errno: "ENODEV",
+        op: "lookup",
+        message: `network ${network} has no device`,
+      });
+    return held;
+  }
+}

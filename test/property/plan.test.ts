@@ -1,0 +1,108 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
+import { plan } from "../../agent/core/plan.ts";
+import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
+import { Ip } from "../../shared/ip.ts";
+import { app, endpoint } from "../support/cluster.ts";
+
+const wanted = fc
+  .record({
+    mtuBytes: fc.constantFrom(1450, 1400),
+    local: fc.uniqueArray(fc.integer({ min: 2, max: 8 }), { maxLength: 4 }),
+    remote: fc.uniqueArray(fc.integer({ min: 2, max: 8 }), { maxLength: 5 }),
+    vtep: fc.integer({ min: 2, max: 3 }),
+  })
+  .map(({ mtuBytes, local, remote, vtep }): DesiredNetwork => ({
+    network: app.id,
+    vni: app.vni,
+    udpPort: 7948,
+    localVtep: Ip.parse("198.51.100.1"),
+    mtuBytes,
+    gateways: [{ ip: Ip.parse("10.192.0.1"), prefixLength: 16 }],
+    ports: local.map((n) => ({
+      endpoint: endpoint(1, n).id,
+      mac: endpoint(1, n).mac,
+      ips: [endpoint(1, n).ipv4!],
+    })),
+    remotes: remote.map((n) => ({
+      mac: endpoint(2, n).mac,
+      vtep: Ip.parse(`198.51.100.${vtep}`),
+      ips: [endpoint(2, n).ipv4!],
+    })),
+  }));
+
+const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
+  const actual = kernel.readNow(app.id);
+  expect(new Map(actual.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]))).toEqual(
+    new Map(desired.remotes.map(({ mac, vtep }) => [mac, vtep])),
+  );
+  expect(new Set(actual.bridgeFdb)).toEqual(new Set(desired.remotes.map(({ mac }) => mac)));
+  expect(new Map(actual.neighbours.map(({ ip, mac }) => [ip, mac]))).toEqual(
+    new Map(desired.remotes.flatMap(({ mac, ips }) => ips.map((ip) => [ip, mac]))),
+  );
+  expect(new Set(actual.ports.map((port) => port.endpoint))).toEqual(
+    new Set(desired.ports.map((port) => port.endpoint)),
+  );
+};
+
+describe("plan", () => {
+  test("from any state to any other in one pass, then nothing is left to do", () => {
+    fc.assert(
+      fc.property(fc.array(wanted, { minLength: 1, maxLength: 6 }), (states) => {
+        const kernel = new FakeKernel();
+        for (const desired of states) {
+          kernel.applyNow(app.id, plan(kernel.readNow(app.id), desired, true));
+          holds(kernel, desired);
+          expect(plan(kernel.readNow(app.id), desired, true)).toEqual([]);
+        }
+        kernel.applyNow(app.id, plan(kernel.readNow(app.id), undefined, true));
+        expect(plan(kernel.readNow(app.id), undefined, true)).toEqual([]);
+        expect(kernel.readNow(app.id).device).toBeUndefined();
+      }),
+    );
+  });
+
+  test("not in sync: nothing remote goes, whatever comes", () => {
+    fc.assert(
+      fc.property(wanted, wanted, (before, after) => {
+        fc.pre(before.mtuBytes === after.mtuBytes);
+        const kernel = new FakeKernel();
+        kernel.applyNow(app.id, plan(kernel.readNow(app.id), before, true));
+        const held = kernel.readNow(app.id);
+        kernel.applyNow(app.id, plan(held, after, false));
+        const macs = new Set(kernel.readNow(app.id).vxlanFdb.map(({ mac }) => mac));
+        for (const { mac } of held.vxlanFdb) expect(macs).toContain(mac);
+        for (const { mac } of after.remotes) expect(macs).toContain(mac);
+        expect(plan(held, undefined, false)).toEqual([]);
+      }),
+    );
+  });
+
+  test("remotes stand before the ports that need them", () => {
+    fc.assert(
+      fc.property(wanted, (desired) => {
+        fc.pre(desired.remotes.length > 0 && desired.ports.length > 0);
+        const kinds = plan(new FakeKernel().readNow(app.id), desired, true).map(
+          (step) => step.kind,
+        );
+        expect(kinds[0]).toBe("extend");
+        expect(kinds.lastIndexOf("putRemotes")).toBeLessThan(kinds.indexOf("putPort"));
+      }),
+    );
+  });
+
+  test("neighbours lost with the bridge's link are put back, and they alone", () => {
+    const desired = fc.sample(
+      wanted.filter(({ remotes }) => remotes.length > 1),
+      { numRuns: 1, seed: 7 },
+    )[0]!;
+    const kernel = new FakeKernel();
+    kernel.applyNow(app.id, plan(kernel.readNow(app.id), desired, true));
+    kernel.loseNeighbours(app.id);
+    const steps = plan(kernel.readNow(app.id), desired, false);
+    expect(steps.map((step) => step.kind)).toEqual(["putRemotes"]);
+    kernel.applyNow(app.id, steps);
+    holds(kernel, desired);
+  });
+});

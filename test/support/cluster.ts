@@ -1,0 +1,97 @@
+import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
+import { DEFAULT_SETTINGS } from "../../shared/cluster-state.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import { ClusterId, EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
+import { Cidr, Ip } from "../../shared/ip.ts";
+import { ruleMac } from "../../shared/mac.ts";
+import { sha256 } from "../../agent/system.ts";
+import type { Signer, Verifier } from "../../shared/ports.ts";
+import { equalBytes } from "../../shared/codec.ts";
+
+/** A small cluster for tests: node k has VTEP 198.51.100.k and the block 10.192.k.0/24 of `app`. */
+
+const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+export function nodeId(k: number): NodeId {
+  return NodeId.parse(`12D3Koo${(ALPHABET[k] ?? "z").repeat(45)}`);
+}
+
+export function node(k: number): NodeRecord {
+  const address = Ip.parse(`198.51.100.${k}`);
+  return {
+    id: nodeId(k),
+    name: `h${k}`,
+    index: k,
+    address,
+    vtep: address,
+    underlayMtuBytes: 1500,
+    ownSubnets: [],
+    sealKey: "",
+    joinedAtMs: 0,
+  };
+}
+
+export const app: NetworkRecord = {
+  id: NetworkId.parse("0a".repeat(16)),
+  name: "app",
+  vni: Vni.parse(256),
+  encryption: "none",
+  subnets: [
+    {
+      subnet: Cidr.parse("10.192.0.0/16"),
+      gateway: Ip.parse("10.192.0.1"),
+      dynamicRange: Cidr.parse("10.192.0.0/16"),
+    },
+  ],
+  mtuBytes: 1450,
+  internal: false,
+  attachable: true,
+  labels: {},
+  driverOptions: {},
+  createdBy: nodeId(1),
+  createdAtMs: 0,
+  keyEpoch: 1,
+};
+
+export function clusterState(nodes: number, changes: Partial<ClusterState> = {}): ClusterState {
+  const all = Array.from({ length: nodes }, (_, i) => node(i + 1));
+  return {
+    format: 1,
+    cluster: ClusterId.parse("c".repeat(32)),
+    revision: 1,
+    settings: DEFAULT_SETTINGS,
+    controller: { node: nodeId(1), address: Ip.parse("198.51.100.1"), peerId: nodeId(1) },
+    nodes: all,
+    revoked: [],
+    networks: [app],
+    blocks: all.map(({ id, index }) => ({
+      network: app.id,
+      block: Cidr.parse(`10.192.${index}.0/24`),
+      node: id,
+    })),
+    ...changes,
+  };
+}
+
+/** Container number `n` of node `k`. */
+export function endpoint(k: number, n: number): Endpoint {
+  const ipv4 = Ip.parse(`10.192.${k}.${n}`);
+  const id = EndpointId.parse(
+    `${k.toString(16).padStart(4, "0")}${n.toString(16).padStart(4, "0")}`,
+  );
+  return { id, ipv4, mac: ruleMac(ipv4) };
+}
+
+/** A cheap stand-in for Ed25519: a hash keyed by the node id. For the simulation only. */
+export function hashSigner(id: NodeId): Signer {
+  return { sign: (message) => keyed(id, message) };
+}
+
+export const hashVerifier: Verifier = {
+  verify: (id, message, signature) => equalBytes(keyed(id, message), signature),
+};
+
+function keyed(id: string, message: Uint8Array): Uint8Array {
+  const half = sha256.sha256(new TextEncoder().encode(id), message);
+  return Uint8Array.from([...half, ...half]);
+}

@@ -1,0 +1,111 @@
+import { describe, expect, test } from "vitest";
+import { changeOwn } from "../../../agent/core/own-documents.ts";
+import { desired, desiredGuards, readNetwork } from "../../../agent/core/desired.ts";
+import { Tables } from "../../../agent/core/tables.ts";
+import { sha256 } from "../../../agent/system.ts";
+import type { ClusterState } from "../../../shared/cluster-state.ts";
+import type { Endpoint, HostDocument } from "../../../shared/documents.ts";
+import { Cidr, Ip } from "../../../shared/ip.ts";
+import { Mac } from "../../../shared/mac.ts";
+import { app, clusterState, endpoint, hashSigner, nodeId } from "../../support/cluster.ts";
+
+function tablesWith(
+  documents: Readonly<Record<number, Endpoint[]>>,
+  state: Partial<ClusterState> = {},
+): Tables {
+  const tables = new Tables();
+  tables.mergeState(clusterState(3, state));
+  for (const [k, endpoints] of Object.entries(documents)) {
+    const node = nodeId(Number(k));
+    const own = { node, hasher: sha256, signer: hashSigner(node) };
+    tables.mergeNetwork(changeOwn(own, app.id, undefined, endpoints, []).document);
+  }
+  return tables;
+}
+
+const reasons = (tables: Tables): string[] =>
+  readNetwork(tables, app).ignored.map(({ reason }) => reason);
+const freeMac = Mac.parse("02:aa:00:00:00:01");
+
+describe("desired", () => {
+  test("remote containers by their host's VTEP, local ones as ports", () => {
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] });
+    expect(desired(tables, nodeId(1), app.id)).toMatchObject({
+      vni: 256,
+      udpPort: 7948,
+      localVtep: "198.51.100.1",
+      gateways: [{ ip: "10.192.0.1", prefixLength: 16 }],
+      ports: [{ endpoint: endpoint(1, 5).id, ips: ["10.192.1.5"] }],
+      remotes: [
+        { mac: "02:42:0a:c0:02:05", vtep: "198.51.100.2", ips: ["10.192.2.5"] },
+        { mac: "02:42:0a:c0:03:06", vtep: "198.51.100.3", ips: ["10.192.3.6"] },
+      ],
+    });
+  });
+
+  test("lazy: nothing without a container here, nothing of a network that ended", () => {
+    expect(desired(tablesWith({ 2: [endpoint(2, 5)] }), nodeId(1), app.id)).toBeUndefined();
+    expect(
+      desired(tablesWith({ 1: [endpoint(1, 5)] }, { networks: [] }), nodeId(1), app.id),
+    ).toBeUndefined();
+  });
+
+  test.each<[string, Endpoint, string]>([
+    ["an address of another host's block", endpoint(3, 9), "not-in-block"],
+    ["a victim's MAC", { ...endpoint(2, 5), mac: endpoint(1, 5).mac }, "mac-rule"],
+    ["the gateway", { ...endpoint(2, 5), ipv4: app.subnets[0]!.gateway }, "gateway"],
+    ["no address", { id: endpoint(2, 5).id, mac: freeMac }, "no-address"],
+  ])("a member that claims %s is ignored", (_, claim, reason) => {
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [claim] });
+    expect(reasons(tables)).toEqual([reason]);
+    expect(desired(tables, nodeId(1), app.id)?.remotes).toEqual([]);
+  });
+
+  test("of two that claim one free MAC the same one wins everywhere", () => {
+    const tables = tablesWith({
+      2: [{ ...endpoint(2, 5), mac: freeMac }],
+      3: [{ ...endpoint(3, 5), mac: freeMac }],
+    });
+    expect(readNetwork(tables, app).ignored).toEqual([
+      { node: nodeId(3), endpoint: endpoint(3, 5).id, reason: "mac-taken" },
+    ]);
+  });
+
+  test("a revoked host, and one the network does not allow, are not there", () => {
+    const documents = { 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] };
+    expect(reasons(tablesWith(documents, { revoked: [nodeId(2)] }))).toEqual(["not-admitted"]);
+    const closed = { ...app, hosts: [nodeId(1)] };
+    expect(readNetwork(tablesWith(documents), closed).ignored[0]?.reason).toBe("not-allowed");
+  });
+
+  test("a granted address inside another's block is its holder's: the most specific block decides", () => {
+    const blocks = [
+      ...clusterState(3).blocks,
+      { network: app.id, block: Cidr.parse("10.192.3.9/32"), node: nodeId(2) },
+    ];
+    const documents = { 1: [endpoint(1, 5)], 2: [endpoint(3, 9)] };
+    expect(reasons(tablesWith(documents, { blocks }))).toEqual([]);
+    expect(reasons(tablesWith({ 3: [endpoint(3, 9)] }, { blocks }))).toEqual(["not-in-block"]);
+  });
+
+  test("guards: who hosts and who speaks, never ourselves", () => {
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] });
+    const host: HostDocument = {
+      node: nodeId(2),
+      version: { incarnation: 1, seq: 1 },
+      bootId: "b",
+      vtep: { advertised: Ip.parse("198.51.100.2"), local: Ip.parse("198.51.100.2") },
+      underlayMtuBytes: 1500,
+      capabilities: [],
+      hosting: [app.id],
+      signature: new Uint8Array(64),
+    };
+    tables.mergeHost(host);
+    expect(desiredGuards(tables, nodeId(1))).toEqual({
+      classPorts: { plain: 7948, wireguard: 7949, ipsec: 7950 },
+      vteps: ["198.51.100.2", "198.51.100.3"],
+      hosting: [{ vtep: "198.51.100.2", vni: 256 }],
+      speakers: [{ vtep: "198.51.100.2", vni: 256, mac: "02:42:0a:c0:02:05", ip: "10.192.2.5" }],
+    });
+  });
+});
