@@ -11,7 +11,7 @@ const bytesOf = (length: number) =>
     (value) => value instanceof Uint8Array && value.length === length,
     `not ${length} bytes`,
   );
-const Sha256 = bytesOf(32);
+export const Sha256 = bytesOf(32);
 const Signature = bytesOf(64);
 
 /** Orders the states of one owner's document: incarnation first, then seq. */
@@ -98,6 +98,21 @@ function endpointDigest(hasher: Hasher, endpoint: Endpoint): Uint8Array {
  */
 export function endpointsHash(hasher: Hasher, sorted: readonly Endpoint[]): Uint8Array {
   return hasher.sha256(...sorted.map((endpoint) => endpointDigest(hasher, endpoint)));
+}
+
+const documentHashes = new WeakMap<readonly Endpoint[], Uint8Array>();
+
+/** The hash a document's signature covers; kept while the document lives, for digests. */
+export function documentHash(
+  hasher: Hasher,
+  document: Pick<NetworkDocument, "endpoints">,
+): Uint8Array {
+  let hash = documentHashes.get(document.endpoints);
+  if (hash === undefined) {
+    hash = endpointsHash(hasher, document.endpoints);
+    documentHashes.set(document.endpoints, hash);
+  }
+  return hash;
 }
 
 /** The bytes a host signs for a network document. */

@@ -1,7 +1,9 @@
 import { BOUNDS } from "../../shared/bounds.ts";
+import { equalBytes } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import {
   compareVersions,
+  documentHash,
   endpointsHash,
   type Endpoint,
   type NetworkDelta,
@@ -67,18 +69,31 @@ export function changeOwn(
 }
 
 /**
- * A newer document of our own came back from the mesh: our disk is old, or the machine was
- * restored. What is true is what runs here now, said again under the next incarnation.
- * Undefined: the document is not newer than what we hold.
+ * A document of our own came back that we did not write last: a newer one, or one of the same
+ * version with other content. Our disk is old, or the machine was restored. What is true is what
+ * runs here now, said again under the next incarnation. Undefined: there is nothing to overtake.
  */
 export function overtake(
   modules: OwnModules,
   held: NetworkDocument | undefined,
   met: NetworkDocument,
-): NetworkDocument | undefined {
-  if (held !== undefined && compareVersions(met.version, held.version) <= 0) return undefined;
+): OwnChange | undefined {
+  const { hasher } = modules;
+  if (held !== undefined) {
+    const order = compareVersions(met.version, held.version);
+    const same = equalBytes(documentHash(hasher, met), documentHash(hasher, held));
+    if (order < 0 || (order === 0 && same)) return undefined;
+  }
   const version = { incarnation: met.version.incarnation + 1, seq: 1 };
-  return sign(modules, met.network, version, held?.endpoints ?? []);
+  const document = sign(modules, met.network, version, held?.endpoints ?? []);
+  return { document, delta: announce(document, hasher) };
+}
+
+/** A delta that says only that there is a new document: receivers see a gap and fetch it whole. */
+function announce(document: NetworkDocument, hasher: Hasher): NetworkDelta {
+  const { network, node, version, signature } = document;
+  const hash = documentHash(hasher, document);
+  return { network, node, version, previousSeq: 0, put: [], remove: [], hash, signature };
 }
 
 function sign(

@@ -107,7 +107,7 @@ describe("the merge rule", () => {
     ]);
     const oldDisk = history[0]!.document;
     const newest = history[2]!.document;
-    const truth = overtake(own(1), oldDisk, newest)!;
+    const truth = overtake(own(1), oldDisk, newest)!.document;
     expect(truth.version).toEqual({ incarnation: 2, seq: 1 });
     expect(truth.endpoints).toEqual(oldDisk.endpoints);
     const peer = new Tables();

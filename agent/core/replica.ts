@@ -1,0 +1,362 @@
+import { BOUNDS } from "../../shared/bounds.ts";
+import { encodeCbor, equalBytes } from "../../shared/codec.ts";
+import {
+  compareVersions,
+  documentHash,
+  type Endpoint,
+  type NetworkDocument,
+  type Version,
+} from "../../shared/documents.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
+import {
+  decodeMessage,
+  type Digest,
+  encodeMessage,
+  GossipMessage,
+  SyncAnswer,
+  SyncRequest,
+} from "./messages.ts";
+import { changeOwn, overtake, type OwnChange, type OwnModules } from "./own-documents.ts";
+import { Tables } from "./tables.ts";
+import { deltaHolds, documentHolds } from "./verify.ts";
+
+export interface ReplicaOptions {
+  readonly node: NodeId;
+  /** Between two exchanges with a random peer of a network; half of it is jitter. */
+  readonly syncPeriodMs: number;
+  readonly requestTimeoutMs: number;
+}
+
+export const DEFAULT_REPLICA_OPTIONS = { syncPeriodMs: 1500, requestTimeoutMs: 1000 } as const;
+
+export interface ReplicaModules {
+  readonly hasher: Hasher;
+  readonly signer: Signer;
+  readonly verifier: Verifier;
+  readonly random: Random;
+  /** Connected peers on the network's topic. */
+  readonly peers: (network: NetworkId) => readonly NodeId[];
+}
+
+/** What the shell must do; in this order. */
+export type Output =
+  | { readonly kind: "persist"; readonly document: NetworkDocument }
+  | { readonly kind: "forget"; readonly network: NetworkId }
+  | { readonly kind: "publish"; readonly network: NetworkId; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "request";
+      readonly id: number;
+      readonly to: NodeId;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly kind: "dirty"; readonly network: NetworkId };
+
+type Ask = { network: NetworkId; to: NodeId; deadlineMs: number; round: boolean };
+
+interface Topic {
+  inSync: boolean;
+  nextRoundMs: number;
+}
+
+/** What was refused or repaired, for `status`. */
+export interface ReplicaCounters {
+  merged: number;
+  gaps: number;
+  malformed: number;
+  badSignature: number;
+  notSubscribed: number;
+  overtaken: number;
+  timeouts: number;
+  staleAnswers: number;
+}
+
+/**
+ * This host's copy of the networks it hosts: own changes out, others' in, and anti-entropy that
+ * repairs whatever gossip lost. No I/O, no clock: inputs and `nowMs` in, outputs out.
+ */
+export class Replica {
+  readonly tables = new Tables();
+  readonly counters: ReplicaCounters = {
+    merged: 0,
+    gaps: 0,
+    malformed: 0,
+    badSignature: 0,
+    notSubscribed: 0,
+    overtaken: 0,
+    timeouts: 0,
+    staleAnswers: 0,
+  };
+  readonly #options: ReplicaOptions;
+  readonly #modules: ReplicaModules;
+  readonly #own: OwnModules;
+  readonly #topics = new Map<NetworkId, Topic>();
+  readonly #asks = new Map<number, Ask>();
+  #lastAsk = 0;
+
+  constructor(options: ReplicaOptions, modules: ReplicaModules) {
+    this.#options = options;
+    this.#modules = modules;
+    this.#own = { node: options.node, hasher: modules.hasher, signer: modules.signer };
+  }
+
+  /** One full exchange with a peer was had since the topic was joined. */
+  inSync(network: NetworkId): boolean {
+    return this.#topics.get(network)?.inSync ?? false;
+  }
+
+  /** At start, from disk, before anything else. Own and others' documents alike were verified when written. */
+  restore(documents: readonly NetworkDocument[]): void {
+    for (const document of documents) this.tables.mergeNetwork(document);
+  }
+
+  /** The first endpoint is about to come: subscribe, and ask a peer at once. */
+  join(network: NetworkId, nowMs: number): Output[] {
+    if (this.#topics.has(network)) return [];
+    this.#topics.set(network, { inSync: false, nextRoundMs: nowMs });
+    return this.tick(nowMs);
+  }
+
+  /** The last endpoint left and the linger is over: the network is forgotten here. */
+  leave(network: NetworkId): Output[] {
+    if (!this.#topics.delete(network)) return [];
+    for (const [id, ask] of this.#asks) if (ask.network === network) this.#asks.delete(id);
+    this.tables.forgetNetwork(network);
+    return [
+      { kind: "forget", network },
+      { kind: "dirty", network },
+    ];
+  }
+
+  /** @throws FULL. To disk before to the mesh: a crash between leaves a change that is said again. */
+  change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): Output[] {
+    const held = this.tables.documents(network).get(this.#options.node);
+    const said = changeOwn(this.#own, network, held, put, remove);
+    this.tables.mergeNetwork(said.document);
+    return this.#said(said);
+  }
+
+  /** A message of a network's topic; `from` handed it to us and can be asked for the whole. */
+  gossip(network: NetworkId, from: NodeId, bytes: Uint8Array, nowMs: number): Output[] {
+    const message = this.#decode(GossipMessage, bytes, BOUNDS.gossipMessageBytes);
+    if (message === undefined) return [];
+    const { delta } = message;
+    if (delta.network !== network || !this.#topics.has(network))
+      return this.#count("notSubscribed");
+    if (!deltaHolds(delta, this.#modules.verifier)) return this.#count("badSignature");
+    if (delta.node === this.#options.node) {
+      if (!this.#differs(delta)) return [];
+      return this.#fetch(network, from, [delta.node], nowMs);
+    }
+    switch (this.tables.applyDelta(delta, this.#modules.hasher)) {
+      case "old":
+        return [];
+      case "gap":
+        this.counters.gaps++;
+        return this.#fetch(network, from, [delta.node], nowMs);
+      case "merged":
+        this.counters.merged++;
+        return this.#changed(network, delta.node);
+    }
+  }
+
+  /** An admitted peer asks. Whoever has no endpoint on the network learns nothing of it here either. */
+  answer(bytes: Uint8Array): Uint8Array {
+    const request = decodeMessage(SyncRequest, bytes, BOUNDS.syncMessageBytes);
+    return encodeMessage(this.#answer(request));
+  }
+
+  answered(id: number, bytes: Uint8Array, nowMs: number): Output[] {
+    const ask = this.#asks.get(id);
+    this.#asks.delete(id);
+    if (ask === undefined) return this.#count("staleAnswers");
+    const answer = this.#decode(SyncAnswer, bytes, BOUNDS.syncMessageBytes);
+    if (answer === undefined) return [];
+    switch (answer.kind) {
+      case "same":
+        return ask.round ? this.#synced(ask.network) : [];
+      case "notHere":
+        return [];
+      case "digest": {
+        const nodes = this.#newer(ask.network, answer.digest);
+        if (nodes.length === 0) return ask.round ? this.#synced(ask.network) : [];
+        return this.#ask(ask, { v: 1, kind: "fetch", network: ask.network, nodes }, nowMs);
+      }
+      case "documents": {
+        const outputs = answer.documents.flatMap((document) =>
+          document.network === ask.network ? this.#merge(document) : this.#count("malformed"),
+        );
+        return ask.round ? [...outputs, ...this.#synced(ask.network)] : outputs;
+      }
+    }
+  }
+
+  requestFailed(id: number): void {
+    this.#asks.delete(id);
+  }
+
+  /** Call at `nextMs()` or later; often does no harm. */
+  tick(nowMs: number): Output[] {
+    for (const [id, ask] of this.#asks)
+      if (ask.deadlineMs <= nowMs) {
+        this.#asks.delete(id);
+        this.counters.timeouts++;
+      }
+    const outputs: Output[] = [];
+    for (const [network, topic] of this.#topics) {
+      if (topic.nextRoundMs > nowMs) continue;
+      const peers = this.#modules.peers(network);
+      const { syncPeriodMs } = this.#options;
+      // Not in sync: a peer may come any moment, and deletions wait for it.
+      const period = topic.inSync ? syncPeriodMs : syncPeriodMs / 8;
+      topic.nextRoundMs =
+        nowMs + period / 2 + this.#modules.random.below(Math.max(1, Math.floor(period)));
+      const to = peers[peers.length === 0 ? 0 : this.#modules.random.below(peers.length)];
+      if (to === undefined) continue;
+      const hash = this.#digestHash(network);
+      const ask = { network, to, round: true };
+      outputs.push(...this.#ask(ask, { v: 1, kind: "compare", network, hash }, nowMs));
+    }
+    return outputs;
+  }
+
+  /** When `tick` has something to do next; undefined: only after another input. */
+  nextMs(): number | undefined {
+    const times = [...this.#topics.values()].map((topic) => topic.nextRoundMs);
+    for (const ask of this.#asks.values()) times.push(ask.deadlineMs);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  #answer(request: SyncRequest): SyncAnswer {
+    if (!this.#topics.has(request.network)) return { v: 1, kind: "notHere" };
+    switch (request.kind) {
+      case "compare":
+        return equalBytes(request.hash, this.#digestHash(request.network))
+          ? { v: 1, kind: "same" }
+          : { v: 1, kind: "digest", digest: this.#digest(request.network) };
+      case "fetch": {
+        const documents: NetworkDocument[] = [];
+        let left = BOUNDS.syncMessageBytes / 2;
+        for (const node of request.nodes) {
+          const document = this.tables.documents(request.network).get(node);
+          if (document === undefined) continue;
+          left -= encodeCbor(document).length;
+          if (left < 0 && documents.length > 0) break;
+          documents.push(document);
+        }
+        return { v: 1, kind: "documents", documents };
+      }
+    }
+  }
+
+  #merge(document: NetworkDocument): Output[] {
+    if (!documentHolds(document, this.#modules.hasher, this.#modules.verifier))
+      return this.#count("badSignature");
+    if (document.node === this.#options.node) return this.#metOwn(document);
+    if (!this.tables.mergeNetwork(document)) return [];
+    this.counters.merged++;
+    return this.#changed(document.network, document.node);
+  }
+
+  #metOwn(met: NetworkDocument): Output[] {
+    const held = this.tables.documents(met.network).get(met.node);
+    const said = overtake(this.#own, held, met);
+    if (said === undefined) return [];
+    this.counters.overtaken++;
+    this.tables.mergeNetwork(said.document);
+    return this.#said(said);
+  }
+
+  #said({ document, delta }: OwnChange): Output[] {
+    const { network } = document;
+    return [
+      { kind: "persist", document },
+      { kind: "publish", network, bytes: encodeMessage({ v: 1, delta }) },
+      { kind: "dirty", network },
+    ];
+  }
+
+  #changed(network: NetworkId, node: NodeId): Output[] {
+    const document = this.tables.documents(network).get(node);
+    return document === undefined
+      ? []
+      : [
+          { kind: "persist", document },
+          { kind: "dirty", network },
+        ];
+  }
+
+  #synced(network: NetworkId): Output[] {
+    const topic = this.#topics.get(network);
+    if (topic === undefined || topic.inSync) return [];
+    topic.inSync = true;
+    // Deletions held back until now may go.
+    return [{ kind: "dirty", network }];
+  }
+
+  #fetch(network: NetworkId, to: NodeId, nodes: NodeId[], nowMs: number): Output[] {
+    return this.#ask({ network, to, round: false }, { v: 1, kind: "fetch", network, nodes }, nowMs);
+  }
+
+  #ask(ask: Omit<Ask, "deadlineMs">, request: SyncRequest, nowMs: number): Output[] {
+    const id = ++this.#lastAsk;
+    const { network, to, round } = ask;
+    this.#asks.set(id, { network, to, round, deadlineMs: nowMs + this.#options.requestTimeoutMs });
+    return [{ kind: "request", id, to, bytes: encodeMessage(request) }];
+  }
+
+  #newer(network: NetworkId, digest: Digest): NodeId[] {
+    return digest.filter((entry) => this.#differs({ network, ...entry })).map(({ node }) => node);
+  }
+
+  /**
+   * Newer than what we hold; or, of our own, the same version with other content. That content of
+   * another owner we leave to the owner, who overtakes it.
+   */
+  #differs(seen: {
+    network: NetworkId;
+    node: NodeId;
+    version: Version;
+    hash: Uint8Array;
+  }): boolean {
+    const held = this.tables.documents(seen.network).get(seen.node);
+    if (held === undefined) return true;
+    const order = compareVersions(seen.version, held.version);
+    if (order !== 0 || seen.node !== this.#options.node) return order > 0;
+    return !equalBytes(seen.hash, documentHash(this.#modules.hasher, held));
+  }
+
+  #digest(network: NetworkId): Digest {
+    return [...this.tables.documents(network).values()]
+      .map((document) => ({
+        node: document.node,
+        version: document.version,
+        hash: documentHash(this.#modules.hasher, document),
+      }))
+      .toSorted((a, b) => (a.node < b.node ? -1 : 1));
+  }
+
+  #digestHash(network: NetworkId): Uint8Array {
+    return this.#modules.hasher.sha256(encodeCbor(this.#digest(network)));
+  }
+
+  #decode<T>(
+    schema: Parameters<typeof decodeMessage<T>>[0],
+    bytes: Uint8Array,
+    max: number,
+  ): T | undefined {
+    try {
+      return decodeMessage(schema, bytes, max);
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.counters.malformed++;
+      return undefined;
+    }
+  }
+
+  #count(what: keyof ReplicaCounters): [] {
+    this.counters[what]++;
+    return [];
+  }
+}
