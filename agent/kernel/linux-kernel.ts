@@ -1,0 +1,325 @@
+import { closeSync, existsSync, openSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { OverlayError } from "../../shared/errors.ts";
+import { EndpointId, NetworkId, Vni } from "../../shared/ids.ts";
+import { Ip } from "../../shared/ip.ts";
+import { Mac, ruleMac } from "../../shared/mac.ts";
+import type {
+  ActualNetwork,
+  DesiredNetwork,
+  LocalPort,
+  RemoteEntry,
+  Step,
+} from "../core/data-plane.ts";
+import * as route from "./netlink/route.ts";
+import { type Request, RtNetlink } from "./netlink/socket.ts";
+import { createPinnedNetns, deletePinnedNetns, inNetns } from "./netns.ts";
+import type { Kernel } from "./port.ts";
+
+export interface LinuxKernelOptions {
+  /** Where namespaces are pinned; /run/overlay-ts/netns in service. */
+  readonly netnsDirectory: string;
+  /** The host's namespace; our own in service, a test's host otherwise. */
+  readonly hostNetns?: string;
+}
+
+/** NSFS_MAGIC of linux/magic.h: what statfs says of a pinned namespace; a plain file is a leftover. */
+const NSFS_MAGIC = 0x6e736673;
+const BRIDGE = "br0";
+const VXLAN = "vx0";
+const ALIAS = "overlay-ts";
+
+/** The data plane of this host over rtnetlink, see README.md in this folder. */
+export class LinuxKernel implements Pick<
+  Kernel,
+  "list" | "read" | "apply" | "containerLink" | "close"
+> {
+  readonly #options: LinuxKernelOptions;
+  readonly #host: RtNetlink;
+  readonly #sockets = new Map<NetworkId, RtNetlink>();
+
+  constructor(options: LinuxKernelOptions) {
+    this.#options = options;
+    this.#host = new RtNetlink(options.hostNetns);
+  }
+
+  list(): Promise<NetworkId[]> {
+    const { netnsDirectory } = this.#options;
+    const names = existsSync(netnsDirectory) ? readdirSync(netnsDirectory) : [];
+    const found = names.map((name) => NetworkId.safeParse(name));
+    return Promise.resolve(found.flatMap((id) => (id.success ? [id.data] : [])).toSorted());
+  }
+
+  async read(network: NetworkId): Promise<ActualNetwork> {
+    if (!this.#exists(network))
+      return { network, device: undefined, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+    const socket = this.#socket(network);
+    const links = await this.#links(network);
+    const bridge = links.find((link) => link.name === BRIDGE);
+    const vxlan = links.find((link) => link.name === VXLAN);
+    const fdb = (await socket.dump(route.dumpNeighbours("bridge"))).map(route.decodeNeighbour);
+    const neighbours = [
+      ...(await socket.dump(route.dumpNeighbours(4))),
+      ...(await socket.dump(route.dumpNeighbours(6))),
+    ].map(route.decodeNeighbour);
+    const addresses = (await socket.dump(route.dumpAddresses)).flatMap(
+      (message) => route.decodeAddress(message) ?? [],
+    );
+    const working =
+      bridge?.up === true &&
+      vxlan?.up === true &&
+      vxlan.vxlan !== undefined &&
+      vxlan.master === bridge.index;
+    return {
+      network,
+      device: working
+        ? {
+            vni: Vni.parse(vxlan.vxlan?.vni),
+            udpPort: vxlan.vxlan?.udpPort ?? 0,
+            localVtep: Ip.parse(vxlan.vxlan?.localVtep),
+            mtuBytes: vxlan.mtuBytes,
+            gateways: addresses
+              .filter(({ index, ip }) => index === bridge.index && !ip.startsWith("fe80:"))
+              .map(({ ip, prefixLength }) => ({ ip, prefixLength })),
+          }
+        : undefined,
+      ports: links
+        .filter((link) => link.up && link.master === bridge?.index)
+        .flatMap((link) => decodeAlias(link.alias) ?? []),
+      vxlanFdb: fdb.flatMap(({ index, extLearned, master, mac, destination }) =>
+        index === vxlan?.index &&
+        extLearned &&
+        !master &&
+        mac !== undefined &&
+        destination !== undefined
+          ? [{ mac, vtep: destination }]
+          : [],
+      ),
+      bridgeFdb: fdb.flatMap(({ index, extLearned, master, mac }) =>
+        index === vxlan?.index && extLearned && master && mac !== undefined ? [mac] : [],
+      ),
+      neighbours: neighbours.flatMap(({ index, extLearned, mac, destination }) =>
+        index === bridge?.index && extLearned && mac !== undefined && destination !== undefined
+          ? [{ ip: destination, mac }]
+          : [],
+      ),
+    };
+  }
+
+  async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {
+    for (const step of steps) await this.#step(network, step);
+  }
+
+  containerLink(endpoint: EndpointId): string {
+    return `ovc${endpoint.slice(0, 12)}`;
+  }
+
+  /** Closes sockets; namespaces and devices go on forwarding. */
+  close(): Promise<void> {
+    this.#host.close();
+    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets.clear();
+    return Promise.resolve();
+  }
+
+  async #step(network: NetworkId, step: Step): Promise<void> {
+    switch (step.kind) {
+      case "extend":
+        return this.#extend(network, step.desired);
+      case "putRemotes":
+        return this.#putRemotes(network, step.remotes);
+      case "removeFdb": {
+        const { vxlan } = await this.#devices(network);
+        const halves = step.entries.flatMap(({ mac }) => [
+          route.deleteFdb(vxlan.index, mac, "self"),
+          route.deleteFdb(vxlan.index, mac, "master"),
+        ]);
+        return this.#gone(network, halves);
+      }
+      case "removeNeighbours": {
+        const { bridge } = await this.#devices(network);
+        return this.#gone(
+          network,
+          step.ips.map((ip) => route.deleteNeighbour(bridge.index, ip)),
+        );
+      }
+      case "putPort":
+        return this.#putPort(network, step.port);
+      case "removePort":
+        return this.#removePort(network, step.endpoint);
+      case "retract":
+        return this.#retract(network);
+    }
+  }
+
+  async #extend(network: NetworkId, desired: DesiredNetwork): Promise<void> {
+    const path = this.#path(network);
+    const [gateway] = desired.gateways;
+    if (gateway === undefined)
+      throw new OverlayError({ code: "INVALID", message: `network ${network} has no gateway` });
+    if (!this.#exists(network)) createPinnedNetns(path);
+    quieten(path);
+    const socket = this.#socket(network);
+    const mac = ruleMac(gateway.ip);
+    // Whatever a crash left half made is made anew: an empty shape costs nothing.
+    for (const link of await this.#links(network))
+      if (link.name === BRIDGE || link.name === VXLAN)
+        await socket.request(route.deleteLink(link.index, link.name));
+    await socket.request(route.addBridge(BRIDGE, mac, desired.mtuBytes));
+    const fd = openSync(path, "r");
+    try {
+      await this.#host.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+    } finally {
+      closeSync(fd);
+    }
+    const { bridge, vxlan } = await this.#devices(network);
+    await socket.batch([
+      ...route.makePort(vxlan.index, bridge.index, "vxlan"),
+      ...desired.gateways.map(({ ip, prefixLength }) =>
+        route.addAddress(bridge.index, ip, prefixLength),
+      ),
+    ]);
+  }
+
+  async #putRemotes(network: NetworkId, remotes: readonly RemoteEntry[]): Promise<void> {
+    const { bridge, vxlan } = await this.#devices(network);
+    await this.#socket(network).batch(
+      remotes.flatMap(({ mac, vtep, ips }) => [
+        route.putFdb(vxlan.index, mac, vtep),
+        ...ips.map((ip) => route.putNeighbour(bridge.index, ip, mac)),
+      ]),
+    );
+  }
+
+  async #putPort(network: NetworkId, port: LocalPort): Promise<void> {
+    const socket = this.#socket(network);
+    const { bridge, vxlan } = await this.#devices(network);
+    const name = portName(port.endpoint);
+    const old = (await this.#links(network)).find((link) => link.name === name);
+    if (old !== undefined) await socket.request(route.deleteLink(old.index, name));
+    const fd = inNetns(this.#options.hostNetns, () => openSync("/proc/thread-self/ns/net", "r"));
+    try {
+      const peer = { name: this.containerLink(port.endpoint), mac: port.mac, netnsFd: fd };
+      await socket.request(route.addVeth(name, peer, vxlan.mtuBytes));
+    } finally {
+      closeSync(fd);
+    }
+    const made = (await this.#links(network)).find((link) => link.name === name);
+    if (made === undefined) throw missing(name);
+    await socket.batch([
+      ...route.makePort(made.index, bridge.index, "container"),
+      route.putStaticFdb(made.index, port.mac),
+      // Last: a port that a crash left half made has no alias, and is made anew.
+      route.setAlias(made.index, encodeAlias(port)),
+    ]);
+  }
+
+  async #removePort(network: NetworkId, endpoint: EndpointId): Promise<void> {
+    const name = portName(endpoint);
+    const link = (await this.#links(network)).find((candidate) => candidate.name === name);
+    if (link !== undefined) await this.#gone(network, [route.deleteLink(link.index, name)]);
+  }
+
+  async #retract(network: NetworkId): Promise<void> {
+    if (this.#exists(network))
+      // A container's end lives in another namespace and would outlast this one until its peer goes.
+      for (const link of await this.#links(network))
+        if (link.name !== "lo")
+          await this.#gone(network, [route.deleteLink(link.index, link.name)]);
+    this.#sockets.get(network)?.close();
+    this.#sockets.delete(network);
+    deletePinnedNetns(this.#path(network));
+  }
+
+  /** Deletions: what is gone already is as wanted. */
+  async #gone(network: NetworkId, requests: readonly Request[]): Promise<void> {
+    for (const request of requests)
+      try {
+        await this.#socket(network).request(request);
+      } catch (error) {
+        const already =
+          error instanceof OverlayError && ["ENOENT", "ENODEV"].includes(error.errno ?? "");
+        if (!already) throw error;
+      }
+  }
+
+  async #links(network: NetworkId): Promise<route.Link[]> {
+    return (await this.#socket(network).dump(route.dumpLinks)).map(route.decodeLink);
+  }
+
+  async #devices(network: NetworkId): Promise<{ bridge: route.Link; vxlan: route.Link }> {
+    if (!this.#exists(network)) throw missing(`network ${network}`);
+    const links = await this.#links(network);
+    const bridge = links.find((link) => link.name === BRIDGE);
+    const vxlan = links.find((link) => link.name === VXLAN);
+    if (bridge === undefined || vxlan === undefined)
+      throw missing(bridge === undefined ? BRIDGE : VXLAN);
+    return { bridge, vxlan };
+  }
+
+  #socket(network: NetworkId): RtNetlink {
+    let socket = this.#sockets.get(network);
+    if (socket === undefined)
+      this.#sockets.set(network, (socket = new RtNetlink(this.#path(network))));
+    return socket;
+  }
+
+  #path(network: NetworkId): string {
+    return join(this.#options.netnsDirectory, network);
+  }
+
+  #exists(network: NetworkId): boolean {
+    const path = this.#path(network);
+    return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
+  }
+}
+
+function portName(endpoint: EndpointId): string {
+  return `ovp${endpoint.slice(0, 12)}`;
+}
+
+/** A port says in the kernel whose it is, so that a restarted agent needs no memory to know it. */
+function encodeAlias({ endpoint, mac, ips }: LocalPort): string {
+  return [ALIAS, endpoint, mac, ...ips].join(" ");
+}
+
+function decodeAlias(alias: string): LocalPort | undefined {
+  const [mark, endpoint, mac, ...ips] = alias.split(" ");
+  const port = { endpoint: EndpointId.safeParse(endpoint), mac: Mac.safeParse(mac) };
+  const addresses = ips.map((ip) => Ip.safeParse(ip));
+  if (mark !== ALIAS || !port.endpoint.success || !port.mac.success) return undefined;
+  return {
+    endpoint: port.endpoint.data,
+    mac: port.mac.data,
+    ips: addresses.flatMap((ip) => (ip.success ? [ip.data] : [])),
+  };
+}
+
+/** A new namespace takes router advertisements and may forward [kernel defaults]: ours must not. */
+function quieten(path: string): void {
+  inNetns(path, () => {
+    const settings = [
+      ["ipv4/ip_forward", "0"],
+      ["ipv6/conf/all/forwarding", "0"],
+      ["ipv6/conf/all/accept_ra", "0"],
+      ["ipv6/conf/default/accept_ra", "0"],
+      ["ipv6/conf/default/addr_gen_mode", "1"],
+      ["bridge/bridge-nf-call-iptables", "0"],
+      ["bridge/bridge-nf-call-ip6tables", "0"],
+      ["bridge/bridge-nf-call-arptables", "0"],
+    ] as const;
+    for (const [name, value] of settings) {
+      const file = `/proc/sys/net/${name}`;
+      if (existsSync(file)) writeFileSync(file, value);
+    }
+  });
+}
+
+function missing(what: string): OverlayError {
+  return new OverlayError({
+    code: "NETLINK",
+    op: "lookup",
+    errno: "ENODEV",
+    message: `${what} is not there`,
+  });
+}

@@ -1,0 +1,89 @@
+import { assert } from "../../../shared/errors.ts";
+
+/** Netlink's framing (linux/netlink.h): little endian as the machine, all on 4-byte bounds. */
+
+export interface NetlinkMessage {
+  readonly type: number;
+  readonly flags: number;
+  readonly seq: number;
+  readonly payload: Buffer;
+}
+
+export type Attributes = ReadonlyMap<number, Buffer>;
+
+const align = (length: number): number => (length + 3) & ~3;
+
+/** `struct nlmsghdr` and the payload. */
+export function encodeFrame(type: number, flags: number, seq: number, ...parts: Buffer[]): Buffer {
+  const payload = Buffer.concat(parts);
+  const frame = Buffer.alloc(16 + align(payload.length));
+  frame.writeUInt32LE(16 + payload.length, 0);
+  frame.writeUInt16LE(type, 4);
+  frame.writeUInt16LE(flags, 6);
+  frame.writeUInt32LE(seq, 8);
+  payload.copy(frame, 16);
+  return frame;
+}
+
+/** All messages of one datagram. */
+export function decodeFrames(datagram: Buffer): NetlinkMessage[] {
+  const messages: NetlinkMessage[] = [];
+  for (let at = 0; at + 16 <= datagram.length;) {
+    const length = datagram.readUInt32LE(at);
+    assert(length >= 16 && at + length <= datagram.length, "a netlink message within its datagram");
+    messages.push({
+      type: datagram.readUInt16LE(at + 4),
+      flags: datagram.readUInt16LE(at + 6),
+      seq: datagram.readUInt32LE(at + 8),
+      payload: datagram.subarray(at + 16, at + length),
+    });
+    at += align(length);
+  }
+  return messages;
+}
+
+/** `struct nlattr`; a value of parts is a nest. */
+export function attr(type: number, ...value: Uint8Array[]): Buffer {
+  const data = Buffer.concat(value);
+  const out = Buffer.alloc(align(4 + data.length));
+  out.writeUInt16LE(4 + data.length, 0);
+  out.writeUInt16LE(type, 2);
+  data.copy(out, 4);
+  return out;
+}
+
+export function u8(value: number): Buffer {
+  return Buffer.from([value]);
+}
+
+export function u16be(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16BE(value);
+  return out;
+}
+
+export function u32(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32LE(value);
+  return out;
+}
+
+export function text(value: string): Buffer {
+  return Buffer.from(`${value}\0`);
+}
+
+export function decodeAttributes(payload: Buffer): Attributes {
+  const found = new Map<number, Buffer>();
+  for (let at = 0; at + 4 <= payload.length;) {
+    const length = payload.readUInt16LE(at);
+    assert(length >= 4 && at + length <= payload.length, "an attribute within its message");
+    // The upper bits say "nested" and "network order"; the type is below them.
+    found.set(payload.readUInt16LE(at + 2) & 0x3fff, payload.subarray(at + 4, at + length));
+    at += align(length);
+  }
+  return found;
+}
+
+export function decodeText(value: Buffer | undefined): string {
+  return value === undefined ? "" : value.toString().replace(/\0$/, "");
+}

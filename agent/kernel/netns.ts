@@ -1,0 +1,77 @@
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import koffi from "koffi";
+import { OverlayError } from "../../shared/errors.ts";
+
+const CLONE_NEWNET = 0x40000000;
+const MS_BIND = 4096;
+const MNT_DETACH = 2;
+
+const libc = koffi.load("libc.so.6");
+const setns = libc.func("int setns(int fd, int nstype)");
+const unshare = libc.func("int unshare(int flags)");
+const mount = libc.func(
+  "int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)",
+);
+const umount2 = libc.func("int umount2(const char *target, int flags)");
+
+/** The thread's own namespace, not the process's: Node has several threads, only this one moves. */
+const OWN = "/proc/thread-self/ns/net";
+
+/**
+ * Runs synchronous code in another network namespace (setns(2)); undefined is our own. A socket
+ * made inside stays there for ever. Nothing asynchronous may be inside: it would run elsewhere.
+ */
+export function inNetns<T>(path: string | undefined, run: () => T): T {
+  if (path === undefined) return run();
+  return returning(() => {
+    const target = openSync(path, "r");
+    try {
+      check(setns(target, CLONE_NEWNET) as number, `setns ${path}`);
+    } finally {
+      closeSync(target);
+    }
+    return run();
+  });
+}
+
+/** A new namespace, kept by a bind mount at `path` as ip-netns(8) does, alive without any process. */
+export function createPinnedNetns(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
+  writeFileSync(path, "", { flag: "a" });
+  returning(() => {
+    check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
+    check(mount(OWN, path, "none", MS_BIND, null) as number, `bind mount ${path}`);
+  });
+}
+
+/** Already gone is success; devices inside end with the namespace. */
+export function deletePinnedNetns(path: string): void {
+  umount2(path, MNT_DETACH);
+  rmSync(path, { force: true });
+}
+
+function returning<T>(run: () => T): T {
+  const own = openSync(OWN, "r");
+  try {
+    return run();
+  } finally {
+    // A thread left in a foreign namespace would program the wrong host: better dead.
+    if ((setns(own, CLONE_NEWNET) as number) !== 0) process.abort();
+    closeSync(own);
+  }
+}
+
+function check(result: number, op: string): void {
+  if (result === 0) return;
+  const number = koffi.errno();
+  const errno =
+    Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? String(number);
+  throw new OverlayError({
+    code: "NETLINK",
+    op,
+    errno,
+    message: `${op} failed: ${errno}`,
+    ...(errno === "EPERM" ? { next: "run as root, with CAP_SYS_ADMIN and CAP_NET_ADMIN" } : {}),
+  });
+}

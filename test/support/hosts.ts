@@ -1,0 +1,61 @@
+import { execFile, execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { createPinnedNetns, deletePinnedNetns } from "../../agent/kernel/netns.ts";
+
+const run = promisify(execFile);
+
+/**
+ * Hosts as pinned network namespaces on one switch in a namespace of its own: 198.51.100.k each,
+ * no route out. Everything ends with `close`.
+ */
+export class TestHosts {
+  readonly directory = mkdtempSync(join(tmpdir(), "ovt-hosts-"));
+  readonly #pinned: string[] = [];
+
+  constructor(count: number) {
+    const plug = this.netns("switch");
+    this.in(plug, "ip link add sw type bridge mcast_snooping 0");
+    this.in(plug, "ip link set sw up");
+    for (let k = 1; k <= count; k++) {
+      const host = this.netns(`h${k}`);
+      this.in(plug, `ip link add p${k} type veth peer name eth0 netns ${host}`);
+      this.in(plug, `ip link set p${k} master sw up`);
+      this.in(host, "ip link set lo up");
+      this.in(host, "ip link set eth0 up");
+      this.in(host, `ip address add 198.51.100.${k}/24 dev eth0`);
+      this.in(host, "ip route add unreachable default");
+    }
+  }
+
+  /** A new namespace; its path serves `hostNetns` and `in`. */
+  netns(name: string): string {
+    const path = join(this.directory, name);
+    createPinnedNetns(path);
+    this.#pinned.push(path);
+    return path;
+  }
+
+  in(netns: string, command: string): string {
+    return execFileSync("nsenter", [`--net=${netns}`, ...command.split(" ")], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */
+  async ping(netns: string, address: string, ...options: string[]): Promise<number> {
+    const command = ["/bin/busybox", "ping", "-c", "3", "-W", "1", ...options, address];
+    const { stdout } = await run("nsenter", [`--net=${netns}`, ...command]).catch(
+      (error: { stdout?: string }) => ({ stdout: error.stdout ?? "" }),
+    );
+    return Number(/(\d+) packets received/.exec(stdout)?.[1] ?? 0);
+  }
+
+  close(): void {
+    for (const path of this.#pinned.toReversed()) deletePinnedNetns(path);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
