@@ -1,0 +1,133 @@
+import { CompactSign, compactVerify, importJWK, type CryptoKey } from "jose";
+import { z } from "zod";
+import {
+  ClusterState,
+  NodeClaim,
+  type SignedNodeClaim,
+  type SignedState,
+} from "./cluster-state.ts";
+import { OverlayError } from "./errors.ts";
+import { ClusterId, NodeId } from "./ids.ts";
+
+/**
+ * The chain of trust: the root key (kept offline) signs controllers' certificates, a controller
+ * signs the cluster state and each node's claim. All are compact JWS (RFC 7515) with EdDSA over
+ * Ed25519 (RFC 8037), each with a `typ` of its own: a signature made for one is none for another.
+ */
+const Certificate = z.object({ cluster: ClusterId, controller: NodeId });
+export type Certificate = z.infer<typeof Certificate>;
+
+type Kind = "overlay-ts/controller" | "overlay-ts/state" | "overlay-ts/claim";
+
+/** An Ed25519 key pair: 32-byte seed and 32-byte public key. */
+export interface KeyPair {
+  readonly seed: Uint8Array;
+  readonly publicKey: Uint8Array;
+}
+
+/** Turns a node id into the Ed25519 key it contains. */
+export type PublicKeyOf = (node: NodeId) => Uint8Array;
+
+export function signCertificate(root: KeyPair, certificate: Certificate): Promise<string> {
+  return sign("overlay-ts/controller", root, certificate);
+}
+
+export async function signState(
+  controller: KeyPair,
+  controllerCertificate: string,
+  state: ClusterState,
+): Promise<SignedState> {
+  return { jws: await sign("overlay-ts/state", controller, state), controllerCertificate };
+}
+
+export async function signClaim(
+  controller: KeyPair,
+  controllerCertificate: string,
+  claim: NodeClaim,
+): Promise<SignedNodeClaim> {
+  return { jws: await sign("overlay-ts/claim", controller, claim), controllerCertificate };
+}
+
+/** @throws UNAUTHENTICATED: which link of the chain does not hold. */
+export async function verifyState(
+  rootKey: Uint8Array,
+  publicKeyOf: PublicKeyOf,
+  signed: SignedState,
+): Promise<ClusterState> {
+  const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);
+  const key = publicKeyOf(controller);
+  return sameCluster(cluster, await verify("overlay-ts/state", key, signed.jws, ClusterState));
+}
+
+/** @throws UNAUTHENTICATED. Whether the node is (still) admitted is asked of the state. */
+export async function verifyClaim(
+  rootKey: Uint8Array,
+  publicKeyOf: PublicKeyOf,
+  signed: SignedNodeClaim,
+): Promise<NodeClaim> {
+  const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);
+  const key = publicKeyOf(controller);
+  return sameCluster(cluster, await verify("overlay-ts/claim", key, signed.jws, NodeClaim));
+}
+
+export function verifyCertificate(rootKey: Uint8Array, certificate: string): Promise<Certificate> {
+  return verify("overlay-ts/controller", rootKey, certificate, Certificate);
+}
+
+function sameCluster<T extends { cluster: ClusterId }>(cluster: ClusterId, signed: T): T {
+  if (signed.cluster !== cluster)
+    throw refused(`it is of cluster ${signed.cluster}, not ${cluster}`);
+  return signed;
+}
+
+async function sign(typ: Kind, key: KeyPair, payload: unknown): Promise<string> {
+  const bytes = new TextEncoder().encode(JSON.stringify(payload));
+  return new CompactSign(bytes)
+    .setProtectedHeader({ alg: "EdDSA", typ })
+    .sign(await keyOf(key.publicKey, key.seed));
+}
+
+async function verify<T>(
+  typ: Kind,
+  publicKey: Uint8Array,
+  jws: string,
+  schema: z.ZodType<T>,
+): Promise<T> {
+  let json: unknown;
+  try {
+    const key = await keyOf(publicKey);
+    const { payload, protectedHeader } = await compactVerify(jws, key, { algorithms: ["EdDSA"] });
+    if (protectedHeader.typ !== typ) throw refused(`it is a ${protectedHeader.typ}, not a ${typ}`);
+    json = JSON.parse(new TextDecoder().decode(payload));
+  } catch (error) {
+    if (error instanceof OverlayError) throw error;
+    throw refused(`the signature of the ${typ} does not hold`, error);
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) throw refused(`${typ}: ${z.prettifyError(parsed.error)}`, parsed.error);
+  return parsed.data;
+}
+
+function keyOf(publicKey: Uint8Array, seed?: Uint8Array): Promise<CryptoKey | Uint8Array> {
+  const x = base64url(publicKey);
+  const d = seed === undefined ? {} : { d: base64url(seed) };
+  return importJWK({ kty: "OKP", crv: "Ed25519", x, ...d }, "EdDSA");
+}
+
+function base64url(bytes: Uint8Array): string {
+  return btoa(String.fromCodePoint(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}
+
+function refused(why: string, cause?: unknown): OverlayError {
+  return new OverlayError(
+    {
+      code: "UNAUTHENTICATED",
+      message: `not signed by this cluster: ${why}`,
+      next: "check that the token or the peer is of the cluster you mean",
+    },
+    { cause },
+  );
+}

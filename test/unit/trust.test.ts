@@ -1,0 +1,103 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { type Identity, identityFromSeed, publicKeyOf } from "../../agent/gossip/identity.ts";
+import { ed25519Signer, ed25519Verifier } from "../../agent/system.ts";
+import type { NodeClaim } from "../../shared/cluster-state.ts";
+import { ClusterId } from "../../shared/ids.ts";
+import {
+  signCertificate,
+  signClaim,
+  signState,
+  verifyCertificate,
+  verifyClaim,
+  verifyState,
+} from "../../shared/trust.ts";
+import { clusterState, node } from "../support/cluster.ts";
+
+let root: Identity;
+let controller: Identity;
+let stranger: Identity;
+let certificate: string;
+const state = clusterState(3);
+const claim: NodeClaim = { cluster: state.cluster, revision: 1, node: node(2) };
+
+beforeAll(async () => {
+  const seeds = [1, 2, 3].map((value) => new Uint8Array(32).fill(value));
+  [root, controller, stranger] = (await Promise.all(seeds.map(identityFromSeed))) as [
+    Identity,
+    Identity,
+    Identity,
+  ];
+  certificate = await signCertificate(root, {
+    cluster: state.cluster,
+    controller: controller.node,
+  });
+});
+
+describe("identity", () => {
+  test("the node id contains the key that signs", () => {
+    expect(publicKeyOf(controller.node)).toEqual(controller.publicKey);
+    const message = Uint8Array.of(1, 2, 3);
+    const signature = ed25519Signer(controller.seed).sign(message);
+    const verifier = ed25519Verifier(publicKeyOf);
+    expect(verifier.verify(controller.node, message, signature)).toBe(true);
+    expect(verifier.verify(stranger.node, message, signature)).toBe(false);
+    expect(verifier.verify("not an id", message, signature)).toBe(false);
+  });
+
+  test("a short seed and a broken id are refused by name", async () => {
+    await expect(identityFromSeed(new Uint8Array(31))).rejects.toThrow(/31 bytes/);
+    expect(() => publicKeyOf("12D3KooX")).toThrow(/not a node id/);
+  });
+});
+
+describe("the chain of trust", () => {
+  test("root signs the controller, the controller the state and the claims", async () => {
+    const signed = await signState(controller, certificate, state);
+    expect(await verifyState(root.publicKey, publicKeyOf, signed)).toEqual(state);
+    const signedClaim = await signClaim(controller, certificate, claim);
+    expect(await verifyClaim(root.publicKey, publicKeyOf, signedClaim)).toEqual(claim);
+  });
+
+  test("another root, a self-made certificate, a stranger's signature: refused", async () => {
+    const signed = await signState(controller, certificate, state);
+    const refused = { code: "UNAUTHENTICATED" };
+    await expect(verifyState(stranger.publicKey, publicKeyOf, signed)).rejects.toMatchObject(
+      refused,
+    );
+    const selfMade = await signCertificate(stranger, {
+      cluster: state.cluster,
+      controller: stranger.node,
+    });
+    await expect(verifyCertificate(root.publicKey, selfMade)).rejects.toMatchObject(refused);
+    const forged = await signState(stranger, certificate, state);
+    await expect(verifyState(root.publicKey, publicKeyOf, forged)).rejects.toMatchObject(refused);
+  });
+
+  test("a changed payload, no signature, and another algorithm: refused", async () => {
+    const { jws, controllerCertificate } = await signState(controller, certificate, state);
+    const [header, , signature] = jws.split(".");
+    const richer = Buffer.from(JSON.stringify({ ...state, revision: 99 })).toString("base64url");
+    const none = Buffer.from(JSON.stringify({ alg: "none" })).toString("base64url");
+    for (const bad of [
+      `${header}.${richer}.${signature}`,
+      `${header}.${richer}.`,
+      `${none}.${richer}.`,
+      "x",
+      "",
+    ])
+      await expect(
+        verifyState(root.publicKey, publicKeyOf, { jws: bad, controllerCertificate }),
+      ).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
+  });
+
+  test("a claim is no state, and a certificate of another cluster opens nothing here", async () => {
+    const asState = await signClaim(controller, certificate, claim);
+    await expect(verifyState(root.publicKey, publicKeyOf, asState)).rejects.toThrow(
+      /overlay-ts\/claim/,
+    );
+    const other = ClusterId.parse("d".repeat(32));
+    const elsewhere = await signCertificate(root, { cluster: other, controller: controller.node });
+    const signed = await signState(controller, elsewhere, state);
+    await expect(verifyState(root.publicKey, publicKeyOf, signed)).rejects.toThrow(/of cluster c/);
+  });
+});
