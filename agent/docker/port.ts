@@ -1,0 +1,93 @@
+import type { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
+import type { Cidr, Ip } from "../../shared/ip.ts";
+import type { Mac } from "../../shared/mac.ts";
+
+/**
+ * What Docker's plugin calls ask of the agent (moby libnetwork/docs/remote.md, ipam.md), parsed.
+ * Every method may throw an OverlayError; its text is all that Docker shows of it. None may call
+ * the engine's API: dockerd waits for us while it holds its locks.
+ */
+export interface NetworkDriver {
+  createNetwork(request: CreateNetwork): Promise<void>;
+  /** Docker forgets the network whatever we answer. */
+  deleteNetwork(network: DockerNetworkId): Promise<void>;
+  createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint>;
+  deleteEndpoint(network: DockerNetworkId, endpoint: EndpointId): Promise<void>;
+  join(request: Join): Promise<Joined>;
+  leave(network: DockerNetworkId, endpoint: EndpointId): Promise<void>;
+}
+
+export interface CreateNetwork {
+  readonly id: DockerNetworkId;
+  /** `-o` options, as given. */
+  readonly options: Readonly<Record<string, string>>;
+  readonly internal: boolean;
+  readonly ipv6: boolean;
+  /** IPv4 first. */
+  readonly pools: readonly NetworkPool[];
+}
+
+export interface NetworkPool {
+  /** Ours, or Docker's own IPAM hands out the addresses. */
+  readonly ipam: "overlay-ts" | "docker";
+  readonly subnet: Cidr;
+  readonly gateway: Ip | undefined;
+}
+
+export interface CreateEndpoint {
+  readonly network: DockerNetworkId;
+  readonly endpoint: EndpointId;
+  readonly ipv4: Ip | undefined;
+  readonly ipv6: Ip | undefined;
+  /** Given by Docker only when the user chose it. */
+  readonly mac: Mac | undefined;
+}
+
+/** May fill only what the request left empty. */
+export interface CreatedEndpoint {
+  readonly mac: Mac | undefined;
+}
+
+export interface Join {
+  readonly network: DockerNetworkId;
+  readonly endpoint: EndpointId;
+  /** Path of the container's network namespace; on engine 20.10 not there yet. */
+  readonly sandbox: string;
+}
+
+export interface Joined {
+  /** A link in the host's namespace that Docker moves into the container. */
+  readonly link: string;
+  /** Docker adds a number: `eth` becomes eth0. */
+  readonly prefix: string;
+}
+
+export interface IpamDriver {
+  requestPool(request: RequestPool): Promise<Pool>;
+  releasePool(pool: string): Promise<void>;
+  /** @returns the address; `subnet` gives its prefix length. */
+  requestAddress(request: RequestAddress): Promise<{ ip: Ip; subnet: Cidr }>;
+  releaseAddress(pool: string, ip: Ip): Promise<void>;
+}
+
+export interface RequestPool {
+  /** `--subnet`; undefined: choose. */
+  readonly subnet: Cidr | undefined;
+  /** `--ip-range`. */
+  readonly range: Cidr | undefined;
+  /** `--ipam-opt`, as given. */
+  readonly options: Readonly<Record<string, string>>;
+  readonly ipv6: boolean;
+}
+
+export interface Pool {
+  readonly id: string;
+  readonly subnet: Cidr;
+}
+
+export interface RequestAddress {
+  readonly pool: string;
+  /** `--ip`, `--gateway`, or undefined: choose. */
+  readonly ip: Ip | undefined;
+  readonly purpose: "gateway" | "endpoint";
+}
