@@ -89,16 +89,15 @@ export type NodeRecord = z.infer<typeof NodeRecord>;
 export const SubnetRecord = z.object({
   subnet: Cidr,
   gateway: Ip,
-  /** Dynamic blocks come from here. */
-  dynamicRange: Cidr,
-  /** Whether Docker's own IPAM or ours hands out addresses on the host that made the network. */
+  /** Blocks come from here, in this order; what lies outside is given by address (`--ip`). */
+  dynamicRanges: z.array(Cidr).min(1).max(4),
 });
 export type SubnetRecord = z.infer<typeof SubnetRecord>;
 
 export const NetworkRecord = z.object({
   id: NetworkId,
-  /** Docker's name; unique in the cluster. */
-  name: z.string().min(1).max(128),
+  /** Docker's name; unique in the cluster. Absent until the engine it was made on has told it. */
+  name: z.string().min(1).max(128).optional(),
   vni: Vni,
   encryption: SecurityClass,
   subnets: z.array(SubnetRecord).min(1).max(2),

@@ -1,5 +1,6 @@
 import { CompactSign, compactVerify, importJWK, type CryptoKey } from "jose";
 import { z } from "zod";
+import { toBase64Url } from "./base64url.ts";
 import {
   ClusterState,
   NodeClaim,
@@ -109,16 +110,9 @@ async function verify<T>(
 }
 
 function keyOf(publicKey: Uint8Array, seed?: Uint8Array): Promise<CryptoKey | Uint8Array> {
-  const x = base64url(publicKey);
-  const d = seed === undefined ? {} : { d: base64url(seed) };
+  const x = toBase64Url(publicKey);
+  const d = seed === undefined ? {} : { d: toBase64Url(seed) };
   return importJWK({ kty: "OKP", crv: "Ed25519", x, ...d }, "EdDSA");
-}
-
-function base64url(bytes: Uint8Array): string {
-  return btoa(String.fromCodePoint(...bytes))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
 }
 
 function refused(why: string, cause?: unknown): OverlayError {

@@ -40,7 +40,7 @@ export const app: NetworkRecord = {
     {
       subnet: Cidr.parse("10.192.0.0/16"),
       gateway: Ip.parse("10.192.0.1"),
-      dynamicRange: Cidr.parse("10.192.0.0/16"),
+      dynamicRanges: [Cidr.parse("10.192.0.0/16")],
     },
   ],
   mtuBytes: 1450,

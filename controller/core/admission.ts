@@ -1,0 +1,109 @@
+import { type NodeRecord, type Settings } from "../../shared/cluster-state.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import { familyOf } from "../../shared/ip.ts";
+import { type ControllerRecord, type Transition, withState } from "./record.ts";
+
+/** What a host says of itself when it joins. */
+export type NodeFacts = Pick<
+  NodeRecord,
+  "name" | "address" | "vtep" | "underlayMtuBytes" | "ownSubnets" | "sealKey"
+>;
+
+/**
+ * The host is in the table with these facts. Asked twice it is still there once, so a joiner that
+ * did not hear the answer asks again. @throws INVALID, CONFLICT (name or address), FULL.
+ */
+export function admitNode(
+  record: ControllerRecord,
+  node: NodeId,
+  facts: NodeFacts,
+  allowedNetworks: readonly string[] | undefined,
+  wallMs: number,
+): Transition<NodeRecord> {
+  const { state } = record;
+  checkFamily(state.settings, facts);
+  const held = state.nodes.find(({ id }) => id === node);
+  if (state.revoked.includes(node))
+    throw new OverlayError({
+      code: "FORBIDDEN",
+      message: "this host's key was revoked; it cannot be admitted again",
+      next: "run `overlay-ts leave` there: it makes a new key with the next join",
+    });
+  for (const other of state.nodes)
+    if (other.id !== node && !state.revoked.includes(other.id)) checkDistinct(other, facts);
+  if (held === undefined && state.nodes.length >= BOUNDS.nodes)
+    throw new OverlayError({
+      code: "FULL",
+      message: `the cluster has ${BOUNDS.nodes} hosts, the most it can have`,
+    });
+  const admitted: NodeRecord = {
+    ...facts,
+    id: node,
+    index: held?.index ?? record.nextNodeIndex,
+    joinedAtMs: held?.joinedAtMs ?? wallMs,
+    ...(allowedNetworks === undefined ? {} : { allowedNetworks: [...allowedNetworks] }),
+  };
+  const nodes = [...state.nodes.filter(({ id }) => id !== node), admitted];
+  return {
+    record: {
+      ...withState(record, { nodes: nodes.toSorted((a, b) => a.index - b.index) }),
+      nextNodeIndex: Math.max(record.nextNodeIndex, admitted.index + 1),
+    },
+    result: admitted,
+  };
+}
+
+/**
+ * The host is out for good: its key never counts again, its blocks are free. Network keys it held
+ * are to be rotated by the caller (`rotateKeys`), so that it cannot read what comes.
+ */
+export function revokeNode(record: ControllerRecord, name: string): Transition<NodeRecord> {
+  const { state } = record;
+  const node = state.nodes.find((candidate) => candidate.name === name || candidate.id === name);
+  if (node === undefined)
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `no host ${name} in the cluster`,
+      next: "see `overlay-ts node ls`",
+    });
+  if (node.id === state.controller.node)
+    throw new OverlayError({
+      code: "FORBIDDEN",
+      message: `${name} is the controller's own host`,
+    });
+  return {
+    record: withState(record, {
+      nodes: state.nodes.filter(({ id }) => id !== node.id),
+      revoked: [...state.revoked, node.id],
+      blocks: state.blocks.filter((block) => block.node !== node.id),
+    }),
+    result: node,
+  };
+}
+
+function checkFamily({ underlayFamily }: Settings, { address, vtep }: NodeFacts): void {
+  for (const ip of [address, vtep])
+    if (familyOf(ip) !== underlayFamily)
+      throw new OverlayError({
+        code: "INVALID",
+        message: `${ip} is not an IPv${underlayFamily} address; the cluster's hosts talk IPv${underlayFamily}`,
+        next: `give one with --advertise-addr`,
+      });
+}
+
+function checkDistinct(other: NodeRecord, facts: NodeFacts): void {
+  if (other.name === facts.name)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `another host is called ${facts.name}`,
+      next: "join with another --name, or remove the old one with `overlay-ts node rm`",
+    });
+  if (other.address === facts.address || other.vtep === facts.vtep)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `host ${other.name} has the address ${facts.address} already`,
+      next: "give another with --advertise-addr, or remove the old host with `overlay-ts node rm`",
+    });
+}

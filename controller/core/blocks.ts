@@ -1,0 +1,167 @@
+import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import {
+  type Cidr,
+  cidrContains,
+  cidrContainsCidr,
+  familyOf,
+  hostCidr,
+  type Ip,
+  ipToNumber,
+  rangeOf,
+  toCidr,
+} from "../../shared/ip.ts";
+import { networkOf } from "./networks.ts";
+import { admittedNode, type ControllerRecord, type Transition, withState } from "./record.ts";
+
+const FIRST_BLOCK_ADDRESSES = 8n;
+
+/**
+ * The host's next block of a network: 8 addresses, then as many as it has already. Where no run of
+ * that size is free, the largest that is. @throws FULL, FORBIDDEN.
+ */
+export function allotBlock(
+  record: ControllerRecord,
+  node: NodeId,
+  network: NetworkId,
+): Transition<BlockRecord> {
+  const held = allowedNetwork(record, node, network);
+  const blocks = record.state.blocks.filter((block) => block.network === network);
+  const [subnet] = held.subnets.filter((candidate) => familyOf(candidate.subnet) === 4);
+  if (subnet === undefined)
+    throw new OverlayError({ code: "UNSUPPORTED", message: "the network has no IPv4 subnet" });
+  const inRanges = (block: BlockRecord): boolean =>
+    subnet.dynamicRanges.some((range) => cidrContainsCidr(range, block.block));
+  const own = blocks.filter((block) => block.node === node && inRanges(block));
+  const size = own.reduce((sum, { block }) => sum + sizeOf(block), 0n);
+  for (let want = powerOfTwo(size); want >= 1n; want /= 2n)
+    for (const range of subnet.dynamicRanges) {
+      const first = freeRun(rangeOf(range), want, blocks, (at) => unusable(subnet, at));
+      if (first === undefined) continue;
+      const block: BlockRecord = { network, block: toCidr(first, 32 - log2(want), 4), node };
+      return {
+        record: withState(record, { blocks: [...record.state.blocks, block] }),
+        result: block,
+      };
+    }
+  throw new OverlayError({
+    code: "FULL",
+    message: `every address of ${subnet.dynamicRanges.join(", ")} is given to some host`,
+    next: "stop containers that are not needed: empty blocks come back after some minutes",
+  });
+}
+
+/** `--ip`: one address for this host. @throws CONFLICT with the host that has it, INVALID. */
+export function grantAddress(
+  record: ControllerRecord,
+  node: NodeId,
+  network: NetworkId,
+  ip: Ip,
+): Transition<BlockRecord> {
+  const held = allowedNetwork(record, node, network);
+  const subnet = held.subnets.find((candidate) => cidrContains(candidate.subnet, ip));
+  if (subnet === undefined || isEdge(subnet.subnet, ip) || subnet.gateway === ip)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `${ip} is no host address of ${held.subnets.map((s) => s.subnet).join(", ")}`,
+    });
+  const holder = record.state.blocks.find(
+    (block) => block.network === network && cidrContains(block.block, ip),
+  );
+  if (holder?.node === node) return { record, result: holder };
+  if (holder !== undefined) {
+    const name = record.state.nodes.find(({ id }) => id === holder.node)?.name ?? holder.node;
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${ip} belongs to the addresses of host ${name} (${holder.block})`,
+      next: `start the container on ${name}, or choose an address outside the network's range`,
+    });
+  }
+  const block: BlockRecord = { network, block: hostCidr(ip), node };
+  return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
+}
+
+/** The host no longer uses the block. What is not its own is left alone. */
+export function returnBlock(
+  record: ControllerRecord,
+  node: NodeId,
+  network: NetworkId,
+  block: Cidr,
+): Transition<undefined> {
+  const blocks = record.state.blocks.filter(
+    (held) => !(held.network === network && held.node === node && held.block === block),
+  );
+  if (blocks.length === record.state.blocks.length) return { record, result: undefined };
+  return { record: withState(record, { blocks }), result: undefined };
+}
+
+/** @throws NOT_FOUND, UNAUTHENTICATED, FORBIDDEN. */
+export function allowedNetwork(
+  record: ControllerRecord,
+  node: NodeId,
+  network: NetworkId,
+): NetworkRecord {
+  const admitted = admittedNode(record, node);
+  const held = networkOf(record.state, network);
+  const byName = admitted.allowedNetworks;
+  const allowed =
+    (held.hosts === undefined || held.hosts.includes(node)) &&
+    (byName === undefined || held.createdBy === node || byName.includes(held.name ?? ""));
+  if (!allowed)
+    throw new OverlayError({
+      code: "FORBIDDEN",
+      message: `host ${admitted.name} is not allowed on network ${held.name ?? held.id}`,
+    });
+  return held;
+}
+
+/** The lowest aligned run of `size` free addresses in the range; never one with nothing usable. */
+function freeRun(
+  range: { first: bigint; last: bigint },
+  size: bigint,
+  blocks: readonly BlockRecord[],
+  unusable: (address: bigint) => boolean,
+): bigint | undefined {
+  const taken = blocks.map(({ block }) => rangeOf(block));
+  for (let at = alignUp(range.first, size); at + size - 1n <= range.last;) {
+    const end = at + size - 1n;
+    const clash = taken.find(({ first, last }) => first <= end && at <= last);
+    if (clash === undefined) {
+      if (size > 1n || !unusable(at)) return at;
+      at += size;
+    } else at = alignUp(clash.last + 1n, size);
+  }
+  return undefined;
+}
+
+function unusable({ subnet, gateway }: SubnetRecord, address: bigint): boolean {
+  const { first, last } = rangeOf(subnet);
+  return address === first || address === last || address === ipToNumber(gateway);
+}
+
+function sizeOf(block: Cidr): bigint {
+  const { first, last } = rangeOf(block);
+  return last - first + 1n;
+}
+
+function alignUp(value: bigint, size: bigint): bigint {
+  return ((value + size - 1n) / size) * size;
+}
+
+function powerOfTwo(size: bigint): bigint {
+  let power = FIRST_BLOCK_ADDRESSES;
+  while (power < size) power *= 2n;
+  return power;
+}
+
+function log2(power: bigint): number {
+  return power.toString(2).length - 1;
+}
+
+/** Network and broadcast address of an IPv4 subnet; the subnet-router anycast of an IPv6 one. */
+export function isEdge(subnet: Cidr, ip: Ip): boolean {
+  const { first, last, family } = rangeOf(subnet);
+  const value = ipToNumber(ip);
+  return value === first || (family === 4 && value === last);
+}

@@ -1,0 +1,243 @@
+import { BOUNDS } from "../../shared/bounds.ts";
+import { toBase64Url } from "../../shared/base64url.ts";
+import type { ClusterState, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import { hex } from "../../shared/codec.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { type DockerNetworkId, NetworkId, type NodeId, Vni } from "../../shared/ids.ts";
+import {
+  type Cidr,
+  cidrContains,
+  cidrContainsCidr,
+  cidrOverlaps,
+  familyOf,
+  type Ip,
+  ipToNumber,
+  numberToIp,
+  partOf,
+  prefixLength,
+  rangeOf,
+} from "../../shared/ip.ts";
+import { readOptions } from "./options.ts";
+import { type Context, type ControllerRecord, type Transition, withState } from "./record.ts";
+
+/** What a user asks for; what is absent is the cluster's to choose. */
+export interface NetworkRequest {
+  readonly name?: string | undefined;
+  readonly subnets: readonly {
+    readonly subnet: Cidr;
+    readonly gateway?: Ip | undefined;
+    /** `--ip-range` */
+    readonly range?: Cidr | undefined;
+    /** Docker's own IPAM hands out this subnet on the creating host, lowest address first. */
+    readonly dockerIpam?: boolean | undefined;
+  }[];
+  readonly internal: boolean;
+  readonly attachable: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly driverOptions: Readonly<Record<string, string>>;
+  readonly createdAs?: DockerNetworkId | undefined;
+}
+
+/**
+ * A new network. The same engine network asked twice is made once: Docker retries.
+ * @throws INVALID, CONFLICT (name, subnet), FULL, UNSUPPORTED.
+ */
+export function createNetwork(
+  record: ControllerRecord,
+  creator: NodeId,
+  request: NetworkRequest,
+  { wallMs, random }: Context,
+): Transition<NetworkRecord> {
+  const { state } = record;
+  const again = state.networks.find(
+    ({ createdBy, createdAs }) =>
+      createdAs !== undefined && createdBy === creator && createdAs === request.createdAs,
+  );
+  if (again !== undefined) return { record, result: again };
+  if (request.name !== undefined) checkName(state, request.name);
+  if (state.networks.length >= BOUNDS.networks)
+    throw new OverlayError({
+      code: "FULL",
+      message: `the cluster has ${BOUNDS.networks} networks, the most it can have`,
+    });
+  const options = readOptions(request.driverOptions, state);
+  const asked =
+    request.subnets.length > 0 ? request.subnets : [{ subnet: freeSubnet(state, random) }];
+  const subnets = asked.map((subnet) => subnetRecord(state, subnet));
+  const network: NetworkRecord = {
+    id: NetworkId.parse(hex(random.bytes(16))),
+    ...(request.name === undefined ? {} : { name: request.name }),
+    vni: Vni.parse(record.nextVni),
+    encryption: options.encryption,
+    subnets,
+    mtuBytes: options.mtuBytes,
+    internal: request.internal,
+    attachable: request.attachable,
+    labels: { ...request.labels },
+    driverOptions: { ...request.driverOptions },
+    createdBy: creator,
+    ...(request.createdAs === undefined ? {} : { createdAs: request.createdAs }),
+    createdAtMs: wallMs,
+    keyEpoch: 1,
+  };
+  // Docker's own IPAM on the creating host starts at the lowest address: that half is its for good.
+  const lowerHalves = asked
+    .filter(({ dockerIpam }) => dockerIpam === true)
+    .map(({ subnet }) => ({ network: network.id, block: partOf(subnet, 1, 0), node: creator }));
+  return {
+    record: {
+      ...withState(record, {
+        networks: [...state.networks, network],
+        blocks: [...state.blocks, ...lowerHalves],
+      }),
+      nextVni: record.nextVni + 1,
+      networkKeys: { ...record.networkKeys, [network.id]: toBase64Url(random.bytes(32)) },
+    },
+    result: network,
+  };
+}
+
+/** Docker tells a network's name and labels only after it was made. @throws CONFLICT, NOT_FOUND. */
+export function nameNetwork(
+  record: ControllerRecord,
+  id: NetworkId,
+  { name, labels, attachable }: Pick<NetworkRequest, "labels" | "attachable"> & { name: string },
+): Transition<NetworkRecord> {
+  const held = networkOf(record.state, id);
+  if (held.name === name) return { record, result: held };
+  checkName(record.state, name);
+  const named: NetworkRecord = { ...held, name, labels: { ...labels }, attachable };
+  const networks = record.state.networks.map((network) => (network.id === id ? named : network));
+  return { record: withState(record, { networks }), result: named };
+}
+
+/** Gone for all hosts, with its blocks and key. Gone already is success: Docker retries. */
+export function removeNetwork(record: ControllerRecord, id: NetworkId): Transition<undefined> {
+  const { state } = record;
+  if (!state.networks.some((network) => network.id === id)) return { record, result: undefined };
+  const { [id]: _, ...networkKeys } = record.networkKeys;
+  return {
+    record: {
+      ...withState(record, {
+        networks: state.networks.filter((network) => network.id !== id),
+        blocks: state.blocks.filter((block) => block.network !== id),
+      }),
+      networkKeys,
+    },
+    result: undefined,
+  };
+}
+
+/** New keys for these networks, for the hosts that are still allowed to have them. */
+export function rotateKeys(
+  record: ControllerRecord,
+  ids: readonly NetworkId[],
+  { random }: Context,
+): ControllerRecord {
+  const networks = record.state.networks.map((network) =>
+    ids.includes(network.id) ? { ...network, keyEpoch: network.keyEpoch + 1 } : network,
+  );
+  const fresh = ids.map((id) => [id, toBase64Url(random.bytes(32))] as const);
+  return {
+    ...withState(record, { networks }),
+    networkKeys: { ...record.networkKeys, ...Object.fromEntries(fresh) },
+  };
+}
+
+/** @throws NOT_FOUND */
+export function networkOf(state: ClusterState, id: NetworkId): NetworkRecord {
+  const found = state.networks.find((network) => network.id === id);
+  if (found === undefined)
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `no network ${id} in the cluster`,
+      next: "see `overlay-ts network ls`",
+    });
+  return found;
+}
+
+function checkName(state: ClusterState, name: string): void {
+  if (state.networks.some((network) => network.name === name))
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `the cluster has a network ${name} already`,
+      next: "use it, or choose another name",
+    });
+}
+
+/** A random free subnet of the pools: two hosts that choose at once rarely choose the same. */
+export function freeSubnet(state: ClusterState, random: Context["random"]): Cidr {
+  const taken = [
+    ...reserved(state),
+    ...state.networks.flatMap(({ subnets }) => subnets.map((s) => s.subnet)),
+  ];
+  for (const { base, prefixLength: length } of state.settings.defaultPools) {
+    const bits = length - prefixLength(base);
+    const count = 2 ** bits;
+    const start = random.below(count);
+    for (let i = 0; i < count; i++) {
+      const candidate = partOf(base, bits, (start + i) % count);
+      if (!taken.some((other) => cidrOverlaps(other, candidate))) return candidate;
+    }
+  }
+  throw new OverlayError({
+    code: "FULL",
+    message: "no subnet is left in the cluster's pools",
+    next: "give one with --subnet, or remove networks that are no longer used",
+  });
+}
+
+/** What no network may overlap: the hosts' own subnets, docker_gwbridge, the data-path proof. */
+function reserved(state: ClusterState): Cidr[] {
+  return [
+    ...state.nodes.flatMap((node) => node.ownSubnets),
+    state.settings.gwbridgeSubnet,
+    state.settings.proofSubnet,
+  ];
+}
+
+function subnetRecord(
+  state: ClusterState,
+  { subnet, gateway, range, dockerIpam }: NetworkRequest["subnets"][number],
+): SubnetRecord {
+  const owner = state.nodes.find(({ ownSubnets }) =>
+    ownSubnets.some((own) => cidrOverlaps(own, subnet)),
+  );
+  const clash = reserved(state).find((other) => cidrOverlaps(other, subnet));
+  if (clash !== undefined)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${subnet} overlaps ${clash}, which ${owner === undefined ? "the cluster keeps for itself" : `host ${owner.name} uses`}`,
+      next: "give another --subnet",
+    });
+  const { first, last, family } = rangeOf(subnet);
+  if (last - first < 7n)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `${subnet} is too small for a network that spans hosts`,
+      next: "give a --subnet of /29 or larger",
+    });
+  const gatewayIp = gateway ?? numberToIp(first + 1n, family);
+  const edge = [first, ...(family === 4 ? [last] : [])];
+  if (!cidrContains(subnet, gatewayIp) || edge.includes(ipToNumber(gatewayIp)))
+    throw new OverlayError({
+      code: "INVALID",
+      message: `the gateway ${gatewayIp} is no host address of ${subnet}`,
+    });
+  if (range !== undefined && !(familyOf(range) === family && cidrContainsCidr(subnet, range)))
+    throw new OverlayError({
+      code: "INVALID",
+      message: `the range ${range} does not lie in ${subnet}`,
+    });
+  return {
+    subnet,
+    gateway: gatewayIp,
+    dynamicRanges: range === undefined ? dynamicRanges(subnet, dockerIpam === true) : [range],
+  };
+}
+
+/** The upper three quarters; the upper half where Docker's own IPAM fills the lower one. */
+function dynamicRanges(subnet: Cidr, dockerIpam: boolean): Cidr[] {
+  const upperHalf = partOf(subnet, 1, 1);
+  return dockerIpam ? [upperHalf] : [partOf(subnet, 2, 1), upperHalf];
+}

@@ -1,0 +1,110 @@
+import { z } from "zod";
+import {
+  ClusterState,
+  DEFAULT_SETTINGS,
+  type NodeRecord,
+  type Settings,
+} from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { ClusterId, FIRST_NETWORK_VNI, NetworkId, type NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Random } from "../../shared/ports.ts";
+import { hex } from "../../shared/codec.ts";
+
+/** Who may join: the secret itself is never stored. */
+export const TokenRecord = z.object({
+  id: z.string().regex(/^[0-9a-f]{12}$/),
+  /** SHA-256 of the secret, hex. */
+  secretHash: z.string().regex(/^[0-9a-f]{64}$/),
+  createdAtMs: z.number().int(),
+  expiresAtMs: z.number().int(),
+  usesLeft: z.number().int().min(0),
+  /** Networks by name the nodes it admits may host; absent = all. */
+  networks: z.array(z.string()).optional(),
+});
+export type TokenRecord = z.infer<typeof TokenRecord>;
+
+/**
+ * All that the controller must find again: the public state and what stays with it. Written whole,
+ * by compare-and-set; a transition is a pure function from one record to the next.
+ */
+export const ControllerRecord = z.object({
+  format: z.literal(1),
+  state: ClusterState,
+  tokens: z.array(TokenRecord),
+  /** Never used again, so that an old frame or proof address means nobody else. */
+  nextNodeIndex: z.number().int().min(1),
+  nextVni: z.number().int().min(1),
+  /** 32 bytes, base64url, by network: seals what its topic carries. */
+  networkKeys: z.record(NetworkId, z.string()),
+});
+export type ControllerRecord = z.infer<typeof ControllerRecord>;
+
+/** What a transition may know of the world. */
+export interface Context {
+  readonly wallMs: number;
+  readonly random: Random;
+}
+
+export interface Transition<T> {
+  readonly record: ControllerRecord;
+  readonly result: T;
+}
+
+export interface NewCluster {
+  readonly controllerPeer: NodeId;
+  readonly controllerNode: NodeId;
+  readonly address: Ip;
+  readonly settings?: Partial<Settings>;
+}
+
+/** Revision 1: a cluster without nodes. */
+export function newCluster(cluster: NewCluster, context: Context): ControllerRecord {
+  return {
+    format: 1,
+    state: {
+      format: 1,
+      cluster: ClusterId.parse(hex(context.random.bytes(16))),
+      revision: 1,
+      settings: {
+        ...DEFAULT_SETTINGS,
+        underlayFamily: cluster.address.includes(":") ? 6 : 4,
+        ...cluster.settings,
+      },
+      controller: {
+        node: cluster.controllerNode,
+        address: cluster.address,
+        peerId: cluster.controllerPeer,
+      },
+      nodes: [],
+      revoked: [],
+      networks: [],
+      blocks: [],
+    },
+    tokens: [],
+    nextNodeIndex: 1,
+    nextVni: FIRST_NETWORK_VNI,
+    networkKeys: {},
+  };
+}
+
+/** The record with another state, one revision on. */
+export function withState(
+  record: ControllerRecord,
+  changes: Partial<Omit<ClusterState, "revision">>,
+): ControllerRecord {
+  const { state } = record;
+  return { ...record, state: { ...state, ...changes, revision: state.revision + 1 } };
+}
+
+/** @throws UNAUTHENTICATED when the node is not (or no longer) in the table. */
+export function admittedNode(record: ControllerRecord, node: NodeId): NodeRecord {
+  const found = record.state.nodes.find(({ id }) => id === node);
+  if (found === undefined || record.state.revoked.includes(node))
+    throw new OverlayError({
+      code: "UNAUTHENTICATED",
+      message: `host ${node} is not (or no longer) a member of this cluster`,
+      next: "join it again with a token of `overlay-ts token create`",
+    });
+  return found;
+}

@@ -1,0 +1,80 @@
+import { hex } from "../../shared/codec.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { Hasher } from "../../shared/ports.ts";
+import type { Context, ControllerRecord, TokenRecord, Transition } from "./record.ts";
+
+export const DEFAULT_TOKEN_TTL_MS = 24 * 3600 * 1000;
+export const DEFAULT_TOKEN_USES = 10;
+
+export interface TokenRequest {
+  readonly ttlMs: number;
+  readonly uses: number;
+  readonly networks?: readonly string[];
+}
+
+/** `id` and `secret` go into the token (shared with the joiner); only the secret's hash is kept. */
+export function issueToken(
+  record: ControllerRecord,
+  { ttlMs, uses, networks }: TokenRequest,
+  hasher: Hasher,
+  { wallMs, random }: Context,
+): Transition<{ id: string; secret: Uint8Array; expiresAtMs: number }> {
+  if (ttlMs <= 0 || uses <= 0)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "a token needs a time and a number of uses above zero",
+    });
+  const secret = random.bytes(32);
+  const token: TokenRecord = {
+    id: hex(random.bytes(6)),
+    secretHash: hex(hasher.sha256(secret)),
+    createdAtMs: wallMs,
+    expiresAtMs: wallMs + ttlMs,
+    usesLeft: uses,
+    ...(networks === undefined ? {} : { networks: [...networks] }),
+  };
+  const alive = record.tokens.filter(
+    ({ expiresAtMs }) => expiresAtMs > wallMs - DEFAULT_TOKEN_TTL_MS,
+  );
+  return {
+    record: { ...record, tokens: [...alive, token] },
+    result: { id: token.id, secret, expiresAtMs: token.expiresAtMs },
+  };
+}
+
+/**
+ * The token, if it holds now.
+ * @throws UNAUTHENTICATED: unknown, expired or used up, each with its own sentence. Hashes are
+ * compared, so the time it takes says nothing of the secret.
+ */
+export function checkToken(
+  record: ControllerRecord,
+  shown: { id: string; secret: Uint8Array },
+  hasher: Hasher,
+  wallMs: number,
+): TokenRecord {
+  const token = record.tokens.find(({ id }) => id === shown.id);
+  if (token === undefined || token.secretHash !== hex(hasher.sha256(shown.secret)))
+    throw refused("the token is not one of this controller");
+  if (token.expiresAtMs <= wallMs)
+    throw refused(
+      `the token expired ${Math.ceil((wallMs - token.expiresAtMs) / 60_000)} minutes ago`,
+    );
+  if (token.usesLeft === 0) throw refused("the token is used up");
+  return token;
+}
+
+export function useToken(record: ControllerRecord, token: TokenRecord): ControllerRecord {
+  const tokens = record.tokens.map((held) =>
+    held.id === token.id ? { ...held, usesLeft: held.usesLeft - 1 } : held,
+  );
+  return { ...record, tokens };
+}
+
+function refused(message: string): OverlayError {
+  return new OverlayError({
+    code: "UNAUTHENTICATED",
+    message,
+    next: "make another with `overlay-ts token create` on the controller's host",
+  });
+}

@@ -1,0 +1,15 @@
+import { OverlayError } from "./errors.ts";
+
+/** RFC 4648 section 5, without padding. */
+export function toBase64Url(bytes: Uint8Array): string {
+  const text = Array.from(bytes, (byte) => String.fromCodePoint(byte)).join("");
+  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+/** @throws INVALID */
+export function fromBase64Url(text: string): Uint8Array {
+  if (!/^[\w-]*$/.test(text))
+    throw new OverlayError({ code: "INVALID", message: "not base64url (RFC 4648, section 5)" });
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  return Uint8Array.from(binary, (character) => character.codePointAt(0) ?? 0);
+}

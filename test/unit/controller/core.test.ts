@@ -1,0 +1,230 @@
+import { describe, expect, test } from "vitest";
+import { allotBlock, grantAddress, returnBlock } from "../../../controller/core/blocks.ts";
+import { admitNode, revokeNode } from "../../../controller/core/admission.ts";
+import {
+  createNetwork,
+  nameNetwork,
+  removeNetwork,
+  rotateKeys,
+} from "../../../controller/core/networks.ts";
+import { newCluster, type ControllerRecord } from "../../../controller/core/record.ts";
+import { checkToken, issueToken, useToken } from "../../../controller/core/tokens.ts";
+import { sha256 } from "../../../agent/system.ts";
+import { DockerNetworkId } from "../../../shared/ids.ts";
+import { Cidr, cidrOverlaps, Ip } from "../../../shared/ip.ts";
+import { node, nodeId } from "../../support/cluster.ts";
+import { seededRandom } from "../../support/seeded-random.ts";
+
+const context = { wallMs: 1_000_000, random: seededRandom(1) };
+
+function cluster(nodes: number): ControllerRecord {
+  let record = newCluster(
+    { controllerPeer: nodeId(9), controllerNode: nodeId(1), address: Ip.parse("198.51.100.1") },
+    context,
+  );
+  for (let k = 1; k <= nodes; k++)
+    record = admitNode(record, nodeId(k), node(k), undefined, 0).record;
+  return record;
+}
+
+const plain = { subnets: [], internal: false, attachable: true, labels: {}, driverOptions: {} };
+const subnet = Cidr.parse("10.7.0.0/24");
+
+function withApp(nodes: number, dockerIpam = false) {
+  const request = { ...plain, name: "app", subnets: [{ subnet, dockerIpam }] };
+  return createNetwork(cluster(nodes), nodeId(1), request, context);
+}
+
+describe("tokens", () => {
+  const issued = issueToken(cluster(1), { ttlMs: 1000, uses: 1 }, sha256, context);
+  const shown = issued.result;
+
+  test("hold until they expire or are used up, and only with their secret", () => {
+    const token = checkToken(issued.record, shown, sha256, context.wallMs + 999);
+    expect(token.id).toBe(shown.id);
+    expect(() => checkToken(issued.record, shown, sha256, context.wallMs + 1000)).toThrow(
+      /expired/,
+    );
+    const used = useToken(issued.record, token);
+    expect(() => checkToken(used, shown, sha256, context.wallMs)).toThrow(/used up/);
+    const wrong = { ...shown, secret: new Uint8Array(32) };
+    expect(() => checkToken(issued.record, wrong, sha256, context.wallMs)).toThrow(/not one of/);
+  });
+
+  test("the secret is nowhere in the record", () => {
+    expect(JSON.stringify(issued.record)).not.toContain(Buffer.from(shown.secret).toString("hex"));
+    expect(JSON.stringify(issued.record)).toContain(
+      Buffer.from(sha256.sha256(shown.secret)).toString("hex"),
+    );
+  });
+});
+
+describe("admission", () => {
+  test("each host gets its own index, also after another left; twice is once", () => {
+    const three = cluster(3);
+    const { record } = revokeNode(three, "h3");
+    const four = admitNode(record, nodeId(4), node(4), undefined, 0);
+    expect(four.result.index).toBe(4);
+    const again = admitNode(four.record, nodeId(4), node(4), undefined, 99);
+    expect(again.record.state.nodes.map(({ index }) => index)).toEqual([1, 2, 4]);
+  });
+
+  test("a name or an address that another host has is refused", () => {
+    expect(() =>
+      admitNode(cluster(2), nodeId(3), { ...node(3), name: "h2" }, undefined, 0),
+    ).toThrow(/another host is called h2/);
+    expect(() =>
+      admitNode(cluster(2), nodeId(3), { ...node(3), vtep: node(2).vtep }, undefined, 0),
+    ).toThrow(/h2 has the address/);
+  });
+
+  test("a revoked key does not come back, its blocks are free", () => {
+    const app = withApp(2);
+    const allotted = allotBlock(app.record, nodeId(2), app.result.id);
+    const { record } = revokeNode(allotted.record, "h2");
+    expect(record.state.blocks).toEqual([]);
+    expect(() => admitNode(record, nodeId(2), node(2), undefined, 0)).toThrow(/revoked/);
+    expect(() => allotBlock(record, nodeId(2), app.result.id)).toThrow(/no longer/);
+  });
+
+  test("the controller's own host stays", () => {
+    expect(() => revokeNode(cluster(2), "h1")).toThrow(/controller/);
+  });
+});
+
+describe("networks", () => {
+  test("chosen subnets never overlap each other or what hosts use", () => {
+    let record = cluster(1);
+    const taken: Cidr[] = [record.state.settings.gwbridgeSubnet];
+    for (let i = 0; i < 100; i++) {
+      const made = createNetwork(record, nodeId(1), { ...plain, name: `n${i}` }, context);
+      const chosen = made.result.subnets[0]?.subnet as Cidr;
+      expect(taken.filter((other) => cidrOverlaps(other, chosen))).toEqual([]);
+      taken.push(chosen);
+      record = made.record;
+    }
+  });
+
+  test("one engine network is one network, however often Docker asks", () => {
+    const createdAs = DockerNetworkId.parse("ab".repeat(32));
+    const first = createNetwork(cluster(1), nodeId(1), { ...plain, createdAs }, context);
+    const second = createNetwork(first.record, nodeId(1), { ...plain, createdAs }, context);
+    expect(second.result.id).toBe(first.result.id);
+    expect(second.record.state.revision).toBe(first.record.state.revision);
+  });
+
+  test("a name is told later, once, and not twice in the cluster", () => {
+    const app = withApp(1);
+    const other = createNetwork(app.record, nodeId(1), plain, context);
+    expect(() =>
+      nameNetwork(other.record, other.result.id, { name: "app", labels: {}, attachable: true }),
+    ).toThrow(/has a network app already/);
+    const named = nameNetwork(other.record, other.result.id, {
+      name: "web",
+      labels: { a: "b" },
+      attachable: true,
+    });
+    expect(named.result).toMatchObject({ name: "web", labels: { a: "b" } });
+  });
+
+  test.each([
+    [{ subnets: [{ subnet: Cidr.parse("10.255.240.0/24") }] }, /overlaps 10.255.240.0\/20/],
+    [{ subnets: [{ subnet: Cidr.parse("10.7.0.0/30") }] }, /too small/],
+    [{ subnets: [{ subnet, gateway: Ip.parse("10.8.0.1") }] }, /gateway 10.8.0.1/],
+    [{ subnets: [{ subnet, gateway: Ip.parse("10.7.0.255") }] }, /gateway/],
+    [{ subnets: [{ subnet, range: Cidr.parse("10.8.0.0/25") }] }, /range/],
+    [{ driverOptions: { encrypted: "" } }, /cannot encrypt/],
+    [{ driverOptions: { encryption: "rot13" } }, /not one of/],
+    [{ driverOptions: { mtu: "9000" } }, /does not fit: 576 to 1450/],
+    [{ driverOptions: { vlan: "7" } }, /knows no network option vlan/],
+  ])("refused with its reason: %j", (change, reason) => {
+    expect(() => createNetwork(cluster(1), nodeId(1), { ...plain, ...change }, context)).toThrow(
+      reason,
+    );
+  });
+
+  test("a removed one takes blocks and key along; its VNI is not used again", () => {
+    const app = withApp(1, true);
+    const { record } = removeNetwork(app.record, app.result.id);
+    expect(record.state.blocks).toEqual([]);
+    expect(record.networkKeys).toEqual({});
+    const next = createNetwork(record, nodeId(1), { ...plain, name: "app" }, context);
+    expect(next.result.vni).toBe(app.result.vni + 1);
+  });
+
+  test("rotation raises the epoch and changes the key", () => {
+    const { record, result } = withApp(1);
+    const rotated = rotateKeys(record, [result.id], context);
+    expect(rotated.networkKeys[result.id]).not.toBe(record.networkKeys[result.id]);
+    expect(rotated.state.networks[0]?.keyEpoch).toBe(2);
+  });
+});
+
+describe("blocks", () => {
+  test("8 addresses, then as many as the host has; hosts never share one", () => {
+    let { record, result } = withApp(3);
+    const sizes: string[] = [];
+    for (const k of [1, 1, 1, 2, 3, 2]) {
+      const made = allotBlock(record, nodeId(k), result.id);
+      sizes.push(made.result.block.split("/")[1] ?? "");
+      record = made.record;
+    }
+    expect(sizes).toEqual(["29", "29", "28", "29", "29", "29"]);
+    const blocks = record.state.blocks.map(({ block }) => block);
+    for (const a of blocks) expect(blocks.filter((b) => cidrOverlaps(a, b))).toEqual([a]);
+  });
+
+  test("every usable address of the dynamic ranges is given before it is full", () => {
+    let { record, result } = withApp(1);
+    let addresses = 0;
+    for (;;) {
+      try {
+        const made = allotBlock(record, nodeId(1), result.id);
+        addresses += 2 ** (32 - Number(made.result.block.split("/")[1]));
+        record = made.record;
+      } catch (error) {
+        expect((error as Error).message).toMatch(/every address/);
+        break;
+      }
+    }
+    expect(addresses).toBe(192);
+  });
+
+  test("Docker's own IPAM has the lower half on the host that made the network", () => {
+    const { record, result } = withApp(2, true);
+    expect(record.state.blocks).toEqual([
+      { network: result.id, block: "10.7.0.0/25", node: nodeId(1) },
+    ]);
+    expect(allotBlock(record, nodeId(2), result.id).result.block).toBe("10.7.0.128/29");
+  });
+
+  test("an address by name: free, one's own, another's, none", () => {
+    const app = withApp(2);
+    const ip = Ip.parse("10.7.0.9");
+    const granted = grantAddress(app.record, nodeId(1), app.result.id, ip);
+    expect(granted.result.block).toBe("10.7.0.9/32");
+    expect(grantAddress(granted.record, nodeId(1), app.result.id, ip).record).toBe(granted.record);
+    expect(() => grantAddress(granted.record, nodeId(2), app.result.id, ip)).toThrow(/of host h1/);
+    for (const none of ["10.7.0.0", "10.7.0.255", "10.7.0.1", "10.8.0.1"])
+      expect(() => grantAddress(app.record, nodeId(1), app.result.id, Ip.parse(none))).toThrow(
+        /no host address/,
+      );
+  });
+
+  test("only the holder gives a block back", () => {
+    const app = withApp(2);
+    const { record, result } = allotBlock(app.record, nodeId(1), app.result.id);
+    expect(returnBlock(record, nodeId(2), app.result.id, result.block).record).toBe(record);
+    expect(returnBlock(record, nodeId(1), app.result.id, result.block).record.state.blocks).toEqual(
+      [],
+    );
+  });
+
+  test("a host that its token did not allow on the network gets nothing of it", () => {
+    const app = withApp(1);
+    const { record } = admitNode(app.record, nodeId(2), node(2), ["other"], 0);
+    expect(() => allotBlock(record, nodeId(2), app.result.id)).toThrow(
+      /not allowed on network app/,
+    );
+  });
+});
