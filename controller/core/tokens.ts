@@ -43,9 +43,8 @@ export function issueToken(
 }
 
 /**
- * The token, if it holds now.
- * @throws UNAUTHENTICATED: unknown, expired or used up, each with its own sentence. Hashes are
- * compared, so the time it takes says nothing of the secret.
+ * The token, if it holds now. @throws UNAUTHENTICATED: unknown or expired, each with its own
+ * sentence. Hashes are compared, so the time it takes says nothing of the secret.
  */
 export function checkToken(
   record: ControllerRecord,
@@ -60,11 +59,12 @@ export function checkToken(
     throw refused(
       `the token expired ${Math.ceil((wallMs - token.expiresAtMs) / 60_000)} minutes ago`,
     );
-  if (token.usesLeft === 0) throw refused("the token is used up");
   return token;
 }
 
+/** One use less. @throws UNAUTHENTICATED when none is left. */
 export function useToken(record: ControllerRecord, token: TokenRecord): ControllerRecord {
+  if (token.usesLeft === 0) throw refused("the token is used up");
   const tokens = record.tokens.map((held) =>
     held.id === token.id ? { ...held, usesLeft: held.usesLeft - 1 } : held,
   );

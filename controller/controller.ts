@@ -1,0 +1,279 @@
+import { fromBase64Url } from "../shared/base64url.ts";
+import type {
+  BlockRecord,
+  ClusterState,
+  NodeRecord,
+  SignedState,
+} from "../shared/cluster-state.ts";
+import { asFailure, assert, OverlayError } from "../shared/errors.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
+import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
+import { sealTo } from "../shared/sealed-box.ts";
+import { formatToken } from "../shared/token.ts";
+import { type KeyPair, signClaim, signState } from "../shared/trust.ts";
+import { admitNode, revokeNode } from "./core/admission.ts";
+import { allotBlock, allowedNetwork, grantAddress, returnBlock } from "./core/blocks.ts";
+import {
+  createNetwork,
+  nameNetwork,
+  networkOf,
+  removeNetwork,
+  rotateKeys,
+} from "./core/networks.ts";
+import { admittedNode, type Context, ControllerRecord, type Transition } from "./core/record.ts";
+import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
+import type { ControllerStore } from "./store/port.ts";
+import type { ControlAnswer, ControlRequest, SealedKey } from "./wire/messages.ts";
+
+export interface ControllerModules {
+  readonly store: ControllerStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hasher: Hasher;
+  readonly log: Log;
+}
+
+export interface ControllerKeys {
+  readonly controller: KeyPair;
+  /** The root key's word for the controller's. */
+  readonly certificate: string;
+  readonly rootKey: Uint8Array;
+}
+
+/**
+ * Serves hosts and the local administrator: a request is a transition of the stored record, kept
+ * by compare-and-set, then signed and told. The record on disk is the truth, nothing is cached
+ * but the last signature.
+ */
+export class Controller {
+  readonly #keys: ControllerKeys;
+  readonly #modules: ControllerModules;
+  readonly #listeners = new Set<(state: SignedState) => void>();
+  #signed: { revision: number; state: Promise<SignedState> } | undefined;
+  /** Transitions run one after another: here two of them would only collide. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(keys: ControllerKeys, modules: ControllerModules) {
+    this.#keys = keys;
+    this.#modules = modules;
+  }
+
+  /** Told of each new state, signed; until the returned function is called. */
+  onState(listener: (state: SignedState) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async state(): Promise<ClusterState> {
+    return (await this.#read()).record.state;
+  }
+
+  async signedState(): Promise<SignedState> {
+    return this.#sign(await this.state());
+  }
+
+  /** A host's request; `from` is who Noise says it is. Failures are answers. */
+  async handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {
+    try {
+      return await this.#handle(from, request);
+    } catch (error) {
+      const { code, message, next } = asFailure(error);
+      if (code === "INTERNAL")
+        this.#modules.log.error({ error, kind: request.kind }, "request failed");
+      else this.#modules.log.info({ from, kind: request.kind, code, message }, "request refused");
+      return {
+        v: 1,
+        kind: "failed",
+        failure: { code, message, ...(next === undefined ? {} : { next }) },
+      };
+    }
+  }
+
+  /** The administrator's: by the local socket only. */
+  async createToken(request: TokenRequest): Promise<{ token: string; expiresAtMs: number }> {
+    const { hasher } = this.#modules;
+    const { id, secret, expiresAtMs, cluster } = await this.#commit((record, context) => {
+      const issued = issueToken(record, request, hasher, context);
+      const result = { ...issued.result, cluster: record.state.cluster };
+      return { record: issued.record, result };
+    });
+    const rootHash = hasher.sha256(this.#keys.rootKey);
+    return { token: formatToken({ cluster, rootHash, id, secret }), expiresAtMs };
+  }
+
+  /** Out for good; keys of all networks it may have held are made anew. */
+  removeNode(name: string): Promise<NodeRecord> {
+    return this.#commit((record, context) => {
+      const { record: without, result } = revokeNode(record, name);
+      const held = record.state.networks.map(({ id }) => id);
+      return { record: rotateKeys(without, held, context), result };
+    });
+  }
+
+  async #handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {
+    if (request.kind === "join") return this.#join(from, request);
+    admittedNode((await this.#read()).record, from);
+    switch (request.kind) {
+      case "state": {
+        const state = await this.state();
+        return state.revision > request.revision
+          ? { v: 1, kind: "state", state: await this.#sign(state) }
+          : { v: 1, kind: "state" };
+      }
+      case "createNetwork": {
+        const network = await this.#commit((record, context) =>
+          createNetwork(record, from, request.network, context),
+        );
+        return { v: 1, kind: "network", network, state: await this.signedState() };
+      }
+      case "nameNetwork": {
+        const network = await this.#commit((record) =>
+          nameNetwork(record, request.network, request),
+        );
+        return { v: 1, kind: "network", network, state: await this.signedState() };
+      }
+      case "removeNetwork":
+        await this.#commit((record) => removeNetwork(record, request.network));
+        return { v: 1, kind: "done", state: await this.signedState() };
+      case "allotBlock":
+        return this.#blockAnswer(from, request.network, (record) =>
+          allotBlock(record, from, request.network),
+        );
+      case "grantAddress":
+        return this.#blockAnswer(from, request.network, (record) =>
+          grantAddress(record, from, request.network, request.ip),
+        );
+      case "returnBlock":
+        await this.#commit((record) => returnBlock(record, from, request.network, request.block));
+        return { v: 1, kind: "done", state: await this.signedState() };
+      case "networkKey":
+        return { v: 1, kind: "key", key: await this.#sealedKey(from, request.network) };
+    }
+  }
+
+  async #blockAnswer(
+    from: NodeId,
+    network: NetworkId,
+    transition: (record: ControllerRecord) => Transition<BlockRecord>,
+  ): Promise<ControlAnswer> {
+    const block = await this.#commit(transition);
+    const key = await this.#sealedKey(from, network);
+    return { v: 1, kind: "block", block, key, state: await this.signedState() };
+  }
+
+  async #join(
+    from: NodeId,
+    { id, secret, facts }: Extract<ControlRequest, { kind: "join" }>,
+  ): Promise<ControlAnswer> {
+    const { hasher, clock } = this.#modules;
+    const node = await this.#commit((record, { wallMs }) => {
+      const token = checkToken(record, { id, secret }, hasher, wallMs);
+      const known = record.state.nodes.some((held) => held.id === from);
+      const admitted = admitNode(record, from, facts, token.networks, wallMs);
+      // A joiner that did not hear the answer asks again, at no cost to the token.
+      return known ? admitted : { ...admitted, record: useToken(admitted.record, token) };
+    });
+    this.#modules.log.info(
+      { node: from, name: node.name, wallMs: clock.wallMs() },
+      "host admitted",
+    );
+    const state = await this.state();
+    const claim = { cluster: state.cluster, revision: state.revision, node };
+    const { controller, certificate, rootKey } = this.#keys;
+    return {
+      v: 1,
+      kind: "joined",
+      rootKey,
+      claim: await signClaim(controller, certificate, claim),
+      state: await this.#sign(state),
+    };
+  }
+
+  async #sealedKey(from: NodeId, network: NetworkId): Promise<SealedKey> {
+    const { record } = await this.#read();
+    allowedNetwork(record, from, network);
+    const key = record.networkKeys[network];
+    assert(key !== undefined, "every network has a key");
+    const { sealKey } = admittedNode(record, from);
+    return {
+      epoch: networkOf(record.state, network).keyEpoch,
+      sealed: sealTo(fromBase64Url(sealKey), fromBase64Url(key), this.#modules.random),
+    };
+  }
+
+  #commit<T>(
+    transition: (record: ControllerRecord, context: Context) => Transition<T>,
+  ): Promise<T> {
+    const done = this.#last.then(
+      () => this.#compareAndSet(transition),
+      () => this.#compareAndSet(transition),
+    );
+    this.#last = done;
+    return done;
+  }
+
+  async #compareAndSet<T>(
+    transition: (record: ControllerRecord, context: Context) => Transition<T>,
+  ): Promise<T> {
+    const { store, clock, random } = this.#modules;
+    // Another controller may write too: again on what it wrote.
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const { version, record } = await this.#read();
+      const next = transition(record, { wallMs: clock.wallMs(), random });
+      if (next.record === record) return next.result;
+      if (!(await store.write(version, encodeRecord(next.record)))) continue;
+      if (next.record.state.revision !== record.state.revision) await this.#tell(next.record.state);
+      return next.result;
+    }
+    throw new OverlayError({
+      code: "STALE",
+      message: "other controllers change the cluster faster than this one",
+      next: "try again",
+    });
+  }
+
+  async #tell(state: ClusterState): Promise<void> {
+    const signed = await this.#sign(state);
+    for (const listener of this.#listeners) listener(signed);
+  }
+
+  #sign(state: ClusterState): Promise<SignedState> {
+    if (this.#signed?.revision !== state.revision) {
+      const { controller, certificate } = this.#keys;
+      this.#signed = {
+        revision: state.revision,
+        state: signState(controller, certificate, state),
+      };
+    }
+    return this.#signed.state;
+  }
+
+  async #read(): Promise<{ version: number; record: ControllerRecord }> {
+    const stored = await this.#modules.store.read();
+    if (stored === undefined)
+      throw new OverlayError({
+        code: "STORE",
+        message: "the controller's database is empty",
+        next: "restore it from a backup, or make a cluster with `overlay-ts init`",
+      });
+    return { version: stored.version, record: decodeRecord(stored.bytes) };
+  }
+}
+
+export function encodeRecord(record: ControllerRecord): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(record));
+}
+
+/** @throws STORE when it is not a record of this version. */
+export function decodeRecord(bytes: Uint8Array): ControllerRecord {
+  const parsed = ControllerRecord.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
+  if (parsed.success) return parsed.data;
+  throw new OverlayError(
+    {
+      code: "STORE",
+      message: "the controller's database holds a record this version cannot read",
+      next: "run the version of overlay-ts that wrote it, or a newer one",
+    },
+    { cause: parsed.error },
+  );
+}

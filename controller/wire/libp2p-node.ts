@@ -1,0 +1,29 @@
+import { noise } from "@chainsafe/libp2p-noise";
+import { yamux } from "@chainsafe/libp2p-yamux";
+import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
+import { tcp } from "@libp2p/tcp";
+import { createLibp2p, type Libp2p } from "libp2p";
+
+export const CONTROL_PROTOCOL = "/overlay-ts/control/1";
+export const WATCH_PROTOCOL = "/overlay-ts/watch/1";
+
+/**
+ * libp2p with TCP, Noise and Yamux and nothing else: who is at the other end is proven by its key,
+ * whether it may ask is the controller's to say, request by request.
+ */
+export async function controlNode(seed: Uint8Array, listen: string[]): Promise<Libp2p> {
+  return createLibp2p({
+    privateKey: await generateKeyPairFromSeed("Ed25519", seed),
+    addresses: { listen },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    // A whole cluster may come at once after a power cut.
+    connectionManager: {
+      inboundConnectionThreshold: 1000,
+      maxIncomingPendingConnections: 100,
+      maxConnections: 2000,
+    },
+    connectionMonitor: { enabled: false },
+  });
+}

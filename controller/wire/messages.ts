@@ -1,0 +1,105 @@
+import { z } from "zod";
+import { BOUNDS } from "../../shared/bounds.ts";
+import {
+  BlockRecord,
+  NetworkRecord,
+  NodeRecord,
+  SignedNodeClaim,
+  SignedState,
+} from "../../shared/cluster-state.ts";
+import { DockerNetworkId, NetworkId } from "../../shared/ids.ts";
+import { Cidr, Ip } from "../../shared/ip.ts";
+
+/** What hosts ask of the controller, and its answers: CBOR, one request and answer a stream. */
+
+const v = z.literal(1);
+const Labels = z
+  .record(z.string().max(BOUNDS.labelBytes), z.string().max(BOUNDS.labelBytes))
+  .refine((labels) => Object.keys(labels).length <= BOUNDS.labels, "too many labels");
+const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "not bytes");
+
+const NodeFacts = NodeRecord.pick({
+  name: true,
+  address: true,
+  vtep: true,
+  underlayMtuBytes: true,
+  ownSubnets: true,
+  sealKey: true,
+});
+
+const NetworkRequest = z.object({
+  name: z.string().min(1).max(128).optional(),
+  subnets: z
+    .array(
+      z.object({
+        subnet: Cidr,
+        gateway: Ip.optional(),
+        range: Cidr.optional(),
+        dockerIpam: z.boolean().optional(),
+      }),
+    )
+    .max(2),
+  internal: z.boolean(),
+  attachable: z.boolean(),
+  labels: Labels,
+  driverOptions: Labels,
+  createdAs: DockerNetworkId.optional(),
+});
+
+/** Only `join` is open to strangers; the rest to hosts of the signed table. */
+export const ControlRequest = z.discriminatedUnion("kind", [
+  z.object({ v, kind: z.literal("join"), id: z.string(), secret: Bytes, facts: NodeFacts }),
+  /** The newest state, if it is newer than what the asker holds. */
+  z.object({ v, kind: z.literal("state"), revision: z.number().int().min(0) }),
+  z.object({ v, kind: z.literal("createNetwork"), network: NetworkRequest }),
+  z.object({
+    v,
+    kind: z.literal("nameNetwork"),
+    network: NetworkId,
+    name: z.string().min(1).max(128),
+    labels: Labels,
+    attachable: z.boolean(),
+  }),
+  z.object({ v, kind: z.literal("removeNetwork"), network: NetworkId }),
+  /** What a host needs to put its first container on a network, in one exchange. */
+  z.object({ v, kind: z.literal("allotBlock"), network: NetworkId }),
+  z.object({ v, kind: z.literal("grantAddress"), network: NetworkId, ip: Ip }),
+  z.object({ v, kind: z.literal("returnBlock"), network: NetworkId, block: Cidr }),
+  z.object({ v, kind: z.literal("networkKey"), network: NetworkId }),
+]);
+export type ControlRequest = z.infer<typeof ControlRequest>;
+
+/** A network's key, sealed to the asking host (shared/sealed-box.ts). */
+export const SealedKey = z.object({ epoch: z.number().int().min(1), sealed: Bytes });
+export type SealedKey = z.infer<typeof SealedKey>;
+
+const Failure = z.object({
+  code: z.string(),
+  message: z.string(),
+  next: z.string().optional(),
+});
+
+/** `state` is the newest after the request: the asker need not wait for gossip. */
+export const ControlAnswer = z.discriminatedUnion("kind", [
+  z.object({ v, kind: z.literal("failed"), failure: Failure }),
+  z.object({
+    v,
+    kind: z.literal("joined"),
+    rootKey: Bytes,
+    claim: SignedNodeClaim,
+    state: SignedState,
+  }),
+  z.object({ v, kind: z.literal("state"), state: SignedState.optional() }),
+  z.object({ v, kind: z.literal("network"), network: NetworkRecord, state: SignedState }),
+  z.object({
+    v,
+    kind: z.literal("block"),
+    block: BlockRecord,
+    key: SealedKey,
+    state: SignedState,
+  }),
+  z.object({ v, kind: z.literal("key"), key: SealedKey }),
+  z.object({ v, kind: z.literal("done"), state: SignedState }),
+]);
+export type ControlAnswer = z.infer<typeof ControlAnswer>;
+export type AnswerOf<K extends ControlAnswer["kind"]> = Extract<ControlAnswer, { kind: K }>;

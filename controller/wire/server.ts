@@ -1,0 +1,130 @@
+import type { Connection, Stream } from "@libp2p/interface";
+import { lpStream } from "@libp2p/utils";
+import type { Libp2p } from "libp2p";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
+import type { SignedState } from "../../shared/cluster-state.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Controller } from "../controller.ts";
+import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
+import { ControlRequest } from "./messages.ts";
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const MAX_STREAMS = 64;
+
+export interface ControlServerOptions {
+  /** The controller's own Ed25519 seed: its peer id is in the signed state. */
+  readonly seed: Uint8Array;
+  readonly address: Ip;
+  readonly port: number;
+}
+
+/** The controller's port: joining, control, and a stream of new states for who watches. */
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #controller: Controller;
+  readonly #log: Log;
+  #node: Libp2p | undefined;
+
+  constructor(options: ControlServerOptions, controller: Controller, log: Log) {
+    this.#options = options;
+    this.#controller = controller;
+    this.#log = log;
+  }
+
+  /** @throws PORT_TAKEN, or INTERNAL with the system's reason. */
+  async start(): Promise<void> {
+    const { seed, address, port } = this.#options;
+    const family = address.includes(":") ? "ip6" : "ip4";
+    try {
+      this.#node = await controlNode(seed, [`/${family}/${address}/tcp/${port}`]);
+    } catch (error) {
+      throw listenError(error, `${address}:${port}`);
+    }
+    const options = { maxInboundStreams: MAX_STREAMS };
+    await this.#node.handle(CONTROL_PROTOCOL, (stream, from) => this.#serve(stream, from), options);
+    await this.#node.handle(WATCH_PROTOCOL, (stream, from) => this.#watch(stream, from), options);
+  }
+
+  async stop(): Promise<void> {
+    await this.#node?.stop();
+  }
+
+  async #serve(stream: Stream, connection: Connection): Promise<void> {
+    const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    try {
+      const framed = lpStream(stream, { maxDataLength: BOUNDS.httpBodyBytes });
+      const bytes = (await framed.read({ signal })).subarray();
+      const request = ControlRequest.parse(decodeCbor(bytes, BOUNDS.httpBodyBytes));
+      const answer = await this.#controller.handle(peerOf(connection), request);
+      await framed.write(encodeCbor(answer), { signal });
+      await stream.close({ signal });
+    } catch (error) {
+      this.#log.info({ message: asFailure(error).message }, "request dropped");
+      stream.abort(error as Error);
+    }
+  }
+
+  /** The newest state at once, then each new one; only the newest waits for a slow reader. */
+  async #watch(stream: Stream, connection: Connection): Promise<void> {
+    const framed = lpStream(stream, { maxDataLength: BOUNDS.stateBytes * 2 });
+    let latest: SignedState | undefined;
+    let wake = (): void => {};
+    let open = true;
+    const stopListening = this.#controller.onState((state) => {
+      latest = state;
+      wake();
+    });
+    stream.addEventListener("close", () => {
+      open = false;
+      wake();
+    });
+    try {
+      const first = await this.#controller.handle(peerOf(connection), {
+        v: 1,
+        kind: "state",
+        revision: 0,
+      });
+      await framed.write(encodeCbor(first));
+      if (first.kind === "failed") return;
+      while (open) {
+        if (latest === undefined) {
+          await new Promise<void>((resolve) => (wake = resolve));
+          continue;
+        }
+        const state = latest;
+        latest = undefined;
+        await framed.write(encodeCbor({ v: 1, kind: "state", state }));
+      }
+    } catch (error) {
+      this.#log.debug({ message: asFailure(error).message }, "watcher gone");
+    } finally {
+      stopListening();
+      await stream.close().catch(() => {});
+    }
+  }
+}
+
+function peerOf(connection: Connection): NodeId {
+  return NodeId.parse(connection.remotePeer.toString());
+}
+
+function listenError(error: unknown, where: string): OverlayError {
+  const text = asFailure(error).message;
+  const taken = /EADDRINUSE|address already in use/i.test(text + String((error as Error).cause));
+  return new OverlayError(
+    {
+      code: taken ? "PORT_TAKEN" : "INTERNAL",
+      message: taken
+        ? `the controller's port ${where}/tcp is in use`
+        : `the controller cannot listen on ${where}/tcp: ${text}`,
+      next: taken
+        ? "end the program that has it (`ss -ltnp`), or choose another --controller-port"
+        : "check the address with `ip address`",
+    },
+    { cause: error },
+  );
+}

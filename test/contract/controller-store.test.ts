@@ -1,0 +1,47 @@
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { MemoryStore } from "../../controller/store/memory-store.ts";
+import type { ControllerStore } from "../../controller/store/port.ts";
+import { SqliteStore } from "../../controller/store/sqlite-store.ts";
+import { controllerStoreContract } from "./controller-store-contract.ts";
+
+describe("memory", () => controllerStoreContract(() => new MemoryStore()));
+
+describe("SQLite", () => {
+  let directory: string;
+  const opened: ControllerStore[] = [];
+  const open = (): ControllerStore => {
+    const store = new SqliteStore(join(directory, "controller.db"));
+    opened.push(store);
+    return store;
+  };
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), "ovt-store-"));
+  });
+  afterEach(() => {
+    for (const store of opened.splice(0)) store.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  controllerStoreContract(open);
+
+  test("two processes' handles see each other's writes", async () => {
+    const [a, b] = [open(), open()];
+    expect(await a.write(0, Uint8Array.of(1))).toBe(true);
+    expect(await b.write(0, Uint8Array.of(2))).toBe(false);
+    expect(await b.read()).toEqual({ version: 1, bytes: Uint8Array.of(1) });
+  });
+
+  test("only root reads it: it holds network keys", () => {
+    open();
+    expect(statSync(join(directory, "controller.db")).mode & 0o777).toBe(0o600);
+  });
+
+  test("a directory that is not there is named", () => {
+    expect(() => new SqliteStore(join(directory, "none", "controller.db"))).toThrow(
+      /none\/controller.db cannot be opened/,
+    );
+  });
+});
