@@ -73,13 +73,13 @@ export class ControlServer {
     const framed = lpStream(stream, { maxDataLength: BOUNDS.stateBytes * 2 });
     let latest: SignedState | undefined;
     let wake = (): void => {};
-    let open = true;
+    const closed = new AbortController();
     const stopListening = this.#controller.onState((state) => {
       latest = state;
       wake();
     });
     stream.addEventListener("close", () => {
-      open = false;
+      closed.abort();
       wake();
     });
     try {
@@ -90,7 +90,7 @@ export class ControlServer {
       });
       await framed.write(encodeCbor(first));
       if (first.kind === "failed") return;
-      while (open) {
+      while (!closed.signal.aborted) {
         if (latest === undefined) {
           await new Promise<void>((resolve) => (wake = resolve));
           continue;

@@ -1,0 +1,48 @@
+import { z } from "zod";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { SignedState } from "../../shared/cluster-state.ts";
+import { HostDocument, Sha256, Version } from "../../shared/documents.ts";
+import { NodeId } from "../../shared/ids.ts";
+
+/** What hosts tell each other on the cluster topic: host documents and the controller's state. */
+
+const v = z.literal(1);
+const Revision = z.number().int().min(0);
+
+export const ClusterGossip = z.discriminatedUnion("kind", [
+  z.object({ v, kind: z.literal("host"), document: HostDocument }),
+  /** Small enough for one message. */
+  z.object({ v, kind: z.literal("state"), revision: Revision, state: SignedState }),
+  /** Larger: fetched from whoever hands this on. */
+  z.object({ v, kind: z.literal("stateIsThere"), revision: Revision }),
+]);
+export type ClusterGossip = z.infer<typeof ClusterGossip>;
+
+const HostDigest = z
+  .array(z.object({ node: NodeId, version: Version, hash: Sha256 }))
+  .max(BOUNDS.nodes);
+export type HostDigest = z.infer<typeof HostDigest>;
+
+export const ClusterSyncRequest = z.discriminatedUnion("kind", [
+  z.object({ v, kind: z.literal("compareCluster"), revision: Revision, hash: Sha256 }),
+  /** `revision`: what the asker holds; the state comes only if it is newer. */
+  z.object({
+    v,
+    kind: z.literal("fetchCluster"),
+    revision: Revision,
+    nodes: z.array(NodeId).max(BOUNDS.nodes),
+  }),
+]);
+export type ClusterSyncRequest = z.infer<typeof ClusterSyncRequest>;
+
+export const ClusterSyncAnswer = z.discriminatedUnion("kind", [
+  z.object({ v, kind: z.literal("same") }),
+  z.object({ v, kind: z.literal("clusterDigest"), revision: Revision, digest: HostDigest }),
+  z.object({
+    v,
+    kind: z.literal("cluster"),
+    state: SignedState.optional(),
+    hosts: z.array(HostDocument).max(BOUNDS.nodes),
+  }),
+]);
+export type ClusterSyncAnswer = z.infer<typeof ClusterSyncAnswer>;

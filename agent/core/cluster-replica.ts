@@ -1,0 +1,354 @@
+import { BOUNDS } from "../../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import { encodeCbor, equalBytes } from "../../shared/codec.ts";
+import {
+  compareVersions,
+  type HostDocument,
+  hostSigningBytes,
+  type Version,
+} from "../../shared/documents.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
+import {
+  ClusterGossip,
+  ClusterSyncAnswer,
+  ClusterSyncRequest,
+  type HostDigest,
+} from "./cluster-messages.ts";
+import { decodeMessage } from "./messages.ts";
+import type { Tables } from "./tables.ts";
+
+export interface ClusterReplicaOptions {
+  readonly node: NodeId;
+  readonly syncPeriodMs: number;
+  readonly requestTimeoutMs: number;
+}
+
+export interface ClusterReplicaModules {
+  readonly hasher: Hasher;
+  readonly signer: Signer;
+  readonly verifier: Verifier;
+  readonly random: Random;
+  /** Connected peers. */
+  readonly peers: () => readonly NodeId[];
+}
+
+/** What the shell must do; in this order. */
+export type ClusterOutput =
+  | { readonly kind: "persistHost"; readonly document: HostDocument }
+  | { readonly kind: "persistState"; readonly signed: SignedState }
+  | { readonly kind: "publish"; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "request";
+      readonly id: number;
+      readonly to: NodeId;
+      readonly bytes: Uint8Array;
+    }
+  /** Check the chain of trust (shared/trust.ts), then call `stateVerified`. */
+  | { readonly kind: "verifyState"; readonly signed: SignedState }
+  /** The state or some host's document is another: everything derived from them may be. */
+  | { readonly kind: "changed" };
+
+/** What a host says of itself; the rest of its document follows from it. */
+export type HostFacts = Pick<
+  HostDocument,
+  "bootId" | "vtep" | "underlayMtuBytes" | "capabilities" | "hosting"
+>;
+
+export interface ClusterCounters {
+  merged: number;
+  malformed: number;
+  badSignature: number;
+  notMembers: number;
+  overtaken: number;
+  timeouts: number;
+}
+
+/** A state this large, with the rest of its message, still fits one gossip message. */
+const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
+
+/**
+ * This host's copy of what concerns the whole cluster: the controller's signed state and every
+ * host's own document. As `Replica` for networks: inputs and `nowMs` in, outputs out.
+ */
+export class ClusterReplica {
+  readonly counters: ClusterCounters = {
+    merged: 0,
+    malformed: 0,
+    badSignature: 0,
+    notMembers: 0,
+    overtaken: 0,
+    timeouts: 0,
+  };
+  readonly #options: ClusterReplicaOptions;
+  readonly #modules: ClusterReplicaModules;
+  readonly #tables: Tables;
+  readonly #hashes = new WeakMap<HostDocument, Uint8Array>();
+  readonly #asks = new Map<number, { to: NodeId; deadlineMs: number }>();
+  #signed: SignedState | undefined;
+  #lastAsk = 0;
+  #nextRoundMs = 0;
+
+  constructor(tables: Tables, options: ClusterReplicaOptions, modules: ClusterReplicaModules) {
+    this.#tables = tables;
+    this.#options = options;
+    this.#modules = modules;
+  }
+
+  /** At start, from disk; all of it was verified when written, the state again by the caller. */
+  restore(hosts: readonly HostDocument[], signed: SignedState, state: ClusterState): void {
+    this.#signed = signed;
+    this.#tables.mergeState(state);
+    for (const document of hosts) this.#tables.mergeHost(document);
+  }
+
+  /** What this host says of itself now; nothing when it has said so already. */
+  say(facts: HostFacts): ClusterOutput[] {
+    const held = this.#tables.hosts.get(this.#options.node);
+    if (held !== undefined && sameFacts(held, facts)) return [];
+    const version = {
+      incarnation: held?.version.incarnation ?? 1,
+      seq: (held?.version.seq ?? 0) + 1,
+    };
+    return this.#publishOwn(facts, version);
+  }
+
+  gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
+    const message = this.#decode(ClusterGossip, bytes, BOUNDS.gossipMessageBytes);
+    switch (message?.kind) {
+      case undefined:
+        return [];
+      case "host":
+        return this.#merge(message.document);
+      case "state":
+        return message.revision > this.#revision()
+          ? [{ kind: "verifyState", signed: message.state }]
+          : [];
+      case "stateIsThere":
+        return message.revision > this.#revision() ? this.#fetch(from, [], nowMs) : [];
+    }
+  }
+
+  answer(request: ClusterSyncRequest): ClusterSyncAnswer {
+    switch (request.kind) {
+      case "compareCluster": {
+        const revision = this.#revision();
+        return revision === request.revision && equalBytes(request.hash, this.#digestHash())
+          ? { v: 1, kind: "same" }
+          : { v: 1, kind: "clusterDigest", revision, digest: this.#digest() };
+      }
+      case "fetchCluster": {
+        const state = this.#revision() > request.revision ? this.#signed : undefined;
+        const wanted = new Set(request.nodes);
+        const hosts = [...this.#tables.hosts.values()].filter(({ node }) => wanted.has(node));
+        return { v: 1, kind: "cluster", hosts, ...(state === undefined ? {} : { state }) };
+      }
+    }
+  }
+
+  answered(id: number, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
+    const ask = this.#asks.get(id);
+    this.#asks.delete(id);
+    const answer = this.#decode(ClusterSyncAnswer, bytes, BOUNDS.syncMessageBytes);
+    if (ask === undefined || answer === undefined) return [];
+    switch (answer.kind) {
+      case "same":
+        return [];
+      case "clusterDigest": {
+        const nodes = answer.digest
+          .filter((entry) => this.#isMember(entry.node) && this.#differs(entry))
+          .map(({ node }) => node);
+        const news = nodes.length > 0 || answer.revision > this.#revision();
+        return news ? this.#fetch(ask.to, nodes, nowMs) : [];
+      }
+      case "cluster": {
+        const hosts = answer.hosts.flatMap((document) => this.#merge(document));
+        // First: a host that the new state admits is refused by the old one.
+        return answer.state === undefined
+          ? hosts
+          : [{ kind: "verifyState", signed: answer.state }, ...hosts];
+      }
+    }
+  }
+
+  requestFailed(id: number): void {
+    this.#asks.delete(id);
+  }
+
+  /** The chain of trust holds. From whomever it came, the higher revision wins. */
+  stateVerified(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
+    if (!this.#tables.mergeState(state)) return [];
+    this.#signed = signed;
+    this.counters.merged++;
+    const { revision } = state;
+    const small = signed.jws.length + signed.controllerCertificate.length < INLINE_STATE_BYTES;
+    const news: ClusterGossip = small
+      ? { v: 1, kind: "state", revision, state: signed }
+      : { v: 1, kind: "stateIsThere", revision };
+    // What a new member says of itself may have come, and been refused, before the state.
+    const unheard = state.nodes.some(({ id }) => !this.#tables.hosts.has(id));
+    const to = unheard ? this.#somePeer() : undefined;
+    return [
+      { kind: "persistState", signed },
+      { kind: "publish", bytes: encodeCbor(news) },
+      { kind: "changed" },
+      ...(to === undefined ? [] : this.#compare(to, nowMs)),
+    ];
+  }
+
+  tick(nowMs: number): ClusterOutput[] {
+    for (const [id, { deadlineMs }] of this.#asks)
+      if (deadlineMs <= nowMs) {
+        this.#asks.delete(id);
+        this.counters.timeouts++;
+      }
+    if (this.#nextRoundMs > nowMs) return [];
+    const { syncPeriodMs } = this.#options;
+    this.#nextRoundMs = nowMs + syncPeriodMs / 2 + this.#modules.random.below(syncPeriodMs);
+    const to = this.#somePeer();
+    return to === undefined ? [] : this.#compare(to, nowMs);
+  }
+
+  /** A peer has just been connected: what was missed while apart is asked at once. */
+  connected(peer: NodeId, nowMs: number): ClusterOutput[] {
+    return this.#compare(peer, nowMs);
+  }
+
+  nextMs(): number {
+    return Math.min(
+      this.#nextRoundMs,
+      ...[...this.#asks.values()].map(({ deadlineMs }) => deadlineMs),
+    );
+  }
+
+  #compare(to: NodeId, nowMs: number): ClusterOutput[] {
+    const hash = this.#digestHash();
+    return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
+  }
+
+  #somePeer(): NodeId | undefined {
+    const peers = this.#modules.peers();
+    return peers.length === 0 ? undefined : peers[this.#modules.random.below(peers.length)];
+  }
+
+  #merge(document: HostDocument): ClusterOutput[] {
+    const { verifier } = this.#modules;
+    if (!this.#differs({ ...document, hash: this.#hash(document) })) return [];
+    if (!verifier.verify(document.node, hostSigningBytes(document), document.signature)) {
+      this.counters.badSignature++;
+      return [];
+    }
+    if (document.node === this.#options.node) return this.#metOwn(document);
+    // Anyone can sign a document; only members' are kept, or the table would have no bound.
+    if (!this.#isMember(document.node)) {
+      this.counters.notMembers++;
+      return [];
+    }
+    this.#tables.mergeHost(document);
+    this.counters.merged++;
+    return [{ kind: "persistHost", document }, { kind: "changed" }];
+  }
+
+  /** A newer document of our own: our disk is old. What is true now is said again, after it. */
+  #metOwn(met: HostDocument): ClusterOutput[] {
+    const held = this.#tables.hosts.get(met.node);
+    this.counters.overtaken++;
+    return this.#publishOwn(held ?? met, { incarnation: met.version.incarnation + 1, seq: 1 });
+  }
+
+  #publishOwn(facts: HostFacts, version: Version): ClusterOutput[] {
+    const { bootId, vtep, underlayMtuBytes, capabilities, hosting } = facts;
+    const { node } = this.#options;
+    const unsigned = {
+      node,
+      version,
+      bootId,
+      vtep,
+      underlayMtuBytes,
+      capabilities,
+      hosting: hosting.toSorted(),
+    };
+    const signature = this.#modules.signer.sign(hostSigningBytes(unsigned));
+    const document: HostDocument = { ...unsigned, signature };
+    this.#tables.mergeHost(document);
+    return [
+      { kind: "persistHost", document },
+      { kind: "publish", bytes: encodeCbor({ v: 1, kind: "host", document }) },
+      { kind: "changed" },
+    ];
+  }
+
+  #fetch(to: NodeId, nodes: NodeId[], nowMs: number): ClusterOutput[] {
+    const revision = this.#revision();
+    return this.#ask(to, { v: 1, kind: "fetchCluster", revision, nodes }, nowMs);
+  }
+
+  #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
+    const id = ++this.#lastAsk;
+    this.#asks.set(id, { to, deadlineMs: nowMs + this.#options.requestTimeoutMs });
+    return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
+  }
+
+  #revision(): number {
+    return this.#tables.state?.revision ?? 0;
+  }
+
+  /** Newer than what we hold; or, of our own, the same version with other content. */
+  #differs({ node, version, hash }: HostDigest[number]): boolean {
+    const held = this.#tables.hosts.get(node);
+    if (held === undefined) return true;
+    const order = compareVersions(version, held.version);
+    if (order !== 0 || node !== this.#options.node) return order > 0;
+    return !equalBytes(hash, this.#hash(held));
+  }
+
+  #hash(document: HostDocument): Uint8Array {
+    let hash = this.#hashes.get(document);
+    if (hash === undefined) {
+      hash = this.#modules.hasher.sha256(hostSigningBytes(document));
+      this.#hashes.set(document, hash);
+    }
+    return hash;
+  }
+
+  #isMember(node: NodeId): boolean {
+    return this.#tables.state?.nodes.some(({ id }) => id === node) === true;
+  }
+
+  /** Members only: two hosts of the same state then compare the same. */
+  #digest(): HostDigest {
+    return [...this.#tables.hosts.values()]
+      .filter(({ node }) => this.#isMember(node))
+      .map((document) => ({
+        node: document.node,
+        version: document.version,
+        hash: this.#hash(document),
+      }))
+      .toSorted((a, b) => (a.node < b.node ? -1 : 1));
+  }
+
+  #digestHash(): Uint8Array {
+    return this.#modules.hasher.sha256(encodeCbor(this.#digest()));
+  }
+
+  #decode<T>(
+    schema: Parameters<typeof decodeMessage<T>>[0],
+    bytes: Uint8Array,
+    max: number,
+  ): T | undefined {
+    try {
+      return decodeMessage(schema, bytes, max);
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.counters.malformed++;
+      return undefined;
+    }
+  }
+}
+
+function sameFacts(held: HostDocument, facts: HostFacts): boolean {
+  const of = ({ bootId, vtep, underlayMtuBytes, capabilities, hosting }: HostFacts): Uint8Array =>
+    encodeCbor([bootId, vtep, underlayMtuBytes, capabilities, hosting.toSorted()]);
+  return equalBytes(of(held), of(facts));
+}

@@ -1,0 +1,182 @@
+import { describe, expect, test } from "vitest";
+import {
+  type ClusterOutput,
+  ClusterReplica,
+  type HostFacts,
+} from "../../../agent/core/cluster-replica.ts";
+import { ClusterSyncRequest } from "../../../agent/core/cluster-messages.ts";
+import { decodeMessage } from "../../../agent/core/messages.ts";
+import { Tables } from "../../../agent/core/tables.ts";
+import { sha256 } from "../../../agent/system.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import { hostSigningBytes } from "../../../shared/documents.ts";
+import {
+  app,
+  clusterState,
+  hashSigner,
+  hashVerifier,
+  node,
+  nodeId,
+} from "../../support/cluster.ts";
+import { seededRandom } from "../../support/seeded-random.ts";
+
+/** Hosts whose outputs reach each other at once; the signed state is its own proof here. */
+class Hosts {
+  readonly replicas = new Map<string, { replica: ClusterReplica; tables: Tables }>();
+  readonly persisted: string[] = [];
+  dropGossip = false;
+
+  add(k: number, state: ClusterState): void {
+    const tables = new Tables();
+    const others = (): ReturnType<typeof nodeId>[] =>
+      [...this.replicas.keys()].filter((id) => id !== nodeId(k)) as ReturnType<typeof nodeId>[];
+    const replica = new ClusterReplica(
+      tables,
+      { node: nodeId(k), syncPeriodMs: 1500, requestTimeoutMs: 1000 },
+      {
+        hasher: sha256,
+        signer: hashSigner(nodeId(k)),
+        verifier: hashVerifier,
+        random: seededRandom(k),
+        peers: others,
+      },
+    );
+    replica.restore([], signed(state), state);
+    this.replicas.set(nodeId(k), { replica, tables });
+  }
+
+  at(k: number): { replica: ClusterReplica; tables: Tables } {
+    const held = this.replicas.get(nodeId(k));
+    if (held === undefined) throw new Error(`no host ${k}`);
+    return held;
+  }
+
+  run(k: number, outputs: readonly ClusterOutput[]): void {
+    const { replica } = this.at(k);
+    for (const output of outputs) {
+      this.persisted.push(`${k} ${output.kind}`);
+      if (output.kind === "publish" && !this.dropGossip)
+        for (const [id] of this.replicas)
+          if (id !== nodeId(k)) {
+            const j = [...this.replicas.keys()].indexOf(id) + 1;
+            this.run(j, this.at(j).replica.gossip(nodeId(k), output.bytes, 0));
+          }
+      if (output.kind === "verifyState")
+        this.run(k, replica.stateVerified(output.signed, unsigned(output.signed), 0));
+      if (output.kind === "request") {
+        const to = this.replicas.get(output.to);
+        const request = decodeMessage(ClusterSyncRequest, output.bytes, BOUNDS.syncMessageBytes);
+        const answer = to?.replica.answer(request);
+        if (answer !== undefined) this.run(k, replica.answered(output.id, encodeCbor(answer), 0));
+      }
+    }
+  }
+}
+
+const signed = (state: ClusterState): SignedState => ({
+  jws: JSON.stringify(state),
+  controllerCertificate: "",
+});
+const unsigned = ({ jws }: SignedState): ClusterState => JSON.parse(jws) as ClusterState;
+
+function facts(k: number, hosting: HostFacts["hosting"] = []): HostFacts {
+  const { vtep } = node(k);
+  return {
+    bootId: `boot-${k}`,
+    vtep: { advertised: vtep, local: vtep },
+    underlayMtuBytes: 1500,
+    capabilities: [],
+    hosting,
+  };
+}
+
+describe("the cluster topic", () => {
+  test("what a host says of itself is known everywhere, and said once", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2, 3]) hosts.add(k, clusterState(3));
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    expect(hosts.at(3).tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
+    expect(hosts.at(1).replica.say(facts(1, [app.id]))).toEqual([]);
+  });
+
+  test("a newer state spreads, an older one is refused", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2, 3]) hosts.add(k, clusterState(3));
+    const next = clusterState(3, { revision: 5 });
+    hosts.run(1, hosts.at(1).replica.stateVerified(signed(next), next, 0));
+    expect(hosts.at(3).tables.state?.revision).toBe(5);
+    const old = clusterState(3, { revision: 4 });
+    expect(hosts.at(2).replica.stateVerified(signed(old), old, 0)).toEqual([]);
+  });
+
+  test("a state too large for gossip is announced and fetched", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(2));
+    const networks = Array.from({ length: 100 }, (_, i) => ({
+      ...app,
+      name: `n${i}`,
+      labels: { note: "x".repeat(1000) },
+    }));
+    const large = clusterState(2, { revision: 2, networks });
+    hosts.run(1, hosts.at(1).replica.stateVerified(signed(large), large, 0));
+    expect(hosts.at(2).tables.state?.networks).toHaveLength(100);
+  });
+
+  test("what gossip lost is repaired by a comparison, in one round", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(2));
+    hosts.dropGossip = true;
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    const next = clusterState(2, { revision: 9 });
+    hosts.run(1, hosts.at(1).replica.stateVerified(signed(next), next, 0));
+    expect(hosts.at(2).tables.hosts.size).toBe(0);
+    hosts.run(2, hosts.at(2).replica.connected(nodeId(1), 0));
+    expect(hosts.at(2).tables.state?.revision).toBe(9);
+    expect(hosts.at(2).tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
+  });
+
+  test("strangers and forgeries are not kept", () => {
+    const hosts = new Hosts();
+    hosts.add(1, clusterState(2));
+    const { replica, tables } = hosts.at(1);
+    const forged = { ...facts(2), node: nodeId(2), version: { incarnation: 1, seq: 1 } };
+    const document = { ...forged, signature: new Uint8Array(64) };
+    replica.gossip(nodeId(2), encodeCbor({ v: 1, kind: "host", document }), 0);
+    const unsignedStranger = { ...forged, node: nodeId(7) };
+    const stranger = {
+      ...unsignedStranger,
+      signature: hashSigner(nodeId(7)).sign(hostSigningBytes(unsignedStranger)),
+    };
+    replica.gossip(nodeId(2), encodeCbor({ v: 1, kind: "host", document: stranger }), 0);
+    replica.gossip(nodeId(2), Uint8Array.of(1, 2, 3), 0);
+    expect(tables.hosts.size).toBe(0);
+    expect(replica.counters).toMatchObject({ badSignature: 1, notMembers: 1, malformed: 1 });
+  });
+
+  test("an old disk meets what it said before and says the truth after it", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(2));
+    for (const hosting of [[app.id], [], [app.id]])
+      hosts.run(1, hosts.at(1).replica.say(facts(1, hosting)));
+    hosts.add(1, clusterState(2));
+    hosts.run(1, hosts.at(1).replica.say(facts(1)));
+    expect(hosts.at(2).tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
+    hosts.run(1, hosts.at(1).replica.connected(nodeId(2), 0));
+    expect(hosts.at(2).tables.hosts.get(nodeId(1))).toMatchObject({
+      hosting: [],
+      version: { incarnation: 2 },
+    });
+  });
+
+  test("to disk before to the mesh", () => {
+    const hosts = new Hosts();
+    hosts.add(1, clusterState(1));
+    const kinds = hosts
+      .at(1)
+      .replica.say(facts(1))
+      .map(({ kind }) => kind);
+    expect(kinds).toEqual(["persistHost", "publish", "changed"]);
+  });
+});
