@@ -122,7 +122,7 @@ export class Replica {
   leave(network: NetworkId): Output[] {
     if (!this.#topics.delete(network)) return [];
     for (const [id, ask] of this.#asks) if (ask.network === network) this.#asks.delete(id);
-    this.tables.forgetNetwork(network);
+    this.tables.forgetOthers(network, this.#options.node);
     return [
       { kind: "forget", network },
       { kind: "dirty", network },

@@ -79,9 +79,14 @@ export class Tables {
     return "merged";
   }
 
-  /** The last local endpoint left: the network's documents go, peers keep theirs. */
-  forgetNetwork(network: NetworkId): void {
-    this.#networks.delete(network);
+  /**
+   * The last local endpoint left: others' documents go. `owner`'s stays for its version: peers
+   * hold it still, and what it says next must be newer than what they hold.
+   */
+  forgetOthers(network: NetworkId, owner: NodeId): void {
+    const own = this.documents(network).get(owner);
+    if (own === undefined) this.#networks.delete(network);
+    else this.#networks.set(network, new Map([[owner, own]]));
   }
 }
 

@@ -1,0 +1,294 @@
+import { BOUNDS } from "../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
+import { encodeCbor } from "../shared/codec.ts";
+import type { Endpoint } from "../shared/documents.ts";
+import { asFailure } from "../shared/errors.ts";
+import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
+import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
+import { ClusterSyncRequest } from "./core/cluster-messages.ts";
+import { type ClusterOutput, ClusterReplica, type HostFacts } from "./core/cluster-replica.ts";
+import { decodeMessage } from "./core/messages.ts";
+import { wantedPeers } from "./core/peers.ts";
+import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
+import type { Mesh, MeshHandlers } from "./gossip/port.ts";
+import type { SavedTables } from "./saved-tables.ts";
+
+export interface ReplicationModules {
+  readonly mesh: Mesh;
+  readonly saved: SavedTables;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hasher: Hasher;
+  readonly signer: Signer;
+  readonly verifier: Verifier;
+  readonly log: Log;
+  /** The chain of trust from the pinned root key. @throws UNAUTHENTICATED */
+  readonly verifyState: (signed: SignedState) => Promise<ClusterState>;
+}
+
+export interface ReplicationHandlers {
+  /** What the kernel should hold of the network may have changed. */
+  dirty(network: NetworkId): void;
+  /** State or a host document changed. */
+  changed(): void;
+}
+
+const CLUSTER_TOPIC = "overlay-ts/cluster";
+const NETWORK_TOPIC = "overlay-ts/network/";
+/** First byte of a request: which replica it is for. */
+const FOR_CLUSTER = 0;
+const FOR_NETWORK = 1;
+
+/** Carries the pure replicas' outputs to mesh and disk, and what comes from there to them. */
+export class Replication {
+  readonly cluster: ClusterReplica;
+  readonly networks: Replica;
+  readonly #node: NodeId;
+  readonly #modules: ReplicationModules;
+  readonly #handlers: ReplicationHandlers;
+  readonly #waiting = new Map<NetworkId, (() => void)[]>();
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
+    this.#node = node;
+    this.#modules = modules;
+    this.#handlers = handlers;
+    const options = { ...DEFAULT_REPLICA_OPTIONS, node };
+    this.networks = new Replica(options, {
+      ...modules,
+      peers: (network) => this.#peersOn(network),
+    });
+    this.cluster = new ClusterReplica(this.networks.tables, options, {
+      ...modules,
+      peers: () => this.#modules.mesh.connections(),
+    });
+  }
+
+  get tables(): Replica["tables"] {
+    return this.networks.tables;
+  }
+
+  /** From disk, then into the mesh. */
+  async start(): Promise<void> {
+    const { saved, mesh, verifyState } = this.#modules;
+    const signed = saved.state();
+    if (signed !== undefined)
+      this.cluster.restore(saved.hosts(), signed, await verifyState(signed));
+    this.networks.restore(saved.documents());
+    await mesh.start(this.#meshHandlers());
+    await mesh.join(CLUSTER_TOPIC, undefined);
+    this.#applyState();
+    this.#tick();
+  }
+
+  /** Stops talking; tables on disk and the kernel stay as they are. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#modules.mesh.stop();
+  }
+
+  say(facts: HostFacts): void {
+    this.#runCluster(this.cluster.say(facts));
+  }
+
+  /** From the controller itself, in an answer or watched. */
+  async stateCame(signed: SignedState): Promise<void> {
+    const state = await this.#modules.verifyState(signed);
+    this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
+  }
+
+  /** The first endpoint is about to come. */
+  async join(network: NetworkId, key: Uint8Array): Promise<void> {
+    await this.#modules.mesh.join(NETWORK_TOPIC + network, key);
+    this.#run(this.networks.join(network, this.#now()));
+  }
+
+  async leave(network: NetworkId): Promise<void> {
+    this.#run(this.networks.leave(network));
+    await this.#modules.mesh.leave(NETWORK_TOPIC + network);
+  }
+
+  /** @throws FULL */
+  change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
+    this.#run(this.networks.change(network, put, remove));
+  }
+
+  /**
+   * Nobody else is known on the network, or one full exchange was had with a peer that is:
+   * resolves then, or after `timeoutMs` all the same.
+   */
+  async synced(network: NetworkId, timeoutMs: number): Promise<void> {
+    if (this.#settled(network)) return;
+    const waiting = this.#waiting.get(network) ?? [];
+    this.#waiting.set(network, waiting);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  #settled(network: NetworkId): boolean {
+    const others = [...this.tables.hosts.values()].some(
+      ({ node, hosting }) => node !== this.#node && hosting.includes(network),
+    );
+    return !others || this.networks.inSync(network);
+  }
+
+  #peersOn(network: NetworkId): NodeId[] {
+    const { hosts } = this.tables;
+    const connected = this.#modules.mesh.connections();
+    return connected.filter((id) => hosts.get(id)?.hosting.includes(network) === true);
+  }
+
+  #meshHandlers(): MeshHandlers {
+    return {
+      message: (topic, from, bytes) => {
+        if (topic === CLUSTER_TOPIC)
+          this.#runCluster(this.cluster.gossip(from, bytes, this.#now()));
+        else {
+          const network = topic.slice(NETWORK_TOPIC.length) as NetworkId;
+          this.#run(this.networks.gossip(network, from, bytes, this.#now()));
+        }
+      },
+      request: async (_from, bytes) => this.#answer(bytes),
+      connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
+      disconnected: () => {},
+    };
+  }
+
+  #answer(bytes: Uint8Array): Uint8Array {
+    const body = bytes.subarray(1);
+    if (bytes[0] === FOR_NETWORK) return this.networks.answer(body);
+    const request = decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes);
+    return encodeCbor(this.cluster.answer(request));
+  }
+
+  #run(outputs: readonly Output[]): void {
+    const { saved } = this.#modules;
+    for (const output of outputs)
+      switch (output.kind) {
+        case "persist":
+          saved.saveDocument(output.document);
+          break;
+        case "forget":
+          saved.forgetDocuments(output.network, this.#node);
+          break;
+        case "publish":
+          this.#publish(NETWORK_TOPIC + output.network, output.bytes);
+          break;
+        case "request":
+          this.#request(output.to, FOR_NETWORK, output.bytes, {
+            answered: (bytes) => this.#run(this.networks.answered(output.id, bytes, this.#now())),
+            failed: () => this.networks.requestFailed(output.id),
+          });
+          break;
+        case "dirty":
+          this.#handlers.dirty(output.network);
+      }
+    this.#wake();
+  }
+
+  #runCluster(outputs: readonly ClusterOutput[]): void {
+    const { saved, log } = this.#modules;
+    for (const output of outputs)
+      switch (output.kind) {
+        case "persistHost":
+          saved.saveHost(output.document);
+          break;
+        case "persistState":
+          saved.saveState(output.signed);
+          break;
+        case "publish":
+          this.#publish(CLUSTER_TOPIC, output.bytes);
+          break;
+        case "request":
+          this.#request(output.to, FOR_CLUSTER, output.bytes, {
+            answered: (bytes) =>
+              this.#runCluster(this.cluster.answered(output.id, bytes, this.#now())),
+            failed: () => this.cluster.requestFailed(output.id),
+          });
+          break;
+        case "verifyState":
+          this.stateCame(output.signed).catch((error: unknown) =>
+            log.warn({ message: asFailure(error).message }, "a state was refused"),
+          );
+          break;
+        case "changed":
+          this.#applyState();
+      }
+    this.#wake();
+  }
+
+  /** What depends on the state or on host documents: whom to admit and dial, and everything else. */
+  #applyState(): void {
+    const { state, hosts } = this.tables;
+    const { mesh, hasher, saved } = this.#modules;
+    if (state === undefined) return;
+    saved.forgetOthers(state);
+    mesh.admit({
+      revision: state.revision,
+      nodes: state.nodes.map(({ id }) => id),
+      revoked: state.revoked,
+    });
+    const hosted = hosts.get(this.#node)?.hosting ?? [];
+    const wanted = new Set(wantedPeers(this.#node, state, hosts, hosted, hasher));
+    const port = state.settings.ports.gossip;
+    mesh.wantPeers(
+      state.nodes
+        .filter(({ id }) => wanted.has(id))
+        .map(({ id, address }) => ({ node: id, address, port })),
+    );
+    this.#handlers.changed();
+  }
+
+  #publish(topic: string, bytes: Uint8Array): void {
+    // Lost or not: anti-entropy repairs.
+    this.#modules.mesh
+      .publish(topic, bytes)
+      .catch((error: unknown) =>
+        this.#modules.log.debug({ topic, message: asFailure(error).message }, "not published"),
+      );
+  }
+
+  #request(
+    to: NodeId,
+    kind: number,
+    body: Uint8Array,
+    then: { answered: (bytes: Uint8Array) => void; failed: () => void },
+  ): void {
+    const bytes = new Uint8Array(body.length + 1);
+    bytes[0] = kind;
+    bytes.set(body, 1);
+    this.#modules.mesh
+      .request(to, bytes, DEFAULT_REPLICA_OPTIONS.requestTimeoutMs)
+      .then(then.answered, then.failed);
+  }
+
+  #tick(): void {
+    const now = this.#now();
+    this.#run(this.networks.tick(now));
+    this.#runCluster(this.cluster.tick(now));
+  }
+
+  /** After every input: who waited may go on, and the timer stands at what comes next. */
+  #wake(): void {
+    for (const [network, waiting] of this.#waiting)
+      if (this.#settled(network)) {
+        this.#waiting.delete(network);
+        for (const resolve of waiting) resolve();
+      }
+    clearTimeout(this.#timer);
+    if (this.#stopped) return;
+    const next = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());
+    this.#timer = setTimeout(() => this.#tick(), Math.max(1, next - this.#now()));
+  }
+
+  #now(): number {
+    return this.#modules.clock.nowMs();
+  }
+}
