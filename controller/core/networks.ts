@@ -14,9 +14,9 @@ import {
   ipToNumber,
   numberToIp,
   partOf,
-  prefixLength,
   rangeOf,
 } from "../../shared/ip.ts";
+import { freeSubnet, reservedSubnets } from "../../shared/subnets.ts";
 import { readOptions } from "./options.ts";
 import { type Context, type ControllerRecord, type Transition, withState } from "./record.ts";
 
@@ -165,37 +165,6 @@ function checkName(state: ClusterState, name: string): void {
     });
 }
 
-/** A random free subnet of the pools: two hosts that choose at once rarely choose the same. */
-export function freeSubnet(state: ClusterState, random: Context["random"]): Cidr {
-  const taken = [
-    ...reserved(state),
-    ...state.networks.flatMap(({ subnets }) => subnets.map((s) => s.subnet)),
-  ];
-  for (const { base, prefixLength: length } of state.settings.defaultPools) {
-    const bits = length - prefixLength(base);
-    const count = 2 ** bits;
-    const start = random.below(count);
-    for (let i = 0; i < count; i++) {
-      const candidate = partOf(base, bits, (start + i) % count);
-      if (!taken.some((other) => cidrOverlaps(other, candidate))) return candidate;
-    }
-  }
-  throw new OverlayError({
-    code: "FULL",
-    message: "no subnet is left in the cluster's pools",
-    next: "give one with --subnet, or remove networks that are no longer used",
-  });
-}
-
-/** What no network may overlap: the hosts' own subnets, docker_gwbridge, the data-path proof. */
-function reserved(state: ClusterState): Cidr[] {
-  return [
-    ...state.nodes.flatMap((node) => node.ownSubnets),
-    state.settings.gwbridgeSubnet,
-    state.settings.proofSubnet,
-  ];
-}
-
 function subnetRecord(
   state: ClusterState,
   { subnet, gateway, range, dockerIpam }: NetworkRequest["subnets"][number],
@@ -203,7 +172,7 @@ function subnetRecord(
   const owner = state.nodes.find(({ ownSubnets }) =>
     ownSubnets.some((own) => cidrOverlaps(own, subnet)),
   );
-  const clash = reserved(state).find((other) => cidrOverlaps(other, subnet));
+  const clash = reservedSubnets(state).find((other) => cidrOverlaps(other, subnet));
   if (clash !== undefined)
     throw new OverlayError({
       code: "CONFLICT",

@@ -1,0 +1,121 @@
+import { z } from "zod";
+import { decodeCbor, encodeCbor } from "../shared/codec.ts";
+import { DockerNetworkId, NetworkId } from "../shared/ids.ts";
+import { Cidr, Ip } from "../shared/ip.ts";
+import type { AgentStore } from "./store/port.ts";
+
+/**
+ * What this engine calls our things: its network ids, the address pools it asked for, the addresses
+ * it was given. Docker says each of them once, so all of it is on disk before it is answered.
+ */
+const Pool = z.object({
+  id: z.string(),
+  subnet: Cidr,
+  range: Cidr.optional(),
+  /** Orders the unbound pools: CreateNetwork names a subnet, not a pool. */
+  seq: z.number().int(),
+  network: NetworkId.optional(),
+});
+export type Pool = z.infer<typeof Pool>;
+
+const Address = z.object({ network: NetworkId, ip: Ip });
+const Binding = z.object({ docker: DockerNetworkId, network: NetworkId });
+
+const MAX_BYTES = 4096;
+
+export class Bindings {
+  readonly #store: AgentStore;
+  readonly #networks = new Map<DockerNetworkId, NetworkId>();
+  readonly #pools = new Map<string, Pool>();
+  readonly #used = new Map<NetworkId, Set<Ip>>();
+
+  constructor(store: AgentStore) {
+    this.#store = store;
+    for (const { docker, network } of this.#list("binding/", Binding))
+      this.#networks.set(docker, network);
+    for (const pool of this.#list("pool/", Pool)) this.#pools.set(pool.id, pool);
+    for (const { network, ip } of this.#list("address/", Address)) this.#usedOn(network).add(ip);
+  }
+
+  network(docker: DockerNetworkId): NetworkId | undefined {
+    return this.#networks.get(docker);
+  }
+
+  /** Every network this engine has, by its own id. */
+  networks(): ReadonlyMap<DockerNetworkId, NetworkId> {
+    return this.#networks;
+  }
+
+  bind(docker: DockerNetworkId, network: NetworkId): void {
+    this.#networks.set(docker, network);
+    this.#put(`binding/${docker}`, { docker, network });
+  }
+
+  unbind(docker: DockerNetworkId): void {
+    this.#networks.delete(docker);
+    this.#delete(`binding/${docker}`);
+  }
+
+  pool(id: string): Pool | undefined {
+    return this.#pools.get(id);
+  }
+
+  addPool(pool: Omit<Pool, "seq">): void {
+    const seq = Math.max(0, ...[...this.#pools.values()].map((held) => held.seq)) + 1;
+    this.#savePool({ ...pool, seq });
+  }
+
+  /** The oldest pool of that subnet that no network has yet. */
+  unboundPool(subnet: Cidr): Pool | undefined {
+    return [...this.#pools.values()]
+      .filter((pool) => pool.network === undefined && pool.subnet === subnet)
+      .toSorted((a, b) => a.seq - b.seq)[0];
+  }
+
+  bindPool(id: string, network: NetworkId): void {
+    const pool = this.#pools.get(id);
+    if (pool !== undefined) this.#savePool({ ...pool, network });
+  }
+
+  removePool(id: string): void {
+    this.#pools.delete(id);
+    this.#delete(`pool/${id}`);
+  }
+
+  used(network: NetworkId): ReadonlySet<Ip> {
+    return this.#usedOn(network);
+  }
+
+  reserve(network: NetworkId, ip: Ip): void {
+    this.#usedOn(network).add(ip);
+    this.#put(`address/${network}/${ip}`, { network, ip });
+  }
+
+  release(network: NetworkId, ip: Ip): void {
+    this.#used.get(network)?.delete(ip);
+    this.#delete(`address/${network}/${ip}`);
+  }
+
+  #usedOn(network: NetworkId): Set<Ip> {
+    let used = this.#used.get(network);
+    if (used === undefined) this.#used.set(network, (used = new Set()));
+    return used;
+  }
+
+  #savePool(pool: Pool): void {
+    this.#pools.set(pool.id, pool);
+    this.#put(`pool/${pool.id}`, pool);
+  }
+
+  #list<T>(prefix: string, schema: z.ZodType<T>): T[] {
+    return this.#store.list(prefix).map(({ value }) => schema.parse(decodeCbor(value, MAX_BYTES)));
+  }
+
+  #put(key: string, value: unknown): void {
+    this.#store.write([{ kind: "put", key, value: encodeCbor(value) }]);
+  }
+
+  #delete(key: string): void {
+    this.#store.write([{ kind: "delete", key }]);
+  }
+}

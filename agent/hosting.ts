@@ -1,0 +1,152 @@
+import { asFailure, OverlayError } from "../shared/errors.ts";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
+import type { Endpoint } from "../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
+import type { Log } from "../shared/ports.ts";
+import { openSealed } from "../shared/sealed-box.ts";
+import type { SealedKey } from "../controller/wire/messages.ts";
+import type { ControllerLink } from "./controller-link.ts";
+import type { HostFacts } from "./core/cluster-replica.ts";
+import type { Replication } from "./replication.ts";
+import type { SavedTables } from "./saved-tables.ts";
+
+export interface HostingModules {
+  readonly replication: Replication;
+  readonly saved: SavedTables;
+  readonly controller: Pick<ControllerLink, "request">;
+  readonly sealSecretKey: Uint8Array;
+  readonly log: Log;
+  /** What this host says of itself, beside what it hosts. */
+  readonly facts: Omit<HostFacts, "hosting">;
+}
+
+/**
+ * Which networks this host is on: from just before its first endpoint until a while after its
+ * last. Hosting is topic, documents and a word in the host's own document; devices follow from it.
+ */
+export class Hosting {
+  readonly #node: NodeId;
+  readonly #modules: HostingModules;
+  readonly #lingerMs: number;
+  readonly #hosted = new Set<NetworkId>();
+  readonly #entering = new Map<NetworkId, Promise<void>>();
+  readonly #leaving = new Map<NetworkId, NodeJS.Timeout>();
+
+  constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
+    this.#node = node;
+    this.#modules = modules;
+    this.#lingerMs = lingerMs;
+  }
+
+  /** Networks that had endpoints when the agent stopped are entered again, with what disk knows. */
+  async start(): Promise<void> {
+    const { replication, log } = this.#modules;
+    this.#say();
+    for (const network of replication.tables.state?.networks ?? [])
+      if (this.endpoints(network.id).length > 0)
+        await this.enter(network.id).catch((error: unknown) =>
+          log.warn({ network: network.id, ...asFailure(error) }, "not entered again yet"),
+        );
+  }
+
+  stop(): void {
+    for (const timer of this.#leaving.values()) clearTimeout(timer);
+  }
+
+  has(network: NetworkId): boolean {
+    return this.#hosted.has(network);
+  }
+
+  hosted(): NetworkId[] {
+    return [...this.#hosted];
+  }
+
+  endpoints(network: NetworkId): readonly Endpoint[] {
+    return this.#modules.replication.tables.documents(network).get(this.#node)?.endpoints ?? [];
+  }
+
+  /** @throws NOT_FOUND when the cluster has no such network. */
+  record(network: NetworkId): NetworkRecord {
+    const { state } = this.#modules.replication.tables;
+    const record = state?.networks.find(({ id }) => id === network);
+    if (record !== undefined) return record;
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `the cluster has no network ${network} (any more)`,
+      next: "see `overlay-ts network ls`; remove the engine's leftover with `docker network rm`",
+    });
+  }
+
+  /** On the topic and known as a host of it. Asked again while under way it is the same entering. */
+  enter(network: NetworkId): Promise<void> {
+    clearTimeout(this.#leaving.get(network));
+    this.#leaving.delete(network);
+    if (this.#hosted.has(network)) return Promise.resolve();
+    let entering = this.#entering.get(network);
+    if (entering === undefined) {
+      entering = this.#enter(network).finally(() => this.#entering.delete(network));
+      this.#entering.set(network, entering);
+    }
+    return entering;
+  }
+
+  put(network: NetworkId, endpoint: Endpoint): void {
+    this.#modules.replication.change(network, [endpoint], []);
+  }
+
+  /** An endpoint that is not there is gone already. After the last one the network lingers. */
+  remove(network: NetworkId, endpoint: EndpointId): void {
+    if (this.endpoints(network).some(({ id }) => id === endpoint))
+      this.#modules.replication.change(network, [], [endpoint]);
+    this.#lingerIfEmpty(network);
+  }
+
+  /** A key that came with another answer: kept, so that the next start needs no controller. */
+  keyCame(network: NetworkId, { epoch, sealed }: SealedKey): void {
+    const key = openSealed(this.#modules.sealSecretKey, sealed);
+    this.#modules.saved.saveKey(network, { epoch, key });
+  }
+
+  async #enter(network: NetworkId): Promise<void> {
+    await this.#modules.replication.join(network, await this.#key(network));
+    this.#hosted.add(network);
+    this.#say();
+    this.#lingerIfEmpty(network);
+  }
+
+  async #key(network: NetworkId): Promise<Uint8Array> {
+    const { saved, controller } = this.#modules;
+    const { keyEpoch } = this.record(network);
+    const held = saved.key(network);
+    if (held !== undefined && held.epoch >= keyEpoch) return held.key;
+    const { key } = await controller.request({ v: 1, kind: "networkKey", network }, "key");
+    this.keyCame(network, key);
+    return openSealed(this.#modules.sealSecretKey, key.sealed);
+  }
+
+  #lingerIfEmpty(network: NetworkId): void {
+    if (this.endpoints(network).length > 0 || this.#leaving.has(network)) return;
+    if (!this.#hosted.has(network)) return;
+    // The next container of a short-lived series finds everything in place.
+    const timer = setTimeout(() => {
+      this.#leaving.delete(network);
+      void this.#leave(network);
+    }, this.#lingerMs);
+    this.#leaving.set(network, timer);
+  }
+
+  async #leave(network: NetworkId): Promise<void> {
+    if (this.endpoints(network).length > 0) return;
+    this.#hosted.delete(network);
+    this.#say();
+    try {
+      await this.#modules.replication.leave(network);
+    } catch (error) {
+      this.#modules.log.warn({ network, ...asFailure(error) }, "topic not left");
+    }
+  }
+
+  #say(): void {
+    this.#modules.replication.say({ ...this.#modules.facts, hosting: [...this.#hosted] });
+  }
+}

@@ -1,0 +1,81 @@
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
+import { SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
+import { OverlayError } from "../shared/errors.ts";
+import { ClusterId } from "../shared/ids.ts";
+import { type Identity, identityFromSeed } from "./gossip/identity.ts";
+import { systemRandom } from "./system.ts";
+
+/** What makes this host a member: `<data>/agent/identity.key` and `membership.json`, mode 0600. */
+const Membership = z.object({
+  format: z.literal(1),
+  cluster: ClusterId,
+  /** Ed25519, 32 bytes, base64url: everything the controller says must chain to it. */
+  rootKey: z.string(),
+  /** The controller's word for this host, shown to peers. */
+  claim: SignedNodeClaim,
+  /** The state at joining; newer ones come by gossip and lie in the database. */
+  state: SignedState,
+});
+export type Membership = z.infer<typeof Membership>;
+
+export interface AgentFiles {
+  readonly directory: string;
+  readonly database: string;
+  readonly membership: string;
+  readonly identity: string;
+}
+
+export function agentFiles(dataDirectory: string): AgentFiles {
+  const directory = join(dataDirectory, "agent");
+  return {
+    directory,
+    database: join(directory, "agent.db"),
+    membership: join(directory, "membership.json"),
+    identity: join(directory, "identity.key"),
+  };
+}
+
+/** Undefined: not joined. @throws INVALID when the file is damaged. */
+export function readMembership({ membership }: AgentFiles): Membership | undefined {
+  if (!existsSync(membership)) return undefined;
+  try {
+    return Membership.parse(JSON.parse(readFileSync(membership, "utf8")));
+  } catch (error) {
+    throw new OverlayError(
+      {
+        code: "INVALID",
+        message: `${membership} is damaged`,
+        next: "restore it from a backup, or run `overlay-ts leave` and join again",
+      },
+      { cause: error },
+    );
+  }
+}
+
+/** Whole or not at all: a crash between leaves the host as it was. */
+export function writeMembership(files: AgentFiles, membership: Membership): void {
+  writeSecret(files.membership, `${JSON.stringify(membership, undefined, 2)}\n`);
+}
+
+/** The host's key; made at the first join and kept until `leave`. */
+export async function ensureIdentity(files: AgentFiles): Promise<Identity> {
+  if (!existsSync(files.identity))
+    writeSecret(files.identity, `${toBase64Url(systemRandom.bytes(32))}\n`);
+  return identityFromSeed(fromBase64Url(readFileSync(files.identity, "utf8").trim()));
+}
+
+/** The host forgets the cluster: key, membership and tables. */
+export function forgetMembership(files: AgentFiles): void {
+  for (const file of [files.membership, files.identity]) rmSync(file, { force: true });
+  for (const suffix of ["", "-wal", "-shm"]) rmSync(files.database + suffix, { force: true });
+}
+
+export function writeSecret(path: string, text: string): void {
+  mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
+  const temporary = `${path}.new`;
+  writeFileSync(temporary, text, { mode: 0o600, flush: true });
+  renameSync(temporary, path);
+}

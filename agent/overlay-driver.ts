@@ -1,0 +1,167 @@
+import { asFailure, OverlayError } from "../shared/errors.ts";
+import { type DockerNetworkId, type EndpointId, NetworkId, type NodeId } from "../shared/ids.ts";
+import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
+import type { Ip } from "../shared/ip.ts";
+import type { Log } from "../shared/ports.ts";
+import type { Bindings } from "./bindings.ts";
+import type { ControllerLink } from "./controller-link.ts";
+import type {
+  CreatedEndpoint,
+  CreateEndpoint,
+  CreateNetwork,
+  Join,
+  Joined,
+  NetworkDriver,
+} from "./docker/port.ts";
+import type { Hosting } from "./hosting.ts";
+import type { Kernel } from "./kernel/port.ts";
+import { NETWORK_OPTION, type OverlayIpam } from "./overlay-ipam.ts";
+import type { Reconciler } from "./reconciler.ts";
+import type { Replication } from "./replication.ts";
+
+/** A container waits this long for what peers know, then starts with what is known here. */
+const JOIN_SYNC_MS = 500;
+
+export interface DriverModules {
+  readonly replication: Pick<Replication, "tables" | "synced">;
+  readonly reconciler: Pick<Reconciler, "settle">;
+  readonly bindings: Bindings;
+  readonly hosting: Hosting;
+  readonly ipam: Pick<OverlayIpam, "claim">;
+  readonly controller: Pick<ControllerLink, "request">;
+  readonly kernel: Pick<Kernel, "containerLink">;
+  readonly log: Log;
+}
+
+/** Docker's network calls, carried out: the own document says what runs here, the rest follows. */
+export class OverlayDriver implements NetworkDriver {
+  readonly #node: NodeId;
+  readonly #modules: DriverModules;
+
+  constructor(node: NodeId, modules: DriverModules) {
+    this.#node = node;
+    this.#modules = modules;
+  }
+
+  async createNetwork(request: CreateNetwork): Promise<void> {
+    const { bindings, hosting, controller } = this.#modules;
+    const named = request.options[NETWORK_OPTION];
+    if (named !== undefined) {
+      bindings.bind(request.id, hosting.record(NetworkId.parse(named)).id);
+      return;
+    }
+    const [pool] = request.pools;
+    if (pool === undefined || request.ipv6)
+      throw new OverlayError({
+        code: "UNSUPPORTED",
+        message: "overlay-ts networks are IPv4 in this version",
+        next: "leave --ipv6 away",
+      });
+    const held = pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet);
+    const { network } = await controller.request(
+      {
+        v: 1,
+        kind: "createNetwork",
+        network: {
+          subnets: [
+            {
+              subnet: pool.subnet,
+              gateway: pool.gateway,
+              range: held?.range,
+              dockerIpam: pool.ipam === "docker",
+            },
+          ],
+          internal: request.internal,
+          attachable: false,
+          labels: {},
+          driverOptions: { ...request.options },
+          createdAs: request.id,
+        },
+      },
+      "network",
+    );
+    if (held !== undefined) bindings.bindPool(held.id, network.id);
+    bindings.bind(request.id, network.id);
+  }
+
+  /**
+   * This engine's view goes. The cluster's network goes with it when it was made here and nobody
+   * else has a container on it.
+   */
+  async deleteNetwork(docker: DockerNetworkId): Promise<void> {
+    const { bindings, replication, controller, log } = this.#modules;
+    const network = bindings.network(docker);
+    if (network === undefined) return;
+    bindings.unbind(docker);
+    const record = replication.tables.state?.networks.find(({ id }) => id === network);
+    const elsewhere = [...replication.tables.hosts.values()].some(
+      ({ node, hosting }) => node !== this.#node && hosting.includes(network),
+    );
+    if (record?.createdBy !== this.#node || record.createdAs !== docker || elsewhere) return;
+    try {
+      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+    } catch (error) {
+      log.warn({ network, ...asFailure(error) }, "the cluster keeps the network");
+    }
+  }
+
+  async createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint> {
+    const { hosting, ipam } = this.#modules;
+    const network = this.#network(request.network);
+    const record = hosting.record(network);
+    if (request.ipv4 === undefined)
+      throw new OverlayError({ code: "INVALID", message: "an endpoint needs an IPv4 address" });
+    const mac = endpointMac(request.ipv4, request.mac);
+    await ipam.claim(record, request.ipv4);
+    await hosting.enter(network);
+    hosting.put(network, { id: request.endpoint, ipv4: request.ipv4, mac });
+    return { mac: request.mac === undefined ? mac : undefined };
+  }
+
+  deleteEndpoint(docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
+    const { bindings, hosting } = this.#modules;
+    const network = bindings.network(docker);
+    if (network !== undefined) hosting.remove(network, endpoint);
+    return Promise.resolve();
+  }
+
+  async join({ network: docker, endpoint }: Join): Promise<Joined> {
+    const { replication, reconciler, kernel, hosting } = this.#modules;
+    const network = this.#network(docker);
+    if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
+      throw new OverlayError({
+        code: "NOT_FOUND",
+        message: `overlay-ts knows no endpoint ${endpoint} on this network`,
+        next: "start the container again",
+      });
+    await replication.synced(network, JOIN_SYNC_MS);
+    await reconciler.settle(network);
+    return { link: kernel.containerLink(endpoint), prefix: "eth" };
+  }
+
+  leave(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #network(docker: DockerNetworkId): NetworkId {
+    const network = this.#modules.bindings.network(docker);
+    if (network !== undefined) return network;
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `overlay-ts on this host knows no network ${docker.slice(0, 12)}`,
+      next: "its database was lost: remove the network on this engine, it comes back by itself",
+    });
+  }
+}
+
+/** The MAC rule, or the user's own outside of its space. */
+function endpointMac(ip: Ip, chosen: Mac | undefined): Mac {
+  const ruled = ruleMac(ip);
+  if (chosen === undefined || chosen === ruled) return ruled;
+  if (!inRuleSpace(chosen)) return chosen;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `--mac-address ${chosen} lies in the space that overlay-ts derives from addresses`,
+    next: "choose one that does not begin with 02:42 or 02:43",
+  });
+}
