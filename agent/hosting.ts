@@ -17,7 +17,7 @@ export interface HostingModules {
   readonly sealSecretKey: Uint8Array;
   readonly log: Log;
   /** What this host says of itself, beside what it hosts. */
-  readonly facts: Omit<HostFacts, "hosting">;
+  readonly facts: () => Omit<HostFacts, "hosting">;
 }
 
 /**
@@ -147,6 +147,6 @@ export class Hosting {
   }
 
   #say(): void {
-    this.#modules.replication.say({ ...this.#modules.facts, hosting: [...this.#hosted] });
+    this.#modules.replication.say({ ...this.#modules.facts(), hosting: [...this.#hosted] });
   }
 }

@@ -5,8 +5,8 @@ import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
 import { SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
 import { OverlayError } from "../shared/errors.ts";
 import { ClusterId } from "../shared/ids.ts";
-import { type Identity, identityFromSeed } from "./gossip/identity.ts";
-import { systemRandom } from "./system.ts";
+import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
+import { systemRandom } from "../shared/node/system.ts";
 
 /** What makes this host a member: `<data>/agent/identity.key` and `membership.json`, mode 0600. */
 const Membership = z.object({

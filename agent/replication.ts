@@ -69,13 +69,17 @@ export class Replication {
     return this.networks.tables;
   }
 
-  /** From disk, then into the mesh. */
-  async start(): Promise<void> {
-    const { saved, mesh, verifyState } = this.#modules;
+  /** From disk, before anything else. @throws UNAUTHENTICATED when the saved state does not hold. */
+  async restore(): Promise<void> {
+    const { saved, verifyState } = this.#modules;
     const signed = saved.state();
     if (signed !== undefined)
       this.cluster.restore(saved.hosts(), signed, await verifyState(signed));
     this.networks.restore(saved.documents());
+  }
+
+  async start(): Promise<void> {
+    const { mesh } = this.#modules;
     await mesh.start(this.#meshHandlers());
     await mesh.join(CLUSTER_TOPIC, undefined);
     this.#applyState();

@@ -101,7 +101,8 @@ export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
 
 /**
  * What the kernel of `self` should hold for the network: a function of the tables alone.
- * Undefined: the network is not known, or no container here is on it. `vteps` of hosts come from
+ * Undefined: the cluster has no such network, or this host is not on it: no container here, and
+ * its own document does not say that one is coming or has just left. `vteps` of hosts come from
  * their own documents; a host that has not published one yet is reached as the controller says.
  */
 export function desired(
@@ -110,8 +111,10 @@ export function desired(
   network: NetworkId,
 ): DesiredNetwork | undefined {
   const record = tables.state?.networks.find((candidate) => candidate.id === network);
+  const hosting = tables.hosts.get(self)?.hosting.includes(network) === true;
   const local = tables.documents(network).get(self)?.endpoints ?? [];
-  if (tables.state === undefined || record === undefined || local.length === 0) return undefined;
+  if (tables.state === undefined || record === undefined) return undefined;
+  if (!hosting && local.length === 0) return undefined;
   const vteps = vtepsOf(tables);
   const ports: LocalPort[] = [];
   const remotes: RemoteEntry[] = [];

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Identity, identityFromSeed, publicKeyOf } from "../../agent/gossip/identity.ts";
-import { sha256, systemClock, systemRandom } from "../../agent/system.ts";
+import { type Identity, identityFromSeed, publicKeyOf } from "../../shared/node/identity.ts";
+import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { Controller, encodeRecord } from "../../controller/controller.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import { MemoryStore } from "../../controller/store/memory-store.ts";

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { changeOwn, overtake, type OwnChange } from "../../agent/core/own-documents.ts";
 import { Tables } from "../../agent/core/tables.ts";
-import { sha256 } from "../../agent/system.ts";
+import { sha256 } from "../../shared/node/system.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
 import { app, clusterState, endpoint, hashSigner, nodeId } from "../support/cluster.ts";
 

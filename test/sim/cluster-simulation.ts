@@ -2,7 +2,7 @@ import { desired } from "../../agent/core/desired.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../agent/core/replica.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
-import { sha256 } from "../../agent/system.ts";
+import { sha256 } from "../../shared/node/system.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import {

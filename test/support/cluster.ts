@@ -4,7 +4,7 @@ import type { Endpoint } from "../../shared/documents.ts";
 import { ClusterId, EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
 import { ruleMac } from "../../shared/mac.ts";
-import { sha256 } from "../../agent/system.ts";
+import { sha256 } from "../../shared/node/system.ts";
 import type { Signer, Verifier } from "../../shared/ports.ts";
 import { equalBytes } from "../../shared/codec.ts";
 

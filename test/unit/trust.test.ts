@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { type Identity, identityFromSeed, publicKeyOf } from "../../agent/gossip/identity.ts";
-import { ed25519Signer, ed25519Verifier } from "../../agent/system.ts";
+import { type Identity, identityFromSeed, publicKeyOf } from "../../shared/node/identity.ts";
+import { ed25519Signer, ed25519Verifier } from "../../shared/node/system.ts";
 import type { NodeClaim } from "../../shared/cluster-state.ts";
 import { ClusterId } from "../../shared/ids.ts";
 import {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ed25519Signer, ed25519Verifier, sha256 } from "../../../agent/system.ts";
+import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
 import { hex } from "../../../shared/codec.ts";
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "hex"));

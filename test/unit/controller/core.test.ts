@@ -9,7 +9,7 @@ import {
 } from "../../../controller/core/networks.ts";
 import { newCluster, type ControllerRecord } from "../../../controller/core/record.ts";
 import { checkToken, issueToken, useToken } from "../../../controller/core/tokens.ts";
-import { sha256 } from "../../../agent/system.ts";
+import { sha256 } from "../../../shared/node/system.ts";
 import { DockerNetworkId } from "../../../shared/ids.ts";
 import { Cidr, cidrOverlaps, Ip } from "../../../shared/ip.ts";
 import { node, nodeId } from "../../support/cluster.ts";

@@ -7,7 +7,7 @@ import {
 import { ClusterSyncRequest } from "../../../agent/core/cluster-messages.ts";
 import { decodeMessage } from "../../../agent/core/messages.ts";
 import { Tables } from "../../../agent/core/tables.ts";
-import { sha256 } from "../../../agent/system.ts";
+import { sha256 } from "../../../shared/node/system.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { changeOwn } from "../../../agent/core/own-documents.ts";
 import { desired, desiredGuards, readNetwork } from "../../../agent/core/desired.ts";
 import { Tables } from "../../../agent/core/tables.ts";
-import { sha256 } from "../../../agent/system.ts";
+import { sha256 } from "../../../shared/node/system.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
 import type { Endpoint, HostDocument } from "../../../shared/documents.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";

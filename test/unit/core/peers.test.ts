@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { wantedPeers } from "../../../agent/core/peers.ts";
-import { sha256 } from "../../../agent/system.ts";
+import { sha256 } from "../../../shared/node/system.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { app, clusterState, node } from "../../support/cluster.ts";
 

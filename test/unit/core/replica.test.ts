@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../../agent/core/replica.ts";
-import { sha256 } from "../../../agent/system.ts";
+import { sha256 } from "../../../shared/node/system.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
 import { app, endpoint, hashSigner, hashVerifier, nodeId } from "../../support/cluster.ts";

@@ -1,8 +1,8 @@
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { peerIdFromPrivateKey, peerIdFromString } from "@libp2p/peer-id";
-import { OverlayError } from "../../shared/errors.ts";
-import { NodeId } from "../../shared/ids.ts";
-import type { KeyPair } from "../../shared/trust.ts";
+import { OverlayError } from "../errors.ts";
+import { NodeId } from "../ids.ts";
+import type { KeyPair } from "../trust.ts";
 
 /** A node's identity is an Ed25519 key; its id is the libp2p peer id, which contains the public key. */
 export interface Identity extends KeyPair {

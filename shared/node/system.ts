@@ -8,7 +8,7 @@ import {
   verify,
   type KeyObject,
 } from "node:crypto";
-import type { Clock, Hasher, Random, Signer, Verifier } from "../shared/ports.ts";
+import type { Clock, Hasher, Random, Signer, Verifier } from "../ports.ts";
 
 /** The machine's clock, randomness and Ed25519 (RFC 8032), behind the ports of the pure core. */
 

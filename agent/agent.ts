@@ -1,0 +1,205 @@
+import { readFileSync } from "node:fs";
+import { ControlClient } from "../controller/wire/client.ts";
+import { fromBase64Url } from "../shared/base64url.ts";
+import type { ClusterState } from "../shared/cluster-state.ts";
+import { assert } from "../shared/errors.ts";
+import type { NetworkId } from "../shared/ids.ts";
+import type { Log } from "../shared/ports.ts";
+import { sealKeyPair } from "../shared/sealed-box.ts";
+import { verifyState } from "../shared/trust.ts";
+import { Bindings } from "./bindings.ts";
+import { ControllerLink } from "./controller-link.ts";
+import { desired, desiredGuards } from "./core/desired.ts";
+import { plan } from "./core/plan.ts";
+import { Guarding } from "./guarding.ts";
+import { type Identity, publicKeyOf } from "../shared/node/identity.ts";
+import type { Mesh } from "./gossip/port.ts";
+import { Hosting } from "./hosting.ts";
+import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
+import type { Membership } from "./membership.ts";
+import { OverlayDriver } from "./overlay-driver.ts";
+import { OverlayIpam } from "./overlay-ipam.ts";
+import { Proving } from "./proving.ts";
+import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
+import { Replication } from "./replication.ts";
+import { SavedTables } from "./saved-tables.ts";
+import type { AgentStore } from "./store/port.ts";
+import {
+  ed25519Signer,
+  ed25519Verifier,
+  sha256,
+  systemClock,
+  systemRandom,
+} from "../shared/node/system.ts";
+
+/** What touches the machine, chosen in main.ts. */
+export interface AgentAdapters {
+  readonly mesh: Mesh;
+  readonly kernel: Kernel;
+  readonly guards: Guards;
+  readonly proof: DataPathProof;
+  readonly store: AgentStore;
+}
+
+/** A joined host: parts made and joined together, started and stopped in order. */
+export class Agent {
+  readonly identity: Identity;
+  readonly membership: Membership;
+  readonly adapters: AgentAdapters;
+  readonly replication: Replication;
+  readonly reconciler: Reconciler;
+  readonly guarding: Guarding;
+  readonly proving: Proving;
+  readonly controller: ControllerLink;
+  readonly bindings: Bindings;
+  readonly hosting: Hosting;
+  readonly ipam: OverlayIpam;
+  readonly driver: OverlayDriver;
+  readonly startedAtMs = Date.now();
+  readonly #listeners: (() => void)[] = [];
+
+  constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
+    this.identity = identity;
+    this.membership = membership;
+    this.adapters = adapters;
+    const { node } = identity;
+    const { mesh, kernel, guards, proof, store } = adapters;
+    const rootKey = fromBase64Url(membership.rootKey);
+    const saved = new SavedTables(store);
+    if (saved.state() === undefined) saved.saveState(membership.state);
+
+    this.replication = new Replication(
+      node,
+      {
+        mesh,
+        saved,
+        log,
+        clock: systemClock,
+        random: systemRandom,
+        hasher: sha256,
+        signer: ed25519Signer(identity.seed),
+        verifier: ed25519Verifier(publicKeyOf),
+        verifyState: (signed) => verifyState(rootKey, publicKeyOf, signed),
+      },
+      { dirty: (network) => this.#dirty(network), changed: () => this.#changed() },
+    );
+    this.reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
+      kernel,
+      plan,
+      log,
+      want: (network) => this.want(network),
+    });
+    const { tables } = this.replication;
+    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
+    this.proving = new Proving(node, proof, () => tables.state, log);
+    const client = new ControlClient(identity.seed, () => {
+      const { controller, settings } = this.#state();
+      const { address, peerId } = controller;
+      return { address, port: settings.ports.controller, peer: peerId };
+    });
+    this.controller = new ControllerLink(
+      client,
+      (signed) => this.replication.stateCame(signed),
+      log,
+    );
+    this.bindings = new Bindings(store);
+    this.hosting = new Hosting(node, {
+      saved,
+      log,
+      replication: this.replication,
+      controller: this.controller,
+      sealSecretKey: sealKeyPair(sha256, identity.seed).secretKey,
+      facts: () => this.#facts(),
+    });
+    const shared = {
+      log,
+      replication: this.replication,
+      bindings: this.bindings,
+      hosting: this.hosting,
+      controller: this.controller,
+    };
+    this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
+    const { reconciler, ipam } = this;
+    this.driver = new OverlayDriver(node, { ...shared, reconciler, ipam, kernel });
+  }
+
+  /** Called after each change of the state or of a host document. */
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /**
+   * Tables from disk, guards, mesh, then the kernel as the tables say. Nothing that forwards is
+   * touched before a peer was asked.
+   */
+  async start(): Promise<void> {
+    await this.replication.restore();
+    await this.guarding.start();
+    await this.replication.start();
+    await this.hosting.start();
+    if (this.#state().controller.node === this.identity.node) this.controller.watch();
+    this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
+    // Leftovers of networks that are no longer here are adopted by name, and taken away by a pass.
+    for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
+    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
+    this.proving.start();
+  }
+
+  /** The data plane goes on forwarding. */
+  async stop(): Promise<void> {
+    this.hosting.stop();
+    await this.proving.stop();
+    await this.controller.stop();
+    await this.replication.stop();
+    await this.reconciler.stop();
+    await this.guarding.stop();
+    await this.adapters.guards.close();
+    await this.adapters.kernel.close();
+    this.adapters.store.close();
+  }
+
+  /** What the kernel should hold of the network, and whether what it should not may go. */
+  want(network: NetworkId): Wanted {
+    const { tables, networks } = this.replication;
+    const wanted = desired(tables, this.identity.node, network);
+    // That this host is not on a network, no peer needs to say.
+    const inSync = wanted === undefined || this.#alone(network) || networks.inSync(network);
+    return { desired: wanted, inSync };
+  }
+
+  #alone(network: NetworkId): boolean {
+    const { hosts } = this.replication.tables;
+    return ![...hosts.values()].some(
+      ({ node, hosting }) => node !== this.identity.node && hosting.includes(network),
+    );
+  }
+
+  #dirty(network: NetworkId): void {
+    this.guarding.dirty();
+    this.reconciler.dirty(network);
+  }
+
+  #changed(): void {
+    this.guarding.dirty();
+    // VTEPs, blocks, MTU, admission: every network here may look different now.
+    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
+    for (const listener of this.#listeners) listener();
+  }
+
+  #facts() {
+    const own = this.#state().nodes.find(({ id }) => id === this.identity.node);
+    assert(own !== undefined, "a member is in its own state");
+    return {
+      bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+      vtep: { advertised: own.vtep, local: own.vtep },
+      underlayMtuBytes: own.underlayMtuBytes,
+      capabilities: [],
+    };
+  }
+
+  #state(): ClusterState {
+    const { state } = this.replication.tables;
+    assert(state !== undefined, "a member has a state");
+    return state;
+  }
+}

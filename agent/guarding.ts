@@ -1,0 +1,73 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { asFailure, type Failure } from "../shared/errors.ts";
+import type { Log } from "../shared/ports.ts";
+import type { DesiredGuards } from "./core/data-plane.ts";
+import type { Guards } from "./kernel/port.ts";
+
+const COALESCE_MS = 5;
+const RETRY_MS = 500;
+
+/** Keeps the host's guards as the tables say: at once, then coalesced, and again until it succeeds. */
+export class Guarding {
+  readonly #guards: Guards;
+  readonly #want: () => DesiredGuards | undefined;
+  readonly #log: Log;
+  #dirty = false;
+  #stopped = false;
+  #loop: Promise<void> | undefined;
+  #failure: Failure | undefined;
+
+  constructor(guards: Guards, want: () => DesiredGuards | undefined, log: Log) {
+    this.#guards = guards;
+    this.#want = want;
+    this.#log = log;
+  }
+
+  /** Before any device exists. @throws NETLINK: without guards there is no network. */
+  async start(): Promise<void> {
+    await this.#pass();
+    this.#guards.onTamper(() => {
+      this.#log.warn({}, "the guards were changed by somebody else and are put back");
+      this.dirty();
+    });
+  }
+
+  dirty(): void {
+    if (this.#stopped) return;
+    this.#dirty = true;
+    this.#loop ??= this.#run().finally(() => {
+      this.#loop = undefined;
+    });
+  }
+
+  /** Of the last pass; undefined when it succeeded. */
+  failure(): Failure | undefined {
+    return this.#failure;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#dirty && !this.#stopped) {
+      this.#dirty = false;
+      try {
+        await this.#pass();
+        this.#failure = undefined;
+        await delay(COALESCE_MS);
+      } catch (error) {
+        this.#failure = asFailure(error);
+        this.#log.error({ ...this.#failure }, "guards not written");
+        this.#dirty = true;
+        await delay(RETRY_MS);
+      }
+    }
+  }
+
+  async #pass(): Promise<void> {
+    const desired = this.#want();
+    if (desired !== undefined) await this.#guards.set(desired);
+  }
+}
