@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
@@ -6,6 +6,7 @@ import { SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
 import { OverlayError } from "../shared/errors.ts";
 import { ClusterId } from "../shared/ids.ts";
 import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
+import { writeSecret } from "../shared/node/files.ts";
 import { systemRandom } from "../shared/node/system.ts";
 
 /** What makes this host a member: `<data>/agent/identity.key` and `membership.json`, mode 0600. */
@@ -71,11 +72,4 @@ export async function ensureIdentity(files: AgentFiles): Promise<Identity> {
 export function forgetMembership(files: AgentFiles): void {
   for (const file of [files.membership, files.identity]) rmSync(file, { force: true });
   for (const suffix of ["", "-wal", "-shm"]) rmSync(files.database + suffix, { force: true });
-}
-
-export function writeSecret(path: string, text: string): void {
-  mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
-  const temporary = `${path}.new`;
-  writeFileSync(temporary, text, { mode: 0o600, flush: true });
-  renameSync(temporary, path);
 }

@@ -1,0 +1,56 @@
+import { asFailure, type ErrorCode } from "../../shared/errors.ts";
+
+/** What a command prints, and how it ends. */
+
+/** 1 is any failure; these let a script tell the common ones apart. 2 is wrong usage. */
+const EXIT: Partial<Record<ErrorCode, number>> = {
+  INVALID: 2,
+  NOT_JOINED: 3,
+  UNREACHABLE: 4,
+  TIMEOUT: 4,
+  NOT_FOUND: 5,
+  CONFLICT: 6,
+  UNAUTHENTICATED: 7,
+  FORBIDDEN: 7,
+};
+
+export interface OutputOptions {
+  readonly json?: boolean | undefined;
+}
+
+/** JSON for programs, the text for people. */
+export function print(options: OutputOptions, value: unknown, text: () => string): void {
+  process.stdout.write(`${options.json === true ? JSON.stringify(value, undefined, 2) : text()}\n`);
+}
+
+/** Columns as wide as their widest cell; no lines, so that awk can read it too. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [head, ...rows];
+  const widths = head.map((_, i) => Math.max(...all.map((row) => (row[i] ?? "").length)));
+  return all
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** To stderr, so that `--json` stays parseable; with what to do about it. */
+export function progress(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** Prints the failure and returns the exit status. */
+export function fail(options: OutputOptions, error: unknown): number {
+  const failure = asFailure(error);
+  if (options.json === true) process.stderr.write(`${JSON.stringify({ failure })}\n`);
+  else {
+    progress(`overlay-ts: ${failure.message}`);
+    if (failure.next !== undefined) progress(`  → ${failure.next}`);
+    if (failure.code === "INTERNAL" && error instanceof Error && process.env["OVERLAY_TS_DEBUG"])
+      progress(error.stack ?? "");
+  }
+  return EXIT[failure.code] ?? 1;
+}

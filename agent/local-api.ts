@@ -1,0 +1,145 @@
+import { z } from "zod";
+import { NetworkId } from "../shared/ids.ts";
+import { OverlayError } from "../shared/errors.ts";
+import { Cidr, Ip } from "../shared/ip.ts";
+import type { Routes } from "../shared/node/unix-http.ts";
+import type { Agent } from "./agent.ts";
+import { readNetwork } from "./core/desired.ts";
+import { notJoined } from "./overlay-ipam.ts";
+import { statusOf, verify } from "./status.ts";
+
+/** What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined. */
+export function localRoutes(agent: () => Agent | undefined): Routes {
+  const joined = (): Agent => {
+    const found = agent();
+    if (found === undefined) throw notJoined();
+    return found;
+  };
+  return {
+    "GET /v1/status": async () => {
+      const found = agent();
+      return found === undefined ? { joined: false } : statusOf(found);
+    },
+    "POST /v1/probe": () => joined().proving.probeAll(),
+    "GET /v1/verify": async () => ({ findings: await verify(joined()) }),
+    "GET /v1/nodes": async () => nodes(joined()),
+    "GET /v1/networks": async () => networks(joined()),
+    "GET /v1/endpoints": async (query) => endpoints(joined(), query.get("network") ?? undefined),
+    "POST /v1/networks": (_query, body) => createNetwork(joined(), CreateBody.parse(body)),
+    "DELETE /v1/networks": (query) => removeNetwork(joined(), query.get("name") ?? ""),
+  };
+}
+
+const CreateBody = z.object({
+  name: z.string().min(1).max(128),
+  subnet: Cidr.optional(),
+  gateway: Ip.optional(),
+  range: Cidr.optional(),
+  internal: z.boolean().default(false),
+  options: z.record(z.string(), z.string()).default({}),
+  labels: z.record(z.string(), z.string()).default({}),
+});
+
+async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Promise<unknown> {
+  const { subnet, gateway, range } = body;
+  const { network } = await agent.controller.request(
+    {
+      v: 1,
+      kind: "createNetwork",
+      network: {
+        name: body.name,
+        subnets: subnet === undefined ? [] : [{ subnet, gateway, range }],
+        internal: body.internal,
+        attachable: true,
+        labels: body.labels,
+        driverOptions: body.options,
+      },
+    },
+    "network",
+  );
+  return network;
+}
+
+async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
+  const { tables } = agent.replication;
+  const network = findNetwork(agent, name);
+  const holders = [...tables.hosts.values()].filter(({ hosting }) => hosting.includes(network.id));
+  if (holders.length > 0) {
+    const names = holders.map(({ node }) => nodeName(agent, node));
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `network ${name} has containers on ${names.join(", ")}`,
+      next: "stop them first; a host lets go of a network some seconds after its last container",
+    });
+  }
+  await agent.controller.request({ v: 1, kind: "removeNetwork", network: network.id }, "done");
+  return { removed: network.id };
+}
+
+function findNetwork(agent: Agent, name: string) {
+  const { state } = agent.replication.tables;
+  const found = state?.networks.find(
+    (network) =>
+      network.name === name || (NetworkId.safeParse(name).success && network.id === name),
+  );
+  if (found !== undefined) return found;
+  throw new OverlayError({
+    code: "NOT_FOUND",
+    message: `the cluster has no network ${name}`,
+    next: "see `overlay-ts network ls`",
+  });
+}
+
+function nodes(agent: Agent): unknown {
+  const { state, hosts } = agent.replication.tables;
+  const connected = new Set(agent.adapters.mesh.connections());
+  const proven = new Map(agent.proving.results().map((result) => [result.node, result]));
+  return (state?.nodes ?? []).map(({ id, name, address, index }) => ({
+    id,
+    name,
+    address,
+    index,
+    self: id === agent.identity.node,
+    controller: id === state?.controller.node,
+    connected: id === agent.identity.node || connected.has(id),
+    dataPathMs: proven.get(id)?.roundTripMs,
+    networks: hosts.get(id)?.hosting.length ?? 0,
+  }));
+}
+
+function networks(agent: Agent): unknown {
+  const { state, hosts } = agent.replication.tables;
+  return (state?.networks ?? []).map((network) => ({
+    ...network,
+    hosts: [...hosts.values()]
+      .filter(({ hosting }) => hosting.includes(network.id))
+      .map(({ node }) => nodeName(agent, node)),
+    blocks: state?.blocks
+      .filter((block) => block.network === network.id)
+      .map(({ block, node }) => ({ block, host: nodeName(agent, node) })),
+  }));
+}
+
+/** Of the networks this host is on: it knows no others' containers. */
+function endpoints(agent: Agent, name: string | undefined): unknown {
+  const { tables } = agent.replication;
+  const wanted = name === undefined ? undefined : findNetwork(agent, name).id;
+  return agent.hosting
+    .hosted()
+    .filter((network) => wanted === undefined || network === wanted)
+    .flatMap((network) => {
+      const record = tables.state?.networks.find(({ id }) => id === network);
+      if (record === undefined) return [];
+      return readNetwork(tables, record).holders.map(({ node, endpoint, ips }) => ({
+        network: record.name ?? record.id,
+        host: nodeName(agent, node),
+        id: endpoint.id,
+        ips,
+        mac: endpoint.mac,
+      }));
+    });
+}
+
+function nodeName(agent: Agent, node: string): string {
+  return agent.replication.tables.state?.nodes.find(({ id }) => id === node)?.name ?? node;
+}

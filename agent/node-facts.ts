@@ -1,0 +1,113 @@
+import { existsSync, readFileSync } from "node:fs";
+import { hostname, networkInterfaces } from "node:os";
+import { OverlayError } from "../shared/errors.ts";
+import {
+  type Cidr,
+  Cidr as CidrSchema,
+  familyOf,
+  type Ip,
+  parseInterfaceAddress,
+  toCidr,
+} from "../shared/ip.ts";
+
+import { decodeLink, dumpLinks } from "./kernel/netlink/route.ts";
+import { RtNetlink } from "./kernel/netlink/socket.ts";
+
+/** What this machine is, for the node table: read from the kernel, without any program. */
+
+export interface UnderlayFacts {
+  readonly mtuBytes: number;
+  /** Subnets this host reaches by itself: no network may overlap them. */
+  readonly ownSubnets: Cidr[];
+}
+
+interface HostAddress {
+  readonly link: string;
+  readonly ip: Ip;
+  readonly subnet: Cidr;
+}
+
+/** Links of Docker's own networks: they may overlap a network of ours, each in its namespace. */
+const DOCKER_LINKS = /^(docker\d+|docker_gwbridge|br-[0-9a-f]{12}|veth|ov[cp])/;
+
+export function defaultName(): string {
+  return hostname().split(".")[0] ?? "host";
+}
+
+/** The one address others can reach; with several the user must say. @throws INVALID */
+export function chooseAddress(asked: Ip | undefined): Ip {
+  const addresses = hostAddresses().filter(({ link }) => !DOCKER_LINKS.test(link));
+  if (asked !== undefined) {
+    if (addresses.some(({ ip }) => ip === asked)) return asked;
+    throw new OverlayError({
+      code: "INVALID",
+      message: `${asked} is no address of this host`,
+      next: `its addresses are ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ") || "none"}`,
+    });
+  }
+  const [only, ...others] = addresses.filter(({ ip }) => familyOf(ip) === 4);
+  if (only !== undefined && others.length === 0) return only.ip;
+  throw new OverlayError({
+    code: "INVALID",
+    message:
+      only === undefined
+        ? "this host has no IPv4 address that others could reach"
+        : "this host has several addresses",
+    next: `say which with --advertise-addr: ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ")}`,
+  });
+}
+
+export async function underlayFacts(address: Ip): Promise<UnderlayFacts> {
+  const addresses = hostAddresses();
+  const link = addresses.find(({ ip }) => ip === address)?.link ?? "";
+  const subnets = addresses
+    .filter((held) => !DOCKER_LINKS.test(held.link))
+    .map(({ subnet }) => subnet);
+  return {
+    mtuBytes: await mtuOf(link),
+    ownSubnets: [...new Set([...subnets, ...routes(), ...resolvers()])].slice(0, 256),
+  };
+}
+
+/** Not from /sys: that is the namespace's where it was mounted. */
+async function mtuOf(link: string): Promise<number> {
+  const socket = new RtNetlink(undefined);
+  try {
+    const links = (await socket.dump(dumpLinks)).map(decodeLink);
+    return links.find(({ name }) => name === link)?.mtuBytes ?? 1500;
+  } finally {
+    socket.close();
+  }
+}
+
+function hostAddresses(): HostAddress[] {
+  return Object.entries(networkInterfaces()).flatMap(([link, addresses]) =>
+    (addresses ?? [])
+      .filter(({ internal, cidr, scopeid }) => !internal && cidr !== null && !scopeid)
+      .map(({ cidr }) => ({ link, ...parseInterfaceAddress(cidr ?? "") })),
+  );
+}
+
+/** /proc/net/route: interface, destination and mask as hex of little-endian words. */
+function routes(): Cidr[] {
+  const lines = readFileSync("/proc/thread-self/net/route", "utf8").trim().split("\n").slice(1);
+  return lines.flatMap((line) => {
+    const [link = "", destination = "", , , , , , mask = ""] = line.split("\t");
+    if (DOCKER_LINKS.test(link) || mask === "00000000") return [];
+    const first = BigInt(Buffer.from(destination, "hex").readUInt32LE());
+    const length = Buffer.from(mask, "hex").reduce((bits, byte) => bits + ones(byte), 0);
+    return [toCidr(first, length, 4)];
+  });
+}
+
+function resolvers(): Cidr[] {
+  const text = existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "";
+  return [...text.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].flatMap(([, ip]) => {
+    const parsed = CidrSchema.safeParse(`${ip}/32`);
+    return parsed.success && !parsed.data.startsWith("127.") ? [parsed.data] : [];
+  });
+}
+
+function ones(byte: number): number {
+  return byte.toString(2).replaceAll("0", "").length;
+}

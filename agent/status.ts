@@ -1,0 +1,109 @@
+import type { Failure } from "../shared/errors.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
+import type { Agent } from "./agent.ts";
+import { type Ignored, readNetwork } from "./core/desired.ts";
+import { plan } from "./core/plan.ts";
+import type { ProofStatus } from "./proving.ts";
+import type { PassStatus } from "./reconciler.ts";
+
+/** What `overlay-ts status` shows of a joined host. */
+export interface Status {
+  readonly joined: true;
+  readonly node: NodeId;
+  readonly name: string;
+  readonly cluster: string;
+  readonly revision: number;
+  readonly controller: { address: string; port: number };
+  readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
+  readonly dataPath: readonly ProofStatus[];
+  readonly networks: readonly NetworkStatus[];
+  readonly guards: { failure: Failure | undefined; dropped: Readonly<Record<string, number>> };
+  readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly memoryBytes: number;
+}
+
+export interface NetworkStatus {
+  readonly id: NetworkId;
+  readonly name: string | undefined;
+  readonly endpoints: number;
+  readonly remotes: number;
+  readonly inSync: boolean;
+  readonly pass: PassStatus | undefined;
+  /** Endpoints that some host claims and the rules do not allow. */
+  readonly ignored: readonly Ignored[];
+}
+
+export async function statusOf(agent: Agent): Promise<Status> {
+  const { replication, adapters, identity } = agent;
+  const { tables } = replication;
+  const { state } = tables;
+  const connected = new Set(adapters.mesh.connections());
+  const others = (state?.nodes ?? []).filter(({ id }) => id !== identity.node);
+  return {
+    joined: true,
+    node: identity.node,
+    name: state?.nodes.find(({ id }) => id === identity.node)?.name ?? identity.node,
+    cluster: agent.membership.cluster,
+    revision: state?.revision ?? 0,
+    controller: {
+      address: state?.controller.address ?? "",
+      port: state?.settings.ports.controller ?? 0,
+    },
+    peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
+    dataPath: agent.proving.results(),
+    networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
+    guards: {
+      failure: agent.guarding.failure(),
+      dropped: await adapters.guards.counters(),
+    },
+    counters: {
+      networks: { ...replication.networks.counters },
+      cluster: { ...replication.cluster.counters },
+      mesh: await adapters.mesh.counters(),
+    },
+    memoryBytes: process.memoryUsage.rss(),
+  };
+}
+
+function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
+  const { tables, networks } = agent.replication;
+  const record = tables.state?.networks.find(({ id }) => id === network);
+  const reading = record === undefined ? { holders: [], ignored: [] } : readNetwork(tables, record);
+  const own = agent.hosting.endpoints(network).length;
+  return {
+    id: network,
+    name: record?.name,
+    endpoints: own,
+    remotes: reading.holders.filter(({ node }) => node !== agent.identity.node).length,
+    inSync: networks.inSync(network),
+    pass: agent.reconciler.status(network),
+    ignored: reading.ignored,
+  };
+}
+
+/** One thing that is not as it should be, and where. */
+export interface Finding {
+  readonly what: "kernel" | "guards" | "docker" | "leftover";
+  readonly network?: NetworkId;
+  readonly text: string;
+}
+
+/** Compares kernel, Docker and tables; empty when they agree. */
+export async function verify(agent: Agent): Promise<Finding[]> {
+  const { kernel, guards } = agent.adapters;
+  const findings: Finding[] = [];
+  const hosted = new Set(agent.hosting.hosted());
+  for (const network of new Set([...hosted, ...(await kernel.list())])) {
+    const { desired } = agent.want(network);
+    const actual = await kernel.read(network);
+    for (const step of plan(actual, desired, true))
+      findings.push({
+        what: hosted.has(network) ? "kernel" : "leftover",
+        network,
+        text: `still to do: ${step.kind}`,
+      });
+  }
+  if (!(await guards.verify()))
+    findings.push({ what: "guards", text: "the nftables table is not what was written" });
+  return findings;
+}

@@ -1,0 +1,70 @@
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
+import type { Log } from "../shared/ports.ts";
+import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
+import { type Routes, UnixHttpServer } from "../shared/node/unix-http.ts";
+import { Controller } from "./controller.ts";
+import { DEFAULT_TOKEN_TTL_MS, DEFAULT_TOKEN_USES } from "./core/tokens.ts";
+import { controllerFiles, hasCluster, readKeys } from "./init.ts";
+import { SqliteStore } from "./store/sqlite-store.ts";
+import { ControlServer } from "./wire/server.ts";
+
+export interface ControllerConfig {
+  readonly dataDirectory: string;
+  readonly runDirectory: string;
+}
+
+const WAIT_MS = 100;
+
+/** The controller of this host, from when `overlay-ts init` made a cluster until `signal` aborts. */
+export async function runController(
+  { dataDirectory, runDirectory }: ControllerConfig,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const files = controllerFiles(dataDirectory);
+  if (!hasCluster(files)) log.info({}, "no cluster here yet: waiting for `overlay-ts init`");
+  while (!hasCluster(files) && !signal.aborted) await delay(WAIT_MS);
+  if (signal.aborted) return;
+  const keys = await readKeys(files);
+  const store = new SqliteStore(files.database);
+  const controller = new Controller(keys, {
+    store,
+    log,
+    clock: systemClock,
+    random: systemRandom,
+    hasher: sha256,
+  });
+  const state = await controller.state();
+  const { address } = state.controller;
+  const port = state.settings.ports.controller;
+  const server = new ControlServer({ seed: keys.peer.seed, address, port }, controller, log);
+  await server.start();
+  const local = new UnixHttpServer(join(runDirectory, "controller.sock"), adminRoutes(controller));
+  await local.start();
+  log.info({ cluster: state.cluster, revision: state.revision, address, port }, "controller ready");
+  if (!signal.aborted)
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  await local.stop();
+  await server.stop();
+  store.close();
+}
+
+const TokenBody = z.object({
+  ttlMs: z.number().int().default(DEFAULT_TOKEN_TTL_MS),
+  uses: z.number().int().default(DEFAULT_TOKEN_USES),
+  networks: z.array(z.string()).optional(),
+});
+
+/** What root on the controller's host may do: admission is decided here and nowhere else. */
+function adminRoutes(controller: Controller): Routes {
+  return {
+    "GET /v1/state": () => controller.state(),
+    "POST /v1/tokens": (_query, body) => {
+      const { networks, ...rest } = TokenBody.parse(body ?? {});
+      return controller.createToken(networks === undefined ? rest : { ...rest, networks });
+    },
+    "DELETE /v1/nodes": (query) => controller.removeNode(query.get("name") ?? ""),
+  };
+}

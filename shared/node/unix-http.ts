@@ -1,0 +1,149 @@
+import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { createServer, type IncomingMessage, request as httpRequest, type Server } from "node:http";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { BOUNDS } from "../bounds.ts";
+import { asFailure, type ErrorCode, type Failure, OverlayError } from "../errors.ts";
+
+/** JSON over HTTP on a unix socket that only root opens: the local interface of agent and controller. */
+
+/** By `METHOD /path`; gets the query and the parsed body, returns what is answered as JSON. */
+export type Routes = Readonly<
+  Record<string, (query: URLSearchParams, body: unknown) => Promise<unknown>>
+>;
+
+const STATUS: Partial<Record<ErrorCode, number>> = {
+  INVALID: 400,
+  UNAUTHENTICATED: 401,
+  FORBIDDEN: 403,
+  NOT_FOUND: 404,
+  CONFLICT: 409,
+  NOT_JOINED: 409,
+  UNREACHABLE: 502,
+  TIMEOUT: 504,
+};
+
+export class UnixHttpServer {
+  readonly #path: string;
+  readonly #server: Server;
+
+  constructor(path: string, routes: Routes) {
+    this.#path = path;
+    this.#server = createServer((request, response) => {
+      void answer(routes, request).then(({ status, body }) => {
+        response.writeHead(status, { "content-type": "application/json" });
+        response.end(`${JSON.stringify(body)}\n`);
+      });
+    });
+  }
+
+  /** @throws PORT_TAKEN when another process answers there; a dead one's socket is replaced. */
+  async start(): Promise<void> {
+    mkdirSync(dirname(this.#path), { recursive: true, mode: 0o711 });
+    if (existsSync(this.#path)) {
+      if (await answers(this.#path))
+        throw new OverlayError({
+          code: "PORT_TAKEN",
+          message: `another process serves ${this.#path}`,
+          next: "is overlay-ts running already? See `systemctl status overlay-ts-agent overlay-ts-controller`",
+        });
+      rmSync(this.#path);
+    }
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#path, resolve);
+    });
+    chmodSync(this.#path, 0o600);
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+/** @throws UNREACHABLE when nobody serves the socket, or the server's own failure. */
+export async function callUnix<T>(
+  path: string,
+  method: "GET" | "POST" | "DELETE",
+  url: string,
+  body?: unknown,
+): Promise<T> {
+  const { status, text } = await exchange(path, method, url, body);
+  const parsed = JSON.parse(text) as unknown;
+  if (status < 300) return parsed as T;
+  throw new OverlayError((parsed as { failure: Failure }).failure);
+}
+
+function exchange(
+  path: string,
+  method: string,
+  url: string,
+  body: unknown,
+): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ socketPath: path, method, path: url }, (response) => {
+      readAll(response).then(
+        (bytes) => resolve({ status: response.statusCode ?? 500, text: bytes.toString() }),
+        reject,
+      );
+    });
+    request.on("error", (cause) =>
+      reject(
+        new OverlayError(
+          {
+            code: "UNREACHABLE",
+            message: `nobody answers on ${path}`,
+            next: "start the service: `systemctl start overlay-ts-agent` (or overlay-ts-controller)",
+          },
+          { cause },
+        ),
+      ),
+    );
+    request.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+async function answer(
+  routes: Routes,
+  request: IncomingMessage,
+): Promise<{ status: number; body: unknown }> {
+  try {
+    const url = new URL(request.url ?? "/", "http://local");
+    const route = routes[`${request.method ?? ""} ${url.pathname}`];
+    if (route === undefined)
+      throw new OverlayError({
+        code: "NOT_FOUND",
+        message: `no ${request.method ?? ""} ${url.pathname} here`,
+        next: "run the same version of the command and of the service",
+      });
+    const bytes = await readAll(request);
+    const body: unknown = bytes.length === 0 ? undefined : JSON.parse(bytes.toString());
+    return { status: 200, body: (await route(url.searchParams, body)) ?? {} };
+  } catch (error) {
+    const failure = asFailure(error);
+    return { status: STATUS[failure.code] ?? 500, body: { failure } };
+  }
+}
+
+async function readAll(message: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of message as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > BOUNDS.stateBytes * 4)
+      throw new OverlayError({ code: "TOO_LARGE", message: "the message is too large" });
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on("error", () => resolve(false));
+  });
+}
