@@ -1,0 +1,25 @@
+import { pino } from "pino";
+import type { Log } from "../../shared/ports.ts";
+import { requireRoot } from "./context.ts";
+
+/** What both services share: JSON log on stdout (journald keeps it), end on SIGTERM and SIGINT. */
+
+export function daemonLog(name: string): Log {
+  const log = pino({ name, level: process.env["OVERLAY_TS_LOG_LEVEL"] ?? "info", base: { name } });
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info: (fields, message) => log.info(fields, message),
+    warn: (fields, message) => log.warn(fields, message),
+    error: (fields, message) => log.error(fields, message),
+  };
+}
+
+export async function untilSignal(run: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  requireRoot();
+  const stopping = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const)
+    process.once(name, () => {
+      stopping.abort();
+    });
+  await run(stopping.signal);
+}

@@ -1,0 +1,158 @@
+import { Command } from "commander";
+import { runController } from "../../controller/main.ts";
+import { runAgent } from "../main.ts";
+import { daemonLog, untilSignal } from "./daemon.ts";
+import type { Context } from "./context.ts";
+import * as membership from "./membership-commands.ts";
+import { fail } from "./output.ts";
+import * as show from "./show-commands.ts";
+
+/** The command line: every command, its options, and nothing else. */
+
+const program = new Command("overlay-ts")
+  .description("Networks that span Docker hosts")
+  .option(
+    "--data-dir <path>",
+    "where keys and databases are",
+    process.env["OVERLAY_TS_DATA_DIR"] ?? "/var/lib/overlay-ts",
+  )
+  .option(
+    "--run-dir <path>",
+    "where sockets and namespaces are",
+    process.env["OVERLAY_TS_RUN_DIR"] ?? "/run/overlay-ts",
+  )
+  .showHelpAfterError();
+
+function contextOf(command: Command): Context {
+  const { dataDir, runDir, json } = command.optsWithGlobals<{
+    dataDir: string;
+    runDir: string;
+    json?: boolean;
+  }>();
+  return { dataDirectory: dataDir, runDirectory: runDir, json };
+}
+
+/** Runs a command; what it throws is printed with its next step, and becomes the exit status. */
+function run(action: (context: Context, args: string[], options: never) => Promise<unknown>) {
+  return async (...all: unknown[]): Promise<void> => {
+    const command = all.at(-1) as Command;
+    const context = contextOf(command);
+    try {
+      const status = await action(context, command.args, command.opts<never>());
+      if (typeof status === "number") process.exitCode = status;
+    } catch (error) {
+      process.exitCode = fail(context, error);
+    }
+  };
+}
+
+function add(parent: Command, usage: string, description: string): Command {
+  return parent.command(usage).description(description).option("--json", "print JSON");
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+add(program, "init", "make a cluster: its controller and first host are here")
+  .option("--advertise-addr <ip>", "this host's address that the others reach")
+  .option("--name <name>", "this host's name in the cluster (default: its host name)")
+  .action(run((context, _args, options) => membership.init(context, options)));
+
+add(
+  program,
+  "join <controller>",
+  "make this host a member: address[:port] of the controller's host",
+)
+  .option("--token <token>", "what `init` or `token create` printed (shows in ps)")
+  .option("--token-file <path>", "a file with the token; or set OVERLAY_TS_TOKEN")
+  .option("--advertise-addr <ip>", "this host's address that the others reach")
+  .option("--name <name>", "this host's name in the cluster (default: its host name)")
+  .action(
+    run((context, [controller = ""], options) => membership.join(context, controller, options)),
+  );
+
+add(program, "leave", "this host forgets the cluster")
+  .option("--force", "also while containers use its networks")
+  .action(run((context, _args, options) => membership.leave(context, options)));
+
+add(program, "status", "this host: peers, data path, networks, what is wrong").action(
+  run((context) => show.status(context)),
+);
+add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
+  run((context) => show.verify(context)),
+);
+
+const node = program.command("node").description("hosts of the cluster");
+add(node, "ls", "list them, as seen from here").action(run((context) => show.nodeList(context)));
+add(node, "rm <name>", "revoke a host for good (on the controller's host)").action(
+  run((context, [name = ""]) => show.nodeRemove(context, name)),
+);
+
+const network = program.command("network").description("networks of the cluster");
+add(network, "ls", "list them").action(run((context) => show.networkList(context)));
+add(network, "inspect <name>", "all that is known of one, as JSON").action(
+  run((context, [name = ""]) => show.networkInspect(context, name)),
+);
+add(network, "create <name>", "make one; it appears on every host's engine")
+  .option("--subnet <cidr>", "default: a free one of the cluster's pools")
+  .option("--gateway <ip>", "default: the subnet's first address")
+  .option("--ip-range <cidr>", "containers get addresses from here")
+  .option("--internal", "without the way out through the host")
+  .option("-o, --opt <name=value>", "driver option", collect, [])
+  .option("--label <name=value>", "label", collect, [])
+  .action(run((context, [name = ""], options) => show.networkCreate(context, name, options)));
+add(network, "rm <name>", "end one, on every host").action(
+  run((context, [name = ""]) => show.networkRemove(context, name)),
+);
+
+const endpoint = program.command("endpoint").description("containers' interfaces");
+add(endpoint, "ls", "list those of the networks this host is on")
+  .option("--network <name>", "of this network only")
+  .action(
+    run((context, _args, options: { network?: string }) =>
+      show.endpointList(context, options.network),
+    ),
+  );
+
+const token = program.command("token").description("admission of hosts");
+add(token, "create", "make a token for `join` (on the controller's host)")
+  .option("--ttl <duration>", "how long it holds: 90s, 15m, 24h, 7d", "24h")
+  .option("--uses <count>", "how many hosts it admits", "10")
+  .option(
+    "--network <name>",
+    "only this network for those hosts; may be given again",
+    (value: string, before: string[] | undefined) => collect(value, before ?? []),
+  )
+  .action(run((context, _args, options) => show.tokenCreate(context, options)));
+
+add(program, "controller", "run the controller (a service starts it)").action(
+  run((context) =>
+    untilSignal((signal) => runController(context, daemonLog("controller"), signal)),
+  ),
+);
+add(program, "agent", "run the agent (a service starts it)")
+  .option("--docker <socket>", "the engine's socket", "/var/run/docker.sock")
+  .option(
+    "--plugin-socket <path>",
+    "where the engine looks for us",
+    "/run/docker/plugins/overlay-ts.sock",
+  )
+  .option("--no-docker", "without an engine: networks by `overlay-ts network` only")
+  .action(
+    run((context, _args, options: { docker: string | false; pluginSocket: string }) =>
+      untilSignal((signal) =>
+        runAgent(
+          {
+            ...context,
+            docker:
+              options.docker === false
+                ? undefined
+                : { engineSocket: options.docker, pluginSocket: options.pluginSocket },
+          },
+          daemonLog("agent"),
+          signal,
+        ),
+      ),
+    ),
+  );
+
+await program.parseAsync();

@@ -1,0 +1,205 @@
+import { readFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
+import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { Ip } from "../../shared/ip.ts";
+import { alreadyMember, joinCluster } from "../joining.ts";
+import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
+import { chooseAddress, defaultName } from "../node-facts.ts";
+import type { ProofStatus } from "../proving.ts";
+import type { Status } from "../status.ts";
+import {
+  callAgent,
+  callController,
+  type Context,
+  filesOf,
+  parseIp,
+  requireRoot,
+} from "./context.ts";
+import { print, progress } from "./output.ts";
+
+const SERVICE_TIMEOUT_MS = 15_000;
+/** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
+const REACH_TIMEOUT_MS = 20_000;
+
+export interface InitOptions {
+  readonly advertiseAddr?: string;
+  readonly name?: string;
+}
+
+/** A new cluster with its controller and first host here; as `docker swarm init`. */
+export async function init(context: Context, options: InitOptions): Promise<void> {
+  requireRoot();
+  const files = filesOf(context);
+  const held = readMembership(files);
+  if (held !== undefined) throw alreadyMember(held.cluster);
+  const address = chooseAddress(ipOption(options.advertiseAddr));
+  const controller = controllerFiles(context.dataDirectory);
+  const { node } = await ensureIdentity(files);
+  // A crash between leaves a cluster without its first host: the same command goes on from there.
+  if (!hasCluster(controller)) await createCluster(controller, { controllerNode: node, address });
+  progress("cluster made; waiting for the controller");
+  const own = await waitFor(SERVICE_TIMEOUT_MS, () => createToken(context, 1));
+  const name = options.name ?? defaultName();
+  const membership = await joinCluster(files, {
+    token: own,
+    controller: { address },
+    name,
+    advertise: address,
+  });
+  await waitFor(SERVICE_TIMEOUT_MS, () => joinedStatus(context));
+  const token = await createToken(context, undefined);
+  const command = `overlay-ts join --token ${token} ${address}`;
+  print(context, { cluster: membership.cluster, node, address, token }, () =>
+    [
+      `Cluster ${membership.cluster} is there; this host is ${name}.`,
+      "",
+      "On each other host:",
+      "",
+      `    ${command}`,
+      "",
+      "The token holds for 24 hours and 10 hosts. A command line shows in `ps`: where others can",
+      "look, put it into a file (--token-file) or the environment (OVERLAY_TS_TOKEN).",
+      "",
+      `Move ${controller.rootKey} to a safe place: nothing here needs it any more.`,
+    ].join("\n"),
+  );
+}
+
+export interface JoinOptions {
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly advertiseAddr?: string;
+  readonly name?: string;
+}
+
+/** As `docker swarm join`: fails loudly when the others cannot be reached, or cannot reach us. */
+export async function join(
+  context: Context,
+  controllerAddress: string,
+  options: JoinOptions,
+): Promise<void> {
+  requireRoot();
+  const [host, port] = splitPort(controllerAddress);
+  const membership = await joinCluster(filesOf(context), {
+    token: readToken(options),
+    controller: { address: parseIp(host), port },
+    name: options.name ?? defaultName(),
+    advertise: chooseAddress(ipOption(options.advertiseAddr)),
+  });
+  progress("admitted; waiting for the agent");
+  const status = await waitFor(SERVICE_TIMEOUT_MS, () => joinedStatus(context));
+  progress("agent runs; asking the other hosts");
+  await reachOthers(context);
+  print(context, { cluster: membership.cluster, node: status.node, name: status.name }, () =>
+    [
+      `This host is ${status.name} in cluster ${membership.cluster}.`,
+      "Its networks appear in `docker network ls`.",
+    ].join("\n"),
+  );
+}
+
+/** The host forgets cluster and key. What is in the kernel goes when the agent starts again. */
+export async function leave(context: Context, options: { force?: boolean }): Promise<void> {
+  requireRoot();
+  const files = filesOf(context);
+  if (readMembership(files) === undefined)
+    throw new OverlayError({ code: "NOT_JOINED", message: "this host is in no cluster" });
+  const status = await joinedStatus(context).catch(() => undefined);
+  const busy = status?.networks.filter(({ endpoints }) => endpoints > 0) ?? [];
+  if (busy.length > 0 && options.force !== true)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `containers here use ${busy.map(({ name, id }) => name ?? id).join(", ")}`,
+      next: "stop them, or give --force to cut them off",
+    });
+  await callAgent(context, "POST", "/v1/leave").catch(() => {});
+  forgetMembership(files);
+  print(
+    context,
+    { left: true },
+    () =>
+      "This host has left. Remove it from the table with `overlay-ts node rm` on the controller's host.",
+  );
+}
+
+async function createToken(context: Context, uses: number | undefined): Promise<string> {
+  const body = uses === undefined ? {} : { uses, ttlMs: 60_000 };
+  return (await callController<{ token: string }>(context, "POST", "/v1/tokens", body)).token;
+}
+
+async function joinedStatus(context: Context): Promise<Status> {
+  const status = await callAgent<Status | { joined: false }>(context, "GET", "/v1/status");
+  if (status.joined) return status;
+  throw new OverlayError({
+    code: "TIMEOUT",
+    message: "the agent runs, but has not taken up the membership",
+    next: "see its log: `journalctl -u overlay-ts-agent`",
+  });
+}
+
+/** Mesh and data path to at least one other host, or the reason in words. */
+async function reachOthers(context: Context): Promise<void> {
+  await waitFor(REACH_TIMEOUT_MS, async () => {
+    const status = await joinedStatus(context);
+    if (status.peers.length === 0) return;
+    if (!status.peers.some(({ connected }) => connected))
+      throw new OverlayError({
+        code: "UNREACHABLE",
+        message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(status.peers)} cannot be reached`,
+        next: "open it between the hosts; the host stays joined and goes on trying",
+      });
+    const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
+    if (!proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
+      throw new OverlayError({
+        code: "UNREACHABLE",
+        message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,
+        next: "open the port between the hosts, and check that their MTU is what the interfaces say",
+      });
+  });
+}
+
+function names(peers: readonly { name: string }[]): string {
+  return peers
+    .map(({ name }) => name)
+    .slice(0, 5)
+    .join(", ");
+}
+
+/** Again until it succeeds; what failed last is thrown when the time is over. */
+async function waitFor<T>(timeoutMs: number, attempt: () => Promise<T>): Promise<T> {
+  const until = Date.now() + timeoutMs;
+  for (;;)
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > until) throw error;
+      await delay(100);
+    }
+}
+
+/** Not from the command line where it can be helped: that shows in `ps`. */
+function readToken({ token, tokenFile }: JoinOptions): string {
+  const found =
+    token ??
+    (tokenFile === undefined ? undefined : readFileSync(tokenFile, "utf8").trim()) ??
+    process.env["OVERLAY_TS_TOKEN"];
+  if (found !== undefined) return found;
+  throw new OverlayError({
+    code: "INVALID",
+    message: "a token is needed to join",
+    next: "give --token, --token-file or OVERLAY_TS_TOKEN; `overlay-ts token create` makes one",
+  });
+}
+
+function ipOption(text: string | undefined): Ip | undefined {
+  return text === undefined ? undefined : parseIp(text);
+}
+
+/** `198.51.100.1`, `198.51.100.1:7952`, `[2001:db8::1]:7952`. */
+function splitPort(text: string): [string, number | undefined] {
+  const match = /^(?:\[(.+)\]|([^:]+))(?::(\d+))?$/.exec(text);
+  if (match === null) return [text, undefined];
+  return [match[1] ?? match[2] ?? text, match[3] === undefined ? undefined : Number(match[3])];
+}

@@ -1,0 +1,235 @@
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { Finding, Status } from "../status.ts";
+import { callAgent, callController, type Context, parseDuration } from "./context.ts";
+import { print, progress, table } from "./output.ts";
+
+/** Commands that show or change what is there, through the agent's and the controller's sockets. */
+
+export async function status(context: Context): Promise<void> {
+  const found = await callAgent<Status | { joined: false }>(context, "GET", "/v1/status");
+  print(context, found, () =>
+    found.joined ? statusText(found) : "not joined: see `overlay-ts init` and `join`",
+  );
+}
+
+function statusText(found: Status): string {
+  const proofs = new Map(found.dataPath.map((proof) => [proof.node, proof]));
+  const peers = found.peers.map(({ node, name, connected }) => {
+    const proof = proofs.get(node);
+    const path = proof?.roundTripMs === undefined ? "NO" : `${proof.roundTripMs.toFixed(2)} ms`;
+    return [name, connected ? "yes" : "NO", proof === undefined ? "?" : path];
+  });
+  const networks = found.networks.map((network) => [
+    network.name ?? network.id,
+    String(network.endpoints),
+    String(network.remotes),
+    network.inSync ? "yes" : "no",
+    network.pass?.failure?.message ?? "ok",
+  ]);
+  const ignored = found.networks.flatMap((network) =>
+    network.ignored.map(
+      ({ node, endpoint, reason }) =>
+        `ignored on ${network.name ?? network.id}: ${endpoint.slice(0, 12)} of ${node}: ${reason}`,
+    ),
+  );
+  const dropped = Object.entries(found.guards.dropped).filter(([, count]) => count > 0);
+  return [
+    `${found.name}  cluster ${found.cluster}  revision ${found.revision}  controller ${found.controller.address}:${found.controller.port}`,
+    "",
+    table(["PEER", "MESH", "DATA PATH"], peers),
+    "",
+    table(["NETWORK", "HERE", "ELSEWHERE", "IN SYNC", "KERNEL"], networks),
+    ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
+    ...(dropped.length === 0
+      ? []
+      : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
+    ...(ignored.length === 0 ? [] : ["", ...ignored]),
+  ].join("\n");
+}
+
+/** Exit status 1 when something is not as it should be. */
+export async function verify(context: Context): Promise<number> {
+  const { findings } = await callAgent<{ findings: Finding[] }>(context, "GET", "/v1/verify");
+  print(context, { findings }, () =>
+    findings.length === 0
+      ? "kernel, Docker and tables agree"
+      : findings.map(({ what, network, text }) => `${what} ${network ?? ""}: ${text}`).join("\n"),
+  );
+  return findings.length === 0 ? 0 : 1;
+}
+
+interface NodeRow {
+  readonly name: string;
+  readonly address: string;
+  readonly self: boolean;
+  readonly controller: boolean;
+  readonly connected: boolean;
+  readonly dataPathMs?: number;
+  readonly networks: number;
+}
+
+export async function nodeList(context: Context): Promise<void> {
+  const nodes = await callAgent<NodeRow[]>(context, "GET", "/v1/nodes");
+  print(context, nodes, () =>
+    table(
+      ["NAME", "ADDRESS", "MESH", "DATA PATH", "NETWORKS", ""],
+      nodes.map((node) => [
+        node.name,
+        node.address,
+        node.connected ? "yes" : "NO",
+        node.self ? "-" : node.dataPathMs === undefined ? "NO" : `${node.dataPathMs.toFixed(2)} ms`,
+        String(node.networks),
+        [node.self ? "this host" : "", node.controller ? "controller" : ""]
+          .filter(Boolean)
+          .join(", "),
+      ]),
+    ),
+  );
+}
+
+export async function nodeRemove(context: Context, name: string): Promise<void> {
+  const url = `/v1/nodes?name=${encodeURIComponent(name)}`;
+  const removed = await onController(() => callController(context, "DELETE", url));
+  print(context, removed, () => `${name} is out; the keys of its networks are being changed`);
+}
+
+interface NetworkRow extends NetworkRecord {
+  readonly hosts: never;
+}
+type NetworkInfo = Omit<NetworkRow, "hosts"> & {
+  readonly hosts: readonly string[];
+  readonly blocks: readonly { block: string; host: string }[];
+};
+
+export async function networkList(context: Context): Promise<void> {
+  const networks = await callAgent<NetworkInfo[]>(context, "GET", "/v1/networks");
+  print(context, networks, () =>
+    table(
+      ["NAME", "SUBNET", "VNI", "MTU", "ENCRYPTION", "HOSTS"],
+      networks.map((network) => [
+        network.name ?? `(${network.id.slice(0, 12)})`,
+        network.subnets.map(({ subnet }) => subnet).join(","),
+        String(network.vni),
+        String(network.mtuBytes),
+        network.encryption,
+        network.hosts.join(",") || "-",
+      ]),
+    ),
+  );
+}
+
+export async function networkInspect(context: Context, name: string): Promise<void> {
+  const networks = await callAgent<NetworkInfo[]>(context, "GET", "/v1/networks");
+  const found = networks.find((network) => network.name === name || network.id === name);
+  if (found === undefined)
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `the cluster has no network ${name}`,
+      next: "see `overlay-ts network ls`",
+    });
+  print({ json: true }, found, () => "");
+}
+
+export interface NetworkCreateOptions {
+  readonly subnet?: string;
+  readonly gateway?: string;
+  readonly ipRange?: string;
+  readonly internal?: boolean;
+  readonly opt?: readonly string[];
+  readonly label?: readonly string[];
+}
+
+export async function networkCreate(
+  context: Context,
+  name: string,
+  options: NetworkCreateOptions,
+): Promise<void> {
+  const made = await callAgent<NetworkRecord>(context, "POST", "/v1/networks", {
+    name,
+    subnet: options.subnet,
+    gateway: options.gateway,
+    range: options.ipRange,
+    internal: options.internal,
+    options: pairs(options.opt),
+    labels: pairs(options.label),
+  });
+  print(context, made, () => `${name}  ${made.subnets.map(({ subnet }) => subnet).join(",")}`);
+}
+
+export async function networkRemove(context: Context, name: string): Promise<void> {
+  const url = `/v1/networks?name=${encodeURIComponent(name)}`;
+  const removed = await callAgent(context, "DELETE", url);
+  print(context, removed, () => `${name} is gone from the cluster`);
+}
+
+interface EndpointRow {
+  readonly network: string;
+  readonly host: string;
+  readonly id: string;
+  readonly ips: readonly string[];
+  readonly mac: string;
+}
+
+export async function endpointList(context: Context, network: string | undefined): Promise<void> {
+  const query = network === undefined ? "" : `?network=${encodeURIComponent(network)}`;
+  const endpoints = await callAgent<EndpointRow[]>(context, "GET", `/v1/endpoints${query}`);
+  print(context, endpoints, () =>
+    table(
+      ["NETWORK", "HOST", "ENDPOINT", "ADDRESS", "MAC"],
+      endpoints.map(({ network: on, host, id, ips, mac }) => [
+        on,
+        host,
+        id.slice(0, 12),
+        ips.join(","),
+        mac,
+      ]),
+    ),
+  );
+}
+
+export interface TokenOptions {
+  readonly ttl: string;
+  readonly uses: string;
+  readonly network?: readonly string[];
+}
+
+export async function tokenCreate(context: Context, options: TokenOptions): Promise<void> {
+  const body = {
+    ttlMs: parseDuration(options.ttl),
+    uses: Number(options.uses),
+    networks: options.network,
+  };
+  const made = await onController(() =>
+    callController<{ token: string; expiresAtMs: number }>(context, "POST", "/v1/tokens", body),
+  );
+  print(context, made, () => made.token);
+  progress(`holds until ${new Date(made.expiresAtMs).toISOString()}, for ${options.uses} hosts`);
+}
+
+/** @throws UNREACHABLE with where to run the command instead. */
+async function onController<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (error instanceof OverlayError && error.code === "UNREACHABLE")
+      throw new OverlayError(
+        {
+          code: "UNREACHABLE",
+          message: "no controller runs on this host",
+          next: "run this on the controller's host (see `overlay-ts node ls`), or start it: `systemctl start overlay-ts-controller`",
+        },
+        { cause: error },
+      );
+    throw error;
+  }
+}
+
+function pairs(list: readonly string[] | undefined): Record<string, string> {
+  return Object.fromEntries(
+    (list ?? []).map((text) => {
+      const at = text.indexOf("=");
+      return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
+}

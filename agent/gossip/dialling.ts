@@ -1,0 +1,87 @@
+import type { NodeId } from "../../shared/ids.ts";
+import type { Random } from "../../shared/ports.ts";
+import type { MeshPeer } from "./port.ts";
+
+const FIRST_RETRY_MS = 200;
+const MAX_RETRY_MS = 10_000;
+const DIAL_TIMEOUT_MS = 5000;
+
+interface Target {
+  peer: MeshPeer;
+  retryMs: number;
+  timer: NodeJS.Timeout | undefined;
+  dialling: boolean;
+}
+
+/** Keeps connections to the wanted peers: dials at once, then with growing, jittered pauses. */
+export class Dialling {
+  readonly #dial: (peer: MeshPeer, signal: AbortSignal) => Promise<unknown>;
+  readonly #connected: (node: NodeId) => boolean;
+  readonly #random: Random;
+  readonly #targets = new Map<NodeId, Target>();
+  readonly #stopping = new AbortController();
+
+  constructor(
+    dial: (peer: MeshPeer, signal: AbortSignal) => Promise<unknown>,
+    connected: (node: NodeId) => boolean,
+    random: Random,
+  ) {
+    this.#dial = dial;
+    this.#connected = connected;
+    this.#random = random;
+  }
+
+  want(peers: readonly MeshPeer[]): void {
+    const wanted = new Map(peers.map((peer) => [peer.node, peer]));
+    for (const [node, { timer }] of this.#targets)
+      if (!wanted.has(node)) {
+        clearTimeout(timer);
+        this.#targets.delete(node);
+      }
+    for (const [node, peer] of wanted) {
+      const held = this.#targets.get(node);
+      if (held !== undefined) held.peer = peer;
+      else {
+        const target = { peer, retryMs: FIRST_RETRY_MS, timer: undefined, dialling: false };
+        this.#targets.set(node, target);
+        void this.#try(target);
+      }
+    }
+  }
+
+  /** A connection ended: dialled again at once if it is wanted. */
+  lost(node: NodeId): void {
+    const target = this.#targets.get(node);
+    if (target === undefined) return;
+    clearTimeout(target.timer);
+    target.retryMs = FIRST_RETRY_MS;
+    void this.#try(target);
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+    for (const { timer } of this.#targets.values()) clearTimeout(timer);
+    this.#targets.clear();
+  }
+
+  async #try(target: Target): Promise<void> {
+    const { signal } = this.#stopping;
+    if (target.dialling || signal.aborted || this.#connected(target.peer.node)) return;
+    target.dialling = true;
+    try {
+      await this.#dial(
+        target.peer,
+        AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]),
+      );
+      target.retryMs = FIRST_RETRY_MS;
+    } catch {
+      // Down, not started yet, or behind a firewall: `status` shows who is not connected.
+      if (this.#targets.get(target.peer.node) !== target) return;
+      const pause = target.retryMs / 2 + this.#random.below(target.retryMs);
+      target.retryMs = Math.min(target.retryMs * 2, MAX_RETRY_MS);
+      target.timer = setTimeout(() => void this.#try(target), pause);
+    } finally {
+      target.dialling = false;
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import { Worker } from "node:worker_threads";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
+import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
+
+const CALL_TIMEOUT_MS = 15_000;
+const RESTART_MS = 1000;
+
+interface Call {
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/**
+ * The mesh in a worker thread of its own: its heartbeats and cryptography delay neither Docker nor
+ * netlink. Should the worker die it is made anew, and told again what it was told before.
+ */
+export class Libp2pMesh implements Mesh {
+  readonly #options: MeshOptions;
+  readonly #log: Log;
+  readonly #calls = new Map<number, Call>();
+  readonly #connected = new Set<NodeId>();
+  readonly #topics = new Map<string, Uint8Array | undefined>();
+  #admission: Admission | undefined;
+  #wanted: readonly MeshPeer[] = [];
+  #handlers: MeshHandlers | undefined;
+  #worker: Worker | undefined;
+  #restart: NodeJS.Timeout | undefined;
+  #lastCall = 0;
+  #stopped = false;
+
+  constructor(options: MeshOptions, log: Log) {
+    this.#options = options;
+    this.#log = log;
+  }
+
+  async start(handlers: MeshHandlers): Promise<void> {
+    this.#handlers = handlers;
+    await this.#begin();
+  }
+
+  admit(admission: Admission): void {
+    this.#admission = admission;
+    this.#tell("admit", admission);
+  }
+
+  wantPeers(peers: readonly MeshPeer[]): void {
+    this.#wanted = peers;
+    this.#tell("wantPeers", peers);
+  }
+
+  async join(topic: string, key: Uint8Array | undefined): Promise<void> {
+    this.#topics.set(topic, key);
+    await this.#call("join", topic, key);
+  }
+
+  async leave(topic: string): Promise<void> {
+    this.#topics.delete(topic);
+    await this.#call("leave", topic);
+  }
+
+  async publish(topic: string, bytes: Uint8Array): Promise<void> {
+    await this.#call("publish", topic, bytes);
+  }
+
+  async request(node: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+    return (await this.#call("request", node, bytes, timeoutMs)) as Uint8Array;
+  }
+
+  async peers(topic: string): Promise<NodeId[]> {
+    return (await this.#call("peers", topic)) as NodeId[];
+  }
+
+  connections(): NodeId[] {
+    return [...this.#connected];
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    return (await this.#call("counters")) as Record<string, number>;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#restart);
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    await this.#call("stop").catch(() => {});
+    await worker.terminate();
+  }
+
+  /** For tests: as if it had crashed. */
+  async crash(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  async #begin(): Promise<void> {
+    const worker = new Worker(new URL("mesh-worker.ts", import.meta.url), {
+      workerData: this.#options,
+      // Ten times what an idle mesh uses; a leak ends the worker, not the agent.
+      resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 8 },
+    });
+    this.#worker = worker;
+    worker.on("message", (message: FromWorker) => this.#heard(message));
+    worker.on("error", (error) =>
+      this.#log.error({ message: asFailure(error).message }, "mesh worker failed"),
+    );
+    worker.on("exit", () => this.#ended(worker));
+    await this.#call("start");
+  }
+
+  #ended(worker: Worker): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    for (const { reject, timer } of this.#calls.values()) {
+      clearTimeout(timer);
+      reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh ended" }));
+    }
+    this.#calls.clear();
+    for (const node of this.#connected) this.#handlers?.disconnected(node);
+    this.#connected.clear();
+    if (!this.#stopped) this.#restart = setTimeout(() => void this.#again(), RESTART_MS);
+  }
+
+  async #again(): Promise<void> {
+    this.#log.warn({}, "mesh started again");
+    try {
+      await this.#begin();
+      if (this.#admission !== undefined) this.#tell("admit", this.#admission);
+      for (const [topic, key] of this.#topics) await this.#call("join", topic, key);
+      this.#tell("wantPeers", this.#wanted);
+    } catch (error) {
+      this.#log.error({ ...asFailure(error) }, "mesh not started");
+      await this.#worker?.terminate();
+    }
+  }
+
+  #heard(message: FromWorker): void {
+    switch (message.kind) {
+      case "done":
+      case "failed": {
+        const call = this.#calls.get(message.id);
+        this.#calls.delete(message.id);
+        clearTimeout(call?.timer);
+        if (message.kind === "done") call?.resolve(message.value);
+        else call?.reject(new OverlayError(message.failure));
+        return;
+      }
+      case "message":
+        this.#handlers?.message(message.topic, message.from, message.bytes);
+        return;
+      case "connected":
+        this.#connected.add(message.node);
+        this.#handlers?.connected(message.node);
+        return;
+      case "disconnected":
+        this.#connected.delete(message.node);
+        this.#handlers?.disconnected(message.node);
+        return;
+      case "request":
+        void this.#answer(message.id, message.from, message.bytes);
+    }
+  }
+
+  async #answer(id: number, from: NodeId, request: Uint8Array): Promise<void> {
+    let bytes: Uint8Array | undefined;
+    try {
+      bytes = await this.#handlers?.request(from, request);
+    } catch (error) {
+      this.#log.debug({ from, message: asFailure(error).message }, "request refused");
+    }
+    this.#post({ kind: "answer", id, bytes });
+  }
+
+  #tell(method: MeshMethod, ...args: unknown[]): void {
+    this.#call(method, ...args).catch((error: unknown) =>
+      this.#log.debug({ method, message: asFailure(error).message }, "mesh not told"),
+    );
+  }
+
+  #call(method: MeshMethod, ...args: unknown[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (this.#worker === undefined) {
+        reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh is not running" }));
+        return;
+      }
+      const id = ++this.#lastCall;
+      const timer = setTimeout(() => {
+        this.#calls.delete(id);
+        reject(new OverlayError({ code: "TIMEOUT", message: `the mesh did not ${method}` }));
+      }, CALL_TIMEOUT_MS);
+      this.#calls.set(id, { resolve, reject, timer });
+      this.#post({ kind: "call", id, method, args });
+    });
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker?.postMessage(message);
+  }
+}

@@ -1,0 +1,256 @@
+import { yamux } from "@chainsafe/libp2p-yamux";
+import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
+import { gossipsub, type GossipSub, StrictNoSign } from "@libp2p/gossipsub";
+import { identify } from "@libp2p/identify";
+import type { Connection, Stream } from "@libp2p/interface";
+import { peerIdFromString } from "@libp2p/peer-id";
+import { tcp } from "@libp2p/tcp";
+import { lpStream } from "@libp2p/utils";
+import { multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p, type Libp2p } from "libp2p";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { NodeId } from "../../shared/ids.ts";
+import { publicKeyOf } from "../../shared/node/identity.ts";
+import { sha256, systemRandom } from "../../shared/node/system.ts";
+import { AdmissionRules } from "./admission-rules.ts";
+import { admittedNoise } from "./admitted-noise.ts";
+import { Dialling } from "./dialling.ts";
+import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
+import { Sealing } from "./sealing.ts";
+
+const SYNC_PROTOCOL = "/overlay-ts/sync/1";
+/** What the other side may need to answer, before it is given up. */
+const ANSWER_TIMEOUT_MS = 5000;
+
+type Services = { pubsub: GossipSub };
+
+/** libp2p as the mesh needs it. Runs in the worker; `Libp2pMesh` is its other end. */
+export class MeshNode implements Mesh {
+  readonly #options: MeshOptions;
+  readonly #rules: AdmissionRules;
+  readonly #topics = new Map<string, Sealing | undefined>();
+  readonly #counters: Record<string, number> = { unsealed: 0, tooLarge: 0, requestsFailed: 0 };
+  #handlers: MeshHandlers | undefined;
+  #node: Libp2p<Services> | undefined;
+  #dialling: Dialling | undefined;
+
+  constructor(options: MeshOptions) {
+    this.#options = options;
+    this.#rules = new AdmissionRules(options.rootKey, publicKeyOf);
+  }
+
+  async start(handlers: MeshHandlers): Promise<void> {
+    this.#handlers = handlers;
+    const node = await this.#create();
+    this.#node = node;
+    this.#dialling = new Dialling(
+      ({ node: id, address, port }, signal) => {
+        const family = address.includes(":") ? "ip6" : "ip4";
+        return node.dial(multiaddr(`/${family}/${address}/tcp/${port}/p2p/${id}`), { signal });
+      },
+      (id) => node.getConnections(peerIdFromString(id)).length > 0,
+      systemRandom,
+    );
+    node.addEventListener("peer:connect", ({ detail }) =>
+      handlers.connected(NodeId.parse(detail.toString())),
+    );
+    node.addEventListener("peer:disconnect", ({ detail }) => {
+      const id = NodeId.parse(detail.toString());
+      handlers.disconnected(id);
+      this.#dialling?.lost(id);
+    });
+    node.services.pubsub.addEventListener("gossipsub:message", ({ detail }) => {
+      const from = NodeId.parse(detail.propagationSource.toString());
+      this.#received(detail.msg.topic, from, detail.msg.data);
+    });
+    await node.handle(SYNC_PROTOCOL, (stream, from) => this.#serve(stream, from), {
+      maxInboundStreams: 32,
+      maxOutboundStreams: 256,
+    });
+  }
+
+  admit(admission: Admission): void {
+    this.#rules.set(admission);
+    for (const connection of this.#node?.getConnections() ?? [])
+      if (!this.#rules.stillWelcome(NodeId.parse(connection.remotePeer.toString()))) {
+        this.#count("cutRevoked");
+        connection.abort(new Error("revoked"));
+      }
+  }
+
+  wantPeers(peers: readonly MeshPeer[]): void {
+    this.#dialling?.want(peers);
+  }
+
+  join(topic: string, key: Uint8Array | undefined): Promise<void> {
+    const held = this.#topics.get(topic);
+    if (held !== undefined && key !== undefined) held.rotate(key);
+    else this.#topics.set(topic, key && new Sealing(key, systemRandom));
+    this.#started().services.pubsub.subscribe(topic);
+    return Promise.resolve();
+  }
+
+  leave(topic: string): Promise<void> {
+    this.#topics.delete(topic);
+    this.#started().services.pubsub.unsubscribe(topic);
+    return Promise.resolve();
+  }
+
+  async publish(topic: string, bytes: Uint8Array): Promise<void> {
+    if (bytes.length > BOUNDS.gossipMessageBytes)
+      throw new OverlayError({
+        code: "TOO_LARGE",
+        message: `a gossip message of ${bytes.length} bytes`,
+      });
+    const sealed = this.#topics.get(topic)?.seal(bytes) ?? bytes;
+    await this.#started().services.pubsub.publish(topic, sealed);
+  }
+
+  async request(to: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+    const signal = AbortSignal.timeout(timeoutMs);
+    const connection = this.#started().getConnections(peerIdFromString(to))[0];
+    if (connection === undefined) throw unreachable(to, "not connected");
+    let stream: Stream | undefined;
+    try {
+      stream = await connection.newStream(SYNC_PROTOCOL, { signal });
+      const framed = lpStream(stream, limits);
+      await framed.write(bytes, { signal });
+      const answer = (await framed.read({ signal })).slice();
+      await stream.close({ signal });
+      return answer;
+    } catch (error) {
+      this.#count("requestsFailed");
+      stream?.abort(error as Error);
+      if (signal.aborted)
+        throw new OverlayError(
+          { code: "TIMEOUT", message: `host ${to} did not answer in ${timeoutMs} ms` },
+          { cause: error },
+        );
+      throw unreachable(to, asFailure(error).message, error);
+    }
+  }
+
+  peers(topic: string): Promise<NodeId[]> {
+    const subscribers = this.#started().services.pubsub.getSubscribers(topic);
+    return Promise.resolve(subscribers.map((peer) => NodeId.parse(peer.toString())));
+  }
+
+  connections(): NodeId[] {
+    return (this.#node?.getPeers() ?? []).map((peer) => NodeId.parse(peer.toString()));
+  }
+
+  counters(): Promise<Readonly<Record<string, number>>> {
+    return Promise.resolve({ ...this.#counters });
+  }
+
+  async stop(): Promise<void> {
+    this.#dialling?.stop();
+    await this.#node?.stop();
+    this.#node = undefined;
+  }
+
+  async #create(): Promise<Libp2p<Services>> {
+    const { identitySeed, listen, claim } = this.#options;
+    const family = listen.address.includes(":") ? "ip6" : "ip4";
+    const refused = (why: string): void =>
+      this.#count(`refused${why.charAt(0).toUpperCase()}${why.slice(1)}`);
+    try {
+      return await createLibp2p<Services & { identify: unknown }>({
+        privateKey: await generateKeyPairFromSeed("Ed25519", identitySeed),
+        addresses: { listen: [`/${family}/${listen.address}/tcp/${listen.port}`] },
+        transports: [tcp()],
+        connectionEncrypters: [admittedNoise({ claim, rules: this.#rules, refused })],
+        streamMuxers: [yamux()],
+        // A whole cluster may come at once after a power cut; strangers are refused by their claim.
+        connectionManager: {
+          inboundConnectionThreshold: 1000,
+          maxIncomingPendingConnections: 256,
+          maxConnections: 2000,
+        },
+        connectionMonitor: { pingInterval: 10_000 },
+        services: {
+          identify: identify({ runOnConnectionOpen: true }),
+          pubsub: gossipsub({
+            globalSignaturePolicy: StrictNoSign,
+            D: 4,
+            Dlo: 3,
+            Dhi: 6,
+            Dlazy: 4,
+            emitSelf: false,
+            allowPublishToZeroTopicPeers: true,
+            ignoreDuplicatePublishError: true,
+            fallbackToFloodsub: false,
+            msgIdFn: ({ data }) => sha256.sha256(data),
+            maxInboundDataLength: BOUNDS.gossipMessageBytes * 4,
+          }),
+        },
+      });
+    } catch (error) {
+      throw listenFailure(error, `${listen.address}:${listen.port}`);
+    }
+  }
+
+  #received(topic: string, from: NodeId, data: Uint8Array): void {
+    if (!this.#topics.has(topic)) return;
+    const sealing = this.#topics.get(topic);
+    const opened = sealing === undefined ? data : sealing.open(data);
+    if (opened === undefined) this.#count("unsealed");
+    else if (opened.length > BOUNDS.gossipMessageBytes) this.#count("tooLarge");
+    else this.#handlers?.message(topic, from, opened);
+  }
+
+  async #serve(stream: Stream, connection: Connection): Promise<void> {
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+    try {
+      const framed = lpStream(stream, limits);
+      const bytes = (await framed.read({ signal })).slice();
+      const from = NodeId.parse(connection.remotePeer.toString());
+      const answer = await this.#handlers?.request(from, bytes);
+      if (answer !== undefined) await framed.write(answer, { signal });
+      await stream.close({ signal });
+    } catch (error) {
+      this.#count("answersFailed");
+      stream.abort(error as Error);
+    }
+  }
+
+  #started(): Libp2p<Services> {
+    if (this.#node === undefined)
+      throw new OverlayError({ code: "UNREACHABLE", message: "the mesh is not running" });
+    return this.#node;
+  }
+
+  #count(what: string): void {
+    this.#counters[what] = (this.#counters[what] ?? 0) + 1;
+  }
+}
+
+const limits = {
+  maxDataLength: BOUNDS.syncMessageBytes,
+  maxBufferSize: BOUNDS.syncMessageBytes + 1024,
+};
+
+function unreachable(to: NodeId, why: string, cause?: unknown): OverlayError {
+  return new OverlayError(
+    { code: "UNREACHABLE", message: `host ${to} cannot be asked: ${why}` },
+    { cause },
+  );
+}
+
+function listenFailure(error: unknown, where: string): OverlayError {
+  const text = [asFailure(error).message, String((error as Error).cause)].join(" ");
+  const taken = /EADDRINUSE|address already in use/i.test(text);
+  return new OverlayError(
+    {
+      code: taken ? "PORT_TAKEN" : "INTERNAL",
+      message: taken
+        ? `the mesh port ${where}/tcp is in use`
+        : `the mesh cannot listen on ${where}/tcp: ${asFailure(error).message}`,
+      next: taken
+        ? "end the program that has it (see `ss -ltnp`)"
+        : "check that the address is still this host's (`ip address`)",
+    },
+    { cause: error },
+  );
+}

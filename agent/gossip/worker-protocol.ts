@@ -1,0 +1,44 @@
+import type { Failure } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+
+/** What main thread and worker tell each other: calls with an id and their answers, and events. */
+
+export type MeshMethod =
+  | "admit"
+  | "wantPeers"
+  | "join"
+  | "leave"
+  | "publish"
+  | "request"
+  | "peers"
+  | "counters"
+  | "start"
+  | "stop";
+
+export type ToWorker =
+  | {
+      readonly kind: "call";
+      readonly id: number;
+      readonly method: MeshMethod;
+      readonly args: unknown[];
+    }
+  | { readonly kind: "answer"; readonly id: number; readonly bytes: Uint8Array | undefined };
+
+export type FromWorker =
+  | { readonly kind: "done"; readonly id: number; readonly value: unknown }
+  | { readonly kind: "failed"; readonly id: number; readonly failure: Failure }
+  | {
+      readonly kind: "message";
+      readonly topic: string;
+      readonly from: NodeId;
+      readonly bytes: Uint8Array;
+    }
+  /** A peer's request: to be answered with the same id, undefined bytes when it cannot be. */
+  | {
+      readonly kind: "request";
+      readonly id: number;
+      readonly from: NodeId;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly kind: "connected"; readonly node: NodeId }
+  | { readonly kind: "disconnected"; readonly node: NodeId };

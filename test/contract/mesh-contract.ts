@@ -1,0 +1,153 @@
+import { expect, test } from "vitest";
+import type { Mesh, MeshHandlers, MeshPeer } from "../../agent/gossip/port.ts";
+import type { NodeId } from "../../shared/ids.ts";
+
+/** One host of the contract: its mesh, how others dial it, what it heard. */
+export interface MeshHost {
+  readonly node: NodeId;
+  readonly mesh: Mesh;
+  readonly peer: MeshPeer;
+  readonly heard: { topic: string; from: NodeId; text: string }[];
+  readonly events: string[];
+  readonly handlers: MeshHandlers;
+}
+
+export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+export const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
+const key = (k: number): Uint8Array => new Uint8Array(32).fill(k);
+const TOPIC = "overlay-ts/network/test";
+
+/** Answers what it was asked, reversed; refuses `refuse me`; a megabyte for `big`. */
+export function recordingHandlers(
+  host: Pick<MeshHost, "heard" | "events">,
+  name: (node: NodeId) => string,
+): MeshHandlers {
+  return {
+    message: (topic, from, body) => host.heard.push({ topic, from, text: text(body) }),
+    request: async (_from, body) => {
+      if (text(body) === "refuse me") throw new Error("refused");
+      if (text(body) === "big") return new Uint8Array(2 << 20).fill(7);
+      return body.toReversed();
+    },
+    connected: (node) => host.events.push(`+${name(node)}`),
+    disconnected: (node) => host.events.push(`-${name(node)}`),
+  };
+}
+
+export function meet(hosts: readonly MeshHost[], revision = 1): void {
+  const nodes = hosts.map(({ node }) => node);
+  for (const { mesh } of hosts) mesh.admit({ revision, nodes, revoked: [] });
+  for (const { mesh, node } of hosts)
+    mesh.wantPeers(hosts.filter((other) => other.node !== node).map(({ peer }) => peer));
+}
+
+export function allConnected(hosts: readonly MeshHost[]): Promise<void> {
+  return expect
+    .poll(() => hosts.map(({ mesh }) => mesh.connections().length), { timeout: 10_000 })
+    .toEqual(hosts.map(() => hosts.length - 1));
+}
+
+/** Everybody who joined knows of everybody else who did. */
+export function allSubscribed(hosts: readonly MeshHost[], topic: string): Promise<void> {
+  return expect
+    .poll(
+      async () => Promise.all(hosts.map(async ({ mesh }) => (await mesh.peers(topic)).length)),
+      {
+        timeout: 10_000,
+      },
+    )
+    .toEqual(hosts.map(() => hosts.length - 1));
+}
+
+/** What every mesh does. `open` gives that many started hosts that have not met. */
+export function meshContract(open: (count: number) => Promise<MeshHost[]>): void {
+  test("a message reaches who joined the topic, and nobody else", async () => {
+    const [a, b, c] = (await open(3)) as [MeshHost, MeshHost, MeshHost];
+    meet([a, b, c]);
+    await allConnected([a, b, c]);
+    for (const { mesh } of [a, b]) await mesh.join(TOPIC, key(1));
+    await allSubscribed([a, b], TOPIC);
+    await a.mesh.publish(TOPIC, bytes("hello"));
+    await expect.poll(() => b.heard).toEqual([{ topic: TOPIC, from: a.node, text: "hello" }]);
+    expect(a.heard).toEqual([]);
+    expect(c.heard).toEqual([]);
+  });
+
+  test("with another key nothing is understood, and it is counted", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    await a.mesh.join(TOPIC, key(1));
+    await b.mesh.join(TOPIC, key(2));
+    await allSubscribed([a, b], TOPIC);
+    await a.mesh.publish(TOPIC, bytes("secret"));
+    await expect.poll(async () => (await b.mesh.counters())["unsealed"]).toBe(1);
+    expect(b.heard).toEqual([]);
+  });
+
+  test("a request is answered, also with megabytes; a refusal is a refusal", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    expect(text(await a.mesh.request(b.node, bytes("abc"), 5000))).toBe("cba");
+    const big = await b.mesh.request(a.node, bytes("big"), 5000);
+    expect(big.length).toBe(2 << 20);
+    await expect(a.mesh.request(b.node, bytes("refuse me"), 5000)).rejects.toMatchObject({
+      code: "UNREACHABLE",
+    });
+    expect(text(await a.mesh.request(b.node, bytes("still there"), 5000))).toBe("ereht llits");
+  });
+
+  test("who is not connected cannot be asked", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    await expect(a.mesh.request(b.node, bytes("x"), 500)).rejects.toMatchObject({
+      code: "UNREACHABLE",
+    });
+  });
+
+  test("after leaving a topic its messages are no longer heard", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    for (const topic of [TOPIC, "other"])
+      for (const { mesh } of [a, b]) await mesh.join(topic, undefined);
+    await allSubscribed([a, b], TOPIC);
+    await allSubscribed([a, b], "other");
+    await b.mesh.leave(TOPIC);
+    await a.mesh.publish(TOPIC, bytes("gone"));
+    await a.mesh.publish("other", bytes("here"));
+    await expect.poll(() => b.heard.map((message) => message.text)).toEqual(["here"]);
+  });
+
+  test("a host that is not admitted is refused and counted", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    a.mesh.admit({ revision: 9, nodes: [a.node], revoked: [] });
+    b.mesh.admit({ revision: 9, nodes: [a.node, b.node], revoked: [] });
+    b.mesh.wantPeers([a.peer]);
+    await expect
+      .poll(async () => (await a.mesh.counters())["refusedNotAdmitted"])
+      .toBeGreaterThan(0);
+    expect(a.mesh.connections()).toEqual([]);
+  });
+
+  test("revocation cuts the connection and it does not come back", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    a.mesh.admit({ revision: 2, nodes: [a.node], revoked: [b.node] });
+    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
+    b.mesh.wantPeers([]);
+    b.mesh.wantPeers([a.peer]);
+    await expect.poll(async () => (await a.mesh.counters())["refusedRevoked"]).toBeGreaterThan(0);
+    expect(a.mesh.connections()).toEqual([]);
+  });
+
+  test("stopping is heard by the others, and may be done twice", async () => {
+    const [a, b] = (await open(2)) as [MeshHost, MeshHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    await b.mesh.stop();
+    await b.mesh.stop();
+    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
+  });
+}

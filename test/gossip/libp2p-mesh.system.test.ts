@@ -1,0 +1,177 @@
+import { noise } from "@chainsafe/libp2p-noise";
+import { yamux } from "@chainsafe/libp2p-yamux";
+import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
+import { tcp } from "@libp2p/tcp";
+import { multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p } from "libp2p";
+import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { admittedNoise } from "../../agent/gossip/admitted-noise.ts";
+import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
+import { Libp2pMesh } from "../../agent/gossip/libp2p-mesh.ts";
+import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
+import { ClusterId } from "../../shared/ids.ts";
+import { Ip } from "../../shared/ip.ts";
+import { type Identity, identityFromSeed, publicKeyOf } from "../../shared/node/identity.ts";
+import { silentLog } from "../../shared/ports.ts";
+import { signCertificate, signClaim } from "../../shared/trust.ts";
+import {
+  allConnected,
+  allSubscribed,
+  bytes,
+  meet,
+  meshContract,
+  type MeshHost,
+  recordingHandlers,
+} from "../contract/mesh-contract.ts";
+import { node } from "../support/cluster.ts";
+
+const cluster = ClusterId.parse("c".repeat(32));
+const address = Ip.parse("127.0.0.1");
+const seed = (k: number): Uint8Array => new Uint8Array(32).fill(k);
+const closing: (() => Promise<void>)[] = [];
+
+type LibHost = MeshHost & { mesh: Libp2pMesh };
+
+interface Authority {
+  readonly root: Identity;
+  readonly controller: Identity;
+  readonly certificate: string;
+}
+
+let ours: Authority;
+let others: Authority;
+
+async function authority(first: number): Promise<Authority> {
+  const root = await identityFromSeed(seed(first));
+  const controller = await identityFromSeed(seed(first + 1));
+  const certificate = await signCertificate(root, { cluster, controller: controller.node });
+  return { root, controller, certificate };
+}
+
+beforeAll(async () => {
+  ours = await authority(100);
+  others = await authority(110);
+});
+
+async function claimOf(k: number, { controller, certificate } = ours): Promise<SignedNodeClaim> {
+  const { node: id } = await identityFromSeed(seed(k));
+  return signClaim(controller, certificate, { cluster, revision: 1, node: { ...node(k), id } });
+}
+
+async function host(k: number): Promise<LibHost> {
+  const { node: id } = await identityFromSeed(seed(k));
+  const port = 17900 + k;
+  const mesh = new Libp2pMesh(
+    {
+      identitySeed: seed(k),
+      listen: { address, port },
+      claim: await claimOf(k),
+      rootKey: ours.root.publicKey,
+    },
+    silentLog,
+  );
+  closing.push(() => mesh.stop());
+  const ids = await Promise.all([1, 2, 3, 4].map((j) => identityFromSeed(seed(j))));
+  const own = { heard: [], events: [] };
+  const handlers = recordingHandlers(own, (peer) =>
+    String(ids.findIndex((identity) => identity.node === peer) + 1),
+  );
+  return { ...own, mesh, handlers, node: id, peer: { node: id, address, port } };
+}
+
+async function open(count: number): Promise<LibHost[]> {
+  const hosts = await Promise.all(Array.from({ length: count }, (_, i) => host(i + 1)));
+  await Promise.all(hosts.map(({ mesh, handlers }) => mesh.start(handlers)));
+  return hosts;
+}
+
+afterEach(async () => {
+  await Promise.all(closing.splice(0).map((close) => close()));
+});
+
+describe("libp2p", () => meshContract(open));
+
+describe("libp2p alone", () => {
+  test("a port that is taken is named", async () => {
+    await open(1);
+    const second = await host(1);
+    await expect(second.mesh.start(second.handlers)).rejects.toMatchObject({ code: "PORT_TAKEN" });
+  });
+
+  test("a peer that ends and comes back is connected again", async () => {
+    const [a, b] = (await open(2)) as [LibHost, LibHost];
+    meet([a, b]);
+    await allConnected([a, b]);
+    await b.mesh.stop();
+    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
+    const again = await host(2);
+    await again.mesh.start(again.handlers);
+    again.mesh.admit({ revision: 1, nodes: [a.node, b.node], revoked: [] });
+    await expect.poll(() => a.events, { timeout: 15_000 }).toEqual(["+2", "-2", "+2"]);
+  });
+
+  test("a worker that dies is made anew and knows what it was told", async () => {
+    const [a, b] = (await open(2)) as [LibHost, LibHost];
+    meet([a, b]);
+    for (const { mesh } of [a, b]) await mesh.join("t", seed(9));
+    await allSubscribed([a, b], "t");
+    await a.mesh.crash();
+    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
+    await expect.poll(() => a.mesh.connections(), { timeout: 15_000 }).toEqual([b.node]);
+    await expect.poll(() => b.mesh.peers("t"), { timeout: 15_000 }).toEqual([a.node]);
+    await b.mesh.publish("t", bytes("again"));
+    await expect.poll(() => a.heard.map(({ text }) => text)).toEqual(["again"]);
+  });
+
+  test("a claim newer than the state we know of is believed", async () => {
+    const [a, b] = (await open(2)) as [LibHost, LibHost];
+    a.mesh.admit({ revision: 0, nodes: [a.node], revoked: [] });
+    b.mesh.admit({ revision: 1, nodes: [a.node, b.node], revoked: [] });
+    b.mesh.wantPeers([a.peer]);
+    await allConnected([a, b]);
+  });
+});
+
+describe("hostile", () => {
+  async function stranger(k: number, encrypters: ReturnType<typeof admittedNoise>[]) {
+    const made = await createLibp2p({
+      privateKey: await generateKeyPairFromSeed("Ed25519", seed(k)),
+      transports: [tcp()],
+      connectionEncrypters: encrypters,
+      streamMuxers: [yamux()],
+    });
+    closing.push(async () => made.stop());
+    return made;
+  }
+  const where = multiaddr(`/ip4/${address}/tcp/17901`);
+  const anybody = (): AdmissionRules => {
+    const rules = new AdmissionRules(ours.root.publicKey, publicKeyOf);
+    rules.set({ revision: 0, nodes: [], revoked: [] });
+    return rules;
+  };
+
+  async function refusedWith(k: number, claim: SignedNodeClaim, counter: string): Promise<void> {
+    const [a] = (await open(1)) as [LibHost];
+    a.mesh.admit({ revision: 5, nodes: [a.node], revoked: [] });
+    const peer = await stranger(k, [admittedNoise({ claim, rules: anybody(), refused: () => {} })]);
+    await peer.dial(where).catch(() => {});
+    await expect.poll(async () => (await a.mesh.counters())[counter]).toBe(1);
+    expect(a.events).toEqual([]);
+    expect(a.mesh.connections()).toEqual([]);
+  }
+
+  test("bare Noise, without a claim, is not spoken", async () => {
+    const [a] = (await open(1)) as [LibHost];
+    const peer = await stranger(4, [noise()]);
+    await expect(peer.dial(where)).rejects.toThrow();
+    expect(a.events).toEqual([]);
+  });
+
+  test("a claim of another cluster's controller", async () =>
+    refusedWith(4, await claimOf(4, others), "refusedBadClaim"));
+
+  test("another host's claim", async () => refusedWith(4, await claimOf(2), "refusedWrongPeer"));
+
+  test("a claim of a host that left the table", async () =>
+    refusedWith(4, await claimOf(4), "refusedNotAdmitted"));
+});
