@@ -15,6 +15,8 @@ import * as route from "./netlink/route.ts";
 import { type Request, RtNetlink } from "./netlink/socket.ts";
 import { createPinnedNetns, deletePinnedNetns, inNetns } from "./netns.ts";
 import type { Kernel } from "./port.ts";
+import { PortFilter } from "./port-filter.ts";
+import { Watch } from "./watch.ts";
 
 export interface LinuxKernelOptions {
   /** Where namespaces are pinned; /run/overlay-ts/netns in service. */
@@ -30,13 +32,13 @@ const VXLAN = "vx0";
 const ALIAS = "overlay-ts";
 
 /** The data plane of this host over rtnetlink, see README.md in this folder. */
-export class LinuxKernel implements Pick<
-  Kernel,
-  "list" | "read" | "apply" | "containerLink" | "close"
-> {
+export class LinuxKernel implements Kernel {
   readonly #options: LinuxKernelOptions;
   readonly #host: RtNetlink;
   readonly #sockets = new Map<NetworkId, RtNetlink>();
+  readonly #filter = new PortFilter((network) => this.#path(network), portName);
+  readonly #watches = new Map<NetworkId, Watch>();
+  readonly #listeners: ((network: NetworkId) => void)[] = [];
 
   constructor(options: LinuxKernelOptions) {
     this.#options = options;
@@ -83,9 +85,12 @@ export class LinuxKernel implements Pick<
               .map(({ ip, prefixLength }) => ({ ip, prefixLength })),
           }
         : undefined,
-      ports: links
-        .filter((link) => link.up && link.master === bridge?.index)
-        .flatMap((link) => decodeAlias(link.alias) ?? []),
+      ports: await this.#filtered(
+        network,
+        links
+          .filter((link) => link.up && link.master === bridge?.index)
+          .flatMap((link) => decodeAlias(link.alias) ?? []),
+      ),
       vxlanFdb: fdb.flatMap(({ index, extLearned, master, mac, destination }) =>
         index === vxlan?.index &&
         extLearned &&
@@ -107,7 +112,17 @@ export class LinuxKernel implements Pick<
   }
 
   async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {
-    for (const step of steps) await this.#step(network, step);
+    const watch = this.#watches.get(network);
+    watch?.pause();
+    try {
+      for (const step of steps) await this.#step(network, step);
+    } finally {
+      watch?.resume();
+    }
+  }
+
+  onChange(listener: (network: NetworkId) => void): void {
+    this.#listeners.push(listener);
   }
 
   containerLink(endpoint: EndpointId): string {
@@ -118,7 +133,9 @@ export class LinuxKernel implements Pick<
   close(): Promise<void> {
     this.#host.close();
     for (const socket of this.#sockets.values()) socket.close();
+    for (const watch of this.#watches.values()) watch.close();
     this.#sockets.clear();
+    this.#watches.clear();
     return Promise.resolve();
   }
 
@@ -173,6 +190,7 @@ export class LinuxKernel implements Pick<
       closeSync(fd);
     }
     const { bridge, vxlan } = await this.#devices(network);
+    await this.#filter.extend(network);
     await socket.batch([
       ...route.makePort(vxlan.index, bridge.index, "vxlan"),
       ...desired.gateways.map(({ ip, prefixLength }) =>
@@ -206,6 +224,7 @@ export class LinuxKernel implements Pick<
     }
     const made = (await this.#links(network)).find((link) => link.name === name);
     if (made === undefined) throw missing(name);
+    await this.#filter.put(network, port);
     await socket.batch([
       ...route.makePort(made.index, bridge.index, "container"),
       route.putStaticFdb(made.index, port.mac),
@@ -218,6 +237,7 @@ export class LinuxKernel implements Pick<
     const name = portName(endpoint);
     const link = (await this.#links(network)).find((candidate) => candidate.name === name);
     if (link !== undefined) await this.#gone(network, [route.deleteLink(link.index, name)]);
+    await this.#filter.removed(network, endpoint);
   }
 
   async #retract(network: NetworkId): Promise<void> {
@@ -228,6 +248,9 @@ export class LinuxKernel implements Pick<
           await this.#gone(network, [route.deleteLink(link.index, link.name)]);
     this.#sockets.get(network)?.close();
     this.#sockets.delete(network);
+    this.#watches.get(network)?.close();
+    this.#watches.delete(network);
+    this.#filter.forget(network);
     deletePinnedNetns(this.#path(network));
   }
 
@@ -259,9 +282,20 @@ export class LinuxKernel implements Pick<
 
   #socket(network: NetworkId): RtNetlink {
     let socket = this.#sockets.get(network);
-    if (socket === undefined)
+    if (socket === undefined) {
       this.#sockets.set(network, (socket = new RtNetlink(this.#path(network))));
+      const watch = new Watch(this.#path(network), () => {
+        for (const listener of this.#listeners) listener(network);
+      });
+      this.#watches.set(network, watch);
+    }
     return socket;
+  }
+
+  /** A port whose frames are not filtered is no port yet: it is put again. */
+  async #filtered(network: NetworkId, ports: readonly LocalPort[]): Promise<LocalPort[]> {
+    const holds = await Promise.all(ports.map((port) => this.#filter.holds(network, port)));
+    return ports.filter((_, i) => holds[i]);
   }
 
   #path(network: NetworkId): string {

@@ -220,6 +220,22 @@ export function putFdb(vxlan: number, mac: Mac, vtep: Ip): Request {
   };
 }
 
+/** VXLAN's half alone, for a device that is in no bridge. */
+export function putSelfFdb(vxlan: number, mac: Mac, vtep: Ip): Request {
+  const head = ndmsg(AF_BRIDGE, vxlan, NUD.noarp | NUD.permanent, NTF.self);
+  const parts = [head, attr(NDA.lladdr, macToBytes(mac)), attr(NDA.dst, ipToBytes(vtep))];
+  return {
+    op: `RTM_NEWNEIGH fdb self ${mac} ${vtep}`,
+    type: RTM_NEWNEIGH,
+    flags: CREATE | REPLACE,
+    parts,
+  };
+}
+
+export function setUp(index: number): Request {
+  return newLink(`IFF_UP ${index}`, index, true, [], 0);
+}
+
 export function deleteFdb(vxlan: number, mac: Mac, half: "self" | "master"): Request {
   const parts = [ndmsg(AF_BRIDGE, vxlan, 0, NTF[half]), attr(NDA.lladdr, macToBytes(mac))];
   return { op: `RTM_DELNEIGH fdb ${half} ${mac}`, type: RTM_DELNEIGH, flags: 0, parts };
@@ -242,6 +258,21 @@ export function putNeighbour(bridge: number, ip: Ip, mac: Mac): Request {
 export function deleteNeighbour(bridge: number, ip: Ip): Request {
   const parts = [ndmsg(ipFamily(ip), bridge, 0, 0), attr(NDA.dst, ipToBytes(ip))];
   return { op: `RTM_DELNEIGH ${ip}`, type: RTM_DELNEIGH, flags: 0, parts };
+}
+
+/** Multicast groups of linux/rtnetlink.h, and what in them is news to us. */
+export const RTNLGRP = { link: 1, neigh: 3 } as const;
+
+export function isLoss({ type, payload }: NetlinkMessage): boolean {
+  switch (type) {
+    case RTM_DELLINK:
+    case RTM_DELNEIGH:
+      return true;
+    case RTM_NEWLINK:
+      return (payload.readUInt32LE(8) & IFF_UP) === 0;
+    default:
+      return false;
+  }
 }
 
 export const dumpLinks: Request = {

@@ -1,0 +1,228 @@
+import { PROOF_VNI_PLAIN } from "../../shared/ids.ts";
+import { ipToBytes } from "../../shared/ip.ts";
+import { hex } from "../../shared/codec.ts";
+import type { DesiredGuards } from "../core/data-plane.ts";
+import { Nft } from "./nft.ts";
+import type { Guards } from "./port.ts";
+
+const TABLE = "overlay_ts";
+const REASONS = ["forwarded", "stranger", "notHosting", "notSpeaker", "unusedClass"] as const;
+/** After this many of our own nft processes the oldest pids are forgotten. */
+const REMEMBERED_PIDS = 1000;
+
+/** VXLAN behind the UDP header (RFC 7348): offsets in bits from the transport header. */
+const VNI = "@th,96,24";
+const ETHER_TYPE = "@th,224,16";
+const ETHER_SOURCE = "@th,176,48";
+const IP_SOURCE = "@th,336,32";
+const ARP_MAC = "@th,304,48";
+const ARP_IP = "@th,352,32";
+
+type Sets = Readonly<Record<"vteps" | "hosting" | "speakers", readonly string[]>>;
+
+/**
+ * What may enter the VXLAN sockets, as one table of the host's namespace. First written whole;
+ * then by difference, each in one transaction, so that there is no moment without guards.
+ */
+export class NftGuards implements Guards {
+  readonly #nft: Nft;
+  readonly #closing = new AbortController();
+  #written: { ports: string; sets: Sets } | undefined;
+  /** The rules as the kernel gave them back right after they were written. */
+  #rules: string | undefined;
+
+  constructor({ hostNetns }: { hostNetns?: string }) {
+    this.#nft = new Nft(hostNetns);
+  }
+
+  async set(desired: DesiredGuards): Promise<void> {
+    const sets = setsOf(desired);
+    const ports = JSON.stringify(desired.classPorts);
+    const held = this.#written;
+    if (held?.ports !== ports) return this.#writeWhole(desired, ports, sets);
+    const script = difference(held.sets, sets);
+    if (script === "") return;
+    try {
+      await this.#nft.apply(script, "guards");
+      this.#written = { ports, sets };
+    } catch {
+      // Somebody changed the sets: what is there is no longer what the difference starts from.
+      await this.#writeWhole(desired, ports, sets);
+    }
+  }
+
+  async verify(): Promise<boolean> {
+    const table = await this.#nft.table("inet", TABLE);
+    if (table === undefined || this.#written === undefined) return false;
+    if (rulesOf(table) !== this.#rules) return false;
+    const { sets } = this.#written;
+    return Object.entries(elementsOf(table)).every(([name, elements]) => {
+      const wanted = sets[name as keyof Sets].map(normalElement).toSorted();
+      return JSON.stringify(elements.toSorted()) === JSON.stringify(wanted);
+    });
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    const table = (await this.#nft.table("inet", TABLE)) ?? [];
+    const counters = table.flatMap((entry) => (entry as { counter?: Counter }).counter ?? []);
+    return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
+  }
+
+  /** Whoever touches the table but us is told; what it held is then no longer believed. */
+  onTamper(listener: () => void): void {
+    let touched = false;
+    const onLine = (line: string): void => {
+      if (line.includes(` inet ${TABLE}`)) touched = true;
+      // Ends each transaction: `# new generation 7 by process 4242 (nft)`.
+      const pid = /^# new generation \d+ by process (\d+)/.exec(line)?.[1];
+      if (pid === undefined) return;
+      const foreign = touched && !this.#nft.ownPids.has(Number(pid));
+      touched = false;
+      this.#forgetPids();
+      if (!foreign) return;
+      this.#written = undefined;
+      listener();
+    };
+    const again = (): void => {
+      if (!this.#closing.signal.aborted)
+        setTimeout(() => this.#nft.monitor(onLine, again, this.#closing.signal), 1000).unref();
+    };
+    this.#nft.monitor(onLine, again, this.#closing.signal);
+  }
+
+  /** The table stays: the data plane goes on, and so must its guards. */
+  close(): Promise<void> {
+    this.#closing.abort();
+    return Promise.resolve();
+  }
+
+  /** For `leave` and tests: nothing of ours stays. */
+  async remove(): Promise<void> {
+    await this.#nft.apply(`table inet ${TABLE} {}\ndelete table inet ${TABLE}\n`, "removal");
+    this.#written = undefined;
+  }
+
+  async #writeWhole(desired: DesiredGuards, ports: string, sets: Sets): Promise<void> {
+    this.#written = undefined;
+    await this.#nft.apply(whole(desired, sets), "guards");
+    this.#written = { ports, sets };
+    const table = await this.#nft.table("inet", TABLE);
+    this.#rules = table === undefined ? undefined : rulesOf(table);
+  }
+
+  #forgetPids(): void {
+    const { ownPids } = this.#nft;
+    for (const pid of ownPids) {
+      if (ownPids.size <= REMEMBERED_PIDS) return;
+      ownPids.delete(pid);
+    }
+  }
+}
+
+type Counter = { name: string; packets: number };
+
+function setsOf({ vteps, hosting, speakers }: DesiredGuards): Sets {
+  const unique = (elements: string[]): string[] => [...new Set(elements)].toSorted();
+  return {
+    vteps: unique(vteps.map(String)),
+    hosting: unique(hosting.map(({ vtep, vni }) => `${vtep} . ${vni}`)),
+    speakers: unique(
+      speakers.map(
+        ({ vtep, vni, mac, ip }) =>
+          `${vtep} . ${vni} . 0x${mac.replaceAll(":", "")} . 0x${hex(ipToBytes(ip))}`,
+      ),
+    ),
+  };
+}
+
+function whole({ classPorts }: DesiredGuards, sets: Sets): string {
+  const { plain, wireguard, ipsec } = classPorts;
+  const all = `udp dport { ${plain}, ${wireguard}, ${ipsec} }`;
+  const set = (name: keyof Sets, type: string): string => {
+    const elements = sets[name].length === 0 ? "" : `elements = { ${sets[name].join(", ")} }`;
+    return `  set ${name} { ${type}; ${elements} }`;
+  };
+  const drop = (why: (typeof REASONS)[number]): string => `counter name ${why} drop`;
+  return `table inet ${TABLE} {}
+delete table inet ${TABLE}
+table inet ${TABLE} {
+${REASONS.map((reason) => `  counter ${reason} {}`).join("\n")}
+${set("vteps", "type ipv4_addr")}
+${set("hosting", `typeof ip saddr . ${VNI}`)}
+${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
+  chain prerouting {
+    type filter hook prerouting priority raw; policy accept;
+    ${all} fib daddr type != local ${drop("forwarded")}
+    ${all} fib saddr . iif oif missing ${drop("forwarded")}
+    ${all} notrack
+  }
+  chain forward {
+    type filter hook forward priority raw; policy accept;
+    ${all} ${drop("forwarded")}
+  }
+  chain output {
+    type filter hook output priority raw; policy accept;
+    ${all} notrack
+  }
+  chain input {
+    type filter hook input priority raw; policy accept;
+    udp dport { ${wireguard}, ${ipsec} } ${drop("unusedClass")}
+    udp dport ${plain} jump plain
+  }
+  chain plain {
+    ip saddr != @vteps ${drop("stranger")}
+    meta nfproto ipv6 ${drop("stranger")}
+    ${VNI} ${PROOF_VNI_PLAIN} accept
+    ip saddr . ${VNI} != @hosting ${drop("notHosting")}
+    ${ETHER_TYPE} 0x0800 ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @speakers accept
+    ${ETHER_TYPE} 0x0806 ip saddr . ${VNI} . ${ARP_MAC} . ${ARP_IP} @speakers accept
+    ${drop("notSpeaker")}
+  }
+}
+`;
+}
+
+function difference(held: Sets, wanted: Sets): string {
+  const lines: string[] = [];
+  for (const name of ["vteps", "hosting", "speakers"] as const) {
+    const before = new Set(held[name]);
+    const after = new Set(wanted[name]);
+    const added = wanted[name].filter((element) => !before.has(element));
+    const removed = held[name].filter((element) => !after.has(element));
+    if (added.length > 0) lines.push(`add element inet ${TABLE} ${name} { ${added.join(", ")} }`);
+    if (removed.length > 0)
+      lines.push(`delete element inet ${TABLE} ${name} { ${removed.join(", ")} }`);
+  }
+  return lines.join("\n");
+}
+
+/** Chains and rules without what changes by itself: handles. */
+function rulesOf(table: readonly unknown[]): string {
+  const kept = table.flatMap((entry) => {
+    const { chain, rule } = entry as Record<string, Record<string, unknown> | undefined>;
+    return chain ?? rule ?? [];
+  });
+  return JSON.stringify(kept, (name, value: unknown) => (name === "handle" ? undefined : value));
+}
+
+function elementsOf(table: readonly unknown[]): Record<keyof Sets, string[]> {
+  const found: Record<keyof Sets, string[]> = { vteps: [], hosting: [], speakers: [] };
+  for (const entry of table) {
+    const { set } = entry as { set?: { name: string; elem?: unknown[] } };
+    if (set !== undefined && set.name in found)
+      found[set.name as keyof Sets] = (set.elem ?? []).map((element) =>
+        typeof element === "string"
+          ? element
+          : (element as { concat: unknown[] }).concat.map(String).join(" . "),
+      );
+  }
+  return found;
+}
+
+/** As nft's JSON has it: numbers decimal. */
+function normalElement(element: string): string {
+  return element
+    .split(" . ")
+    .map((part) => (part.startsWith("0x") ? BigInt(part).toString() : part))
+    .join(" . ");
+}

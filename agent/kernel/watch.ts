@@ -1,0 +1,54 @@
+import { RawNetlinkSocket } from "netlink";
+import { decodeFrames } from "./netlink/codec.ts";
+import { isLoss, RTNLGRP } from "./netlink/route.ts";
+import { inNetns } from "./netns.ts";
+
+const NETLINK_ROUTE = 0;
+/** What the kernel still tells of our own writes after they were answered. */
+const ECHO_MS = 50;
+
+/**
+ * Losses in a network's namespace that we did not cause: a link deleted or set down, an entry
+ * deleted. While we write, and just after, nothing is reported: the periodic resync covers that.
+ */
+export class Watch {
+  readonly #socket: RawNetlinkSocket;
+  readonly #report: () => void;
+  #writing = 0;
+  #quietUntilMs = 0;
+
+  constructor(netns: string, report: () => void) {
+    this.#report = report;
+    this.#socket = inNetns(netns, () => {
+      const socket = new RawNetlinkSocket(NETLINK_ROUTE, {
+        recvBufferSize: 1 << 20,
+        sendBufferSize: 4096,
+      });
+      socket.addMembership(RTNLGRP.link);
+      socket.addMembership(RTNLGRP.neigh);
+      return socket;
+    });
+    this.#socket.on("message", (datagram) => {
+      if (!this.#quiet() && decodeFrames(datagram).some(isLoss)) this.#report();
+    });
+    // ENOBUFS: the kernel dropped news. Whatever it was, a pass finds it.
+    this.#socket.on("error", () => this.#report());
+  }
+
+  pause(): void {
+    this.#writing++;
+  }
+
+  resume(): void {
+    this.#writing--;
+    this.#quietUntilMs = performance.now() + ECHO_MS;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  #quiet(): boolean {
+    return this.#writing > 0 || performance.now() < this.#quietUntilMs;
+  }
+}
