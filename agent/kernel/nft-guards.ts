@@ -7,8 +7,8 @@ import type { Guards } from "./port.ts";
 
 const TABLE = "overlay_ts";
 const REASONS = ["forwarded", "stranger", "notHosting", "notSpeaker", "unusedClass"] as const;
-/** After this many of our own nft processes the oldest pids are forgotten. */
-const REMEMBERED_PIDS = 1000;
+/** What is still told of our own writes after they were made. */
+const ECHO_MS = 100;
 
 /** VXLAN behind the UDP header (RFC 7348): offsets in bits from the transport header. */
 const VNI = "@th,96,24";
@@ -27,6 +27,8 @@ type Sets = Readonly<Record<"vteps" | "hosting" | "speakers", readonly string[]>
 export class NftGuards implements Guards {
   readonly #nft: Nft;
   readonly #closing = new AbortController();
+  #writing = 0;
+  #quietUntilMs = 0;
   #written: { ports: string; sets: Sets } | undefined;
   /** The rules as the kernel gave them back right after they were written. */
   #rules: string | undefined;
@@ -43,7 +45,7 @@ export class NftGuards implements Guards {
     const script = difference(held.sets, sets);
     if (script === "") return;
     try {
-      await this.#nft.apply(script, "guards");
+      await this.#apply(script, "guards");
       this.#written = { ports, sets };
     } catch {
       // Somebody changed the sets: what is there is no longer what the difference starts from.
@@ -68,18 +70,14 @@ export class NftGuards implements Guards {
     return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
   }
 
-  /** Whoever touches the table but us is told; what it held is then no longer believed. */
+  /**
+   * Whoever touches the table but us is told, and what it held is no longer believed. While we
+   * write, and just after, nothing is: the periodic `verify` covers that.
+   */
   onTamper(listener: () => void): void {
-    let touched = false;
     const onLine = (line: string): void => {
-      if (line.includes(` inet ${TABLE}`)) touched = true;
-      // Ends each transaction: `# new generation 7 by process 4242 (nft)`.
-      const pid = /^# new generation \d+ by process (\d+)/.exec(line)?.[1];
-      if (pid === undefined) return;
-      const foreign = touched && !this.#nft.ownPids.has(Number(pid));
-      touched = false;
-      this.#forgetPids();
-      if (!foreign) return;
+      const quiet = this.#writing > 0 || performance.now() < this.#quietUntilMs;
+      if (quiet || !line.includes(` inet ${TABLE}`)) return;
       this.#written = undefined;
       listener();
     };
@@ -98,23 +96,25 @@ export class NftGuards implements Guards {
 
   /** For `leave` and tests: nothing of ours stays. */
   async remove(): Promise<void> {
-    await this.#nft.apply(`table inet ${TABLE} {}\ndelete table inet ${TABLE}\n`, "removal");
+    await this.#apply(`table inet ${TABLE} {}\ndelete table inet ${TABLE}\n`, "removal");
     this.#written = undefined;
   }
 
   async #writeWhole(desired: DesiredGuards, ports: string, sets: Sets): Promise<void> {
     this.#written = undefined;
-    await this.#nft.apply(whole(desired, sets), "guards");
+    await this.#apply(whole(desired, sets), "guards");
     this.#written = { ports, sets };
     const table = await this.#nft.table("inet", TABLE);
     this.#rules = table === undefined ? undefined : rulesOf(table);
   }
 
-  #forgetPids(): void {
-    const { ownPids } = this.#nft;
-    for (const pid of ownPids) {
-      if (ownPids.size <= REMEMBERED_PIDS) return;
-      ownPids.delete(pid);
+  async #apply(script: string, op: string): Promise<void> {
+    this.#writing++;
+    try {
+      await this.#nft.apply(script, op);
+    } finally {
+      this.#writing--;
+      this.#quietUntilMs = performance.now() + ECHO_MS;
     }
   }
 }

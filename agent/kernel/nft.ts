@@ -7,8 +7,6 @@ import { OverlayError } from "../../shared/errors.ts";
  */
 export class Nft {
   readonly #netns: string | undefined;
-  /** Of processes of ours, for telling our changes from others'. */
-  readonly ownPids = new Set<number>();
 
   constructor(netns: string | undefined) {
     this.#netns = netns;
@@ -54,8 +52,6 @@ export class Nft {
     return new Promise((resolve, reject) => {
       const [command, all] = this.#argv(args);
       const child = spawn(command, all, { stdio: ["pipe", "pipe", "pipe"] });
-      const { pid } = child;
-      if (pid !== undefined) this.ownPids.add(pid);
       let stdout = "";
       let stderr = "";
       child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));

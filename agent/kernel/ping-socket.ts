@@ -9,9 +9,9 @@ const setsockopt = libc.func(
   "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)",
 );
 const sendto = libc.func(
-  "ssize_t sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t tolength)",
+  "long sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t tolength)",
 );
-const recv = libc.func("ssize_t recv(int fd, _Out_ void *bytes, size_t length, int flags)");
+const recv = libc.func("long recv(int fd, _Out_ void *bytes, size_t length, int flags)");
 const close = libc.func("int close(int fd)");
 
 const AF_INET = 2;

@@ -12,10 +12,11 @@ const run = promisify(execFile);
  * no route out. Everything ends with `close`.
  */
 export class TestHosts {
-  readonly directory = mkdtempSync(join(tmpdir(), "ovt-hosts-"));
+  readonly directory: string;
   readonly #pinned: string[] = [];
 
-  constructor(count: number) {
+  constructor(count: number, directory = mkdtempSync(join(tmpdir(), "ovt-hosts-"))) {
+    this.directory = directory;
     const plug = this.netns("switch");
     this.in(plug, "ip link add sw type bridge mcast_snooping 0");
     this.in(plug, "ip link set sw up");

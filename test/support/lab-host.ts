@@ -1,0 +1,222 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const root = join(import.meta.dirname, "../..");
+
+/**
+ * A host inside this machine: a network namespace made by the caller, and mount and PID namespaces
+ * of its own, so that /run, /sys and every process of it (engine, containers, agent) are its own,
+ * and all of them end when its first process does.
+ */
+export class LabHost {
+  readonly name: string;
+  readonly directory: string;
+  readonly netns: string;
+  #init: number;
+
+  private constructor(name: string, directory: string, netns: string, init: number) {
+    this.name = name;
+    this.directory = directory;
+    this.netns = netns;
+    this.#init = init;
+  }
+
+  static async start(name: string, directory: string, netns: string): Promise<LabHost> {
+    for (const folder of ["run", "log", "data", "docker", "tmp"])
+      mkdirSync(join(directory, folder), { recursive: true });
+    const script = [
+      "set -e",
+      `mount --bind "${directory}/run" /run`,
+      "mkdir -p /run/lock /run/docker/plugins",
+      "umount -R -l /sys && mount -t sysfs sysfs /sys",
+      // As many hierarchies as the machine has: version 2, or 1 with each controller apart.
+      'if [ "$1" = v2 ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup; else mount -t tmpfs tmpfs /sys/fs/cgroup; shift; for c in "$@"; do mkdir -p "/sys/fs/cgroup/$c"; mount -t cgroup -o "$c" cgroup "/sys/fs/cgroup/$c"; done; fi',
+      "mount -t proc proc /proc",
+      `hostname ${name}`,
+      "echo ready",
+      // As the first process of its PID namespace it reaps whoever loses its parent.
+      "while :; do sleep 3600 & wait; done",
+    ].join("\n");
+    const child = spawn(
+      "nsenter",
+      [
+        `--net=${netns}`,
+        "unshare",
+        "--mount",
+        "--uts",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+        "bash",
+        "-c",
+        script,
+        "bash",
+        ...cgroups(),
+      ],
+      { detached: true, stdio: ["ignore", "pipe", openSync(join(directory, "log/init.log"), "a")] },
+    );
+    await new Promise<void>((resolve, reject) => {
+      child.stdout?.once("data", () => resolve());
+      child.once("exit", () =>
+        reject(new Error(readFileSync(join(directory, "log/init.log"), "utf8"))),
+      );
+    });
+    child.stdout?.destroy();
+    child.unref();
+    const init = await childOf(child.pid ?? 0);
+    writeFileSync(join(directory, "init"), `${init} ${startTime(init)}`);
+    return new LabHost(name, directory, netns, init);
+  }
+
+  /** One that another process started; undefined when it no longer runs. */
+  static find(name: string, directory: string, netns: string): LabHost | undefined {
+    const init = runningInit(directory);
+    return init === undefined ? undefined : new LabHost(name, directory, netns, init);
+  }
+
+  /** Ends every process of a host, also of one that a crash left behind. */
+  static async end(directory: string): Promise<void> {
+    const init = runningInit(directory);
+    if (init !== undefined) {
+      process.kill(init, "SIGKILL");
+      while (existsSync(`/proc/${init}`) && !isZombie(init)) await delay(20);
+    }
+    rmSync(join(directory, "init"), { force: true });
+  }
+
+  /** How to run something on this host. */
+  argv(command: readonly string[]): [string, string[]] {
+    const enter = [`--target=${this.#init}`, "--mount", "--net", "--pid", "--uts"];
+    return ["nsenter", [...enter, "--", ...command]];
+  }
+
+  async exec(...command: string[]): Promise<string> {
+    const [file, args] = this.argv(command);
+    const { stdout } = await run(file, args, { maxBuffer: 64 << 20, env: this.env() });
+    return stdout;
+  }
+
+  env(): NodeJS.ProcessEnv {
+    return {
+      ...process.env,
+      DOCKER_HOST: "unix:///run/docker.sock",
+      OVERLAY_TS_DATA_DIR: join(this.directory, "data"),
+      TMPDIR: join(this.directory, "tmp"),
+    };
+  }
+
+  /** A service of this host, its output in `log/<name>.log`. */
+  service(name: string, ...command: string[]): ChildProcess {
+    const log = openSync(join(this.directory, "log", `${name}.log`), "a");
+    const [file, args] = this.argv(command);
+    const child = spawn(file, args, {
+      detached: true,
+      stdio: ["ignore", log, log],
+      env: this.env(),
+    });
+    child.unref();
+    return child;
+  }
+
+  docker(...args: string[]): Promise<string> {
+    return this.exec("/usr/bin/docker", ...args);
+  }
+
+  overlay(...args: string[]): Promise<string> {
+    return this.exec(join(root, "deploy/overlay-ts"), ...args);
+  }
+
+  startAgent(...options: string[]): ChildProcess {
+    return this.service("agent", join(root, "deploy/overlay-ts"), "agent", ...options);
+  }
+
+  startController(): ChildProcess {
+    return this.service("controller", join(root, "deploy/overlay-ts"), "controller");
+  }
+
+  /** Debian's engine, with everything of it in this host's directory. */
+  async startEngine(): Promise<ChildProcess> {
+    const child = this.service(
+      "docker",
+      "/usr/sbin/dockerd",
+      "--host=unix:///run/docker.sock",
+      `--data-root=${join(this.directory, "docker")}`,
+      "--exec-root=/run/docker",
+      "--pidfile=/run/docker.pid",
+      "--storage-driver=vfs",
+      "--log-level=warn",
+    );
+    await eventually(60_000, `the engine of ${this.name}`, () => this.docker("version"));
+    return child;
+  }
+
+  log(name: string): string {
+    return readFileSync(join(this.directory, "log", `${name}.log`), "utf8");
+  }
+}
+
+/** Again until it succeeds; the last failure is thrown when the time is over. */
+export async function eventually<T>(
+  timeoutMs: number,
+  what: string,
+  attempt: () => Promise<T>,
+): Promise<T> {
+  const until = Date.now() + timeoutMs;
+  for (;;)
+    try {
+      return await attempt();
+    } catch (cause) {
+      if (Date.now() > until) throw new Error(`${what} is not there in time`, { cause });
+      await delay(50);
+    }
+}
+
+function cgroups(): string[] {
+  if (existsSync("/sys/fs/cgroup/cgroup.controllers")) return ["v2"];
+  const lines = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  const mounted = lines.flatMap(
+    (line) => / \/sys\/fs\/cgroup\/(\S+) .* - cgroup /.exec(line)?.[1] ?? [],
+  );
+  return ["v1", ...mounted.filter((name) => name !== "systemd")];
+}
+
+async function childOf(pid: number): Promise<number> {
+  const file = `/proc/${pid}/task/${pid}/children`;
+  return eventually(5000, "the host's first process", async () => {
+    const child = Number(readFileSync(file, "utf8").trim().split(" ")[0]);
+    if (!child) throw new Error("none yet");
+    return child;
+  });
+}
+
+function runningInit(directory: string): number | undefined {
+  const file = join(directory, "init");
+  if (!existsSync(file)) return undefined;
+  const [pid, started] = readFileSync(file, "utf8").split(" ");
+  // The same number may be another process by now.
+  return startTime(Number(pid)) === started ? Number(pid) : undefined;
+}
+
+/** Field 22 of /proc/PID/stat: clock ticks since boot. */
+function startTime(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  } catch {
+    return undefined;
+  }
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    return / Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return true;
+  }
+}
