@@ -11,6 +11,8 @@ import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
+import type { DockerEngine } from "./docker/engine-port.ts";
+import { DockerSide } from "./docker-side.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity, publicKeyOf } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
@@ -32,6 +34,8 @@ import {
   systemRandom,
 } from "../shared/node/system.ts";
 
+const RESYNC_MS = 60_000;
+
 /** What touches the machine, chosen in main.ts. */
 export interface AgentAdapters {
   readonly mesh: Mesh;
@@ -39,6 +43,8 @@ export interface AgentAdapters {
   readonly guards: Guards;
   readonly proof: DataPathProof;
   readonly store: AgentStore;
+  /** Undefined: a host without an engine. */
+  readonly engine: DockerEngine | undefined;
 }
 
 /** A joined host: parts made and joined together, started and stopped in order. */
@@ -55,8 +61,8 @@ export class Agent {
   readonly hosting: Hosting;
   readonly ipam: OverlayIpam;
   readonly driver: OverlayDriver;
-  readonly startedAtMs = Date.now();
-  readonly #listeners: (() => void)[] = [];
+  readonly docker: DockerSide | undefined;
+  #resync: NodeJS.Timeout | undefined;
 
   constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
     this.identity = identity;
@@ -121,11 +127,7 @@ export class Agent {
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
     const { reconciler, ipam } = this;
     this.driver = new OverlayDriver(node, { ...shared, reconciler, ipam, kernel });
-  }
-
-  /** Called after each change of the state or of a host document. */
-  onChange(listener: () => void): void {
-    this.#listeners.push(listener);
+    this.docker = adapters.engine && new DockerSide({ ...shared, engine: adapters.engine });
   }
 
   /**
@@ -143,10 +145,13 @@ export class Agent {
     for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
+    this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
   /** The data plane goes on forwarding. */
   async stop(): Promise<void> {
+    clearInterval(this.#resync);
+    await this.docker?.stop();
     this.hosting.stop();
     await this.proving.stop();
     await this.controller.stop();
@@ -167,6 +172,12 @@ export class Agent {
     return { desired: wanted, inSync };
   }
 
+  /** What no event told, or told while we were writing. */
+  #resyncAll(): void {
+    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
+    void this.guarding.check();
+  }
+
   #alone(network: NetworkId): boolean {
     const { hosts } = this.replication.tables;
     return ![...hosts.values()].some(
@@ -183,7 +194,7 @@ export class Agent {
     this.guarding.dirty();
     // VTEPs, blocks, MTU, admission: every network here may look different now.
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
-    for (const listener of this.#listeners) listener();
+    this.docker?.dirty();
   }
 
   #facts() {

@@ -40,6 +40,11 @@ export class Guarding {
     });
   }
 
+  /** Written again should they be another than what was written. */
+  async check(): Promise<void> {
+    if (!(await this.#guards.verify().catch(() => false))) this.dirty();
+  }
+
   /** Of the last pass; undefined when it succeeded. */
   failure(): Failure | undefined {
     return this.#failure;

@@ -8,6 +8,8 @@ import { UnixHttpServer } from "../shared/node/unix-http.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
+import { EngineClient } from "./docker/engine-client.ts";
+import { PluginServer } from "./docker/plugin-server.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
@@ -30,6 +32,7 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
   const files = agentFiles(config.dataDirectory);
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
+  let plugin: PluginServer | undefined;
   const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
     ...localRoutes(() => agent),
   });
@@ -43,10 +46,17 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
     if (membership === undefined) return;
     agent = await makeAgent(config, membership, log);
     await agent.start();
+    if (config.docker !== undefined) {
+      const { driver, ipam } = agent;
+      plugin = new PluginServer(config.docker.pluginSocket, { network: driver, ipam, log });
+      await plugin.start();
+      agent.docker?.start();
+    }
     log.info({ node: agent.identity.node, cluster: membership.cluster }, "agent ready");
     if (!signal.aborted)
       await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   } finally {
+    await plugin?.stop();
     await local.stop();
     await agent
       ?.stop()
@@ -55,7 +65,7 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
 }
 
 async function makeAgent(
-  { runDirectory, dataDirectory }: AgentConfig,
+  { runDirectory, dataDirectory, docker }: AgentConfig,
   membership: Membership,
   log: Log,
 ): Promise<Agent> {
@@ -69,6 +79,7 @@ async function makeAgent(
     store: new SqliteStore(files.database),
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
+    engine: docker && new EngineClient(docker.engineSocket),
     proof: new LinuxDataPathProof({ netnsDirectory }),
     mesh: new Libp2pMesh(
       {

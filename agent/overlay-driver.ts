@@ -13,9 +13,10 @@ import type {
   Joined,
   NetworkDriver,
 } from "./docker/port.ts";
+import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Kernel } from "./kernel/port.ts";
-import { NETWORK_OPTION, type OverlayIpam } from "./overlay-ipam.ts";
+import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
 
@@ -115,7 +116,7 @@ export class OverlayDriver implements NetworkDriver {
     await ipam.claim(record, request.ipv4);
     await hosting.enter(network);
     hosting.put(network, { id: request.endpoint, ipv4: request.ipv4, mac });
-    return { mac: request.mac === undefined ? mac : undefined };
+    return { mac };
   }
 
   deleteEndpoint(docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
@@ -136,7 +137,8 @@ export class OverlayDriver implements NetworkDriver {
       });
     await replication.synced(network, JOIN_SYNC_MS);
     await reconciler.settle(network);
-    return { link: kernel.containerLink(endpoint), prefix: "eth" };
+    const { internal } = hosting.record(network);
+    return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
   }
 
   leave(): Promise<void> {

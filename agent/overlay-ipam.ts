@@ -10,12 +10,10 @@ import type { ControllerLink } from "./controller-link.ts";
 import { freeAddresses, isReserved, nextAddress } from "./core/addresses.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
+import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 import { ipToNumber } from "../shared/ip.ts";
-
-/** The IPAM and driver option by which a view on an engine names the cluster's network. */
-export const NETWORK_OPTION = "overlay-ts.network";
 
 export interface IpamModules {
   readonly replication: Pick<Replication, "tables">;

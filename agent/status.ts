@@ -3,6 +3,7 @@ import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
+import type { DockerStatus } from "./docker-side.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
 
@@ -17,6 +18,7 @@ export interface Status {
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
   readonly dataPath: readonly ProofStatus[];
   readonly networks: readonly NetworkStatus[];
+  readonly docker: DockerStatus | undefined;
   readonly guards: { failure: Failure | undefined; dropped: Readonly<Record<string, number>> };
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
@@ -52,6 +54,7 @@ export async function statusOf(agent: Agent): Promise<Status> {
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
     dataPath: agent.proving.results(),
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
+    docker: agent.docker?.status(),
     guards: {
       failure: agent.guarding.failure(),
       dropped: await adapters.guards.counters(),
@@ -105,5 +108,7 @@ export async function verify(agent: Agent): Promise<Finding[]> {
   }
   if (!(await guards.verify()))
     findings.push({ what: "guards", text: "the nftables table is not what was written" });
+  for (const text of (await agent.docker?.differences()) ?? [])
+    findings.push({ what: "docker", text });
   return findings;
 }

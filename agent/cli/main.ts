@@ -1,9 +1,6 @@
 import { Command } from "commander";
-import { runController } from "../../controller/main.ts";
-import { runAgent } from "../main.ts";
-import { daemonLog, untilSignal } from "./daemon.ts";
 import type { Context } from "./context.ts";
-import * as membership from "./membership-commands.ts";
+import type { AgentOptions } from "./services.ts";
 import { fail } from "./output.ts";
 import * as show from "./show-commands.ts";
 
@@ -50,12 +47,16 @@ function add(parent: Command, usage: string, description: string): Command {
   return parent.command(usage).description(description).option("--json", "print JSON");
 }
 
+/** Apart from the others, with libp2p: what only shows is quick. */
+const membership = (): Promise<typeof import("./membership-commands.ts")> =>
+  import("./membership-commands.ts");
+
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 add(program, "init", "make a cluster: its controller and first host are here")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
-  .action(run((context, _args, options) => membership.init(context, options)));
+  .action(run(async (context, _args, options) => (await membership()).init(context, options)));
 
 add(
   program,
@@ -67,12 +68,14 @@ add(
   .option("--advertise-addr <ip>", "this host's address that the others reach")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
   .action(
-    run((context, [controller = ""], options) => membership.join(context, controller, options)),
+    run(async (context, [controller = ""], options) =>
+      (await membership()).join(context, controller, options),
+    ),
   );
 
 add(program, "leave", "this host forgets the cluster")
   .option("--force", "also while containers use its networks")
-  .action(run((context, _args, options) => membership.leave(context, options)));
+  .action(run(async (context, _args, options) => (await membership()).leave(context, options)));
 
 add(program, "status", "this host: peers, data path, networks, what is wrong").action(
   run((context) => show.status(context)),
@@ -125,33 +128,19 @@ add(token, "create", "make a token for `join` (on the controller's host)")
   .action(run((context, _args, options) => show.tokenCreate(context, options)));
 
 add(program, "controller", "run the controller (a service starts it)").action(
-  run((context) =>
-    untilSignal((signal) => runController(context, daemonLog("controller"), signal)),
-  ),
+  run(async (context) => (await import("./services.ts")).controller(context)),
 );
 add(program, "agent", "run the agent (a service starts it)")
-  .option("--docker <socket>", "the engine's socket", "/var/run/docker.sock")
+  .option("--docker <socket>", "the engine's socket", "/run/docker.sock")
   .option(
     "--plugin-socket <path>",
     "where the engine looks for us",
     "/run/docker/plugins/overlay-ts.sock",
   )
-  .option("--no-docker", "without an engine: networks by `overlay-ts network` only")
+  .option("--no-docker", "without an engine")
   .action(
-    run((context, _args, options: { docker: string | false; pluginSocket: string }) =>
-      untilSignal((signal) =>
-        runAgent(
-          {
-            ...context,
-            docker:
-              options.docker === false
-                ? undefined
-                : { engineSocket: options.docker, pluginSocket: options.pluginSocket },
-          },
-          daemonLog("agent"),
-          signal,
-        ),
-      ),
+    run(async (context, _args, options: AgentOptions) =>
+      (await import("./services.ts")).agent(context, options),
     ),
   );
 

@@ -40,12 +40,24 @@ function statusText(found: Status): string {
     table(["PEER", "MESH", "DATA PATH"], peers),
     "",
     table(["NETWORK", "HERE", "ELSEWHERE", "IN SYNC", "KERNEL"], networks),
+    ...dockerText(found.docker),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
     ...(dropped.length === 0
       ? []
       : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
     ...(ignored.length === 0 ? [] : ["", ...ignored]),
   ].join("\n");
+}
+
+function dockerText(docker: Status["docker"]): string[] {
+  if (docker === undefined) return [];
+  const conflicts = docker.conflicts.map(
+    ({ name, driver }) => `not shown here: ${name}, the name of a ${driver} network on this engine`,
+  );
+  return [
+    ...(docker.problem === undefined ? [] : [`docker: ${docker.problem}`]),
+    ...conflicts,
+  ].flatMap((line) => ["", line]);
 }
 
 /** Exit status 1 when something is not as it should be. */

@@ -39,13 +39,14 @@ export interface CreateEndpoint {
   readonly endpoint: EndpointId;
   readonly ipv4: Ip | undefined;
   readonly ipv6: Ip | undefined;
-  /** Given by Docker only when the user chose it. */
+  /** The user's `--mac-address`, or Docker's own choice. */
   readonly mac: Mac | undefined;
+  /** Docker filled it in already: the answer must not. */
+  readonly macGiven: boolean;
 }
 
-/** May fill only what the request left empty. */
 export interface CreatedEndpoint {
-  readonly mac: Mac | undefined;
+  readonly mac: Mac;
 }
 
 export interface Join {
@@ -60,6 +61,8 @@ export interface Joined {
   readonly link: string;
   /** Docker adds a number: `eth` becomes eth0. */
   readonly prefix: string;
+  /** No way out of the network (`--internal`). */
+  readonly internal: boolean;
 }
 
 export interface IpamDriver {

@@ -54,6 +54,13 @@ export class NftGuards implements Guards {
   }
 
   async verify(): Promise<boolean> {
+    const holds = await this.#holds();
+    // The next `set` then writes all of it.
+    if (!holds) this.#written = undefined;
+    return holds;
+  }
+
+  async #holds(): Promise<boolean> {
     const table = await this.#nft.table("inet", TABLE);
     if (table === undefined || this.#written === undefined) return false;
     if (rulesOf(table) !== this.#rules) return false;

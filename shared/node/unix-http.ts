@@ -12,6 +12,9 @@ export type Routes = Readonly<
   Record<string, (query: URLSearchParams, body: unknown) => Promise<unknown>>
 >;
 
+/** Lists of a full cluster. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
 const STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID: 400,
   UNAUTHENTICATED: 401,
@@ -38,28 +41,35 @@ export class UnixHttpServer {
   }
 
   /** @throws PORT_TAKEN when another process answers there; a dead one's socket is replaced. */
-  async start(): Promise<void> {
-    mkdirSync(dirname(this.#path), { recursive: true, mode: 0o711 });
-    if (existsSync(this.#path)) {
-      if (await answers(this.#path))
-        throw new OverlayError({
-          code: "PORT_TAKEN",
-          message: `another process serves ${this.#path}`,
-          next: "is overlay-ts running already? See `systemctl status overlay-ts-agent overlay-ts-controller`",
-        });
-      rmSync(this.#path);
-    }
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(this.#path, resolve);
-    });
-    chmodSync(this.#path, 0o600);
+  start(): Promise<void> {
+    return listenUnix(this.#server, this.#path);
   }
 
   async stop(): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
   }
+}
+
+/**
+ * Mode 0600. A dead process's socket is replaced. @throws PORT_TAKEN when somebody answers there.
+ */
+export async function listenUnix(server: Server, path: string): Promise<void> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
+  if (existsSync(path)) {
+    if (await answers(path))
+      throw new OverlayError({
+        code: "PORT_TAKEN",
+        message: `another process serves ${path}`,
+        next: "is overlay-ts running already? See `systemctl status overlay-ts-agent overlay-ts-controller`",
+      });
+    rmSync(path);
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, resolve);
+  });
+  chmodSync(path, 0o600);
 }
 
 /** @throws UNREACHABLE when nobody serves the socket, or the server's own failure. */
@@ -83,7 +93,7 @@ function exchange(
 ): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
     const request = httpRequest({ socketPath: path, method, path: url }, (response) => {
-      readAll(response).then(
+      readAll(response, MAX_ANSWER_BYTES).then(
         (bytes) => resolve({ status: response.statusCode ?? 500, text: bytes.toString() }),
         reject,
       );
@@ -117,7 +127,7 @@ async function answer(
         message: `no ${request.method ?? ""} ${url.pathname} here`,
         next: "run the same version of the command and of the service",
       });
-    const bytes = await readAll(request);
+    const bytes = await readAll(request, BOUNDS.httpBodyBytes);
     const body: unknown = bytes.length === 0 ? undefined : JSON.parse(bytes.toString());
     return { status: 200, body: (await route(url.searchParams, body)) ?? {} };
   } catch (error) {
@@ -126,12 +136,13 @@ async function answer(
   }
 }
 
-async function readAll(message: IncomingMessage): Promise<Buffer> {
+/** @throws TOO_LARGE */
+export async function readAll(message: IncomingMessage, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
   for await (const chunk of message as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > BOUNDS.stateBytes * 4)
+    if (length > maxBytes)
       throw new OverlayError({ code: "TOO_LARGE", message: "the message is too large" });
     chunks.push(chunk);
   }

@@ -1,0 +1,199 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { asFailure, OverlayError } from "../shared/errors.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
+import type { Log } from "../shared/ports.ts";
+import type { Bindings } from "./bindings.ts";
+import type { ControllerLink } from "./controller-link.ts";
+import { unsupportedKind } from "./docker/engine-client.ts";
+import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
+import { ensureGwbridge } from "./docker/gwbridge.ts";
+import { planViews, type ViewPlan } from "./docker/views.ts";
+import type { Hosting } from "./hosting.ts";
+import type { Replication } from "./replication.ts";
+
+const RETRY_MS = 1000;
+const RESYNC_MS = 30_000;
+/** An endpoint Docker does not list may be one it is just making: only what stays unlisted goes. */
+const UNLISTED_MS = 60_000;
+
+export interface DockerSideModules {
+  readonly engine: DockerEngine;
+  readonly replication: Pick<Replication, "tables">;
+  readonly bindings: Bindings;
+  readonly hosting: Hosting;
+  readonly controller: Pick<ControllerLink, "request">;
+  readonly log: Log;
+}
+
+/** How the engine's side stands, for `status`. */
+export interface DockerStatus {
+  readonly reachable: boolean;
+  readonly problem: string | undefined;
+  readonly conflicts: ViewPlan["conflicts"];
+}
+
+/**
+ * Keeps this engine's networks as the cluster's: events are a hint when to look, the comparison is
+ * the truth. Runs beside the plugin's calls, never inside one.
+ */
+export class DockerSide {
+  readonly #modules: DockerSideModules;
+  readonly #stopping = new AbortController();
+  readonly #unlistedSinceMs = new Map<EndpointId, number>();
+  #dirty = true;
+  #wake = (): void => {};
+  #loop: Promise<unknown> = Promise.resolve();
+  #status: DockerStatus = { reachable: false, problem: undefined, conflicts: [] };
+
+  constructor(modules: DockerSideModules) {
+    this.#modules = modules;
+  }
+
+  start(): void {
+    this.#loop = Promise.all([this.#work(), this.#listen()]);
+  }
+
+  /** The cluster's networks may have changed. */
+  dirty(): void {
+    this.#dirty = true;
+    this.#wake();
+  }
+
+  status(): DockerStatus {
+    return this.#status;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#wake();
+    await this.#loop;
+  }
+
+  /** Endpoints that Docker and our own documents do not agree on. */
+  async differences(): Promise<string[]> {
+    const { hosting, bindings } = this.#modules;
+    const found: string[] = [];
+    for (const [docker, network] of bindings.networks()) {
+      const listed = new Set(await this.#listed(docker));
+      const own = new Set(hosting.endpoints(network).map(({ id }) => id));
+      for (const id of own) if (!listed.has(id)) found.push(`Docker has no endpoint ${id}`);
+      for (const id of listed) if (!own.has(id)) found.push(`Docker has an unknown endpoint ${id}`);
+    }
+    return found;
+  }
+
+  async #listen(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        for await (const _ of this.#modules.engine.events(signal)) this.dirty();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#modules.log.debug({ message: asFailure(error).message }, "no events from Docker");
+      }
+      await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async #work(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      this.#dirty = false;
+      try {
+        await this.#pass();
+      } catch (error) {
+        const { code, message } = asFailure(error);
+        this.#status = { ...this.#status, reachable: code !== "UNREACHABLE", problem: message };
+        this.#modules.log.warn(
+          { code, message },
+          "this engine's networks are not as they should be",
+        );
+        await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+        this.#dirty = true;
+      }
+      if (!this.#dirty) await this.#sleep();
+    }
+  }
+
+  async #sleep(): Promise<void> {
+    const pause = new AbortController();
+    await Promise.race([
+      new Promise<void>((resolve) => (this.#wake = resolve)),
+      delay(RESYNC_MS, undefined, { signal: pause.signal }).catch(() => {}),
+    ]);
+    pause.abort();
+  }
+
+  async #pass(): Promise<void> {
+    const { engine, replication, bindings, log } = this.#modules;
+    const { state } = replication.tables;
+    if (state === undefined) return;
+    const why = unsupportedKind(await engine.info());
+    if (why !== undefined)
+      throw new OverlayError({
+        code: "UNSUPPORTED",
+        message: `this engine cannot be used: ${why}`,
+      });
+    const problem = await ensureGwbridge(engine, state.settings.gwbridgeSubnet);
+    const plan = planViews(state.networks, await engine.networks(), bindings.networks());
+    for (const { network, view } of plan.tell) await this.#tell(network, view);
+    for (const { network, request } of plan.create) {
+      await engine.createNetwork(request);
+      log.info({ network, name: request.name }, "network shown on this engine");
+    }
+    for (const { docker, name } of plan.remove) {
+      await engine.removeNetwork(docker);
+      log.info({ name }, "network that ended taken from this engine");
+    }
+    this.#status = { reachable: true, problem, conflicts: plan.conflicts };
+    await this.#dropUnlisted();
+  }
+
+  /** The name that Docker gave a network made here; with it, it appears on the other engines. */
+  async #tell(network: NetworkId, view: EngineNetwork): Promise<void> {
+    const { controller, engine, log } = this.#modules;
+    const { name, labels, attachable } = view;
+    try {
+      await controller.request(
+        { v: 1, kind: "nameNetwork", network, name, labels: { ...labels }, attachable },
+        "network",
+      );
+    } catch (error) {
+      if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
+      // Made on two hosts at once: the first is the cluster's, and this engine shows that one.
+      log.info({ name }, "made elsewhere at the same time: this one gives way");
+      await engine.removeNetwork(view.id);
+      this.#dirty = true;
+    }
+  }
+
+  /** Containers that ended while nobody took Docker's word for it: a crash of ours, or of Docker. */
+  async #dropUnlisted(): Promise<void> {
+    const { hosting, bindings, log } = this.#modules;
+    const now = performance.now();
+    for (const [docker, network] of bindings.networks()) {
+      const own = hosting.endpoints(network);
+      if (own.length === 0) continue;
+      const listed = new Set(await this.#listed(docker));
+      for (const { id, ipv4 } of own) {
+        if (listed.has(id)) this.#unlistedSinceMs.delete(id);
+        else if (!this.#unlistedSinceMs.has(id)) this.#unlistedSinceMs.set(id, now);
+        else if (now - (this.#unlistedSinceMs.get(id) ?? now) > UNLISTED_MS) {
+          log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
+          this.#unlistedSinceMs.delete(id);
+          hosting.remove(network, id);
+          if (ipv4 !== undefined) bindings.release(network, ipv4);
+        }
+      }
+    }
+  }
+
+  async #listed(docker: DockerNetworkId): Promise<EndpointId[]> {
+    try {
+      return await this.#modules.engine.endpoints(docker);
+    } catch (error) {
+      if (error instanceof OverlayError && error.code === "NOT_FOUND") return [];
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import type { Cidr } from "../../shared/ip.ts";
+import type { DockerEngine } from "./engine-port.ts";
+
+const NAME = "docker_gwbridge";
+
+/**
+ * Docker's way out for containers on networks of ours. Made by us before any view, with a subnet
+ * outside Docker's pools: made by Docker on a host that has a view already, it would get that
+ * view's subnet, and `docker run` would fail.
+ * @returns a warning when it was there with another subnet.
+ */
+export async function ensureGwbridge(
+  engine: DockerEngine,
+  subnet: Cidr,
+): Promise<string | undefined> {
+  const held = (await engine.networks()).find(({ name }) => name === NAME);
+  if (held !== undefined)
+    return held.subnets.includes(subnet)
+      ? undefined
+      : `${NAME} has ${held.subnets.join(", ")}, not the cluster's ${subnet}: networks must not overlap it`;
+  await engine.createNetwork({
+    name: NAME,
+    driver: "bridge",
+    internal: false,
+    attachable: false,
+    labels: {},
+    // As libnetwork makes it (moby daemon/libnetwork/controller.go, default_gateway_linux.go).
+    options: {
+      "com.docker.network.bridge.name": NAME,
+      "com.docker.network.bridge.enable_icc": "false",
+      "com.docker.network.bridge.enable_ip_masquerade": "true",
+    },
+    ipam: { driver: "default", options: {}, config: [{ subnet }] },
+  });
+  return undefined;
+}
