@@ -96,6 +96,11 @@ export class LabHost {
     return ["nsenter", [...enter, "--", ...command]];
   }
 
+  /** A path of this host's own mounts, seen from outside. */
+  path(inside: string): string {
+    return `/proc/${this.#init}/root${inside}`;
+  }
+
   async exec(...command: string[]): Promise<string> {
     const [file, args] = this.argv(command);
     const { stdout } = await run(file, args, { maxBuffer: 64 << 20, env: this.env() });
@@ -126,6 +131,13 @@ export class LabHost {
 
   docker(...args: string[]): Promise<string> {
     return this.exec("/usr/bin/docker", ...args);
+  }
+
+  /** A network made elsewhere has appeared on this engine. */
+  async waitForNetwork(name: string): Promise<void> {
+    await eventually(20_000, `network ${name} on ${this.name}`, () =>
+      this.docker("network", "inspect", name),
+    );
   }
 
   overlay(...args: string[]): Promise<string> {

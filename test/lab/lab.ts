@@ -1,0 +1,130 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { deletePinnedNetns } from "../../agent/kernel/netns.ts";
+import { TestHosts } from "../support/hosts.ts";
+import { busyboxImage } from "../support/image.ts";
+import { eventually, LabHost } from "../support/lab-host.ts";
+
+export const IMAGE = "overlay-ts-lab";
+const HOSTS_FILE = "hosts.json";
+
+export interface LabOptions {
+  readonly directory: string;
+  readonly hosts: number;
+  readonly docker: boolean;
+  /** What happens, for who waits. */
+  readonly say: (text: string) => void;
+}
+
+/**
+ * Hosts inside this machine, h1 with the controller, on a switch of their own and without a route
+ * out; each with its engine and agent. Lives on disk, so that other commands find it again.
+ */
+export class Lab {
+  readonly directory: string;
+  readonly hosts: readonly LabHost[];
+
+  private constructor(directory: string, hosts: readonly LabHost[]) {
+    this.directory = directory;
+    this.hosts = hosts;
+  }
+
+  /** What the last one left, also after a crash, is cleaned first. */
+  static async up({ directory, hosts: count, docker, say }: LabOptions): Promise<Lab> {
+    await Lab.down(directory);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
+    say(`${count} hosts on a switch of their own`);
+    const net = new TestHosts(count, directory);
+    const hosts: LabHost[] = [];
+    for (let k = 1; k <= count; k++)
+      hosts.push(
+        await LabHost.start(`h${k}`, hostDirectory(directory, k), join(net.directory, `h${k}`)),
+      );
+    if (docker) {
+      say("Docker engines");
+      await Promise.all(hosts.map((host) => host.startEngine()));
+      const image = busyboxImage(directory);
+      await Promise.all(hosts.map((host) => host.docker("import", image, IMAGE)));
+    }
+    say("controller and agents");
+    hosts[0]?.startController();
+    for (const host of hosts) startAgent(host, docker);
+    await Promise.all(
+      hosts.map((host) =>
+        eventually(20_000, `agent of ${host.name}`, () => host.overlay("status")),
+      ),
+    );
+    return new Lab(directory, hosts);
+  }
+
+  /** The cluster: `init` on h1, `join` on the others, one after another as a person would. */
+  async form(say: (text: string) => void): Promise<void> {
+    const [first, ...others] = this.hosts;
+    say("overlay-ts init on h1");
+    const { token } = JSON.parse((await first?.overlay("init", "--json")) ?? "{}") as {
+      token: string;
+    };
+    for (const host of others) {
+      say(`overlay-ts join on ${host.name}`);
+      await host.overlay("join", "--token", token, "198.51.100.1");
+    }
+  }
+
+  /** @throws when there is none. */
+  static find(directory: string): Lab {
+    const file = join(directory, HOSTS_FILE);
+    if (!existsSync(file)) throw new Error("there is no lab: `npm run lab` starts one");
+    const count = JSON.parse(readFileSync(file, "utf8")) as number;
+    const hosts = Array.from({ length: count }, (_, i) => {
+      const host = LabHost.find(
+        `h${i + 1}`,
+        hostDirectory(directory, i + 1),
+        join(directory, `h${i + 1}`),
+      );
+      if (host === undefined)
+        throw new Error(`host h${i + 1} no longer runs: \`npm run lab\` starts anew`);
+      return host;
+    });
+    return new Lab(directory, hosts);
+  }
+
+  host(name: string): LabHost {
+    const found = this.hosts.find((host) => host.name === name);
+    if (found === undefined)
+      throw new Error(
+        `no host ${name}; there are ${this.hosts.map((host) => host.name).join(", ")}`,
+      );
+    return found;
+  }
+
+  /** Every process, namespace, mount and file of it. Nothing there is success. */
+  static async down(directory: string): Promise<void> {
+    if (!existsSync(directory)) return;
+    for (const name of readdirSync(directory))
+      if (name.startsWith("host-")) await LabHost.end(join(directory, name));
+    unmountBelow(directory);
+    for (const name of readdirSync(directory))
+      if (/^(h\d+|switch)$/.test(name)) deletePinnedNetns(join(directory, name));
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+export function startAgent(host: LabHost, docker: boolean): void {
+  host.startAgent(...(docker ? [] : ["--no-docker"]));
+}
+
+function hostDirectory(directory: string, k: number): string {
+  return join(directory, `host-h${k}`);
+}
+
+/** Mounts end with their host's namespace; what a crash left in ours goes here. */
+function unmountBelow(directory: string): void {
+  const points = readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((point) => point.startsWith(`${directory}/host-`))
+    .toReversed();
+  for (const point of points) execFileSync("umount", ["-l", point]);
+}

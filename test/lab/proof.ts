@@ -1,0 +1,246 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { measureAttach } from "../bench/attach.ts";
+import { measureFdb } from "../bench/fdb.ts";
+import { measureIdle } from "../bench/idle.ts";
+import { measurePropagation } from "../bench/propagation.ts";
+import { round } from "../bench/statistics.ts";
+import { measureThroughput } from "../bench/throughput.ts";
+import type { LabHost } from "../support/lab-host.ts";
+import { IMAGE, type Lab } from "./lab.ts";
+
+/** What the lab measured of itself. Times in milliseconds; where a figure was not measured: null. */
+export interface Proof {
+  readonly pairsOk: number;
+  readonly pairsTotal: number;
+  readonly attachOverBridge: number | null;
+  readonly firstAnswerMs: number | null;
+  readonly propagationP50Ms: number | null;
+  readonly propagationP99Ms: number | null;
+  readonly tcpOverHandmade: number | null;
+  readonly tcpOverLink: number | null;
+  readonly fdbOverBridgeBatch: number | null;
+  readonly idlePrivateMb: number | null;
+  readonly idleCpuPercent: number | null;
+}
+
+/** How long to look: the lab shows, the benchmark measures. */
+export interface Effort {
+  readonly attachRounds: number;
+  readonly propagationContainers: number;
+  readonly tcpPairs: number;
+  readonly tcpSeconds: number;
+  readonly fdbEntries: number;
+  readonly fdbRounds: number;
+  readonly idleSeconds: number;
+}
+
+export const QUICK: Effort = {
+  attachRounds: 5,
+  propagationContainers: 20,
+  tcpPairs: 2,
+  tcpSeconds: 1,
+  fdbEntries: 10_000,
+  fdbRounds: 3,
+  idleSeconds: 10,
+};
+
+export const THOROUGH: Effort = {
+  attachRounds: 25,
+  propagationContainers: 500,
+  tcpPairs: 12,
+  tcpSeconds: 2,
+  fdbEntries: 20_000,
+  fdbRounds: 9,
+  idleSeconds: 60,
+};
+
+export const NETWORK = "app";
+
+const container = (host: LabHost): string => `lab-${host.name}`;
+
+/** The network, made by h1's own docker, and a container on each host. */
+export async function populate(lab: Lab, say: (text: string) => void): Promise<void> {
+  const [first] = lab.hosts;
+  say("docker network create -d overlay-ts --attachable --ipam-driver overlay-ts app");
+  await first?.docker(
+    "network",
+    "create",
+    "-d",
+    "overlay-ts",
+    "--attachable",
+    "--ipam-driver",
+    "overlay-ts",
+    NETWORK,
+  );
+  say("a container on each host");
+  for (const host of lab.hosts) {
+    await host.waitForNetwork(NETWORK);
+    await host.docker(
+      "run",
+      "-d",
+      "--name",
+      container(host),
+      "--network",
+      NETWORK,
+      IMAGE,
+      "/bin/sleep",
+      "1000000",
+    );
+  }
+}
+
+/** Every container pings every other one. */
+export async function pairs(lab: Lab): Promise<{ ok: number; total: number; lost: string[] }> {
+  const lost: string[] = [];
+  let total = 0;
+  for (const from of lab.hosts)
+    for (const to of lab.hosts) {
+      if (from === to) continue;
+      total++;
+      const address = await addressOf(to, container(to));
+      const answered = await from
+        .docker("exec", container(from), "/bin/ping", "-c", "2", "-W", "2", address)
+        .then(
+          (text) => text.includes(" 0% packet loss"),
+          () => false,
+        );
+      if (!answered) lost.push(`${from.name} → ${to.name}`);
+    }
+  return { ok: total - lost.length, total, lost };
+}
+
+export async function prove(lab: Lab, effort: Effort, say: (text: string) => void): Promise<Proof> {
+  say("pings between all pairs");
+  const { ok, total, lost } = await pairs(lab);
+  if (lost.length > 0) say(`no answer: ${lost.join(", ")}`);
+  const id = await networkId(lab, NETWORK);
+  say("idle agents");
+  const idle = await measureIdle(lab, effort.idleSeconds);
+  say("time from container start to first answer from another host");
+  const firstAnswerMs = await firstAnswer(lab);
+  say("docker run on none, bridge and overlay");
+  const attach = await measureAttach(lab, NETWORK, effort.attachRounds);
+  say(`from container port to the others' FDB, ${effort.propagationContainers} containers`);
+  const propagation = await measurePropagation(
+    lab,
+    { name: NETWORK, id },
+    effort.propagationContainers,
+  );
+  say("TCP: link, hand-made VXLAN, overlay");
+  const tcp = await measureThroughput(lab, NETWORK, {
+    pairs: effort.tcpPairs,
+    seconds: effort.tcpSeconds,
+  });
+  say("FDB entries, ours and bridge -batch");
+  const fdb = await measureFdb(effort.fdbEntries, effort.fdbRounds);
+  return {
+    pairsOk: ok,
+    pairsTotal: total,
+    attachOverBridge: attach.overBridge,
+    firstAnswerMs,
+    propagationP50Ms: propagation.p50Ms,
+    propagationP99Ms: propagation.p99Ms,
+    tcpOverHandmade: tcp.overHandmade,
+    tcpOverLink: tcp.overLink,
+    fdbOverBridgeBatch: fdb.overBridgeBatch,
+    idlePrivateMb: idle.privateMb,
+    idleCpuPercent: idle.cpuPercent,
+  };
+}
+
+export function proofText(proof: Proof): string {
+  const rows: [string, number | string | null, string][] = [
+    ["pairs that answer", `${proof.pairsOk} of ${proof.pairsTotal}`, "all"],
+    ["docker run, overlay over bridge (both less none)", proof.attachOverBridge, "<= 1.25"],
+    ["container start to first answer from another host, ms", proof.firstAnswerMs, ""],
+    ["port up to FDB entry on the others, p50 ms", proof.propagationP50Ms, "<= 15"],
+    ["port up to FDB entry on the others, p99 ms", proof.propagationP99Ms, "<= 60"],
+    ["TCP, overlay over hand-made VXLAN", proof.tcpOverHandmade, ">= 0.93"],
+    ["TCP, overlay over the hosts' own link", proof.tcpOverLink, ""],
+    ["FDB entries a second, ours over bridge -batch", proof.fdbOverBridgeBatch, ">= 1.5"],
+    ["idle agent, private memory, MB", proof.idlePrivateMb, "<= 100"],
+    ["idle agent, CPU, %", proof.idleCpuPercent, "<= 1"],
+  ];
+  return rows
+    .filter(([, value]) => value !== null)
+    .map(([what, value, goal]) =>
+      `${what.padEnd(56)} ${String(value).padStart(10)}   ${goal}`.trimEnd(),
+    )
+    .join("\n");
+}
+
+/** Without engines there is only the mesh and the data path between the hosts. */
+export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proof> {
+  let ok = 0;
+  let total = 0;
+  for (const host of lab.hosts) {
+    const probes = JSON.parse(await host.overlay("node", "ls", "--json")) as {
+      self: boolean;
+      connected: boolean;
+      dataPathMs?: number;
+    }[];
+    for (const { self, connected, dataPathMs } of probes) {
+      if (self) continue;
+      total++;
+      if (connected && dataPathMs !== undefined) ok++;
+    }
+  }
+  const idle = await measureIdle(lab, effort.idleSeconds);
+  return {
+    pairsOk: ok,
+    pairsTotal: total,
+    attachOverBridge: null,
+    firstAnswerMs: null,
+    propagationP50Ms: null,
+    propagationP99Ms: null,
+    tcpOverHandmade: null,
+    tcpOverLink: null,
+    fdbOverBridgeBatch: null,
+    idlePrivateMb: idle.privateMb,
+    idleCpuPercent: idle.cpuPercent,
+  };
+}
+
+async function firstAnswer(lab: Lab): Promise<number> {
+  const [a, b] = lab.hosts;
+  if (a === undefined || b === undefined) throw new Error("two hosts are needed");
+  const begunMs = performance.now();
+  try {
+    await a.docker(
+      "run",
+      "-d",
+      "--name",
+      "lab-first",
+      "--network",
+      NETWORK,
+      IMAGE,
+      "/bin/sleep",
+      "1000",
+    );
+    const address = await addressOf(a, "lab-first");
+    // busybox's ping ends with the first answer, and waits for it.
+    await b.docker("exec", container(b), "/bin/ping", "-c", "1", "-W", "5", address);
+    return round(performance.now() - begunMs, 0);
+  } finally {
+    await a.docker("rm", "-f", "lab-first");
+  }
+}
+
+async function addressOf(host: LabHost, name: string): Promise<string> {
+  const format = `{{(index .NetworkSettings.Networks "${NETWORK}").IPAddress}}`;
+  return (await host.docker("inspect", "-f", format, name)).trim();
+}
+
+async function networkId(lab: Lab, name: string): Promise<string> {
+  const networks = JSON.parse((await lab.hosts[0]?.overlay("network", "ls", "--json")) ?? "[]") as {
+    id: string;
+    name?: string;
+  }[];
+  return networks.find((network) => network.name === name)?.id ?? "";
+}
+
+/** The last proof, for `npm run lab -- proof`. */
+export function savedProof(directory: string): Proof {
+  return JSON.parse(readFileSync(join(directory, "proof.json"), "utf8")) as Proof;
+}
