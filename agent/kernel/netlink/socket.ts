@@ -23,17 +23,23 @@ export interface Request {
   readonly parts: Buffer[];
 }
 
+/** What was sent at once and is not answered yet. */
 interface Pending {
-  readonly op: string;
-  readonly messages: NetlinkMessage[];
-  readonly done: (error: OverlayError | undefined) => void;
+  readonly requests: readonly Request[];
+  readonly firstSeq: number;
+  readonly lastSeq: number;
+  /** Where a dump's messages go. */
+  readonly messages: NetlinkMessage[] | undefined;
+  readonly timer: NodeJS.Timeout;
+  readonly resolve: (error: OverlayError | undefined) => void;
+  error?: OverlayError;
 }
 
 /** One rtnetlink socket of one namespace (rtnetlink(7)). Made in the namespace, it stays there. */
 export class RtNetlink {
   readonly #socket: RawNetlinkSocket;
-  readonly #pending = new Map<number, Pending>();
-  #seq = 0;
+  readonly #pending = new Set<Pending>();
+  #lastSeq = 0;
 
   constructor(netns: string | undefined) {
     this.#socket = inNetns(
@@ -50,28 +56,22 @@ export class RtNetlink {
     await this.batch([request]);
   }
 
-  /** In order; every error is read; rejects with the first, after all were carried out. */
+  /**
+   * In order; rejects with the first error, after all were carried out. Only the last of a send is
+   * acknowledged: the kernel works through them in order and answers each failure by itself.
+   */
   async batch(requests: readonly Request[]): Promise<void> {
     let first: OverlayError | undefined;
     for (let at = 0; at < requests.length; at += BATCH) {
-      const frames: Buffer[] = [];
-      const answers = requests.slice(at, at + BATCH).map((request) => {
-        const { answer, frame } = this.#prepare(request, NLM_F_ACK);
-        frames.push(frame);
-        return answer;
-      });
-      this.#socket.send(frames, {}, (error) => {
-        if (error !== undefined && error !== null) this.#failAll(error);
-      });
-      for (const { error } of await Promise.all(answers)) first ??= error;
+      const error = await this.#send(requests.slice(at, at + BATCH));
+      first ??= error;
     }
     if (first !== undefined) throw first;
   }
 
   async dump(request: Request): Promise<NetlinkMessage[]> {
-    const { answer, frame } = this.#prepare(request, NLM_F_DUMP);
-    this.#socket.send(frame);
-    const { error, messages } = await answer;
+    const messages: NetlinkMessage[] = [];
+    const error = await this.#send([request], NLM_F_DUMP, messages);
     if (error !== undefined) throw error;
     return messages;
   }
@@ -81,59 +81,72 @@ export class RtNetlink {
     this.#socket.close();
   }
 
-  #prepare({ op, type, flags, parts }: Request, extra: number) {
-    const seq = (this.#seq = (this.#seq + 1) >>> 0);
-    const messages: NetlinkMessage[] = [];
-    const answer = new Promise<{ error: OverlayError | undefined; messages: NetlinkMessage[] }>(
-      (resolve) => {
-        const timer = setTimeout(
-          () =>
-            this.#settle(
-              seq,
-              new OverlayError({
-                code: "TIMEOUT",
-                op,
-                message: `the kernel does not answer ${op}`,
-              }),
-            ),
-          ANSWER_TIMEOUT_MS,
+  #send(
+    requests: readonly Request[],
+    flagsOfLast = NLM_F_ACK,
+    messages?: NetlinkMessage[],
+  ): Promise<OverlayError | undefined> {
+    // 32 bits on the wire; long before they end, what was sent is answered.
+    if (this.#lastSeq > 0x7fff_0000) this.#lastSeq = 0;
+    const firstSeq = this.#lastSeq + 1;
+    const lastSeq = (this.#lastSeq += requests.length);
+    const frames = requests.map(({ type, flags, parts }, i) => {
+      const extra = i === requests.length - 1 ? flagsOfLast : 0;
+      return encodeFrame(type, NLM_F_REQUEST | extra | flags, firstSeq + i, ...parts);
+    });
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        const op = requests.at(-1)?.op ?? "";
+        this.#settle(
+          pending,
+          new OverlayError({ code: "TIMEOUT", op, message: `the kernel does not answer ${op}` }),
         );
-        const done = (error: OverlayError | undefined): void => {
-          clearTimeout(timer);
-          resolve({ error, messages });
-        };
-        this.#pending.set(seq, { op, messages, done });
-      },
-    );
-    return { answer, frame: encodeFrame(type, NLM_F_REQUEST | extra | flags, seq, ...parts) };
+      }, ANSWER_TIMEOUT_MS);
+      const pending: Pending = { requests, firstSeq, lastSeq, messages, timer, resolve };
+      this.#pending.add(pending);
+      this.#socket.send(frames, {}, (error) => {
+        if (error !== undefined && error !== null) this.#fail(pending, error);
+      });
+    });
   }
 
   #receive(datagram: Buffer): void {
     for (const message of decodeFrames(datagram)) {
-      const pending = this.#pending.get(message.seq);
+      const pending = this.#pendingOf(message.seq);
       if (pending === undefined) continue;
-      if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
-        const code = message.payload.length >= 4 ? -message.payload.readInt32LE(0) : 0;
-        this.#settle(message.seq, code === 0 ? undefined : kernelError(pending.op, code));
-      } else pending.messages.push({ ...message, payload: Buffer.from(message.payload) });
+      if (message.type !== NLMSG_ERROR && message.type !== NLMSG_DONE) {
+        pending.messages?.push({ ...message, payload: Buffer.from(message.payload) });
+        continue;
+      }
+      const code = message.payload.length >= 4 ? -message.payload.readInt32LE(0) : 0;
+      if (code !== 0) {
+        const op = pending.requests[message.seq - pending.firstSeq]?.op ?? "";
+        pending.error ??= kernelError(op, code);
+      }
+      if (message.seq === pending.lastSeq) this.#settle(pending, pending.error);
     }
   }
 
-  #settle(seq: number, error: OverlayError | undefined): void {
-    const pending = this.#pending.get(seq);
-    this.#pending.delete(seq);
-    pending?.done(error);
+  #pendingOf(seq: number): Pending | undefined {
+    for (const pending of this.#pending)
+      if (seq >= pending.firstSeq && seq <= pending.lastSeq) return pending;
+    return undefined;
+  }
+
+  #settle(pending: Pending, error: OverlayError | undefined): void {
+    if (!this.#pending.delete(pending)) return;
+    clearTimeout(pending.timer);
+    pending.resolve(error);
+  }
+
+  #fail(pending: Pending, cause: unknown): void {
+    const op = pending.requests.at(-1)?.op ?? "";
+    const message = `${op}: ${asFailure(cause).message}`;
+    this.#settle(pending, new OverlayError({ code: "NETLINK", op, message }, { cause }));
   }
 
   #failAll(cause: unknown): void {
-    for (const [seq, { op }] of this.#pending)
-      this.#settle(
-        seq,
-        new OverlayError(
-          { code: "NETLINK", op, message: `${op}: ${asFailure(cause).message}` },
-          { cause },
-        ),
-      );
+    for (const pending of this.#pending) this.#fail(pending, cause);
   }
 }
 
