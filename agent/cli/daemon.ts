@@ -1,8 +1,12 @@
+import { flushCompileCache } from "node:module";
 import { pino } from "pino";
 import type { Log } from "../../shared/ports.ts";
 import { requireRoot } from "./context.ts";
 
 /** What both services share: JSON log on stdout (journald keeps it), end on SIGTERM and SIGINT. */
+
+/** By then all modules are loaded and the start is over. */
+const FLUSH_MS = 5000;
 
 export function daemonLog(name: string): Log {
   const log = pino({ name, level: process.env["OVERLAY_TS_LOG_LEVEL"] ?? "info", base: { name } });
@@ -21,5 +25,7 @@ export async function untilSignal(run: (signal: AbortSignal) => Promise<void>): 
     process.once(name, () => {
       stopping.abort();
     });
+  // Kept for the next start: a service ends by signals, not by itself, when Node would write it.
+  setTimeout(flushCompileCache, FLUSH_MS).unref();
   await run(stopping.signal);
 }

@@ -100,7 +100,7 @@ export class Libp2pMesh implements Mesh {
     const worker = new Worker(new URL("mesh-worker.ts", import.meta.url), {
       workerData: this.#options,
       // Ten times what an idle mesh uses; a leak ends the worker, not the agent.
-      resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 8 },
+      resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 4 },
     });
     this.#worker = worker;
     worker.on("message", (message: FromWorker) => this.#heard(message));

@@ -67,7 +67,9 @@ export async function measureAttach(lab: Lab, network: string, rounds: number): 
     for (let i = 0; i < rounds; i++)
       for (const kind of KINDS)
         times[kind].push(
-          await timed(() => host.docker("run", "--rm", "--network", names[kind], IMAGE, "/bin/true")),
+          await timed(() =>
+            host.docker("run", "--rm", "--network", names[kind], IMAGE, "/bin/true"),
+          ),
         );
   } finally {
     await host.docker("rm", "-f", "bench-held").catch(() => {});

@@ -112,6 +112,7 @@ export class LabHost {
       ...process.env,
       DOCKER_HOST: "unix:///run/docker.sock",
       OVERLAY_TS_DATA_DIR: join(this.directory, "data"),
+      OVERLAY_TS_CACHE_DIR: join(this.directory, "../cache"),
       TMPDIR: join(this.directory, "tmp"),
     };
   }
