@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
@@ -14,7 +15,7 @@ import { plan } from "./core/plan.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
 import { Guarding } from "./guarding.ts";
-import { type Identity, publicKeyOf } from "../shared/node/identity.ts";
+import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
@@ -39,6 +40,8 @@ const RESYNC_MS = 60_000;
 /** What touches the machine, chosen in main.ts. */
 export interface AgentAdapters {
   readonly mesh: Mesh;
+  /** To the controller; in the mesh's worker, so that only one thread has libp2p. */
+  readonly control: ControlChannel;
   readonly kernel: Kernel;
   readonly guards: Guards;
   readonly proof: DataPathProof;
@@ -84,8 +87,8 @@ export class Agent {
         random: systemRandom,
         hasher: sha256,
         signer: ed25519Signer(identity.seed),
-        verifier: ed25519Verifier(publicKeyOf),
-        verifyState: (signed) => verifyState(rootKey, publicKeyOf, signed),
+        verifier: ed25519Verifier(),
+        verifyState: (signed) => verifyState(rootKey, signed),
       },
       { dirty: (network) => this.#dirty(network), changed: () => this.#changed() },
     );
@@ -98,7 +101,7 @@ export class Agent {
     const { tables } = this.replication;
     this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
     this.proving = new Proving(node, proof, () => tables.state, log);
-    const client = new ControlClient(identity.seed, () => {
+    const client = new ControlClient(adapters.control, () => {
       const { controller, settings } = this.#state();
       const { address, peerId } = controller;
       return { address, port: settings.ports.controller, peer: peerId };

@@ -40,14 +40,22 @@ export class ControllerLink {
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#watching;
-    await this.#client.stop();
+    await this.#client.close();
+  }
+
+  async #merge(state: SignedState): Promise<void> {
+    try {
+      await this.#stateCame(state);
+    } catch (error) {
+      this.#log.warn({ ...asFailure(error) }, "a state was refused");
+    }
   }
 
   async #watch(): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       try {
-        for await (const state of this.#client.watch(signal)) await this.#stateCame(state);
+        await this.#client.watch((state) => void this.#merge(state), signal);
       } catch (error) {
         if (signal.aborted) return;
         this.#log.debug({ message: asFailure(error).message }, "controller not watched");

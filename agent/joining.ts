@@ -1,9 +1,9 @@
 import { ControlClient } from "../controller/wire/client.ts";
+import { Libp2pChannel } from "../controller/wire/libp2p-channel.ts";
 import { toBase64Url } from "../shared/base64url.ts";
 import { DEFAULT_PORTS } from "../shared/cluster-state.ts";
 import { OverlayError } from "../shared/errors.ts";
 import type { ClusterId } from "../shared/ids.ts";
-import { publicKeyOf } from "../shared/node/identity.ts";
 import { sha256 } from "../shared/node/system.ts";
 import type { Ip } from "../shared/ip.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
@@ -35,7 +35,7 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
   const token = parseToken(request.token);
   const identity = await ensureIdentity(files);
   const { address, port } = request.controller;
-  const client = new ControlClient(identity.seed, () => ({
+  const client = new ControlClient(new Libp2pChannel(identity.seed), () => ({
     address,
     port: port ?? DEFAULT_PORTS.controller,
     peer: undefined,
@@ -60,8 +60,8 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
       "joined",
     );
     checkRootKey(sha256, token, answer.rootKey);
-    const state = await verifyState(answer.rootKey, publicKeyOf, answer.state);
-    const claim = await verifyClaim(answer.rootKey, publicKeyOf, answer.claim);
+    const state = await verifyState(answer.rootKey, answer.state);
+    const claim = await verifyClaim(answer.rootKey, answer.claim);
     if (
       state.cluster !== token.cluster ||
       state.controller.peerId !== controller ||
@@ -82,7 +82,7 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
     writeMembership(files, membership);
     return membership;
   } finally {
-    await client.stop();
+    await client.close();
   }
 }
 

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
 import { asFailure } from "../shared/errors.ts";
-import { publicKeyOf } from "../shared/node/identity.ts";
 import { UnixHttpServer } from "../shared/node/unix-http.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
@@ -72,24 +71,26 @@ async function makeAgent(
   const files = agentFiles(dataDirectory);
   const identity = await ensureIdentity(files);
   const rootKey = fromBase64Url(membership.rootKey);
-  const { node } = await verifyClaim(rootKey, publicKeyOf, membership.claim);
-  const { settings } = await verifyState(rootKey, publicKeyOf, membership.state);
+  const { node } = await verifyClaim(rootKey, membership.claim);
+  const { settings } = await verifyState(rootKey, membership.state);
   const netnsDirectory = join(runDirectory, "netns");
+  const mesh = new Libp2pMesh(
+    {
+      identitySeed: identity.seed,
+      listen: { address: node.address, port: settings.ports.gossip },
+      claim: membership.claim,
+      rootKey,
+    },
+    log,
+  );
   const adapters = {
+    mesh,
+    control: mesh.control,
     store: new SqliteStore(files.database),
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
     engine: docker && new EngineClient(docker.engineSocket),
     proof: new LinuxDataPathProof({ netnsDirectory }),
-    mesh: new Libp2pMesh(
-      {
-        identitySeed: identity.seed,
-        listen: { address: node.address, port: settings.ports.gossip },
-        claim: membership.claim,
-        rootKey,
-      },
-      log,
-    ),
   };
   return new Agent(identity, membership, adapters, log);
 }

@@ -46,8 +46,8 @@ export async function createCluster(
       message: "this host has a cluster's controller already",
       next: `keep it, or remove ${join(files.database, "..")} for good: all hosts must then join anew`,
     });
-  const root = await identityFromSeed(systemRandom.bytes(32));
-  const controller = await identityFromSeed(systemRandom.bytes(32));
+  const root = identityFromSeed(systemRandom.bytes(32));
+  const controller = identityFromSeed(systemRandom.bytes(32));
   writeSecret(files.rootKey, `${toBase64Url(root.seed)}\n`);
   writeSecret(files.rootPublicKey, `${toBase64Url(root.publicKey)}\n`);
   writeSecret(files.key, `${toBase64Url(controller.seed)}\n`);
@@ -69,7 +69,7 @@ export async function readKeys(
 ): Promise<ControllerKeys & { peer: Identity }> {
   const read = (path: string): string => readFileSync(path, "utf8").trim();
   const rootKey = fromBase64Url(read(files.rootPublicKey));
-  const peer = await identityFromSeed(fromBase64Url(read(files.key)));
+  const peer = identityFromSeed(fromBase64Url(read(files.key)));
   const certificate = read(files.certificate);
   const { controller } = await verifyCertificate(rootKey, certificate);
   if (controller !== peer.node)

@@ -9,6 +9,7 @@ import {
 } from "./cluster-state.ts";
 import { OverlayError } from "./errors.ts";
 import { ClusterId, NodeId } from "./ids.ts";
+import { publicKeyOf } from "./node-id.ts";
 
 /**
  * The chain of trust: the root key (kept offline) signs controllers' certificates, a controller
@@ -25,9 +26,6 @@ export interface KeyPair {
   readonly seed: Uint8Array;
   readonly publicKey: Uint8Array;
 }
-
-/** Turns a node id into the Ed25519 key it contains. */
-export type PublicKeyOf = (node: NodeId) => Uint8Array;
 
 export function signCertificate(root: KeyPair, certificate: Certificate): Promise<string> {
   return sign("overlay-ts/controller", root, certificate);
@@ -50,11 +48,7 @@ export async function signClaim(
 }
 
 /** @throws UNAUTHENTICATED: which link of the chain does not hold. */
-export async function verifyState(
-  rootKey: Uint8Array,
-  publicKeyOf: PublicKeyOf,
-  signed: SignedState,
-): Promise<ClusterState> {
+export async function verifyState(rootKey: Uint8Array, signed: SignedState): Promise<ClusterState> {
   const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);
   const key = publicKeyOf(controller);
   return sameCluster(cluster, await verify("overlay-ts/state", key, signed.jws, ClusterState));
@@ -63,7 +57,6 @@ export async function verifyState(
 /** @throws UNAUTHENTICATED. Whether the node is (still) admitted is asked of the state. */
 export async function verifyClaim(
   rootKey: Uint8Array,
-  publicKeyOf: PublicKeyOf,
   signed: SignedNodeClaim,
 ): Promise<NodeClaim> {
   const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);

@@ -1,6 +1,6 @@
 import type { NodeClaim, SignedNodeClaim } from "../../shared/cluster-state.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import { type PublicKeyOf, verifyClaim } from "../../shared/trust.ts";
+import { verifyClaim } from "../../shared/trust.ts";
 import type { Admission } from "./port.ts";
 
 export type Refusal = "badClaim" | "wrongPeer" | "notAdmitted" | "revoked";
@@ -8,12 +8,10 @@ export type Refusal = "badClaim" | "wrongPeer" | "notAdmitted" | "revoked";
 /** Who may be on the mesh: whose claim the controller signed, and whom the newest state knows. */
 export class AdmissionRules {
   readonly #rootKey: Uint8Array;
-  readonly #publicKeyOf: PublicKeyOf;
   #admission: Admission = { revision: 0, nodes: [], revoked: [] };
 
-  constructor(rootKey: Uint8Array, publicKeyOf: PublicKeyOf) {
+  constructor(rootKey: Uint8Array) {
     this.#rootKey = rootKey;
-    this.#publicKeyOf = publicKeyOf;
   }
 
   set(admission: Admission): void {
@@ -24,7 +22,7 @@ export class AdmissionRules {
   async refusal(peer: NodeId, signed: SignedNodeClaim): Promise<Refusal | undefined> {
     let claim: NodeClaim;
     try {
-      claim = await verifyClaim(this.#rootKey, this.#publicKeyOf, signed);
+      claim = await verifyClaim(this.#rootKey, signed);
     } catch {
       return "badClaim";
     }

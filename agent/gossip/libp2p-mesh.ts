@@ -1,4 +1,5 @@
 import { Worker } from "node:worker_threads";
+import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Log } from "../../shared/ports.ts";
@@ -11,7 +12,7 @@ const RESTART_MS = 1000;
 interface Call {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: NodeJS.Timeout | undefined;
 }
 
 /**
@@ -24,6 +25,16 @@ export class Libp2pMesh implements Mesh {
   readonly #calls = new Map<number, Call>();
   readonly #connected = new Set<NodeId>();
   readonly #topics = new Map<string, Uint8Array | undefined>();
+  readonly #watches = new Map<number, (bytes: Uint8Array) => void>();
+  /** The line to the controller: there is one libp2p, and it is in the worker. */
+  readonly control: ControlChannel = {
+    exchange: async (to, request, timeoutMs) =>
+      (await this.#call("exchange", to, request, timeoutMs)) as Awaited<
+        ReturnType<ControlChannel["exchange"]>
+      >,
+    watch: (to, heard, signal) => this.#watch(to, heard, signal),
+    close: () => Promise.resolve(),
+  };
   #admission: Admission | undefined;
   #wanted: readonly MeshPeer[] = [];
   #handlers: MeshHandlers | undefined;
@@ -148,6 +159,9 @@ export class Libp2pMesh implements Mesh {
         else call?.reject(new OverlayError(message.failure));
         return;
       }
+      case "watched":
+        this.#watches.get(message.id)?.(message.bytes);
+        return;
       case "message":
         this.#handlers?.message(message.topic, message.from, message.bytes);
         return;
@@ -174,6 +188,24 @@ export class Libp2pMesh implements Mesh {
     this.#post({ kind: "answer", id, bytes });
   }
 
+  /** Ends with the stream, with the worker, or with `signal`: no time limit of its own. */
+  async #watch(
+    to: ControllerAddress,
+    heard: (bytes: Uint8Array) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const id = this.#lastCall + 1;
+    this.#watches.set(id, heard);
+    const stop = (): void => this.#tell("unwatch", id);
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await this.#send("watch", [to], undefined);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#watches.delete(id);
+    }
+  }
+
   #tell(method: MeshMethod, ...args: unknown[]): void {
     this.#call(method, ...args).catch((error: unknown) =>
       this.#log.debug({ method, message: asFailure(error).message }, "mesh not told"),
@@ -181,16 +213,21 @@ export class Libp2pMesh implements Mesh {
   }
 
   #call(method: MeshMethod, ...args: unknown[]): Promise<unknown> {
+    return this.#send(method, args, CALL_TIMEOUT_MS);
+  }
+
+  #send(method: MeshMethod, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#worker === undefined) {
         reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh is not running" }));
         return;
       }
       const id = ++this.#lastCall;
-      const timer = setTimeout(() => {
+      const late = (): void => {
         this.#calls.delete(id);
         reject(new OverlayError({ code: "TIMEOUT", message: `the mesh did not ${method}` }));
-      }, CALL_TIMEOUT_MS);
+      };
+      const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
       this.#calls.set(id, { resolve, reject, timer });
       this.#post({ kind: "call", id, method, args });
     });

@@ -11,7 +11,6 @@ import { createLibp2p, type Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
-import { publicKeyOf } from "../../shared/node/identity.ts";
 import { sha256, systemRandom } from "../../shared/node/system.ts";
 import { AdmissionRules } from "./admission-rules.ts";
 import { admittedNoise } from "./admitted-noise.ts";
@@ -37,7 +36,7 @@ export class MeshNode implements Mesh {
 
   constructor(options: MeshOptions) {
     this.#options = options;
-    this.#rules = new AdmissionRules(options.rootKey, publicKeyOf);
+    this.#rules = new AdmissionRules(options.rootKey);
   }
 
   async start(handlers: MeshHandlers): Promise<void> {

@@ -1,14 +1,19 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { asFailure, assert, OverlayError } from "../../shared/errors.ts";
+import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
+import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { MeshNode } from "./mesh-node.ts";
 import type { MeshHandlers, MeshOptions } from "./port.ts";
-import type { FromWorker, ToWorker } from "./worker-protocol.ts";
+import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
 
-/** The worker's side: a MeshNode whose calls and events pass through messages. */
+/** The worker's side: all of libp2p. A MeshNode, and the line to the controller, whose calls and events pass through messages. */
 
 assert(parentPort !== null, "the mesh runs in a worker");
 const port = parentPort;
-const mesh = new MeshNode(workerData as MeshOptions);
+const options = workerData as MeshOptions;
+const mesh = new MeshNode(options);
+const control = new Libp2pChannel(options.identitySeed);
+const watches = new Map<number, AbortController>();
 const asked = new Map<number, (bytes: Uint8Array | undefined) => void>();
 let lastRequest = 0;
 
@@ -30,8 +35,28 @@ const handlers: MeshHandlers = {
   },
 };
 
-async function call(method: string, args: unknown[]): Promise<unknown> {
-  if (method === "start") return mesh.start(handlers);
+async function call(id: number, method: MeshMethod, args: unknown[]): Promise<unknown> {
+  switch (method) {
+    case "start":
+      return mesh.start(handlers);
+    case "exchange":
+      return control.exchange(...(args as Parameters<ControlChannel["exchange"]>));
+    case "watch": {
+      const stop = new AbortController();
+      watches.set(id, stop);
+      const heard = (bytes: Uint8Array): void => tell({ kind: "watched", id, bytes });
+      return control
+        .watch(args[0] as ControllerAddress, heard, stop.signal)
+        .finally(() => watches.delete(id));
+    }
+    case "unwatch":
+      watches.get(args[0] as number)?.abort();
+      return undefined;
+    case "stop":
+      await control.close();
+      return mesh.stop();
+    default:
+  }
   const callable = mesh as unknown as Record<string, (...args: unknown[]) => unknown>;
   return callable[method]?.(...args);
 }
@@ -43,7 +68,7 @@ port.on("message", (message: ToWorker) => {
     return;
   }
   const { id, method, args } = message;
-  call(method, args).then(
+  call(id, method, args).then(
     (value) => tell({ kind: "done", id, value }),
     (error: unknown) => tell({ kind: "failed", id, failure: asFailure(error) }),
   );

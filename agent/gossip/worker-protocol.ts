@@ -13,7 +13,10 @@ export type MeshMethod =
   | "peers"
   | "counters"
   | "start"
-  | "stop";
+  | "stop"
+  | "exchange"
+  | "watch"
+  | "unwatch";
 
 export type ToWorker =
   | {
@@ -40,5 +43,7 @@ export type FromWorker =
       readonly from: NodeId;
       readonly bytes: Uint8Array;
     }
+  /** On the controller's watch stream of that call. */
+  | { readonly kind: "watched"; readonly id: number; readonly bytes: Uint8Array }
   | { readonly kind: "connected"; readonly node: NodeId }
   | { readonly kind: "disconnected"; readonly node: NodeId };

@@ -1,35 +1,21 @@
-import { lpStream } from "@libp2p/utils";
-import { peerIdFromString } from "@libp2p/peer-id";
-import { multiaddr } from "@multiformats/multiaddr";
-import type { Connection, Stream } from "@libp2p/interface";
-import type { Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, type ErrorCode, OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
+import type { ControlChannel, ControllerAddress } from "./channel.ts";
 import { type AnswerOf, ControlAnswer, type ControlRequest } from "./messages.ts";
-
-export interface ControllerAddress {
-  readonly address: Ip;
-  readonly port: number;
-  /** Undefined only while joining: then the token pins the cluster's root key. */
-  readonly peer: NodeId | undefined;
-}
 
 const TIMEOUT_MS = 5_000;
 
-/** A host's side of the controller's port. Dials when needed; the connection is kept and redialled. */
+/** A host's side of the controller's port: requests and answers of their types. */
 export class ControlClient {
-  readonly #seed: Uint8Array;
+  readonly #channel: ControlChannel;
   readonly #address: () => ControllerAddress;
-  #node: Promise<Libp2p> | undefined;
 
-  /** `address` is asked at each dial: the controller may move. */
-  constructor(seed: Uint8Array, address: () => ControllerAddress) {
-    this.#seed = seed;
+  /** `address` is asked at each request: the controller may move. */
+  constructor(channel: ControlChannel, address: () => ControllerAddress) {
+    this.#channel = channel;
     this.#address = address;
   }
 
@@ -41,8 +27,11 @@ export class ControlClient {
     request: ControlRequest,
     kind: K,
   ): Promise<{ answer: AnswerOf<K>; controller: NodeId }> {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const { bytes, peer } = await this.#exchange(encodeCbor(request), signal);
+    const { bytes, peer } = await this.#channel
+      .exchange(this.#address(), encodeCbor(request), TIMEOUT_MS)
+      .catch((error: unknown) => {
+        throw this.#unreachable(error);
+      });
     const answer = decodeAnswer(bytes);
     if (answer.kind === "failed") throw refusal(answer.failure);
     if (answer.kind !== kind)
@@ -54,56 +43,18 @@ export class ControlClient {
     return { answer: answer as AnswerOf<K>, controller: peer };
   }
 
-  /** Each new state until `signal` aborts or the connection ends; the newest comes at once. */
-  async *watch(signal: AbortSignal): AsyncGenerator<SignedState> {
-    const connection = await this.#connect(
-      AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    );
-    const stream = await connection.newStream(WATCH_PROTOCOL, { signal });
-    try {
-      const framed = lpStream(stream, { maxDataLength: BOUNDS.stateBytes * 2 });
-      for (;;) {
-        const answer = decodeAnswer((await framed.read({ signal })).subarray());
-        if (answer.kind === "failed") throw refusal(answer.failure);
-        if (answer.kind === "state" && answer.state !== undefined) yield answer.state;
-      }
-    } finally {
-      stream.abort(new Error("no longer watched"));
-    }
+  /** Each new state, the newest at once, until `signal` aborts or the connection ends. */
+  watch(came: (state: SignedState) => void, signal: AbortSignal): Promise<void> {
+    const heard = (bytes: Uint8Array): void => {
+      const answer = decodeAnswer(bytes);
+      if (answer.kind === "failed") throw refusal(answer.failure);
+      if (answer.kind === "state" && answer.state !== undefined) came(answer.state);
+    };
+    return this.#channel.watch(this.#address(), heard, signal);
   }
 
-  async stop(): Promise<void> {
-    await (await this.#node)?.stop();
-  }
-
-  async #exchange(
-    request: Uint8Array,
-    signal: AbortSignal,
-  ): Promise<{ bytes: Uint8Array; peer: NodeId }> {
-    let stream: Stream | undefined;
-    try {
-      const connection = await this.#connect(signal);
-      stream = await connection.newStream(CONTROL_PROTOCOL, { signal });
-      const framed = lpStream(stream, { maxDataLength: BOUNDS.stateBytes * 2 });
-      await framed.write(request, { signal });
-      const bytes = (await framed.read({ signal })).subarray();
-      await stream.close({ signal });
-      return { bytes, peer: connection.remotePeer.toString() as NodeId };
-    } catch (error) {
-      stream?.abort(error as Error);
-      throw this.#unreachable(error);
-    }
-  }
-
-  async #connect(signal: AbortSignal): Promise<Connection> {
-    const { address, port, peer } = this.#address();
-    this.#node ??= controlNode(this.#seed, []);
-    const node = await this.#node;
-    const open = peer === undefined ? undefined : node.getConnections(peerIdFromString(peer))[0];
-    if (open?.status === "open") return open;
-    const family = address.includes(":") ? "ip6" : "ip4";
-    const suffix = peer === undefined ? "" : `/p2p/${peer}`;
-    return node.dial(multiaddr(`/${family}/${address}/tcp/${port}${suffix}`), { signal });
+  close(): Promise<void> {
+    return this.#channel.close();
   }
 
   #unreachable(cause: unknown): OverlayError {

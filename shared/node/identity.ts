@@ -1,37 +1,25 @@
-import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
-import { peerIdFromPrivateKey, peerIdFromString } from "@libp2p/peer-id";
+import { createPublicKey } from "node:crypto";
+import { fromBase64Url } from "../base64url.ts";
 import { OverlayError } from "../errors.ts";
-import { NodeId } from "../ids.ts";
+import type { NodeId } from "../ids.ts";
+import { nodeIdOf } from "../node-id.ts";
 import type { KeyPair } from "../trust.ts";
+import { ed25519PrivateKey } from "./system.ts";
 
-/** A node's identity is an Ed25519 key; its id is the libp2p peer id, which contains the public key. */
+/** A node's identity is an Ed25519 key (RFC 8032), made from 32 secret bytes. */
 export interface Identity extends KeyPair {
   readonly node: NodeId;
 }
 
 /** @throws INVALID unless the seed has 32 bytes. */
-export async function identityFromSeed(seed: Uint8Array): Promise<Identity> {
+export function identityFromSeed(seed: Uint8Array): Identity {
   if (seed.length !== 32)
     throw new OverlayError({
       code: "INVALID",
       message: `an identity key of ${seed.length} bytes, not 32`,
       next: "restore identity.key from its backup, or join anew",
     });
-  const privateKey = await generateKeyPairFromSeed("Ed25519", seed);
-  const node = NodeId.parse(peerIdFromPrivateKey(privateKey).toString());
-  return { node, seed, publicKey: privateKey.publicKey.raw };
-}
-
-/** The 32 bytes of the Ed25519 key in a node id. @throws INVALID */
-export function publicKeyOf(node: string): Uint8Array {
-  try {
-    const { publicKey } = peerIdFromString(node);
-    if (publicKey?.type === "Ed25519") return publicKey.raw;
-  } catch (error) {
-    throw new OverlayError(
-      { code: "INVALID", message: `not a node id: ${node}` },
-      { cause: error },
-    );
-  }
-  throw new OverlayError({ code: "INVALID", message: `no Ed25519 key in ${node}` });
+  const { x } = createPublicKey(ed25519PrivateKey(seed)).export({ format: "jwk" });
+  const publicKey = fromBase64Url(x ?? "");
+  return { node: nodeIdOf(publicKey), seed, publicKey };
 }

@@ -8,6 +8,7 @@ import {
   verify,
   type KeyObject,
 } from "node:crypto";
+import { publicKeyOf } from "../node-id.ts";
 import type { Clock, Hasher, Random, Signer, Verifier } from "../ports.ts";
 
 /** The machine's clock, randomness and Ed25519 (RFC 8032), behind the ports of the pure core. */
@@ -34,17 +35,18 @@ export const sha256: Hasher = {
 const PKCS8_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
 const SPKI_PREFIX = Buffer.from("302a300506032b6570032100", "hex");
 
+export function ed25519PrivateKey(seed: Uint8Array): KeyObject {
+  const der = Buffer.concat([PKCS8_PREFIX, seed]);
+  return createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+}
+
 export function ed25519Signer(seed: Uint8Array): Signer {
-  const key = createPrivateKey({
-    key: Buffer.concat([PKCS8_PREFIX, seed]),
-    format: "der",
-    type: "pkcs8",
-  });
+  const key = ed25519PrivateKey(seed);
   return { sign: (message) => new Uint8Array(sign(null, message, key)) };
 }
 
-/** `publicKeyOf` turns a node id into its 32 key bytes; parsed keys are kept, at most `limit`. */
-export function ed25519Verifier(publicKeyOf: (node: string) => Uint8Array, limit = 2000): Verifier {
+/** The key is in the node id; parsed keys are kept, at most `limit`. */
+export function ed25519Verifier(limit = 2000): Verifier {
   const keys = new Map<string, KeyObject>();
   return {
     verify(node, message, signature) {

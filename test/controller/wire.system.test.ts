@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Identity, identityFromSeed, publicKeyOf } from "../../shared/node/identity.ts";
+import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { Controller, encodeRecord } from "../../controller/controller.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import { MemoryStore } from "../../controller/store/memory-store.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
+import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { ControlServer } from "../../controller/wire/server.ts";
 import { toBase64Url } from "../../shared/base64url.ts";
 import { Ip } from "../../shared/ip.ts";
@@ -35,8 +36,8 @@ async function start(listenPort = port): Promise<ControlServer> {
 }
 
 function client(k: number, peer = controllerId.node): ControlClient {
-  const made = new ControlClient(seed(k), () => ({ address, port, peer }));
-  closing.push(() => made.stop());
+  const made = new ControlClient(new Libp2pChannel(seed(k)), () => ({ address, port, peer }));
+  closing.push(() => made.close());
   return made;
 }
 
@@ -52,8 +53,8 @@ async function join(k: number, token: string) {
 }
 
 beforeEach(async () => {
-  root = await identityFromSeed(seed(1));
-  controllerId = await identityFromSeed(seed(2));
+  root = identityFromSeed(seed(1));
+  controllerId = identityFromSeed(seed(2));
   const store = new MemoryStore();
   const context = { wallMs: 0, random: systemRandom };
   const record = newCluster(
@@ -85,9 +86,9 @@ describe("the controller's port", () => {
     const { answer, controller: peer } = await join(5, text);
     expect(peer).toBe(controllerId.node);
     checkRootKey(sha256, parseToken(text), answer.rootKey);
-    const state = await verifyState(answer.rootKey, publicKeyOf, answer.state);
-    const claim = await verifyClaim(answer.rootKey, publicKeyOf, answer.claim);
-    const self = await identityFromSeed(seed(5));
+    const state = await verifyState(answer.rootKey, answer.state);
+    const claim = await verifyClaim(answer.rootKey, answer.claim);
+    const self = identityFromSeed(seed(5));
     expect(state.nodes.map(({ id }) => id)).toEqual([self.node]);
     expect(claim.node).toEqual(state.nodes[0]);
   });
@@ -97,7 +98,7 @@ describe("the controller's port", () => {
     await join(5, text);
     await expect(join(6, text)).rejects.toThrow(/used up/);
     const { answer } = await join(5, text);
-    const state = await verifyState(answer.rootKey, publicKeyOf, answer.state);
+    const state = await verifyState(answer.rootKey, answer.state);
     expect(state.nodes).toHaveLength(1);
   });
 
@@ -134,27 +135,28 @@ describe("the controller's port", () => {
     expect(() => openSealed(sealKeyPair(sha256, seed(6)).secretKey, answer.key.sealed)).toThrow(
       /another host/,
     );
-    const state = await verifyState(root.publicKey, publicKeyOf, answer.state);
+    const state = await verifyState(root.publicKey, answer.state);
     expect(state.blocks).toEqual([answer.block]);
   });
 
   test("who watches gets the newest state at once and each that follows", async () => {
     await join(5, await token());
     const stop = new AbortController();
-    const states = client(5).watch(stop.signal);
-    const revision = async (): Promise<number> => {
-      const { value } = await states.next();
-      return (await verifyState(root.publicKey, publicKeyOf, value)).revision;
-    };
-    const first = await revision();
+    const revisions: number[] = [];
+    const watching = client(5).watch(
+      (state) =>
+        void verifyState(root.publicKey, state).then((held) => revisions.push(held.revision)),
+      stop.signal,
+    );
+    await expect.poll(() => revisions).toHaveLength(1);
     await join(6, await token());
-    expect(await revision()).toBe(first + 1);
+    await expect.poll(() => revisions).toEqual([revisions[0], (revisions[0] ?? 0) + 1]);
     stop.abort();
-    await expect(states.next()).rejects.toThrow();
+    await expect(watching).rejects.toThrow();
   });
 
   test("another's key at the controller's address is not the controller", async () => {
-    const impostor = (await identityFromSeed(seed(9))).node;
+    const impostor = identityFromSeed(seed(9)).node;
     const asked = client(5, impostor).request({ v: 1, kind: "state", revision: 0 }, "state");
     await expect(asked).rejects.toMatchObject({ code: "UNREACHABLE" });
   });

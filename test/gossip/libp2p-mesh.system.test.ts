@@ -11,7 +11,7 @@ import { Libp2pMesh } from "../../agent/gossip/libp2p-mesh.ts";
 import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
 import { ClusterId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
-import { type Identity, identityFromSeed, publicKeyOf } from "../../shared/node/identity.ts";
+import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { signCertificate, signClaim } from "../../shared/trust.ts";
 import {
@@ -42,8 +42,8 @@ let ours: Authority;
 let others: Authority;
 
 async function authority(first: number): Promise<Authority> {
-  const root = await identityFromSeed(seed(first));
-  const controller = await identityFromSeed(seed(first + 1));
+  const root = identityFromSeed(seed(first));
+  const controller = identityFromSeed(seed(first + 1));
   const certificate = await signCertificate(root, { cluster, controller: controller.node });
   return { root, controller, certificate };
 }
@@ -54,12 +54,12 @@ beforeAll(async () => {
 });
 
 async function claimOf(k: number, { controller, certificate } = ours): Promise<SignedNodeClaim> {
-  const { node: id } = await identityFromSeed(seed(k));
+  const { node: id } = identityFromSeed(seed(k));
   return signClaim(controller, certificate, { cluster, revision: 1, node: { ...node(k), id } });
 }
 
 async function host(k: number): Promise<LibHost> {
-  const { node: id } = await identityFromSeed(seed(k));
+  const { node: id } = identityFromSeed(seed(k));
   const port = 17900 + k;
   const mesh = new Libp2pMesh(
     {
@@ -71,7 +71,7 @@ async function host(k: number): Promise<LibHost> {
     silentLog,
   );
   closing.push(() => mesh.stop());
-  const ids = await Promise.all([1, 2, 3, 4].map((j) => identityFromSeed(seed(j))));
+  const ids = [1, 2, 3, 4].map((j) => identityFromSeed(seed(j)));
   const own = { heard: [], events: [] };
   const handlers = recordingHandlers(own, (peer) =>
     String(ids.findIndex((identity) => identity.node === peer) + 1),
@@ -145,7 +145,7 @@ describe("hostile", () => {
   }
   const where = multiaddr(`/ip4/${address}/tcp/17901`);
   const anybody = (): AdmissionRules => {
-    const rules = new AdmissionRules(ours.root.publicKey, publicKeyOf);
+    const rules = new AdmissionRules(ours.root.publicKey);
     rules.set({ revision: 0, nodes: [], revoked: [] });
     return rules;
   };

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
+import { nodeIdOf } from "../../../shared/node-id.ts";
 import { hex } from "../../../shared/codec.ts";
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "hex"));
@@ -15,15 +16,13 @@ test("Ed25519 signs as RFC 8032 does", () => {
 });
 
 test("Ed25519 takes that signature, and no other message, signature or key", () => {
-  const verifier = ed25519Verifier((node) => {
-    if (node === "broken") throw new Error("no key in it");
-    return node === "owner" ? publicKey : publicKey.toReversed();
-  });
+  const verifier = ed25519Verifier();
+  const [owner, other] = [nodeIdOf(publicKey), nodeIdOf(publicKey.toReversed())];
   const message = Uint8Array.of(0x72);
-  expect(verifier.verify("owner", message, bytes(signature))).toBe(true);
-  expect(verifier.verify("owner", Uint8Array.of(0x73), bytes(signature))).toBe(false);
-  expect(verifier.verify("owner", message, bytes(signature).slice(1))).toBe(false);
-  expect(verifier.verify("other", message, bytes(signature))).toBe(false);
+  expect(verifier.verify(owner, message, bytes(signature))).toBe(true);
+  expect(verifier.verify(owner, Uint8Array.of(0x73), bytes(signature))).toBe(false);
+  expect(verifier.verify(owner, message, bytes(signature).slice(1))).toBe(false);
+  expect(verifier.verify(other, message, bytes(signature))).toBe(false);
   expect(verifier.verify("broken", message, bytes(signature))).toBe(false);
 });
 

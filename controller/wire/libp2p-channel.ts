@@ -1,0 +1,76 @@
+import type { Connection, Stream } from "@libp2p/interface";
+import { peerIdFromString } from "@libp2p/peer-id";
+import { lpStream } from "@libp2p/utils";
+import { multiaddr } from "@multiformats/multiaddr";
+import type { Libp2p } from "libp2p";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { NodeId } from "../../shared/ids.ts";
+import type { ControlChannel, ControllerAddress } from "./channel.ts";
+import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
+
+const CONNECT_TIMEOUT_MS = 5000;
+const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
+
+/** The channel over libp2p: one connection, kept, and dialled again when it is gone. */
+export class Libp2pChannel implements ControlChannel {
+  readonly #seed: Uint8Array;
+  #node: Promise<Libp2p> | undefined;
+
+  constructor(seed: Uint8Array) {
+    this.#seed = seed;
+  }
+
+  async exchange(
+    to: ControllerAddress,
+    request: Uint8Array,
+    timeoutMs: number,
+  ): Promise<{ bytes: Uint8Array; peer: NodeId }> {
+    const signal = AbortSignal.timeout(timeoutMs);
+    let stream: Stream | undefined;
+    try {
+      const connection = await this.#connect(to, signal);
+      stream = await connection.newStream(CONTROL_PROTOCOL, { signal });
+      const framed = lpStream(stream, limits);
+      await framed.write(request, { signal });
+      const bytes = (await framed.read({ signal })).slice();
+      await stream.close({ signal });
+      return { bytes, peer: NodeId.parse(connection.remotePeer.toString()) };
+    } catch (error) {
+      stream?.abort(error as Error);
+      throw error;
+    }
+  }
+
+  async watch(
+    to: ControllerAddress,
+    heard: (bytes: Uint8Array) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
+    const connection = await this.#connect(to, AbortSignal.any([signal, timeout]));
+    const stream = await connection.newStream(WATCH_PROTOCOL, { signal });
+    try {
+      const framed = lpStream(stream, limits);
+      for (;;) heard((await framed.read({ signal })).slice());
+    } finally {
+      stream.abort(new Error("no longer watched"));
+    }
+  }
+
+  async close(): Promise<void> {
+    await (await this.#node)?.stop();
+  }
+
+  async #connect(
+    { address, port, peer }: ControllerAddress,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    this.#node ??= controlNode(this.#seed, []);
+    const node = await this.#node;
+    const open = peer === undefined ? undefined : node.getConnections(peerIdFromString(peer))[0];
+    if (open?.status === "open") return open;
+    const family = address.includes(":") ? "ip6" : "ip4";
+    const suffix = peer === undefined ? "" : `/p2p/${peer}`;
+    return node.dial(multiaddr(`/${family}/${address}/tcp/${port}${suffix}`), { signal });
+  }
+}
