@@ -198,6 +198,8 @@ export class Agent {
     // VTEPs, blocks, MTU, admission: every network here may look different now.
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.docker?.dirty();
+    // Tried again with the next round of probes.
+    this.proving.update().catch(() => {});
   }
 
   #facts() {

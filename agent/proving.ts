@@ -46,16 +46,27 @@ export class Proving {
     return [...this.#results.values()];
   }
 
+  /** The state may have changed: a new host must be answered before we think of asking it. */
+  async update(): Promise<DesiredProof | undefined> {
+    const state = this.#state();
+    const desired = state === undefined ? undefined : desiredProof(state, this.#self);
+    const written = JSON.stringify(desired);
+    if (desired === undefined || written === this.#written) return desired;
+    this.#written = written;
+    try {
+      await this.#proof.set(desired);
+    } catch (error) {
+      this.#written = "";
+      throw error;
+    }
+    return desired;
+  }
+
   /** Each peer once, now. */
   async probeAll(): Promise<ProofStatus[]> {
     const state = this.#state();
-    const desired = state === undefined ? undefined : desiredProof(state, this.#self);
+    const desired = await this.update();
     if (state === undefined || desired === undefined) return [];
-    const written = JSON.stringify(desired);
-    if (written !== this.#written) {
-      await this.#proof.set(desired);
-      this.#written = written;
-    }
     const results = await Promise.all(
       desired.peers.map(async ({ node, address }) => ({
         ...(await this.#proof.probe(address, TIMEOUT_MS)),
@@ -72,7 +83,6 @@ export class Proving {
     try {
       await this.probeAll();
     } catch (error) {
-      this.#written = "";
       this.#log.warn({ ...asFailure(error) }, "data path not proven");
     }
     if (!this.#stopped) this.#timer = setTimeout(() => void this.#round(), PERIOD_MS);

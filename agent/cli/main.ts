@@ -80,6 +80,11 @@ add(program, "leave", "this host forgets the cluster")
 add(program, "status", "this host: peers, data path, networks, what is wrong").action(
   run((context) => show.status(context)),
 );
+add(
+  program,
+  "probe",
+  "prove the data path to every host now; status 1 if one does not answer",
+).action(run((context) => show.probe(context)));
 add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
   run((context) => show.verify(context)),
 );
@@ -143,5 +148,9 @@ add(program, "agent", "run the agent (a service starts it)")
       (await import("./services.ts")).agent(context, options),
     ),
   );
+
+add(program, "prepare", "compile the program once (the installer does it)").action(
+  run(async () => (await import("./services.ts")).prepare()),
+);
 
 await program.parseAsync();

@@ -1,5 +1,6 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import type { ProofStatus } from "../proving.ts";
 import type { Finding, Status } from "../status.ts";
 import { callAgent, callController, type Context, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
@@ -69,6 +70,23 @@ export async function verify(context: Context): Promise<number> {
       : findings.map(({ what, network, text }) => `${what} ${network ?? ""}: ${text}`).join("\n"),
   );
   return findings.length === 0 ? 0 : 1;
+}
+
+/** Exit status 1 when a host does not answer. */
+export async function probe(context: Context): Promise<number> {
+  const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
+  print(context, proofs, () =>
+    table(
+      ["HOST", "ADDRESS", "BYTES", "ROUND TRIP"],
+      proofs.map(({ name, address, bytes, roundTripMs }) => [
+        name,
+        address,
+        String(bytes),
+        roundTripMs === undefined ? "NO ANSWER" : `${roundTripMs.toFixed(2)} ms`,
+      ]),
+    ),
+  );
+  return proofs.every(({ roundTripMs }) => roundTripMs !== undefined) ? 0 : 1;
 }
 
 interface NodeRow {

@@ -5,7 +5,6 @@ import { identify } from "@libp2p/identify";
 import type { Connection, Stream } from "@libp2p/interface";
 import { peerIdFromString } from "@libp2p/peer-id";
 import { tcp } from "@libp2p/tcp";
-import { lpStream } from "@libp2p/utils";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p, type Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
@@ -16,11 +15,10 @@ import { AdmissionRules } from "./admission-rules.ts";
 import { admittedNoise } from "./admitted-noise.ts";
 import { Dialling } from "./dialling.ts";
 import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
+import { RequestStream, serveRequests } from "./request-stream.ts";
 import { Sealing } from "./sealing.ts";
 
 const SYNC_PROTOCOL = "/overlay-ts/sync/1";
-/** What the other side may need to answer, before it is given up. */
-const ANSWER_TIMEOUT_MS = 5000;
 
 type Services = { pubsub: GossipSub };
 
@@ -30,6 +28,7 @@ export class MeshNode implements Mesh {
   readonly #rules: AdmissionRules;
   readonly #topics = new Map<string, Sealing | undefined>();
   readonly #counters: Record<string, number> = { unsealed: 0, tooLarge: 0, requestsFailed: 0 };
+  readonly #requests = new Map<NodeId, Promise<RequestStream>>();
   #handlers: MeshHandlers | undefined;
   #node: Libp2p<Services> | undefined;
   #dialling: Dialling | undefined;
@@ -107,26 +106,19 @@ export class MeshNode implements Mesh {
   }
 
   async request(to: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
-    const signal = AbortSignal.timeout(timeoutMs);
-    const connection = this.#started().getConnections(peerIdFromString(to))[0];
-    if (connection === undefined) throw unreachable(to, "not connected");
-    let stream: Stream | undefined;
     try {
-      stream = await connection.newStream(SYNC_PROTOCOL, { signal });
-      const framed = lpStream(stream, limits);
-      await framed.write(bytes, { signal });
-      const answer = (await framed.read({ signal })).slice();
-      await stream.close({ signal });
-      return answer;
+      const stream = await this.#requestStream(to, AbortSignal.timeout(timeoutMs));
+      return await stream.request(bytes, timeoutMs);
     } catch (error) {
       this.#count("requestsFailed");
-      stream?.abort(error as Error);
-      if (signal.aborted)
-        throw new OverlayError(
-          { code: "TIMEOUT", message: `host ${to} did not answer in ${timeoutMs} ms` },
-          { cause: error },
-        );
-      throw unreachable(to, asFailure(error).message, error);
+      const { code, message } = asFailure(error);
+      throw new OverlayError(
+        {
+          code: code === "TIMEOUT" ? "TIMEOUT" : "UNREACHABLE",
+          message: `host ${to} cannot be asked: ${message}`,
+        },
+        { cause: error },
+      );
     }
   }
 
@@ -199,19 +191,31 @@ export class MeshNode implements Mesh {
     else this.#handlers?.message(topic, from, opened);
   }
 
-  async #serve(stream: Stream, connection: Connection): Promise<void> {
-    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
-    try {
-      const framed = lpStream(stream, limits);
-      const bytes = (await framed.read({ signal })).slice();
-      const from = NodeId.parse(connection.remotePeer.toString());
-      const answer = await this.#handlers?.request(from, bytes);
-      if (answer !== undefined) await framed.write(answer, { signal });
-      await stream.close({ signal });
-    } catch (error) {
-      this.#count("answersFailed");
-      stream.abort(error as Error);
+  /** One a peer, made with the first request and again after it ended. */
+  async #requestStream(to: NodeId, signal: AbortSignal): Promise<RequestStream> {
+    const connection = this.#started().getConnections(peerIdFromString(to))[0];
+    if (connection === undefined) throw new Error("not connected");
+    let made = this.#requests.get(to);
+    if (made === undefined) {
+      const ended = (): void => {
+        if (this.#requests.get(to) === made) this.#requests.delete(to);
+      };
+      made = connection
+        .newStream(SYNC_PROTOCOL, { signal })
+        .then((stream) => new RequestStream(stream, ended));
+      this.#requests.set(to, made);
+      made.catch(ended);
     }
+    return made;
+  }
+
+  async #serve(stream: Stream, connection: Connection): Promise<void> {
+    const from = NodeId.parse(connection.remotePeer.toString());
+    await serveRequests(stream, async (body) => {
+      const answer = await this.#handlers?.request(from, body);
+      if (answer === undefined) throw new Error("not running");
+      return answer;
+    });
   }
 
   #started(): Libp2p<Services> {
@@ -223,18 +227,6 @@ export class MeshNode implements Mesh {
   #count(what: string): void {
     this.#counters[what] = (this.#counters[what] ?? 0) + 1;
   }
-}
-
-const limits = {
-  maxDataLength: BOUNDS.syncMessageBytes,
-  maxBufferSize: BOUNDS.syncMessageBytes + 1024,
-};
-
-function unreachable(to: NodeId, why: string, cause?: unknown): OverlayError {
-  return new OverlayError(
-    { code: "UNREACHABLE", message: `host ${to} cannot be asked: ${why}` },
-    { cause },
-  );
 }
 
 function listenFailure(error: unknown, where: string): OverlayError {

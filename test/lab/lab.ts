@@ -49,6 +49,8 @@ export class Lab {
       await Promise.all(hosts.map((host) => host.docker("import", image, IMAGE)));
     }
     say("controller and agents");
+    // As the installer does on a real host.
+    await hosts[0]?.overlay("prepare");
     hosts[0]?.startController();
     for (const host of hosts) startAgent(host, docker);
     await Promise.all(

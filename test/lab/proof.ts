@@ -6,6 +6,8 @@ import { measureIdle } from "../bench/idle.ts";
 import { measurePropagation } from "../bench/propagation.ts";
 import { round } from "../bench/statistics.ts";
 import { measureThroughput } from "../bench/throughput.ts";
+import type { ProofStatus } from "../../agent/proving.ts";
+import type { Status } from "../../agent/status.ts";
 import type { LabHost } from "../support/lab-host.ts";
 import { IMAGE, type Lab } from "./lab.ts";
 
@@ -13,7 +15,14 @@ import { IMAGE, type Lab } from "./lab.ts";
 export interface Proof {
   readonly pairsOk: number;
   readonly pairsTotal: number;
+  /** Over a bridge network made by `docker network create`, which has Docker's resolver as ours. */
   readonly attachOverBridge: number | null;
+  /** Over Docker's default bridge, without resolver. */
+  readonly attachOverDefaultBridge: number | null;
+  /** Over a plugin that does nothing: what of the time is ours. */
+  readonly attachOverStub: number | null;
+  /** `--internal`, without docker_gwbridge, over the bridge. */
+  readonly attachInternalOverBridge: number | null;
   readonly firstAnswerMs: number | null;
   readonly propagationP50Ms: number | null;
   readonly propagationP99Ms: number | null;
@@ -138,6 +147,9 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
     pairsOk: ok,
     pairsTotal: total,
     attachOverBridge: attach.overBridge,
+    attachOverDefaultBridge: attach.overDefaultBridge,
+    attachOverStub: attach.overStub,
+    attachInternalOverBridge: attach.internalOverBridge,
     firstAnswerMs,
     propagationP50Ms: propagation.p50Ms,
     propagationP99Ms: propagation.p99Ms,
@@ -152,7 +164,10 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
 export function proofText(proof: Proof): string {
   const rows: [string, number | string | null, string][] = [
     ["pairs that answer", `${proof.pairsOk} of ${proof.pairsTotal}`, "all"],
-    ["docker run, overlay over bridge (both less none)", proof.attachOverBridge, "<= 1.25"],
+    ["docker run less none, overlay over bridge network", proof.attachOverBridge, "<= 1.25"],
+    ["  the same over a plugin that does nothing", proof.attachOverStub, ""],
+    ["  overlay --internal over bridge network", proof.attachInternalOverBridge, ""],
+    ["  overlay over Docker's default bridge", proof.attachOverDefaultBridge, ""],
     ["container start to first answer from another host, ms", proof.firstAnswerMs, ""],
     ["port up to FDB entry on the others, p50 ms", proof.propagationP50Ms, "<= 15"],
     ["port up to FDB entry on the others, p99 ms", proof.propagationP99Ms, "<= 60"],
@@ -175,22 +190,22 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
   let ok = 0;
   let total = 0;
   for (const host of lab.hosts) {
-    const probes = JSON.parse(await host.overlay("node", "ls", "--json")) as {
-      self: boolean;
-      connected: boolean;
-      dataPathMs?: number;
-    }[];
-    for (const { self, connected, dataPathMs } of probes) {
-      if (self) continue;
-      total++;
-      if (connected && dataPathMs !== undefined) ok++;
-    }
+    const { peers } = JSON.parse(await host.overlay("status", "--json")) as Status;
+    const probes = JSON.parse(await host.overlay("probe", "--json")) as ProofStatus[];
+    total += peers.length;
+    ok += peers.filter(
+      ({ node, connected }) =>
+        connected && probes.some((probe) => probe.node === node && probe.roundTripMs !== undefined),
+    ).length;
   }
   const idle = await measureIdle(lab, effort.idleSeconds);
   return {
     pairsOk: ok,
     pairsTotal: total,
     attachOverBridge: null,
+    attachOverDefaultBridge: null,
+    attachOverStub: null,
+    attachInternalOverBridge: null,
     firstAnswerMs: null,
     propagationP50Ms: null,
     propagationP99Ms: null,

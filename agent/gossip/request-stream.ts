@@ -1,0 +1,126 @@
+import type { Stream } from "@libp2p/interface";
+import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
+import { BOUNDS } from "../../shared/bounds.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
+
+/**
+ * Requests and answers over one long-lived stream: opening a libp2p stream costs more than a
+ * request does. A frame is an id of four bytes, a kind, and the body, with its length before it.
+ */
+const HEADER_BYTES = 5;
+const KIND = { request: 0, answer: 1, refused: 2 } as const;
+/** At once, of one peer: more is answered with a refusal. */
+const MAX_CONCURRENT = 32;
+
+const limits = {
+  maxDataLength: BOUNDS.syncMessageBytes + HEADER_BYTES,
+  maxBufferSize: 2 * BOUNDS.syncMessageBytes,
+};
+
+interface Waiting {
+  readonly resolve: (bytes: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** The asking side. */
+export class RequestStream {
+  readonly #stream: Stream;
+  readonly #framed: LengthPrefixedStream<Stream>;
+  readonly #waiting = new Map<number, Waiting>();
+  #lastId = 0;
+
+  /** `ended` is called once, when the stream can no longer be used. */
+  constructor(stream: Stream, ended: () => void) {
+    this.#stream = stream;
+    this.#framed = lpStream(stream, limits);
+    void this.#read().finally(ended);
+  }
+
+  /** @throws TIMEOUT, or UNREACHABLE when the other side refuses or the stream ends. */
+  async request(body: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+    const id = (this.#lastId = (this.#lastId + 1) >>> 0);
+    const answered = new Promise<Uint8Array>((resolve, reject) =>
+      this.#waiting.set(id, { resolve, reject }),
+    );
+    const timer = setTimeout(
+      () =>
+        this.#waiting
+          .get(id)
+          ?.reject(new OverlayError({ code: "TIMEOUT", message: `no answer in ${timeoutMs} ms` })),
+      timeoutMs,
+    );
+    try {
+      // What the peer does not read in time ends the stream; the wait is then rejected by it.
+      this.#framed.write(frame(id, KIND.request, body)).catch((error: unknown) => {
+        this.#stream.abort(error as Error);
+      });
+      return await answered;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(id);
+    }
+  }
+
+  async #read(): Promise<void> {
+    let why: unknown = new Error("the stream ended");
+    try {
+      for (;;) {
+        const { id, kind, body } = unframe((await this.#framed.read()).subarray());
+        if (kind === KIND.answer) this.#waiting.get(id)?.resolve(body);
+        else this.#waiting.get(id)?.reject(unreachable("the request was refused"));
+      }
+    } catch (error) {
+      why = error;
+      this.#stream.abort(error as Error);
+    }
+    for (const { reject } of this.#waiting.values()) reject(unreachable(asFailure(why).message));
+  }
+}
+
+/** The answering side: until the stream ends. A handler that throws is a refusal. */
+export async function serveRequests(
+  stream: Stream,
+  handle: (body: Uint8Array) => Promise<Uint8Array>,
+): Promise<void> {
+  const framed = lpStream(stream, limits);
+  let running = 0;
+  const answer = async (id: number, body: Uint8Array): Promise<void> => {
+    running++;
+    try {
+      if (running > MAX_CONCURRENT) throw new Error("too many at once");
+      await framed.write(frame(id, KIND.answer, await handle(body)));
+    } catch {
+      await framed.write(frame(id, KIND.refused, new Uint8Array()));
+    } finally {
+      running--;
+    }
+  };
+  try {
+    for (;;) {
+      const { id, body } = unframe((await framed.read()).subarray());
+      answer(id, body).catch((error: unknown) => stream.abort(error as Error));
+    }
+  } catch (error) {
+    stream.abort(error as Error);
+  }
+}
+
+function frame(id: number, kind: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + body.length);
+  new DataView(bytes.buffer).setUint32(0, id);
+  bytes[4] = kind;
+  bytes.set(body, HEADER_BYTES);
+  return bytes;
+}
+
+/** @throws INVALID */
+function unframe(bytes: Uint8Array): { id: number; kind: number; body: Uint8Array } {
+  if (bytes.length < HEADER_BYTES)
+    throw new OverlayError({ code: "INVALID", message: "a frame without a header" });
+  const id = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  return { id, kind: bytes[4] ?? 0, body: bytes.slice(HEADER_BYTES) };
+}
+
+function unreachable(message: string): OverlayError {
+  return new OverlayError({ code: "UNREACHABLE", message });
+}
