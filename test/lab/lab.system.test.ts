@@ -1,0 +1,460 @@
+import { existsSync, mkdtempSync, readdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Status } from "../../agent/status.ts";
+import { eventually, type LabHost } from "../support/lab-host.ts";
+import { IMAGE, Lab, startAgent } from "./lab.ts";
+
+/** Four hosts with real engines and agents; three form the cluster, h4 is for what must fail. */
+
+const directory = mkdtempSync(join(tmpdir(), "overlay-ts-lab-test-"));
+let lab: Lab;
+let h1: LabHost;
+let h2: LabHost;
+let h3: LabHost;
+let h4: LabHost;
+let members: LabHost[];
+let token: string;
+
+beforeAll(async () => {
+  lab = await Lab.up({ directory, hosts: 4, docker: true, say: () => {} });
+  [h1, h2, h3, h4] = lab.hosts as [LabHost, LabHost, LabHost, LabHost];
+  members = [h1, h2, h3];
+  token = (JSON.parse(await h1.overlay("init", "--json")) as { token: string }).token;
+  for (const host of [h2, h3]) await host.overlay("join", "--token", token, "198.51.100.1");
+});
+
+afterAll(() => Lab.down(directory));
+
+const SLEEP = [IMAGE, "/bin/sleep", "100000"];
+const OURS = [
+  "network",
+  "create",
+  "-d",
+  "overlay-ts",
+  "--attachable",
+  "--ipam-driver",
+  "overlay-ts",
+];
+
+async function everywhere(network: string): Promise<void> {
+  for (const host of members) await host.waitForNetwork(network);
+}
+
+async function start(host: LabHost, name: string, network: string, ...options: string[]) {
+  await host.docker("run", "-d", "--name", name, "--network", network, ...options, ...SLEEP);
+  return addressOf(host, name, network);
+}
+
+async function addressOf(host: LabHost, name: string, network: string): Promise<string> {
+  const format = `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
+  return (await host.docker("inspect", "-f", format, name)).trim();
+}
+
+/** Answers received of three echo requests. */
+async function pings(host: LabHost, container: string, address: string): Promise<number> {
+  const text = await host
+    .docker("exec", container, "/bin/ping", "-c", "3", "-W", "1", address)
+    .catch((error: { stdout?: string }) => error.stdout ?? "");
+  return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
+}
+
+async function remove(...names: string[]): Promise<void> {
+  for (const host of members)
+    for (const name of names) await host.docker("rm", "-f", name).catch(() => {});
+}
+
+/** What a command that must fail says. */
+async function refusal(run: Promise<string>): Promise<string> {
+  return run.then(
+    (text) => `succeeded: ${text}`,
+    (error: { stderr?: string; stdout?: string }) => `${error.stderr ?? ""}${error.stdout ?? ""}`,
+  );
+}
+
+async function status(host: LabHost): Promise<Status> {
+  return JSON.parse(await host.overlay("status", "--json")) as Status;
+}
+
+async function clusterId(network: string): Promise<string> {
+  const networks = JSON.parse(await h1.overlay("network", "ls", "--json")) as {
+    id: string;
+    name?: string;
+  }[];
+  return networks.find(({ name }) => name === network)?.id ?? "";
+}
+
+function hasDevices(host: LabHost, id: string): boolean {
+  return existsSync(host.path(`/run/overlay-ts/netns/${id}`));
+}
+
+async function allAgree(): Promise<void> {
+  for (const host of members)
+    await eventually(10_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+}
+
+describe("a network made on one host", () => {
+  test("is on every engine with its labels, and all containers reach each other", async () => {
+    await h1.docker(...OURS, "--label", "com.example=yes", "app");
+    await everywhere("app");
+    const addresses: string[] = [];
+    for (const host of members) addresses.push(await start(host, "c0", "app"));
+    expect(new Set(addresses).size).toBe(3);
+    for (const host of members) {
+      for (const address of addresses) expect(await pings(host, "c0", address)).toBe(3);
+      const labels = await host.docker("network", "inspect", "-f", "{{json .Labels}}", "app");
+      expect(JSON.parse(labels)).toEqual({ "com.example": "yes" });
+    }
+    await allAgree();
+    await remove("c0");
+  });
+
+  test("with Docker's own IPAM, as plain `docker network create` makes it", async () => {
+    await h2.docker("network", "create", "-d", "overlay-ts", "--attachable", "plain");
+    await everywhere("plain");
+    const own = await start(h2, "c0", "plain");
+    const other = await start(h3, "c0", "plain");
+    expect(own).not.toBe(other);
+    expect(await pings(h2, "c0", other)).toBe(3);
+    expect(await pings(h3, "c0", own)).toBe(3);
+    await remove("c0");
+  });
+
+  test("--subnet, --ip-range, --gateway and --ip are kept", async () => {
+    const range = [
+      "--subnet",
+      "10.77.0.0/24",
+      "--ip-range",
+      "10.77.0.128/25",
+      "--gateway",
+      "10.77.0.254",
+    ];
+    await h1.docker(...OURS, ...range, "ranged");
+    await everywhere("ranged");
+    expect(await start(h1, "c0", "ranged")).toMatch(/^10\.77\.0\.(1[2-9]\d|2\d\d)$/);
+    expect(await start(h2, "c0", "ranged", "--ip", "10.77.0.9")).toBe("10.77.0.9");
+    expect(await pings(h1, "c0", "10.77.0.9")).toBe(3);
+    const taken = h3.docker(
+      "run",
+      "--rm",
+      "--network",
+      "ranged",
+      "--ip",
+      "10.77.0.9",
+      IMAGE,
+      "/bin/true",
+    );
+    expect(await refusal(taken)).toMatch(/belongs to the addresses of host h2/);
+    await remove("c0");
+  });
+
+  test("made by `overlay-ts network create` it is there as well", async () => {
+    await h3.overlay("network", "create", "byhand", "--subnet", "10.78.0.0/24");
+    await everywhere("byhand");
+    await h1.overlay("network", "rm", "byhand");
+    for (const host of members)
+      await eventually(10_000, "its end", async () => {
+        expect(await refusal(host.docker("network", "inspect", "byhand"))).toMatch(
+          /No such network/i,
+        );
+      });
+  });
+
+  test("removed where it was made, it is gone everywhere; removed elsewhere, it comes back", async () => {
+    await h1.docker(...OURS, "short");
+    await everywhere("short");
+    await h2.docker("network", "rm", "short");
+    await h2.waitForNetwork("short");
+    await h1.docker("network", "rm", "short");
+    for (const host of members)
+      await eventually(10_000, "its end", async () => {
+        expect(await refusal(host.docker("network", "inspect", "short"))).toMatch(
+          /No such network/i,
+        );
+      });
+  });
+
+  test("made on two hosts at once it is one network", async () => {
+    await Promise.allSettled([h1.docker(...OURS, "twice"), h2.docker(...OURS, "twice")]);
+    await everywhere("twice");
+    await eventually(10_000, "one network", async () => {
+      const networks = JSON.parse(await h3.overlay("network", "ls", "--json")) as {
+        name?: string;
+      }[];
+      expect(networks.filter(({ name }) => name === "twice")).toHaveLength(1);
+      expect(networks.filter(({ name }) => name === undefined)).toHaveLength(0);
+    });
+    await everywhere("twice");
+    const first = await start(h1, "c0", "twice");
+    await start(h2, "c0", "twice");
+    expect(await pings(h2, "c0", first)).toBe(3);
+    await remove("c0");
+  });
+
+  test("a name that an engine has for a network of its own is told, not taken", async () => {
+    await h3.docker("network", "create", "clash");
+    await h1.docker(...OURS, "clash");
+    await h2.waitForNetwork("clash");
+    await eventually(10_000, "the conflict", async () => {
+      const { docker } = await status(h3);
+      expect(docker?.conflicts).toMatchObject([{ name: "clash", driver: "bridge" }]);
+    });
+    expect((await h3.docker("network", "inspect", "-f", "{{.Driver}}", "clash")).trim()).toBe(
+      "bridge",
+    );
+    await h3.docker("network", "rm", "clash");
+    await h3.waitForNetwork("clash");
+  });
+
+  test.each([
+    [["-o", "encrypted"], /cannot encrypt a network/],
+    [["-o", "mtu=9000"], /does not fit/],
+    [["-o", "vlan=3"], /knows no network option vlan/],
+    [["--subnet", "198.51.100.0/25"], /overlaps 198\.51\.100\.0\/24, which host h\d uses/],
+    [["--subnet", "10.255.240.0/24"], /overlaps 10\.255\.240\.0\/20/],
+  ])("%j is refused with its reason, and leaves nothing", async (options, reason) => {
+    expect(await refusal(h1.docker(...OURS, ...options, "refused"))).toMatch(reason);
+    expect(await clusterId("refused")).toBe("");
+  });
+});
+
+describe("containers", () => {
+  test("on two networks; connected and disconnected while they run", async () => {
+    for (const name of ["left", "right"]) await h1.docker(...OURS, name);
+    for (const name of ["left", "right"]) await everywhere(name);
+    const left = await start(h1, "le", "left");
+    const right = await start(h2, "ri", "right");
+    await start(h3, "both", "left");
+    expect(await pings(h3, "both", left)).toBe(3);
+    expect(await pings(h3, "both", right)).toBe(0);
+    await h3.docker("network", "connect", "right", "both");
+    expect(await pings(h3, "both", right)).toBe(3);
+    expect(await pings(h3, "both", left)).toBe(3);
+    await h3.docker("network", "disconnect", "right", "both");
+    expect(await pings(h3, "both", right)).toBe(0);
+    await allAgree();
+    await remove("le", "ri", "both");
+  });
+
+  test("two networks of one subnet do not see each other", async () => {
+    for (const name of ["same1", "same2"]) {
+      await h1.docker(...OURS, "--subnet", "10.79.0.0/24", name);
+      await everywhere(name);
+    }
+    const first = await start(h1, "s1", "same1", "--ip", "10.79.0.10");
+    await start(h2, "s2", "same1", "--ip", "10.79.0.20");
+    await start(h2, "s3", "same2", "--ip", "10.79.0.30");
+    const second = await start(h1, "s4", "same2", "--ip", "10.79.0.10");
+    expect([first, second]).toEqual(["10.79.0.10", "10.79.0.10"]);
+    expect(await pings(h1, "s1", "10.79.0.20")).toBe(3);
+    expect(await pings(h1, "s4", "10.79.0.30")).toBe(3);
+    expect(await pings(h1, "s1", "10.79.0.30")).toBe(0);
+    expect(await pings(h1, "s4", "10.79.0.20")).toBe(0);
+    await remove("s1", "s2", "s3", "s4");
+  });
+
+  test("-p publishes through docker_gwbridge, whose subnet is the cluster's on every host", async () => {
+    const web = ["-p", "8080:8080", IMAGE, "/bin/httpd", "-f", "-p", "8080", "-h", "/bin"];
+    await h1.docker("run", "-d", "--name", "web", "--network", "app", ...web);
+    const fetched = await h2.exec(
+      "/bin/busybox",
+      "wget",
+      "-q",
+      "-O",
+      "-",
+      "http://198.51.100.1:8080/echo",
+    );
+    expect(fetched.length).toBeGreaterThan(1000);
+    for (const host of members) {
+      const subnets = await host.docker(
+        "network",
+        "inspect",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        "docker_gwbridge",
+      );
+      expect(subnets.trim()).toBe("10.255.240.0/20");
+    }
+    await remove("web");
+  });
+
+  test("on an --internal network there is no way out", async () => {
+    await h1.docker(...OURS, "--internal", "inside");
+    await everywhere("inside");
+    const address = await start(h1, "i1", "inside");
+    await start(h2, "i2", "inside");
+    expect(await pings(h2, "i2", address)).toBe(3);
+    const links = await h2.docker("exec", "i2", "/bin/ip", "-o", "link");
+    expect(
+      links
+        .trim()
+        .split("\n")
+        .map((line) => /: (\w+)/.exec(line)?.[1]),
+    ).toEqual(["lo", "eth0"]);
+    await remove("i1", "i2");
+  });
+
+  test("cannot take another address or MAC", async () => {
+    const honest = await start(h1, "honest", "app");
+    await start(h2, "spoofer", "app", "--cap-add", "NET_ADMIN");
+    expect(await pings(h2, "spoofer", honest)).toBe(3);
+    const own = await addressOf(h2, "spoofer", "app");
+    const length = (
+      await h2.docker("exec", "spoofer", "/bin/ip", "-o", "-4", "address", "show", "eth0")
+    ).match(/\/(\d+)/)?.[1];
+    const other = own.replace(/\d+$/, (last) => String(Number(last) ^ 1));
+    const inside = (...command: string[]): Promise<string> =>
+      h2.docker("exec", "spoofer", "/bin/ip", ...command);
+    await inside("address", "del", `${own}/${length}`, "dev", "eth0");
+    await inside("address", "add", `${other}/${length}`, "dev", "eth0");
+    expect(await pings(h2, "spoofer", honest)).toBe(0);
+    await inside("address", "del", `${other}/${length}`, "dev", "eth0");
+    await inside("address", "add", `${own}/${length}`, "dev", "eth0");
+    expect(await pings(h2, "spoofer", honest)).toBe(3);
+    await remove("honest", "spoofer");
+  });
+});
+
+describe("lazy", () => {
+  test("a host has a network's devices from its first container until a while after its last", async () => {
+    await h1.docker(...OURS, "lazy");
+    await everywhere("lazy");
+    const id = await clusterId("lazy");
+    const address = await start(h1, "z1", "lazy");
+    expect(members.map((host) => hasDevices(host, id))).toEqual([true, false, false]);
+    await start(h3, "z3", "lazy");
+    expect(await pings(h3, "z3", address)).toBe(3);
+    expect(members.map((host) => hasDevices(host, id))).toEqual([true, false, true]);
+    const endpoints = JSON.parse(await h2.overlay("endpoint", "ls", "--json")) as {
+      network: string;
+    }[];
+    expect(endpoints.filter(({ network }) => network === "lazy")).toEqual([]);
+    await remove("z1", "z3");
+    await eventually(30_000, "the end of its devices", async () => {
+      expect(members.map((host) => hasDevices(host, id))).toEqual([false, false, false]);
+    });
+    for (const host of members) {
+      const names = readdirSync(host.path("/run/overlay-ts/netns"));
+      expect(names).not.toContain(id);
+    }
+  });
+});
+
+describe("an agent that is killed", () => {
+  test("loses no ping, and finds what began and ended meanwhile", async () => {
+    const address = await start(h1, "k1", "app");
+    const going = await start(h2, "k2", "app");
+    await start(h2, "ends", "app");
+    const running = h1.docker(
+      "exec",
+      "k1",
+      "/bin/ping",
+      "-c",
+      "100",
+      "-i",
+      "0.1",
+      "-W",
+      "1",
+      going,
+    );
+    await delay(1000);
+    await killAgent(h2);
+    await delay(1000);
+    const starting = h2.docker("run", "-d", "--name", "begins", "--network", "app", ...SLEEP);
+    const ending = h2.docker("rm", "-f", "ends");
+    await delay(1000);
+    startAgent(h2, true);
+    expect(await running).toMatch(/100 packets transmitted, 100 packets received/);
+    await starting;
+    await ending;
+    expect(await pings(h1, "k1", await addressOf(h2, "begins", "app"))).toBe(3);
+    expect(await pings(h2, "begins", address)).toBe(3);
+    await allAgree();
+    await remove("k1", "k2", "begins");
+  });
+
+  test("the controller's end stops nothing that has its block", async () => {
+    const address = await start(h1, "k1", "app");
+    await start(h2, "k2", "app");
+    await kill(h1, "controller");
+    await start(h2, "k3", "app");
+    expect(await pings(h2, "k3", address)).toBe(3);
+    expect(await refusal(h2.docker(...OURS, "later"))).toMatch(
+      /controller at 198\.51\.100\.1:7952/,
+    );
+    h1.startController();
+    await eventually(10_000, "the controller", () => h1.overlay("token", "create"));
+    await h2.docker(...OURS, "later");
+    await remove("k1", "k2", "k3");
+  });
+});
+
+async function killAgent(host: LabHost): Promise<void> {
+  await kill(host, "agent");
+}
+
+/** By id, found in the host's own PID namespace; -9. */
+async function kill(host: LabHost, service: string): Promise<void> {
+  const script = `for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[c]li/main.ts ${service}"; then kill -9 \${p#/proc/}; fi; done`;
+  await host.exec("sh", "-c", script);
+}
+
+describe("joining", () => {
+  test("a token that is used up, expired, of another cluster or no token is named", async () => {
+    const join = (text: string): Promise<string> =>
+      refusal(h4.overlay("join", "--token", text, "198.51.100.1"));
+    const short = (await h1.overlay("token", "create", "--ttl", "1s")).trim();
+    await delay(1500);
+    expect(await join(short)).toMatch(/expired.*token create/s);
+    expect(await join("nonsense")).toMatch(/not a token/);
+    const other = token.replace(/^ovt1\.\w{32}/, `ovt1.${"0".repeat(32)}`);
+    expect(await join(other)).toMatch(/not the controller of cluster 0000/);
+    const root = token.split(".");
+    root[2] = "A".repeat(43);
+    expect(await join(root.join("."))).toMatch(/of another cluster than the token/);
+    expect(await refusal(h4.overlay("join", "--token", token, "198.51.100.2"))).toMatch(
+      /controller at 198\.51\.100\.2:7952\/tcp does not answer/,
+    );
+    expect(await refusal(h4.overlay("join", "198.51.100.1"))).toMatch(/a token is needed/);
+    expect(
+      await refusal(h4.overlay("join", "--token", token, "--name", "h2", "198.51.100.1")),
+    ).toMatch(/another host is called h2/);
+    expect(await refusal(h4.overlay("status"))).toMatch(/succeeded: not joined/);
+    expect(await refusal(h2.overlay("join", "--token", token, "198.51.100.1"))).toMatch(
+      /a member of cluster/,
+    );
+    expect(await refusal(h2.overlay("token", "create"))).toMatch(/no controller runs on this host/);
+  });
+
+  test("fails loudly when the data path is blocked, and works when it is not", async () => {
+    const rules =
+      "add table inet block; add chain inet block in { type filter hook input priority -400; }; add rule inet block in udp dport 7948 drop";
+    await h4.exec("nft", rules);
+    const said = await refusal(h4.overlay("join", "--token", token, "198.51.100.1"));
+    expect(said).toMatch(/data path does not work: no answer over VXLAN \(7948\/udp/);
+    await h4.exec("nft", "delete table inet block");
+    await eventually(15_000, "the data path", () => h4.overlay("probe"));
+    members.push(h4);
+    await everywhere("app");
+    const address = await start(h1, "j1", "app");
+    await start(h4, "j4", "app");
+    expect(await pings(h4, "j4", address)).toBe(3);
+    await remove("j1", "j4");
+  });
+
+  test("a removed host is cut off at once", async () => {
+    const address = await start(h1, "x1", "app");
+    await start(h4, "x4", "app");
+    expect(await pings(h4, "x4", address)).toBe(3);
+    await h1.overlay("node", "rm", "h4");
+    await eventually(10_000, "silence", async () => {
+      expect(await pings(h4, "x4", address)).toBe(0);
+    });
+    const { peers } = await status(h2);
+    expect(peers.map(({ name }) => name)).toEqual(["h1", "h3"]);
+    members.pop();
+    await remove("x1");
+  });
+});
