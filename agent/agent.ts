@@ -4,6 +4,7 @@ import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { assert } from "../shared/errors.ts";
+import { familyOf } from "../shared/ip.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
@@ -128,8 +129,8 @@ export class Agent {
       controller: this.controller,
     };
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
-    const { reconciler, ipam } = this;
-    this.driver = new OverlayDriver(node, { ...shared, reconciler, ipam, kernel });
+    const { reconciler, guarding, ipam } = this;
+    this.driver = new OverlayDriver(node, { ...shared, reconciler, guarding, ipam, kernel });
     this.docker = adapters.engine && new DockerSide({ ...shared, engine: adapters.engine });
   }
 
@@ -141,6 +142,7 @@ export class Agent {
     await this.replication.restore();
     await this.guarding.start();
     await this.replication.start();
+    await this.#adopt();
     await this.hosting.start();
     if (this.#state().controller.node === this.identity.node) this.controller.watch();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
@@ -175,8 +177,28 @@ export class Agent {
     return { desired: wanted, inSync };
   }
 
+  /**
+   * Ports in the kernel that our documents do not know: the database was lost, the containers run
+   * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
+   */
+  async #adopt(): Promise<void> {
+    const { kernel } = this.adapters;
+    const known = new Set(this.#state().networks.map(({ id }) => id));
+    for (const network of await kernel.list()) {
+      if (!known.has(network) || this.hosting.endpoints(network).length > 0) continue;
+      const { ports } = await kernel.read(network);
+      for (const { endpoint, mac, ips } of ports) {
+        const ipv4 = ips.find((ip) => familyOf(ip) === 4);
+        if (ipv4 === undefined) continue;
+        this.hosting.put(network, { id: endpoint, ipv4, mac });
+        this.bindings.reserve(network, ipv4);
+      }
+    }
+  }
+
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
+    this.adapters.kernel.recheck();
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
   }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
@@ -7,7 +8,7 @@ import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import { ensureGwbridge } from "./docker/gwbridge.ts";
-import { planViews, type ViewPlan } from "./docker/views.ts";
+import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
@@ -135,7 +136,9 @@ export class DockerSide {
         message: `this engine cannot be used: ${why}`,
       });
     const problem = await ensureGwbridge(engine, state.settings.gwbridgeSubnet);
-    const plan = planViews(state.networks, await engine.networks(), bindings.networks());
+    const shown = await engine.networks();
+    this.#rebind(shown, state.networks);
+    const plan = planViews(state.networks, shown, bindings.networks());
     for (const { network, view } of plan.tell) await this.#tell(network, view);
     for (const { network, request } of plan.create) {
       await engine.createNetwork(request);
@@ -147,6 +150,18 @@ export class DockerSide {
     }
     this.#status = { reachable: true, problem, conflicts: plan.conflicts };
     await this.#dropUnlisted();
+  }
+
+  /** After our database was lost: views name their network, and the cluster knows who made which. */
+  #rebind(shown: readonly EngineNetwork[], networks: readonly NetworkRecord[]): void {
+    const { bindings } = this.#modules;
+    for (const { id, driver, options } of shown) {
+      if (driver !== DRIVER || bindings.network(id) !== undefined) continue;
+      const found = networks.find(
+        (network) => network.id === options[NETWORK_OPTION] || network.createdAs === id,
+      );
+      if (found !== undefined) bindings.bind(id, found.id);
+    }
   }
 
   /** The name that Docker gave a network made here; with it, it appears on the other engines. */

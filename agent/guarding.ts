@@ -12,7 +12,9 @@ export class Guarding {
   readonly #guards: Guards;
   readonly #want: () => DesiredGuards | undefined;
   readonly #log: Log;
+  readonly #waiting: (() => void)[] = [];
   #dirty = false;
+  #passing = false;
   #stopped = false;
   #loop: Promise<void> | undefined;
   #failure: Failure | undefined;
@@ -35,9 +37,13 @@ export class Guarding {
   dirty(): void {
     if (this.#stopped) return;
     this.#dirty = true;
-    this.#loop ??= this.#run().finally(() => {
-      this.#loop = undefined;
-    });
+    this.#loop ??= this.#run();
+  }
+
+  /** What was dirty when it was asked is written: a container's first answers pass. */
+  async settled(): Promise<void> {
+    if (this.#dirty || this.#passing || this.#failure !== undefined)
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   /** Written again should they be another than what was written. */
@@ -58,9 +64,12 @@ export class Guarding {
   async #run(): Promise<void> {
     while (this.#dirty && !this.#stopped) {
       this.#dirty = false;
+      this.#passing = true;
       try {
         await this.#pass();
+        this.#passing = false;
         this.#failure = undefined;
+        for (const resolve of this.#waiting.splice(0)) resolve();
         await delay(COALESCE_MS);
       } catch (error) {
         this.#failure = asFailure(error);
@@ -69,6 +78,8 @@ export class Guarding {
         await delay(RETRY_MS);
       }
     }
+    for (const resolve of this.#waiting.splice(0)) resolve();
+    this.#loop = undefined;
   }
 
   async #pass(): Promise<void> {

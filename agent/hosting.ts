@@ -20,6 +20,8 @@ export interface HostingModules {
   readonly facts: () => Omit<HostFacts, "hosting">;
 }
 
+const AGAIN_MS = 2000;
+
 /**
  * Which networks this host is on: from just before its first endpoint until a while after its
  * last. Hosting is topic, documents and a word in the host's own document; devices follow from it.
@@ -28,9 +30,13 @@ export class Hosting {
   readonly #node: NodeId;
   readonly #modules: HostingModules;
   readonly #lingerMs: number;
+  /** As said in the host document. */
   readonly #hosted = new Set<NetworkId>();
+  /** On its topic. */
+  readonly #joined = new Set<NetworkId>();
   readonly #entering = new Map<NetworkId, Promise<void>>();
   readonly #leaving = new Map<NetworkId, NodeJS.Timeout>();
+  #again: NodeJS.Timeout | undefined;
 
   constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
     this.#node = node;
@@ -40,16 +46,17 @@ export class Hosting {
 
   /** Networks that had endpoints when the agent stopped are entered again, with what disk knows. */
   async start(): Promise<void> {
-    const { replication, log } = this.#modules;
+    const { replication } = this.#modules;
+    const networks = (replication.tables.state?.networks ?? []).map(({ id }) => id);
+    const busy = networks.filter((network) => this.endpoints(network).length > 0);
+    for (const network of busy) this.#hosted.add(network);
+    // In one word: between two, peers would drop what our containers send.
     this.#say();
-    for (const network of replication.tables.state?.networks ?? [])
-      if (this.endpoints(network.id).length > 0)
-        await this.enter(network.id).catch((error: unknown) =>
-          log.warn({ network: network.id, ...asFailure(error) }, "not entered again yet"),
-        );
+    await Promise.all(busy.map((network) => this.#enterAgain(network)));
   }
 
   stop(): void {
+    clearTimeout(this.#again);
     for (const timer of this.#leaving.values()) clearTimeout(timer);
   }
 
@@ -81,7 +88,7 @@ export class Hosting {
   enter(network: NetworkId): Promise<void> {
     clearTimeout(this.#leaving.get(network));
     this.#leaving.delete(network);
-    if (this.#hosted.has(network)) return Promise.resolve();
+    if (this.#joined.has(network)) return Promise.resolve();
     let entering = this.#entering.get(network);
     if (entering === undefined) {
       entering = this.#enter(network).finally(() => this.#entering.delete(network));
@@ -107,8 +114,19 @@ export class Hosting {
     this.#modules.saved.saveKey(network, { epoch, key });
   }
 
+  /** Containers run here: until it succeeds, also when the controller is the last to come up. */
+  async #enterAgain(network: NetworkId): Promise<void> {
+    try {
+      await this.enter(network);
+    } catch (error) {
+      this.#modules.log.warn({ network, ...asFailure(error) }, "not entered again yet");
+      this.#again = setTimeout(() => void this.#enterAgain(network), AGAIN_MS);
+    }
+  }
+
   async #enter(network: NetworkId): Promise<void> {
     await this.#modules.replication.join(network, await this.#key(network));
+    this.#joined.add(network);
     this.#hosted.add(network);
     this.#say();
     this.#lingerIfEmpty(network);
@@ -138,6 +156,7 @@ export class Hosting {
   async #leave(network: NetworkId): Promise<void> {
     if (this.endpoints(network).length > 0) return;
     this.#hosted.delete(network);
+    this.#joined.delete(network);
     this.#say();
     try {
       await this.#modules.replication.leave(network);

@@ -14,6 +14,7 @@ import type {
   NetworkDriver,
 } from "./docker/port.ts";
 import { NETWORK_OPTION } from "./docker/views.ts";
+import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
@@ -26,6 +27,7 @@ const JOIN_SYNC_MS = 500;
 export interface DriverModules {
   readonly replication: Pick<Replication, "tables" | "synced">;
   readonly reconciler: Pick<Reconciler, "settle">;
+  readonly guarding: Pick<Guarding, "settled">;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
   readonly ipam: Pick<OverlayIpam, "claim">;
@@ -112,6 +114,12 @@ export class OverlayDriver implements NetworkDriver {
     const record = hosting.record(network);
     if (request.ipv4 === undefined)
       throw new OverlayError({ code: "INVALID", message: "an endpoint needs an IPv4 address" });
+    if (record.encryption !== "none")
+      throw new OverlayError({
+        code: "UNSUPPORTED",
+        message: `network ${record.name ?? network} is encrypted (${record.encryption}), which this version cannot do`,
+        next: "run the version of overlay-ts that made it on this host too",
+      });
     const mac = endpointMac(request.ipv4, request.mac);
     await ipam.claim(record, request.ipv4);
     await hosting.enter(network);
@@ -127,7 +135,7 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async join({ network: docker, endpoint }: Join): Promise<Joined> {
-    const { replication, reconciler, kernel, hosting } = this.#modules;
+    const { replication, reconciler, guarding, kernel, hosting } = this.#modules;
     const network = this.#network(docker);
     if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -137,6 +145,7 @@ export class OverlayDriver implements NetworkDriver {
       });
     await replication.synced(network, JOIN_SYNC_MS);
     await reconciler.settle(network);
+    await guarding.settled();
     const { internal } = hosting.record(network);
     return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
   }

@@ -23,6 +23,7 @@ export class Proving {
   readonly #results = new Map<NodeId, ProofStatus>();
   #timer: NodeJS.Timeout | undefined;
   #written = "";
+  #setting: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor(self: NodeId, proof: DataPathProof, state: () => ClusterState | undefined, log: Log) {
@@ -53,8 +54,10 @@ export class Proving {
     const written = JSON.stringify(desired);
     if (desired === undefined || written === this.#written) return desired;
     this.#written = written;
+    // One after another: an older one that ended later would take the newer one's peers away.
+    this.#setting = this.#setting.catch(() => {}).then(() => this.#proof.set(desired));
     try {
-      await this.#proof.set(desired);
+      await this.#setting;
     } catch (error) {
       this.#written = "";
       throw error;
@@ -74,6 +77,9 @@ export class Proving {
         name: state.nodes.find(({ id }) => id === node)?.name ?? node,
       })),
     );
+    // Nobody answers: should it be our own device that is gone, it is made again.
+    if (results.length > 0 && results.every(({ roundTripMs }) => roundTripMs === undefined))
+      this.#written = "";
     this.#results.clear();
     for (const result of results) this.#results.set(result.node, result);
     return results;
@@ -83,6 +89,7 @@ export class Proving {
     try {
       await this.probeAll();
     } catch (error) {
+      this.#results.clear();
       this.#log.warn({ ...asFailure(error) }, "data path not proven");
     }
     if (!this.#stopped) this.#timer = setTimeout(() => void this.#round(), PERIOD_MS);

@@ -124,9 +124,7 @@ export class Reconciler {
   }
 
   #run(network: NetworkId, entry: Entry): void {
-    entry.loop ??= this.#loop(network, entry).finally(() => {
-      entry.loop = undefined;
-    });
+    entry.loop ??= this.#loop(network, entry);
   }
 
   async #loop(network: NetworkId, entry: Entry): Promise<void> {
@@ -139,7 +137,7 @@ export class Reconciler {
       for (const { resolve, reject } of waiting)
         if (failure === undefined) resolve();
         else reject(failure.error);
-      if (this.#stopped) return;
+      if (this.#stopped) break;
       if (failure === undefined) {
         retryMs = this.#options.retryFirstMs;
         await this.#wait(this.#options.coalesceMs, entry);
@@ -149,6 +147,8 @@ export class Reconciler {
         retryMs = Math.min(retryMs * 2, this.#options.retryMaxMs);
       }
     }
+    // In the same breath as the last look at `dirty`: who comes after it starts another loop.
+    entry.loop = undefined;
   }
 
   async #pass(network: NetworkId, entry: Entry): Promise<{ error: unknown } | undefined> {

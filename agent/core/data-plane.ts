@@ -37,6 +37,8 @@ export interface DesiredNetwork {
 /** What the kernel was found to hold. Remote halves are apart because each can be missing alone. */
 export interface ActualNetwork {
   readonly network: NetworkId;
+  /** Anything of the network is there, if only a namespace that a crash left. */
+  readonly present: boolean;
   /** Undefined: no namespace, or one without a working bridge and VXLAN device of this shape. */
   readonly device:
     | { vni: Vni; udpPort: number; localVtep: Ip; mtuBytes: number; gateways: readonly Gateway[] }
@@ -52,7 +54,7 @@ export interface ActualNetwork {
 
 /** Ordered, idempotent kernel steps of one network. */
 export type Step =
-  | { readonly kind: "extend"; readonly desired: DesiredNetwork } // namespace, bridge, VXLAN device
+  | { readonly kind: "extend"; readonly desired: DesiredNetwork } // namespace and devices, made or mended in place
   | { readonly kind: "putRemotes"; readonly remotes: readonly RemoteEntry[] } // one batch, replace
   | { readonly kind: "removeFdb"; readonly entries: readonly { mac: Mac; vtep: Ip }[] }
   | { readonly kind: "removeNeighbours"; readonly ips: readonly Ip[] }

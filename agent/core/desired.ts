@@ -102,8 +102,7 @@ export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
 /**
  * What the kernel of `self` should hold for the network: a function of the tables alone.
  * Undefined: the cluster has no such network, or this host is not on it: no container here, and
- * its own document does not say that one is coming or has just left. `vteps` of hosts come from
- * their own documents; a host that has not published one yet is reached as the controller says.
+ * its own document does not say that one is coming or has just left.
  */
 export function desired(
   tables: Tables,
@@ -115,16 +114,23 @@ export function desired(
   const local = tables.documents(network).get(self)?.endpoints ?? [];
   if (tables.state === undefined || record === undefined) return undefined;
   if (!hosting && local.length === 0) return undefined;
+  // No key, no path: a class that this version cannot encrypt has no devices.
+  if (record.encryption !== "none") return undefined;
   const vteps = vtepsOf(tables);
   const ports: LocalPort[] = [];
   const remotes: RemoteEntry[] = [];
-  for (const { node, endpoint, ips } of readNetwork(tables, record).holders)
-    if (node === self) ports.push({ endpoint: endpoint.id, mac: endpoint.mac, ips });
-    else {
-      const vtep = vteps.get(node)?.advertised;
-      if (vtep !== undefined) remotes.push({ mac: endpoint.mac, vtep, ips });
-    }
-  const localVtep = vteps.get(self)?.local;
+  // What runs here has its port whatever the rules say: they decide whom others believe.
+  for (const { id, mac, ipv4, ipv6 } of local)
+    ports.push({ endpoint: id, mac, ips: [ipv4, ipv6].filter((ip) => ip !== undefined) });
+  const ownMacs = new Set(ports.map(({ mac }) => mac));
+  const ownIps = new Set(ports.flatMap(({ ips }) => ips));
+  for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
+    const vtep = vteps.get(node);
+    const clash = ownMacs.has(endpoint.mac) || ips.some((ip) => ownIps.has(ip));
+    if (node !== self && vtep !== undefined && !clash)
+      remotes.push({ mac: endpoint.mac, vtep, ips });
+  }
+  const localVtep = vteps.get(self);
   if (localVtep === undefined) return undefined;
   return {
     network,
@@ -150,11 +156,11 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
   const speakers: { vtep: Ip; vni: NetworkRecord["vni"]; mac: Mac; ip: Ip }[] = [];
   for (const record of state.networks) {
-    for (const [node, { advertised }] of vteps)
+    for (const [node, vtep] of vteps)
       if (tables.hosts.get(node)?.hosting.includes(record.id) === true)
-        hosting.push({ vtep: advertised, vni: record.vni });
+        hosting.push({ vtep, vni: record.vni });
     for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
-      const vtep = vteps.get(node)?.advertised;
+      const vtep = vteps.get(node);
       if (vtep !== undefined)
         for (const ip of ips) speakers.push({ vtep, vni: record.vni, mac: endpoint.mac, ip });
     }
@@ -162,19 +168,18 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   const { vxlanPlain, vxlanWireguard, vxlanIpsec } = state.settings.ports;
   return {
     classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
-    vteps: [...vteps.values()].map(({ advertised }) => advertised),
+    vteps: [...vteps.values()],
     hosting,
     speakers,
   };
 }
 
-function vtepsOf(tables: Tables): Map<NodeId, { advertised: Ip; local: Ip }> {
-  const vteps = new Map<NodeId, { advertised: Ip; local: Ip }>();
-  for (const node of tables.state?.nodes ?? [])
-    if (tables.state?.revoked.includes(node.id) === false)
-      vteps.set(
-        node.id,
-        tables.hosts.get(node.id)?.vtep ?? { advertised: node.vtep, local: node.vtep },
-      );
-  return vteps;
+/** As the controller signed them: what a host says of itself could name somebody else's address. */
+function vtepsOf(tables: Tables): Map<NodeId, Ip> {
+  const members = tables.state?.nodes ?? [];
+  return new Map(
+    members
+      .filter(({ id }) => tables.state?.revoked.includes(id) === false)
+      .map(({ id, vtep }) => [id, vtep]),
+  );
 }

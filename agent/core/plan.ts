@@ -17,56 +17,42 @@ export function plan(
   desired: DesiredNetwork | undefined,
   inSync: boolean,
 ): Step[] {
-  if (desired === undefined) return inSync && !isEmpty(actual) ? [{ kind: "retract" }] : [];
+  if (desired === undefined) return inSync && actual.present ? [{ kind: "retract" }] : [];
   const steps: Step[] = [];
-  const sameDevice = actual.device !== undefined && sameShape(actual.device, desired);
-  // Another shape (VNI, port, VTEP, MTU, gateway) cannot be changed in place.
-  if (!sameDevice && !isEmpty(actual)) steps.push({ kind: "retract" });
-  if (!sameDevice) steps.push({ kind: "extend", desired });
-  const held = sameDevice
-    ? actual
-    : { ...actual, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+  // Mended in place: running containers hold the other ends of the ports.
+  const mend = actual.device === undefined || !sameShape(actual.device, desired);
+  if (mend) steps.push({ kind: "extend", desired });
 
-  const vxlan = new Map(held.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]));
-  const bridge = new Set(held.bridgeFdb);
-  const neighbours = new Map(held.neighbours.map(({ ip, mac }) => [ip, mac]));
+  const vxlan = new Map(actual.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]));
+  const bridge = new Set(actual.bridgeFdb);
+  const neighbours = new Map(actual.neighbours.map(({ ip, mac }) => [ip, mac]));
   const complete = ({ mac, vtep, ips }: RemoteEntry): boolean =>
     vxlan.get(mac) === vtep && bridge.has(mac) && ips.every((ip) => neighbours.get(ip) === mac);
-  const missing = desired.remotes.filter((remote) => !complete(remote));
+  const missing = desired.remotes.filter((remote) => mend || !complete(remote));
   if (missing.length > 0) steps.push({ kind: "putRemotes", remotes: missing });
 
-  const ports = new Map(held.ports.map((port) => [port.endpoint, port]));
+  const ports = new Map(actual.ports.map((port) => [port.endpoint, port]));
   for (const port of desired.ports) {
     const present = ports.get(port.endpoint);
-    if (present === undefined || !samePort(present, port)) steps.push({ kind: "putPort", port });
+    if (mend || present === undefined || !samePort(present, port))
+      steps.push({ kind: "putPort", port });
   }
 
   // A local port is this host's own to know: no peer is needed to take it away.
   const wantedPorts = new Set(desired.ports.map((port) => port.endpoint));
-  for (const port of held.ports)
+  for (const port of actual.ports)
     if (!wantedPorts.has(port.endpoint))
       steps.push({ kind: "removePort", endpoint: port.endpoint });
 
   if (inSync) {
     const wantedMacs = new Set(desired.remotes.map((remote) => remote.mac));
-    const staleFdb = held.vxlanFdb.filter(({ mac }) => !wantedMacs.has(mac));
+    const staleFdb = actual.vxlanFdb.filter(({ mac }) => !wantedMacs.has(mac));
     if (staleFdb.length > 0) steps.push({ kind: "removeFdb", entries: staleFdb });
     const wantedIps = new Set(desired.remotes.flatMap((remote) => remote.ips));
-    const staleIps = held.neighbours.map(({ ip }) => ip).filter((ip) => !wantedIps.has(ip));
+    const staleIps = actual.neighbours.map(({ ip }) => ip).filter((ip) => !wantedIps.has(ip));
     if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });
   }
   return steps;
-}
-
-function isEmpty(actual: ActualNetwork): boolean {
-  return (
-    actual.device === undefined &&
-    actual.ports.length +
-      actual.vxlanFdb.length +
-      actual.bridgeFdb.length +
-      actual.neighbours.length ===
-      0
-  );
 }
 
 function sameShape(device: NonNullable<ActualNetwork["device"]>, desired: DesiredNetwork): boolean {

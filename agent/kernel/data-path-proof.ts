@@ -89,7 +89,7 @@ export class LinuxDataPathProof implements DataPathProof {
     }
     const { socket, device } = await this.#device();
     await socket.batch([
-      route.setUp(device.index),
+      route.setUp(device.index, desired.mtuBytes),
       route.addAddress(device.index, desired.ownAddress, desired.prefixLength),
     ]);
     this.#mtuBytes = desired.mtuBytes;

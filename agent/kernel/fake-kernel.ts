@@ -31,6 +31,7 @@ export class FakeKernel implements Kernel {
     const held = this.#networks.get(network);
     return {
       network,
+      present: held !== undefined,
       device: held?.device,
       ports: [...(held?.ports.values() ?? [])],
       vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
@@ -60,6 +61,8 @@ export class FakeKernel implements Kernel {
     this.#networks.get(network)?.neighbours.clear();
     for (const listener of this.#listeners) listener(network);
   }
+
+  recheck(): void {}
 
   close(): Promise<void> {
     return Promise.resolve();

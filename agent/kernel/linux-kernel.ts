@@ -53,8 +53,11 @@ export class LinuxKernel implements Kernel {
   }
 
   async read(network: NetworkId): Promise<ActualNetwork> {
-    if (!this.#exists(network))
-      return { network, device: undefined, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+    if (!this.#exists(network)) {
+      const none = { device: undefined, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+      // A plain file where a namespace should be pinned: a crash between the two.
+      return { network, present: existsSync(this.#path(network)), ...none };
+    }
     const socket = this.#socket(network);
     const links = await this.#links(network);
     const bridge = links.find((link) => link.name === BRIDGE);
@@ -74,6 +77,7 @@ export class LinuxKernel implements Kernel {
       vxlan.master === bridge.index;
     return {
       network,
+      present: true,
       device: working
         ? {
             vni: Vni.parse(vxlan.vxlan?.vni),
@@ -129,6 +133,11 @@ export class LinuxKernel implements Kernel {
     return `ovc${endpoint.slice(0, 12)}`;
   }
 
+  /** The filters of all networks are read again with the next pass: somebody may have changed them. */
+  recheck(): void {
+    for (const network of this.#sockets.keys()) this.#filter.forget(network);
+  }
+
   /** Closes sockets; namespaces and devices go on forwarding. */
   close(): Promise<void> {
     this.#host.close();
@@ -174,29 +183,48 @@ export class LinuxKernel implements Kernel {
     const [gateway] = desired.gateways;
     if (gateway === undefined)
       throw new OverlayError({ code: "INVALID", message: `network ${network} has no gateway` });
-    if (!this.#exists(network)) createPinnedNetns(path);
+    if (!this.#exists(network)) {
+      this.#forget(network);
+      createPinnedNetns(path);
+    }
     quieten(path);
     const socket = this.#socket(network);
-    const mac = ruleMac(gateway.ip);
-    // Whatever a crash left half made is made anew: an empty shape costs nothing.
-    for (const link of await this.#links(network))
-      if (link.name === BRIDGE || link.name === VXLAN)
-        await socket.request(route.deleteLink(link.index, link.name));
-    await socket.request(route.addBridge(BRIDGE, mac, desired.mtuBytes));
-    const fd = openSync(path, "r");
-    try {
-      await this.#host.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
-    } finally {
-      closeSync(fd);
-    }
+    const links = await this.#links(network);
+    if (!links.some(({ name }) => name === BRIDGE))
+      await socket.request(route.addBridge(BRIDGE, ruleMac(gateway.ip), desired.mtuBytes));
+    await this.#mendVxlan(network, desired, links);
     const { bridge, vxlan } = await this.#devices(network);
     await this.#filter.extend(network);
     await socket.batch([
+      route.setUp(bridge.index, desired.mtuBytes),
       ...route.makePort(vxlan.index, bridge.index, "vxlan"),
       ...desired.gateways.map(({ ip, prefixLength }) =>
         route.addAddress(bridge.index, ip, prefixLength),
       ),
     ]);
+  }
+
+  /** Number, port and VTEP cannot be changed on a device: it alone is made anew, the ports stay. */
+  async #mendVxlan(
+    network: NetworkId,
+    desired: DesiredNetwork,
+    links: readonly route.Link[],
+  ): Promise<void> {
+    const socket = this.#socket(network);
+    const held = links.find(({ name }) => name === VXLAN);
+    if (held !== undefined) {
+      const { vni, udpPort, localVtep } = held.vxlan ?? {};
+      const same =
+        vni === desired.vni && udpPort === desired.udpPort && localVtep === desired.localVtep;
+      if (same) return socket.request(route.setUp(held.index, desired.mtuBytes));
+      await socket.request(route.deleteLink(held.index, VXLAN));
+    }
+    const fd = openSync(this.#path(network), "r");
+    try {
+      await this.#host.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+    } finally {
+      closeSync(fd);
+    }
   }
 
   async #putRemotes(network: NetworkId, remotes: readonly RemoteEntry[]): Promise<void> {
@@ -213,14 +241,15 @@ export class LinuxKernel implements Kernel {
     const socket = this.#socket(network);
     const { bridge, vxlan } = await this.#devices(network);
     const name = portName(port.endpoint);
-    const old = (await this.#links(network)).find((link) => link.name === name);
-    if (old !== undefined) await socket.request(route.deleteLink(old.index, name));
-    const fd = inNetns(this.#options.hostNetns, () => openSync("/proc/thread-self/ns/net", "r"));
-    try {
-      const peer = { name: this.containerLink(port.endpoint), mac: port.mac, netnsFd: fd };
-      await socket.request(route.addVeth(name, peer, vxlan.mtuBytes));
-    } finally {
-      closeSync(fd);
+    // One that is there is mended: its other end may be in a running container.
+    if (!(await this.#links(network)).some((link) => link.name === name)) {
+      const fd = inNetns(this.#options.hostNetns, () => openSync("/proc/thread-self/ns/net", "r"));
+      try {
+        const peer = { name: this.containerLink(port.endpoint), mac: port.mac, netnsFd: fd };
+        await socket.request(route.addVeth(name, peer, vxlan.mtuBytes));
+      } finally {
+        closeSync(fd);
+      }
     }
     const made = (await this.#links(network)).find((link) => link.name === name);
     if (made === undefined) throw missing(name);
@@ -246,12 +275,17 @@ export class LinuxKernel implements Kernel {
       for (const link of await this.#links(network))
         if (link.name !== "lo")
           await this.#gone(network, [route.deleteLink(link.index, link.name)]);
+    this.#forget(network);
+    deletePinnedNetns(this.#path(network));
+  }
+
+  /** Sockets belong to a namespace, not to its path: with another one there they are of no use. */
+  #forget(network: NetworkId): void {
     this.#sockets.get(network)?.close();
     this.#sockets.delete(network);
     this.#watches.get(network)?.close();
     this.#watches.delete(network);
     this.#filter.forget(network);
-    deletePinnedNetns(this.#path(network));
   }
 
   /** Deletions: what is gone already is as wanted. */

@@ -27,6 +27,7 @@ type Sets = Readonly<Record<"vteps" | "hosting" | "speakers", readonly string[]>
 export class NftGuards implements Guards {
   readonly #nft: Nft;
   readonly #closing = new AbortController();
+  #last: Promise<unknown> = Promise.resolve();
   #writing = 0;
   #quietUntilMs = 0;
   #written: { ports: string; sets: Sets } | undefined;
@@ -37,7 +38,27 @@ export class NftGuards implements Guards {
     this.#nft = new Nft(hostNetns);
   }
 
-  async set(desired: DesiredGuards): Promise<void> {
+  set(desired: DesiredGuards): Promise<void> {
+    return this.#inTurn(() => this.#set(desired));
+  }
+
+  verify(): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const holds = await this.#holds();
+      // The next `set` then writes all of it.
+      if (!holds) this.#written = undefined;
+      return holds;
+    });
+  }
+
+  /** A listing taken while a difference is written is of neither. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work, work);
+    this.#last = done;
+    return done;
+  }
+
+  async #set(desired: DesiredGuards): Promise<void> {
     const sets = setsOf(desired);
     const ports = JSON.stringify(desired.classPorts);
     const held = this.#written;
@@ -51,13 +72,6 @@ export class NftGuards implements Guards {
       // Somebody changed the sets: what is there is no longer what the difference starts from.
       await this.#writeWhole(desired, ports, sets);
     }
-  }
-
-  async verify(): Promise<boolean> {
-    const holds = await this.#holds();
-    // The next `set` then writes all of it.
-    if (!holds) this.#written = undefined;
-    return holds;
   }
 
   async #holds(): Promise<boolean> {
@@ -169,6 +183,7 @@ ${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
   }
   chain output {
     type filter hook output priority raw; policy accept;
+    udp dport { ${wireguard}, ${ipsec} } ${drop("unusedClass")}
     ${all} notrack
   }
   chain input {

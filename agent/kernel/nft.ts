@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { OverlayError } from "../../shared/errors.ts";
 
+const TIMEOUT_MS = 10_000;
+
 /**
  * The nft program (nftables(8)) in some namespace. One process a transaction, never one an entry: a
  * script is one atomic change of the kernel's rules, or none.
@@ -51,7 +53,10 @@ export class Nft {
   #run(args: string[], input: string, op: string): Promise<string> {
     return new Promise((resolve, reject) => {
       const [command, all] = this.#argv(args);
-      const child = spawn(command, all, { stdio: ["pipe", "pipe", "pipe"] });
+      const child = spawn(command, all, {
+        stdio: ["pipe", "pipe", "pipe"],
+        timeout: TIMEOUT_MS,
+      });
       let stdout = "";
       let stderr = "";
       child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));

@@ -47,6 +47,7 @@ export class PingSocket {
 
   /** Milliseconds until the answer came; undefined: none within the time. */
   async echo(to: Ip, payloadBytes: number, timeoutMs: number): Promise<number | undefined> {
+    if (this.#closed) return undefined;
     const seq = (this.#lastSeq = (this.#lastSeq + 1) & 0xffff);
     const message = Buffer.alloc(8 + payloadBytes, 0x5a);
     message.writeUInt8(ECHO_REQUEST, 0);

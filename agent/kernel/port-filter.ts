@@ -23,11 +23,9 @@ export class PortFilter {
     this.#portName = portName;
   }
 
-  /** With the network's devices: the table, empty. */
+  /** With the network's devices: the table, with the elements it had. */
   async extend(network: NetworkId): Promise<void> {
-    await this.#nft(network).apply(RULES, "bridge rules");
-    this.#held.set(network, new Set());
-    this.#stale.delete(network);
+    await this.#write(network, [...(await this.#elements(network))]);
   }
 
   /** Before the port counts as complete. */
@@ -45,10 +43,27 @@ export class PortFilter {
         : [`delete element bridge ${TABLE} ports { ${removable.join(", ")} }`]),
     ];
     if (lines.length === 0) return;
-    await this.#nft(network).apply(lines.join("\n"), "bridge port");
     for (const element of wanted) held.add(element);
     for (const element of removable) held.delete(element);
     this.#stale.delete(network);
+    try {
+      await this.#nft(network).apply(lines.join("\n"), "bridge port");
+    } catch {
+      // Somebody took the table away, or changed it: written whole.
+      await this.#write(network, [...held]);
+    }
+  }
+
+  async #write(network: NetworkId, elements: readonly string[]): Promise<void> {
+    const add =
+      elements.length === 0 ? "" : `add element bridge ${TABLE} ports { ${elements.join(", ")} }\n`;
+    try {
+      await this.#nft(network).apply(RULES + add, "bridge rules");
+      this.#held.set(network, new Set(elements));
+    } catch (error) {
+      this.forget(network);
+      throw error;
+    }
   }
 
   /** The port's element means nothing without the port, and goes with the next change. */

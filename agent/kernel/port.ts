@@ -13,6 +13,8 @@ export interface Kernel {
   containerLink(endpoint: EndpointId): string;
   /** Called with the network whose links or neighbours changed behind our back. */
   onChange(listener: (network: NetworkId) => void): void;
+  /** The next read of each network believes nothing that was read before. */
+  recheck(): void;
   close(): Promise<void>;
 }
 

@@ -1,9 +1,8 @@
-import { RawNetlinkSocket } from "netlink";
+import type { RawNetlinkSocket } from "netlink";
 import { decodeFrames } from "./netlink/codec.ts";
+import { openRouteSocket } from "./netlink/raw-socket.ts";
 import { isLoss, RTNLGRP } from "./netlink/route.ts";
-import { inNetns } from "./netns.ts";
 
-const NETLINK_ROUTE = 0;
 /** What the kernel still tells of our own writes after they were answered. */
 const ECHO_MS = 50;
 
@@ -19,19 +18,15 @@ export class Watch {
 
   constructor(netns: string, report: () => void) {
     this.#report = report;
-    this.#socket = inNetns(netns, () => {
-      const socket = new RawNetlinkSocket(NETLINK_ROUTE, {
-        recvBufferSize: 1 << 20,
-        sendBufferSize: 4096,
-      });
-      socket.addMembership(RTNLGRP.link);
-      socket.addMembership(RTNLGRP.neigh);
-      return socket;
-    });
+    this.#socket = openRouteSocket(netns, [RTNLGRP.link, RTNLGRP.neigh]);
     this.#socket.on("message", (datagram) => {
-      if (!this.#quiet() && decodeFrames(datagram).some(isLoss)) this.#report();
+      // Thrown through the native callback an error would end the process.
+      try {
+        if (!this.#quiet() && decodeFrames(datagram).some(isLoss)) this.#report();
+      } catch {
+        this.#report();
+      }
     });
-    // ENOBUFS: the kernel dropped news. Whatever it was, a pass finds it.
     this.#socket.on("error", () => this.#report());
   }
 

@@ -60,6 +60,12 @@ export interface NewCluster {
 
 /** Revision 1: a cluster without nodes. */
 export function newCluster(cluster: NewCluster, context: Context): ControllerRecord {
+  if (cluster.address.includes(":"))
+    throw new OverlayError({
+      code: "UNSUPPORTED",
+      message: `${cluster.address}: hosts talk IPv4 to each other in this version`,
+      next: "give an IPv4 address with --advertise-addr",
+    });
   return {
     format: 1,
     state: {
@@ -68,7 +74,6 @@ export function newCluster(cluster: NewCluster, context: Context): ControllerRec
       revision: 1,
       settings: {
         ...DEFAULT_SETTINGS,
-        underlayFamily: cluster.address.includes(":") ? 6 : 4,
         ...cluster.settings,
       },
       controller: {

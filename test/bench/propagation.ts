@@ -1,7 +1,7 @@
-import { RawNetlinkSocket } from "netlink";
+import type { RawNetlinkSocket } from "netlink";
 import { decodeFrames } from "../../agent/kernel/netlink/codec.ts";
 import { decodeLink, decodeNeighbour, RTNLGRP } from "../../agent/kernel/netlink/route.ts";
-import { inNetns } from "../../agent/kernel/netns.ts";
+import { openRouteSocket } from "../../agent/kernel/netlink/raw-socket.ts";
 import { IMAGE, type Lab } from "../lab/lab.ts";
 import type { LabHost } from "../support/lab-host.ts";
 import { quantile, round } from "./statistics.ts";
@@ -76,11 +76,7 @@ function listen(
   group: number,
   heard: (frame: ReturnType<typeof decodeFrames>[number]) => void,
 ): RawNetlinkSocket {
-  const socket = inNetns(host.path(`/run/overlay-ts/netns/${network}`), () => {
-    const made = new RawNetlinkSocket(0, { recvBufferSize: 4 << 20, sendBufferSize: 4096 });
-    made.addMembership(group);
-    return made;
-  });
+  const socket = openRouteSocket(host.path(`/run/overlay-ts/netns/${network}`), [group]);
   socket.on("message", (datagram) => {
     for (const frame of decodeFrames(datagram)) heard(frame);
   });

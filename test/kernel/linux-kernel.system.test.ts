@@ -75,6 +75,7 @@ describe("the kernel of two hosts", () => {
     const { network, vni, udpPort, localVtep, mtuBytes, gateways, ports, remotes } = wanted(1);
     expect(await kernels[0]!.read(app.id)).toEqual({
       network,
+      present: true,
       device: { vni, udpPort, localVtep, mtuBytes, gateways },
       ports,
       vxlanFdb: remotes.map(({ mac, vtep }) => ({ mac, vtep })),

@@ -232,8 +232,8 @@ export function putSelfFdb(vxlan: number, mac: Mac, vtep: Ip): Request {
   };
 }
 
-export function setUp(index: number): Request {
-  return newLink(`IFF_UP ${index}`, index, true, [], 0);
+export function setUp(index: number, mtuBytes: number): Request {
+  return newLink(`IFF_UP ${index}`, index, true, [attr(IFLA.mtu, u32(mtuBytes))], 0);
 }
 
 export function deleteFdb(vxlan: number, mac: Mac, half: "self" | "master"): Request {

@@ -1,13 +1,14 @@
 import { constants } from "node:os";
-import { RawNetlinkSocket } from "netlink";
+import type { RawNetlinkSocket } from "netlink";
 import { asFailure, OverlayError } from "../../../shared/errors.ts";
-import { inNetns } from "../netns.ts";
 import { decodeFrames, encodeFrame, type NetlinkMessage } from "./codec.ts";
+import { openRouteSocket } from "./raw-socket.ts";
 
-const NETLINK_ROUTE = 0;
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
 const NLM_F_DUMP = 0x300;
+const NLM_F_DUMP_INTR = 0x10;
+const DUMP_ATTEMPTS = 5;
 const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
 /** Messages in one send: well below the socket's buffer, far above what a call costs. */
@@ -42,12 +43,15 @@ export class RtNetlink {
   #lastSeq = 0;
 
   constructor(netns: string | undefined) {
-    this.#socket = inNetns(
-      netns,
-      () =>
-        new RawNetlinkSocket(NETLINK_ROUTE, { recvBufferSize: 4 << 20, sendBufferSize: 1 << 20 }),
-    );
-    this.#socket.on("message", (datagram) => this.#receive(datagram));
+    this.#socket = openRouteSocket(netns);
+    this.#socket.on("message", (datagram) => {
+      // Thrown through the native callback an error would end the process.
+      try {
+        this.#receive(datagram);
+      } catch (error) {
+        this.#failAll(error);
+      }
+    });
     this.#socket.on("error", (error) => this.#failAll(error));
   }
 
@@ -69,11 +73,15 @@ export class RtNetlink {
     if (first !== undefined) throw first;
   }
 
+  /** Again when the kernel says that what it listed changed under its hands. */
   async dump(request: Request): Promise<NetlinkMessage[]> {
-    const messages: NetlinkMessage[] = [];
-    const error = await this.#send([request], NLM_F_DUMP, messages);
-    if (error !== undefined) throw error;
-    return messages;
+    for (let attempt = 1; ; attempt++) {
+      const messages: NetlinkMessage[] = [];
+      const error = await this.#send([request], NLM_F_DUMP, messages);
+      if (error !== undefined) throw error;
+      const interrupted = messages.some(({ flags }) => (flags & NLM_F_DUMP_INTR) !== 0);
+      if (!interrupted || attempt === DUMP_ATTEMPTS) return messages;
+    }
   }
 
   close(): void {

@@ -13,6 +13,7 @@ const app = NetworkId.parse("a".repeat(32));
 const web = NetworkId.parse("b".repeat(32));
 const nothing = (network: NetworkId): ActualNetwork => ({
   network,
+  present: true,
   device: undefined,
   ports: [],
   vxlanFdb: [],
