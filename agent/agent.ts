@@ -3,7 +3,7 @@ import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
-import { assert } from "../shared/errors.ts";
+import { asFailure, assert } from "../shared/errors.ts";
 import { familyOf } from "../shared/ip.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
@@ -66,12 +66,14 @@ export class Agent {
   readonly ipam: OverlayIpam;
   readonly driver: OverlayDriver;
   readonly docker: DockerSide | undefined;
+  readonly #log: Log;
   #resync: NodeJS.Timeout | undefined;
 
   constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
     this.identity = identity;
     this.membership = membership;
     this.adapters = adapters;
+    this.#log = log;
     const { node } = identity;
     const { mesh, kernel, guards, proof, store } = adapters;
     const rootKey = fromBase64Url(membership.rootKey);
@@ -131,7 +133,8 @@ export class Agent {
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
     const { reconciler, guarding, ipam } = this;
     this.driver = new OverlayDriver(node, { ...shared, reconciler, guarding, ipam, kernel });
-    this.docker = adapters.engine && new DockerSide({ ...shared, engine: adapters.engine });
+    this.docker =
+      adapters.engine && new DockerSide({ ...shared, self: node, engine: adapters.engine });
   }
 
   /**
@@ -199,8 +202,11 @@ export class Agent {
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
     this.adapters.kernel.recheck();
+    this.hosting.rekey().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
+    // The controller may be away: with the next round.
+    this.ipam.returnEmpty(performance.now()).catch(() => {});
   }
 
   #alone(network: NetworkId): boolean {
@@ -222,11 +228,14 @@ export class Agent {
     this.docker?.dirty();
     // Tried again with the next round of probes.
     this.proving.update().catch(() => {});
+    this.hosting
+      .rekey()
+      .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "new key not had yet"));
   }
 
   #facts() {
     const own = this.#state().nodes.find(({ id }) => id === this.identity.node);
-    assert(own !== undefined, "a member is in its own state");
+    if (own === undefined) return undefined;
     return {
       bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
       vtep: { advertised: own.vtep, local: own.vtep },

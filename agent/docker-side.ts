@@ -1,9 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { NetworkRecord } from "../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
+import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
+import { mayHost } from "./core/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
@@ -18,6 +19,7 @@ const RESYNC_MS = 30_000;
 const UNLISTED_MS = 60_000;
 
 export interface DockerSideModules {
+  readonly self: NodeId;
   readonly engine: DockerEngine;
   readonly replication: Pick<Replication, "tables">;
   readonly bindings: Bindings;
@@ -40,6 +42,7 @@ export interface DockerStatus {
 export class DockerSide {
   readonly #modules: DockerSideModules;
   readonly #stopping = new AbortController();
+  readonly #unusedSinceMs = new Map<string, number>();
   readonly #unlistedSinceMs = new Map<EndpointId, number>();
   #dirty = true;
   #wake = (): void => {};
@@ -126,7 +129,7 @@ export class DockerSide {
   }
 
   async #pass(): Promise<void> {
-    const { engine, replication, bindings, log } = this.#modules;
+    const { engine, replication, bindings, self, log } = this.#modules;
     const { state } = replication.tables;
     if (state === undefined) return;
     const why = unsupportedKind(await engine.info());
@@ -138,18 +141,51 @@ export class DockerSide {
     const problem = await ensureGwbridge(engine, state.settings.gwbridgeSubnet);
     const shown = await engine.networks();
     this.#rebind(shown, state.networks);
-    const plan = planViews(state.networks, shown, bindings.networks());
-    for (const { network, view } of plan.tell) await this.#tell(network, view);
-    for (const { network, request } of plan.create) {
-      await engine.createNetwork(request);
-      log.info({ network, name: request.name }, "network shown on this engine");
-    }
-    for (const { docker, name } of plan.remove) {
-      await engine.removeNetwork(docker);
-      log.info({ name }, "network that ended taken from this engine");
-    }
-    this.#status = { reachable: true, problem, conflicts: plan.conflicts };
+    const plan = planViews(state.networks, shown, bindings.networks(), (network) =>
+      mayHost(state, self, network),
+    );
+    const problems = problem === undefined ? [] : [problem];
+    // Each by itself: one network that Docker refuses must not keep the others away.
+    const step = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+      try {
+        await work();
+        log.info({ what }, "engine follows the cluster");
+      } catch (error) {
+        problems.push(`${what}: ${asFailure(error).message}`);
+      }
+    };
+    for (const { network, view } of plan.tell)
+      await step(`telling the name of ${view.name}`, () => this.#tell(network, view));
+    for (const { request } of plan.create)
+      await step(`showing ${request.name}`, () => engine.createNetwork(request));
+    for (const { docker, name } of plan.remove)
+      await step(`removing ${name}, which ended`, () => engine.removeNetwork(docker));
+    this.#status = {
+      reachable: true,
+      problem: problems.length === 0 ? undefined : problems.join("; "),
+      conflicts: plan.conflicts,
+    };
     await this.#dropUnlisted();
+    this.#releaseUnused();
+  }
+
+  /** Addresses that Docker asked for and never used: it, or we, died between two calls. */
+  #releaseUnused(): void {
+    const { bindings, hosting } = this.#modules;
+    const now = performance.now();
+    for (const network of new Set(bindings.networks().values())) {
+      const used = new Set(hosting.endpoints(network).map(({ ipv4 }) => ipv4));
+      for (const ip of bindings.used(network)) {
+        const key = `${network} ${ip}`;
+        const since = this.#unusedSinceMs.get(key);
+        if (used.has(ip)) this.#unusedSinceMs.delete(key);
+        else if (since === undefined) this.#unusedSinceMs.set(key, now);
+        else if (now - since > UNLISTED_MS) {
+          this.#unusedSinceMs.delete(key);
+          bindings.release(network, ip);
+        }
+      }
+    }
   }
 
   /** After our database was lost: views name their network, and the cluster knows who made which. */
@@ -178,7 +214,7 @@ export class DockerSide {
       // Made on two hosts at once: the first is the cluster's, and this engine shows that one.
       log.info({ name }, "made elsewhere at the same time: this one gives way");
       await engine.removeNetwork(view.id);
-      this.#dirty = true;
+      this.dirty();
     }
   }
 
@@ -190,14 +226,13 @@ export class DockerSide {
       const own = hosting.endpoints(network);
       if (own.length === 0) continue;
       const listed = new Set(await this.#listed(docker));
-      for (const { id, ipv4 } of own) {
+      for (const { id } of own) {
         if (listed.has(id)) this.#unlistedSinceMs.delete(id);
         else if (!this.#unlistedSinceMs.has(id)) this.#unlistedSinceMs.set(id, now);
         else if (now - (this.#unlistedSinceMs.get(id) ?? now) > UNLISTED_MS) {
           log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
           this.#unlistedSinceMs.delete(id);
           hosting.remove(network, id);
-          if (ipv4 !== undefined) bindings.release(network, ipv4);
         }
       }
     }

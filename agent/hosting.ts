@@ -17,7 +17,8 @@ export interface HostingModules {
   readonly sealSecretKey: Uint8Array;
   readonly log: Log;
   /** What this host says of itself, beside what it hosts. */
-  readonly facts: () => Omit<HostFacts, "hosting">;
+  /** Undefined: the host was removed from the cluster. */
+  readonly facts: () => Omit<HostFacts, "hosting"> | undefined;
 }
 
 const AGAIN_MS = 2000;
@@ -97,6 +98,18 @@ export class Hosting {
     return entering;
   }
 
+  /** The state changed: a key that was rotated is fetched, the old one goes on opening for a while. */
+  async rekey(): Promise<void> {
+    for (const network of this.#joined) {
+      const record = this.#modules.replication.tables.state?.networks.find(
+        ({ id }) => id === network,
+      );
+      const held = this.#modules.saved.key(network);
+      if (record === undefined || (held !== undefined && held.epoch >= record.keyEpoch)) continue;
+      await this.#modules.replication.join(network, await this.#key(network));
+    }
+  }
+
   put(network: NetworkId, endpoint: Endpoint): void {
     this.#modules.replication.change(network, [endpoint], []);
   }
@@ -166,6 +179,8 @@ export class Hosting {
   }
 
   #say(): void {
-    this.#modules.replication.say({ ...this.#modules.facts(), hosting: [...this.#hosted] });
+    const facts = this.#modules.facts();
+    if (facts !== undefined)
+      this.#modules.replication.say({ ...facts, hosting: [...this.#hosted] });
   }
 }

@@ -100,7 +100,7 @@ export class OverlayDriver implements NetworkDriver {
     const elsewhere = [...replication.tables.hosts.values()].some(
       ({ node, hosting }) => node !== this.#node && hosting.includes(network),
     );
-    if (record?.createdBy !== this.#node || record.createdAs !== docker || elsewhere) return;
+    if (record?.createdBy !== this.#node || elsewhere) return;
     try {
       await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
     } catch (error) {

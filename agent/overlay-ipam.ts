@@ -2,7 +2,16 @@ import type { BlockRecord, NetworkRecord, SubnetRecord } from "../shared/cluster
 import { hex } from "../shared/codec.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import { NetworkId, type NodeId } from "../shared/ids.ts";
-import { cidrContains, familyOf, type Ip, numberToIp, rangeOf } from "../shared/ip.ts";
+import {
+  cidrContains,
+  cidrContainsCidr,
+  familyOf,
+  type Ip,
+  ipToNumber,
+  numberToIp,
+  prefixLength,
+  rangeOf,
+} from "../shared/ip.ts";
 import type { Log, Random } from "../shared/ports.ts";
 import { freeSubnet } from "../shared/subnets.ts";
 import type { Bindings } from "./bindings.ts";
@@ -13,7 +22,8 @@ import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/por
 import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
-import { ipToNumber } from "../shared/ip.ts";
+
+const RETURN_AFTER_MS = 5 * 60_000;
 
 export interface IpamModules {
   readonly replication: Pick<Replication, "tables">;
@@ -32,6 +42,7 @@ export class OverlayIpam implements IpamDriver {
   readonly #node: NodeId;
   readonly #modules: IpamModules;
   readonly #last = new Map<NetworkId, Ip>();
+  readonly #emptySinceMs = new Map<string, number>();
   readonly #growing = new Map<NetworkId, Promise<void>>();
 
   constructor(node: NodeId, modules: IpamModules) {
@@ -71,6 +82,8 @@ export class OverlayIpam implements IpamDriver {
     const pool = this.#modules.bindings.pool(request.pool);
     if (pool === undefined) throw unknownPool(request.pool);
     const { subnet } = pool;
+    if (pool.network === undefined && request.purpose === "endpoint" && request.ip === undefined)
+      throw unknownPool(request.pool);
     if (request.purpose === "gateway" || pool.network === undefined)
       return { ip: request.ip ?? this.#gateway(pool), subnet };
     const record = this.#modules.hosting.record(pool.network);
@@ -93,6 +106,34 @@ export class OverlayIpam implements IpamDriver {
   async claim(record: NetworkRecord, ip: Ip): Promise<void> {
     if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
     await this.#grant(record, ip);
+  }
+
+  /**
+   * Periodically: blocks nobody here has used for a while go back, so that others, or a container
+   * with `--ip` on another host, can have them.
+   */
+  async returnEmpty(nowMs: number): Promise<void> {
+    const { replication, bindings, controller } = this.#modules;
+    for (const { network, block, node } of replication.tables.state?.blocks ?? []) {
+      const key = `${network} ${block}`;
+      const record = replication.tables.state?.networks.find(({ id }) => id === network);
+      // The lower half that Docker's own IPAM fills is this host's for good.
+      const lent =
+        prefixLength(block) === 32 ||
+        record?.subnets.some(({ dynamicRanges }) =>
+          dynamicRanges.some((range) => cidrContainsCidr(range, block)),
+        ) === true;
+      const used = [...bindings.used(network)].some((ip) => cidrContains(block, ip));
+      if (node !== this.#node || !lent || used) {
+        this.#emptySinceMs.delete(key);
+        continue;
+      }
+      const since = this.#emptySinceMs.get(key) ?? nowMs;
+      this.#emptySinceMs.set(key, since);
+      if (nowMs - since < RETURN_AFTER_MS) continue;
+      await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
+      this.#emptySinceMs.delete(key);
+    }
   }
 
   #gateway(pool: { subnet: Pool["subnet"]; network?: NetworkId | undefined }): Ip {
@@ -143,8 +184,14 @@ export class OverlayIpam implements IpamDriver {
         code: "CONFLICT",
         message: `${ip} is used by another container on this host`,
       });
-    if (blockHolder(this.#blocks(record.id), ip) !== this.#node) await this.#grant(record, ip);
+    // Before the round trip: a second asker in the meantime finds it used.
     this.#modules.bindings.reserve(record.id, ip);
+    try {
+      if (blockHolder(this.#blocks(record.id), ip) !== this.#node) await this.#grant(record, ip);
+    } catch (error) {
+      this.#modules.bindings.release(record.id, ip);
+      throw error;
+    }
     return ip;
   }
 

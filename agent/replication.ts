@@ -46,6 +46,8 @@ export class Replication {
   readonly #node: NodeId;
   readonly #modules: ReplicationModules;
   readonly #handlers: ReplicationHandlers;
+  /** Writes that the disk did not take since the start. */
+  unsaved = 0;
   readonly #waiting = new Map<NetworkId, (() => void)[]>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -159,15 +161,15 @@ export class Replication {
           this.#run(this.networks.gossip(network, from, bytes, this.#now()));
         }
       },
-      request: async (_from, bytes) => this.#answer(bytes),
+      request: async (from, bytes) => this.#answer(from, bytes),
       connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
       disconnected: () => {},
     };
   }
 
-  #answer(bytes: Uint8Array): Uint8Array {
+  #answer(from: NodeId, bytes: Uint8Array): Uint8Array {
     const body = bytes.subarray(1);
-    if (bytes[0] === FOR_NETWORK) return this.networks.answer(body);
+    if (bytes[0] === FOR_NETWORK) return this.networks.answer(from, body);
     const request = decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes);
     return encodeCbor(this.cluster.answer(request));
   }
@@ -177,10 +179,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persist":
-          saved.saveDocument(output.document);
+          this.#save(() => saved.saveDocument(output.document));
           break;
         case "forget":
-          saved.forgetDocuments(output.network, this.#node);
+          this.#save(() => saved.forgetDocuments(output.network, this.#node));
           break;
         case "publish":
           this.#publish(NETWORK_TOPIC + output.network, output.bytes);
@@ -202,10 +204,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
-          saved.saveHost(output.document);
+          this.#save(() => saved.saveHost(output.document));
           break;
         case "persistState":
-          saved.saveState(output.signed);
+          this.#save(() => saved.saveState(output.signed));
           break;
         case "publish":
           this.#publish(CLUSTER_TOPIC, output.bytes);
@@ -233,7 +235,7 @@ export class Replication {
     const { state, hosts } = this.tables;
     const { mesh, hasher, saved } = this.#modules;
     if (state === undefined) return;
-    saved.forgetOthers(state);
+    this.#save(() => saved.forgetOthers(state));
     mesh.admit({
       revision: state.revision,
       nodes: state.nodes.map(({ id }) => id),
@@ -248,6 +250,16 @@ export class Replication {
         .map(({ id, address }) => ({ node: id, address, port })),
     );
     this.#handlers.changed();
+  }
+
+  /** A full disk must not stop what is in memory: peers and kernel hold the same, and say it again. */
+  #save(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.unsaved++;
+      this.#modules.log.error({ ...asFailure(error) }, "not kept on disk");
+    }
   }
 
   #publish(topic: string, bytes: Uint8Array): void {

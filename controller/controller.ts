@@ -128,12 +128,12 @@ export class Controller {
       }
       case "nameNetwork": {
         const network = await this.#commit((record) =>
-          nameNetwork(record, request.network, request),
+          nameNetwork(record, from, request.network, request),
         );
         return { v: 1, kind: "network", network, state: await this.signedState() };
       }
       case "removeNetwork":
-        await this.#commit((record) => removeNetwork(record, request.network));
+        await this.#commit((record) => removeNetwork(record, from, request.network));
         return { v: 1, kind: "done", state: await this.signedState() };
       case "allotBlock":
         return this.#blockAnswer(from, request.network, (record) =>

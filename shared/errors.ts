@@ -1,3 +1,5 @@
+import { z } from "zod";
+
 /** Every failure overlay-ts can name. The code decides exit status, HTTP status and what the CLI advises. */
 export type ErrorCode =
   | "INVALID" // the caller's input is wrong
@@ -61,6 +63,7 @@ export class OverlayError extends Error {
 /** Any thrown value as a Failure; foreign errors become INTERNAL with their own text. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof OverlayError) return error.toFailure();
+  if (error instanceof z.ZodError) return { code: "INVALID", message: z.prettifyError(error) };
   return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
 }
 

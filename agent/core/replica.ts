@@ -18,6 +18,7 @@ import {
   SyncAnswer,
   SyncRequest,
 } from "./messages.ts";
+import { mayHost } from "./allowed.ts";
 import { changeOwn, overtake, type OwnChange, type OwnModules } from "./own-documents.ts";
 import { Tables } from "./tables.ts";
 import { deltaHolds, documentHolds } from "./verify.ts";
@@ -53,7 +54,14 @@ export type Output =
     }
   | { readonly kind: "dirty"; readonly network: NetworkId };
 
-type Ask = { network: NetworkId; to: NodeId; deadlineMs: number; round: boolean };
+type Ask = {
+  network: NetworkId;
+  to: NodeId;
+  deadlineMs: number;
+  round: boolean;
+  /** What was asked for, in the last step of a round. */
+  nodes?: readonly NodeId[];
+};
 
 interface Topic {
   inSync: boolean;
@@ -66,6 +74,7 @@ export interface ReplicaCounters {
   gaps: number;
   malformed: number;
   badSignature: number;
+  notMembers: number;
   notSubscribed: number;
   overtaken: number;
   timeouts: number;
@@ -83,6 +92,7 @@ export class Replica {
     gaps: 0,
     malformed: 0,
     badSignature: 0,
+    notMembers: 0,
     notSubscribed: 0,
     overtaken: 0,
     timeouts: 0,
@@ -144,6 +154,7 @@ export class Replica {
     const { delta } = message;
     if (delta.network !== network || !this.#topics.has(network))
       return this.#count("notSubscribed");
+    if (!this.#isMember(delta.node)) return this.#count("notMembers");
     if (!deltaHolds(delta, this.#modules.verifier)) return this.#count("badSignature");
     if (delta.node === this.#options.node) {
       if (!this.#differs(delta)) return [];
@@ -162,8 +173,10 @@ export class Replica {
   }
 
   /** An admitted peer asks. Whoever has no endpoint on the network learns nothing of it here either. */
-  answer(bytes: Uint8Array): Uint8Array {
+  answer(from: NodeId, bytes: Uint8Array): Uint8Array {
     const request = decodeMessage(SyncRequest, bytes, BOUNDS.syncMessageBytes);
+    if (!mayHost(this.tables.state, from, request.network))
+      return encodeMessage({ v: 1, kind: "notHere" });
     return encodeMessage(this.#answer(request));
   }
 
@@ -181,13 +194,22 @@ export class Replica {
       case "digest": {
         const nodes = this.#newer(ask.network, answer.digest);
         if (nodes.length === 0) return ask.round ? this.#synced(ask.network) : [];
-        return this.#ask(ask, { v: 1, kind: "fetch", network: ask.network, nodes }, nowMs);
+        const { network } = ask;
+        return this.#ask({ ...ask, nodes }, { v: 1, kind: "fetch", network, nodes }, nowMs);
       }
       case "documents": {
         const outputs = answer.documents.flatMap((document) =>
           document.network === ask.network ? this.#merge(document) : this.#count("malformed"),
         );
-        return ask.round ? [...outputs, ...this.#synced(ask.network)] : outputs;
+        // Cut at one message's size, or something was refused: then this round proves nothing.
+        const came = new Set(answer.documents.map(({ node }) => node));
+        const rest = (ask.nodes ?? []).filter((node) => !came.has(node));
+        if (!ask.round) return outputs;
+        if (rest.length === 0) return [...outputs, ...this.#synced(ask.network)];
+        if (came.size === 0) return outputs;
+        const { network } = ask;
+        const more = { v: 1, kind: "fetch", network, nodes: rest } as const;
+        return [...outputs, ...this.#ask({ ...ask, nodes: rest }, more, nowMs)];
       }
     }
   }
@@ -250,7 +272,13 @@ export class Replica {
     }
   }
 
+  /** Anyone can sign for a key of his own: only members' documents are kept, or there is no bound. */
+  #isMember(node: NodeId): boolean {
+    return this.tables.state?.nodes.some(({ id }) => id === node) === true;
+  }
+
   #merge(document: NetworkDocument): Output[] {
+    if (!this.#isMember(document.node)) return this.#count("notMembers");
     if (!documentHolds(document, this.#modules.hasher, this.#modules.verifier))
       return this.#count("badSignature");
     if (document.node === this.#options.node) return this.#metOwn(document);
@@ -301,9 +329,8 @@ export class Replica {
 
   #ask(ask: Omit<Ask, "deadlineMs">, request: SyncRequest, nowMs: number): Output[] {
     const id = ++this.#lastAsk;
-    const { network, to, round } = ask;
-    this.#asks.set(id, { network, to, round, deadlineMs: nowMs + this.#options.requestTimeoutMs });
-    return [{ kind: "request", id, to, bytes: encodeMessage(request) }];
+    this.#asks.set(id, { ...ask, deadlineMs: nowMs + this.#options.requestTimeoutMs });
+    return [{ kind: "request", id, to: ask.to, bytes: encodeMessage(request) }];
   }
 
   #newer(network: NetworkId, digest: Digest): NodeId[] {
@@ -329,6 +356,7 @@ export class Replica {
 
   #digest(network: NetworkId): Digest {
     return [...this.tables.documents(network).values()]
+      .filter(({ node }) => this.#isMember(node))
       .map((document) => ({
         node: document.node,
         version: document.version,

@@ -55,7 +55,7 @@ export class PluginServer {
   ): Promise<{ status: number; body: unknown }> {
     const name = (request.url ?? "").slice(1);
     try {
-      const call = calls[name];
+      const call = Object.hasOwn(calls, name) ? calls[name] : undefined;
       if (call === undefined)
         throw new OverlayError({ code: "UNSUPPORTED", message: `overlay-ts has no ${name}` });
       const bytes = await readAll(request, BOUNDS.httpBodyBytes);

@@ -91,6 +91,7 @@ export function readJoin(body: unknown): Join {
 }
 
 const RequestPoolBody = z.object({
+  AddressSpace: z.string(),
   Pool: Text,
   SubPool: Text,
   Options: StringOptions,

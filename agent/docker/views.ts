@@ -20,12 +20,13 @@ export interface ViewPlan {
 
 /**
  * Compares the cluster's networks with the engine's. `bound`: which of the engine's networks is
- * which of the cluster's.
+ * which of the cluster's; `mayHost`: what this host is allowed.
  */
 export function planViews(
   networks: readonly NetworkRecord[],
   engine: readonly EngineNetwork[],
   bound: ReadonlyMap<DockerNetworkId, NetworkId>,
+  mayHost: (network: NetworkId) => boolean,
 ): ViewPlan {
   const known = new Map(networks.map((network) => [network.id, network]));
   const views = engine.filter(({ driver }) => driver === DRIVER);
@@ -34,7 +35,7 @@ export function planViews(
   const create: { network: NetworkId; request: NewEngineNetwork }[] = [];
   const conflicts: { network: NetworkId; name: string; driver: string }[] = [];
   for (const network of networks) {
-    if (network.name === undefined || shown.has(network.id)) continue;
+    if (network.name === undefined || shown.has(network.id) || !mayHost(network.id)) continue;
     const taken = names.get(network.name);
     if (taken === undefined)
       create.push({ network: network.id, request: viewOf(network, network.name) });

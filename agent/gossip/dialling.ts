@@ -5,12 +5,15 @@ import type { MeshPeer } from "./port.ts";
 const FIRST_RETRY_MS = 200;
 const MAX_RETRY_MS = 10_000;
 const DIAL_TIMEOUT_MS = 5000;
+/** A connection that stood this long was a good one. */
+const STABLE_MS = 5000;
 
 interface Target {
   peer: MeshPeer;
   retryMs: number;
   timer: NodeJS.Timeout | undefined;
   dialling: boolean;
+  upSinceMs: number;
 }
 
 /** Keeps connections to the wanted peers: dials at once, then with growing, jittered pauses. */
@@ -42,7 +45,13 @@ export class Dialling {
       const held = this.#targets.get(node);
       if (held !== undefined) held.peer = peer;
       else {
-        const target = { peer, retryMs: FIRST_RETRY_MS, timer: undefined, dialling: false };
+        const target = {
+          peer,
+          retryMs: FIRST_RETRY_MS,
+          timer: undefined,
+          dialling: false,
+          upSinceMs: -STABLE_MS,
+        };
         this.#targets.set(node, target);
         void this.#try(target);
       }
@@ -54,14 +63,24 @@ export class Dialling {
     const target = this.#targets.get(node);
     if (target === undefined) return;
     clearTimeout(target.timer);
-    target.retryMs = FIRST_RETRY_MS;
-    void this.#try(target);
+    // Refused as soon as it stood: again later, or two that do not want each other would spin.
+    if (performance.now() - target.upSinceMs < STABLE_MS) this.#later(target);
+    else {
+      target.retryMs = FIRST_RETRY_MS;
+      void this.#try(target);
+    }
   }
 
   stop(): void {
     this.#stopping.abort();
     for (const { timer } of this.#targets.values()) clearTimeout(timer);
     this.#targets.clear();
+  }
+
+  #later(target: Target): void {
+    const pause = target.retryMs / 2 + this.#random.below(target.retryMs);
+    target.retryMs = Math.min(target.retryMs * 2, MAX_RETRY_MS);
+    target.timer = setTimeout(() => void this.#try(target), pause);
   }
 
   async #try(target: Target): Promise<void> {
@@ -73,13 +92,11 @@ export class Dialling {
         target.peer,
         AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]),
       );
-      target.retryMs = FIRST_RETRY_MS;
+      target.upSinceMs = performance.now();
     } catch {
       // Down, not started yet, or behind a firewall: `status` shows who is not connected.
       if (this.#targets.get(target.peer.node) !== target) return;
-      const pause = target.retryMs / 2 + this.#random.below(target.retryMs);
-      target.retryMs = Math.min(target.retryMs * 2, MAX_RETRY_MS);
-      target.timer = setTimeout(() => void this.#try(target), pause);
+      this.#later(target);
     } finally {
       target.dialling = false;
     }

@@ -18,7 +18,13 @@ import {
 } from "../../shared/ip.ts";
 import { freeSubnet, reservedSubnets } from "../../shared/subnets.ts";
 import { readOptions } from "./options.ts";
-import { type Context, type ControllerRecord, type Transition, withState } from "./record.ts";
+import {
+  admittedNode,
+  type Context,
+  type ControllerRecord,
+  type Transition,
+  withState,
+} from "./record.ts";
 
 /** What a user asks for; what is absent is the cluster's to choose. */
 export interface NetworkRequest {
@@ -100,21 +106,41 @@ export function createNetwork(
 /** Docker tells a network's name and labels only after it was made. @throws CONFLICT, NOT_FOUND. */
 export function nameNetwork(
   record: ControllerRecord,
+  from: NodeId,
   id: NetworkId,
   { name, labels, attachable }: Pick<NetworkRequest, "labels" | "attachable"> & { name: string },
 ): Transition<NetworkRecord> {
   const held = networkOf(record.state, id);
   if (held.name === name) return { record, result: held };
+  // Tokens restrict hosts by network name: whoever could rename could widen what it may have.
+  if (held.createdBy !== from || held.name !== undefined)
+    throw new OverlayError({
+      code: "FORBIDDEN",
+      message: `network ${held.name ?? id} is not this host's to name`,
+    });
   checkName(record.state, name);
   const named: NetworkRecord = { ...held, name, labels: { ...labels }, attachable };
   const networks = record.state.networks.map((network) => (network.id === id ? named : network));
   return { record: withState(record, { networks }), result: named };
 }
 
-/** Gone for all hosts, with its blocks and key. Gone already is success: Docker retries. */
-export function removeNetwork(record: ControllerRecord, id: NetworkId): Transition<undefined> {
+/**
+ * Gone for all hosts, with its blocks and key. Gone already is success: Docker retries. A host that
+ * its token restricts ends only what it made. @throws FORBIDDEN
+ */
+export function removeNetwork(
+  record: ControllerRecord,
+  from: NodeId,
+  id: NetworkId,
+): Transition<undefined> {
   const { state } = record;
-  if (!state.networks.some((network) => network.id === id)) return { record, result: undefined };
+  const held = state.networks.find((network) => network.id === id);
+  if (held === undefined) return { record, result: undefined };
+  if (held.createdBy !== from && admittedNode(record, from).allowedNetworks !== undefined)
+    throw new OverlayError({
+      code: "FORBIDDEN",
+      message: `network ${held.name ?? id} was made by another host, and this one is restricted`,
+    });
   const { [id]: _, ...networkKeys } = record.networkKeys;
   return {
     record: {

@@ -95,9 +95,15 @@ export class ControlServer {
           await new Promise<void>((resolve) => (wake = resolve));
           continue;
         }
-        const state = latest;
         latest = undefined;
-        await framed.write(encodeCbor({ v: 1, kind: "state", state }));
+        // Asked again, not handed on: a host that was removed meanwhile is told nothing more.
+        const next = await this.#controller.handle(peerOf(connection), {
+          v: 1,
+          kind: "state",
+          revision: 0,
+        });
+        await framed.write(encodeCbor(next));
+        if (next.kind === "failed") return;
       }
     } catch (error) {
       this.#log.debug({ message: asFailure(error).message }, "watcher gone");

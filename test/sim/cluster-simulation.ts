@@ -207,7 +207,7 @@ export class ClusterSimulation {
     const { life } = node;
     if (peer === undefined) return;
     this.#send(node, peer, () => {
-      const answer = peer.replica.answer(bytes);
+      const answer = peer.replica.answer(node.id, bytes);
       this.#send(peer, node, () => {
         if (node.life === life) this.#do(node, node.replica.answered(id, answer, this.#nowMs));
       });

@@ -118,9 +118,13 @@ describe("networks", () => {
     const app = withApp(1);
     const other = createNetwork(app.record, nodeId(1), plain, context);
     expect(() =>
-      nameNetwork(other.record, other.result.id, { name: "app", labels: {}, attachable: true }),
+      nameNetwork(other.record, nodeId(1), other.result.id, {
+        name: "app",
+        labels: {},
+        attachable: true,
+      }),
     ).toThrow(/has a network app already/);
-    const named = nameNetwork(other.record, other.result.id, {
+    const named = nameNetwork(other.record, nodeId(1), other.result.id, {
       name: "web",
       labels: { a: "b" },
       attachable: true,
@@ -146,11 +150,26 @@ describe("networks", () => {
 
   test("a removed one takes blocks and key along; its VNI is not used again", () => {
     const app = withApp(1, true);
-    const { record } = removeNetwork(app.record, app.result.id);
+    const { record } = removeNetwork(app.record, nodeId(1), app.result.id);
     expect(record.state.blocks).toEqual([]);
     expect(record.networkKeys).toEqual({});
     const next = createNetwork(record, nodeId(1), { ...plain, name: "app" }, context);
     expect(next.result.vni).toBe(app.result.vni + 1);
+  });
+
+  test("only its maker names a network, once; a restricted host ends only its own", () => {
+    const made = createNetwork(cluster(2), nodeId(1), plain, context);
+    const named = { name: "web", labels: {}, attachable: true };
+    expect(() => nameNetwork(made.record, nodeId(2), made.result.id, named)).toThrow(
+      /not this host's/,
+    );
+    const web = nameNetwork(made.record, nodeId(1), made.result.id, named);
+    expect(() =>
+      nameNetwork(web.record, nodeId(1), web.result.id, { ...named, name: "other" }),
+    ).toThrow(/not this host's/);
+    const { record } = admitNode(web.record, nodeId(3), node(3), ["a"], 0);
+    expect(() => removeNetwork(record, nodeId(3), web.result.id)).toThrow(/restricted/);
+    expect(removeNetwork(record, nodeId(2), web.result.id).record.state.networks).toEqual([]);
   });
 
   test("rotation raises the epoch and changes the key", () => {

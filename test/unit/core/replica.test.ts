@@ -3,11 +3,18 @@ import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../../agent/co
 import { sha256 } from "../../../shared/node/system.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
-import { app, endpoint, hashSigner, hashVerifier, nodeId } from "../../support/cluster.ts";
+import {
+  app,
+  endpoint,
+  hashSigner,
+  hashVerifier,
+  nodeId,
+  clusterState,
+} from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 
 function replica(k: number, peers: number[]): Replica {
-  return new Replica(
+  const made = new Replica(
     { node: nodeId(k), ...DEFAULT_REPLICA_OPTIONS },
     {
       hasher: sha256,
@@ -17,6 +24,8 @@ function replica(k: number, peers: number[]): Replica {
       peers: () => peers.map(nodeId),
     },
   );
+  made.tables.mergeState(clusterState(3));
+  return made;
 }
 
 const of = <K extends Output["kind"]>(kind: K, outputs: readonly Output[]) =>
@@ -30,7 +39,7 @@ function exchange(from: Replica, to: Replica, outputs: readonly Output[], nowMs:
   const seen = [...outputs];
   const requests = of("request", outputs);
   for (let request = requests.shift(); request !== undefined; request = requests.shift()) {
-    const more = from.answered(request.id, to.answer(request.bytes), nowMs);
+    const more = from.answered(request.id, to.answer(nodeId(2), request.bytes), nowMs);
     seen.push(...more);
     requests.push(...of("request", more));
   }
@@ -75,7 +84,7 @@ describe("a replica", () => {
     expect(b.leave(app.id).map((output) => output.kind)).toEqual(["forget", "dirty"]);
     expect(ids(b, 1)).toEqual([]);
     const request = replica(3, [2]).join(app.id, 0);
-    expect(b.answer(of("request", request)[0]!.bytes)).toEqual(
+    expect(b.answer(nodeId(3), of("request", request)[0]!.bytes)).toEqual(
       encodeCbor({ v: 1, kind: "notHere" }),
     );
   });
@@ -121,13 +130,29 @@ describe("a replica", () => {
       },
     );
     forger.join(app.id, 0);
+    forger.tables.mergeState(clusterState(3));
     expect(publish(forger.change(app.id, [endpoint(1, 5)], []), b, 1)).toEqual([]);
     exchange(b, forger, b.tick(10_000), 10_000);
     expect(b.counters.badSignature).toBe(2);
     expect(b.gossip(app.id, nodeId(1), Uint8Array.of(1, 2, 3), 0)).toEqual([]);
     expect(b.counters.malformed).toBe(1);
     expect(b.tables.documents(app.id).size).toBe(0);
-    expect(() => a.answer(Uint8Array.of(0xff))).toThrow(/CBOR/);
+    expect(() => a.answer(nodeId(2), Uint8Array.of(0xff))).toThrow(/CBOR/);
+  });
+
+  test("a host that may not have the network learns nothing of it, a stranger's documents are not kept", () => {
+    const [a, b] = [replica(1, []), replica(2, [1])];
+    for (const held of [a, b]) held.join(app.id, 0);
+    a.change(app.id, [endpoint(1, 5)], []);
+    const request = of("request", b.tick(10_000))[0]!;
+    const notHere = encodeCbor({ v: 1, kind: "notHere" });
+    expect(a.answer(nodeId(9), request.bytes)).toEqual(notHere);
+    expect(a.answer(nodeId(2), request.bytes)).not.toEqual(notHere);
+    const stranger = replica(9, []);
+    stranger.join(app.id, 0);
+    publish(stranger.change(app.id, [endpoint(9, 5)], []), a, 2);
+    expect(a.counters.notMembers).toBe(1);
+    expect(ids(a, 9)).toEqual([]);
   });
 
   test("a request nobody answers is given up and counted, its late answer dropped", () => {
@@ -136,7 +161,7 @@ describe("a replica", () => {
     const request = of("request", b.join(app.id, 0))[0]!;
     b.tick(DEFAULT_REPLICA_OPTIONS.requestTimeoutMs);
     expect(b.counters.timeouts).toBe(1);
-    expect(b.answered(request.id, a.answer(request.bytes), 2000)).toEqual([]);
+    expect(b.answered(request.id, a.answer(nodeId(2), request.bytes), 2000)).toEqual([]);
     expect(b.counters.staleAnswers).toBe(1);
     expect(b.inSync(app.id)).toBe(false);
   });
