@@ -205,18 +205,26 @@ export function addAddress(index: number, ip: Ip, prefixLength: number): Request
  * bridge's half was written; without EXT_LEARNED the bridge takes the MAC for its own.
  */
 export function putFdb(vxlan: number, mac: Mac, vtep: Ip): Request {
-  const head = ndmsg(
-    AF_BRIDGE,
-    vxlan,
-    NUD.noarp | NUD.reachable,
-    NTF.self | NTF.master | NTF.extLearned,
-  );
-  const parts = [head, attr(NDA.lladdr, macToBytes(mac)), attr(NDA.dst, ipToBytes(vtep))];
+  // One buffer and no text: this is written for every container of a network.
+  const destination = ipToBytes(vtep);
+  const message = Buffer.alloc(28 + destination.length);
+  message.writeUInt8(AF_BRIDGE, 0);
+  message.writeInt32LE(vxlan, 4);
+  message.writeUInt16LE(NUD.noarp | NUD.reachable, 8);
+  message.writeUInt8(NTF.self | NTF.master | NTF.extLearned, 10);
+  message.writeUInt16LE(4 + 6, 12);
+  message.writeUInt16LE(NDA.lladdr, 14);
+  message.write(mac.replaceAll(":", ""), 16, "hex");
+  message.writeUInt16LE(4 + destination.length, 24);
+  message.writeUInt16LE(NDA.dst, 26);
+  message.set(destination, 28);
   return {
-    op: `RTM_NEWNEIGH fdb ${mac} ${vtep}`,
+    get op() {
+      return `RTM_NEWNEIGH fdb ${mac} ${vtep}`;
+    },
     type: RTM_NEWNEIGH,
     flags: CREATE | REPLACE,
-    parts,
+    parts: [message],
   };
 }
 
