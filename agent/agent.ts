@@ -156,10 +156,18 @@ export class Agent {
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
+  /** `leave`: nothing of ours stays, on this engine or in this kernel. */
+  async withdraw(): Promise<void> {
+    const { kernel, guards, proof } = this.adapters;
+    await this.docker?.withdraw();
+    for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
+    await proof.remove();
+    await guards.remove();
+  }
+
   /** The data plane goes on forwarding. */
   async stop(): Promise<void> {
     clearInterval(this.#resync);
-    await this.docker?.stop();
     this.hosting.stop();
     await this.proving.stop();
     await this.controller.stop();

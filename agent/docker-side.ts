@@ -73,6 +73,17 @@ export class DockerSide {
     await this.#loop;
   }
 
+  /** This engine's views go. Unbound first: that a view goes here ends no network of the cluster. */
+  async withdraw(): Promise<void> {
+    const { bindings, engine, log } = this.#modules;
+    for (const docker of bindings.networks().keys()) {
+      bindings.unbind(docker);
+      await engine
+        .removeNetwork(docker)
+        .catch((error: unknown) => log.warn({ ...asFailure(error) }, "a view stays on the engine"));
+    }
+  }
+
   /** Endpoints that Docker and our own documents do not agree on. */
   async differences(): Promise<string[]> {
     const { hosting, bindings } = this.#modules;

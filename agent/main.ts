@@ -2,7 +2,6 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
-import { asFailure } from "../shared/errors.ts";
 import { UnixHttpServer } from "../shared/node/unix-http.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
@@ -14,7 +13,15 @@ import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
 import { NftGuards } from "./kernel/nft-guards.ts";
 import { localRoutes } from "./local-api.ts";
-import { agentFiles, ensureIdentity, type Membership, readMembership } from "./membership.ts";
+import {
+  type AgentFiles,
+  agentFiles,
+  ensureIdentity,
+  forgetMembership,
+  type Membership,
+  readMembership,
+} from "./membership.ts";
+import { notJoined } from "./overlay-ipam.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 
 export interface AgentConfig {
@@ -26,41 +33,81 @@ export interface AgentConfig {
 
 const WAIT_MS = 100;
 
-/** This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with it. */
+/**
+ * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
+ * it, and without one again after `leave`.
+ */
 export async function runAgent(config: AgentConfig, log: Log, signal: AbortSignal): Promise<void> {
   const files = agentFiles(config.dataDirectory);
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
-  let plugin: PluginServer | undefined;
+  let leave = (): Promise<void> => Promise.reject(notJoined());
   const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
     ...localRoutes(() => agent),
+    "POST /v1/leave": async () => {
+      await leave();
+      return { left: true };
+    },
   });
   await local.start();
   try {
-    if (readMembership(files) === undefined)
-      log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
-    let membership: Membership | undefined;
-    while ((membership = readMembership(files)) === undefined && !signal.aborted)
-      await delay(WAIT_MS);
-    if (membership === undefined) return;
-    agent = await makeAgent(config, membership, log);
-    await agent.start();
-    if (config.docker !== undefined) {
-      const { driver, ipam } = agent;
-      plugin = new PluginServer(config.docker.pluginSocket, { network: driver, ipam, log });
-      await plugin.start();
-      agent.docker?.start();
+    while (!signal.aborted) {
+      const membership = await waitForMembership(files, log, signal);
+      if (membership === undefined) return;
+      const leaving = new AbortController();
+      const left = Promise.withResolvers<void>();
+      agent = await makeAgent(config, membership, log);
+      leave = () => {
+        leaving.abort();
+        return left.promise;
+      };
+      const plugin = await serve(agent, config, log, AbortSignal.any([signal, leaving.signal]));
+      if (leaving.signal.aborted) {
+        await agent.withdraw();
+        forgetMembership(files);
+        log.info({ cluster: membership.cluster }, "left the cluster");
+      }
+      await plugin?.stop();
+      await agent.stop();
+      agent = undefined;
+      left.resolve();
     }
-    log.info({ node: agent.identity.node, cluster: membership.cluster }, "agent ready");
-    if (!signal.aborted)
-      await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   } finally {
-    await plugin?.stop();
     await local.stop();
-    await agent
-      ?.stop()
-      .catch((error: unknown) => log.warn({ ...asFailure(error) }, "not stopped in order"));
   }
+}
+
+async function waitForMembership(
+  files: AgentFiles,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Membership | undefined> {
+  if (readMembership(files) === undefined)
+    log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
+  while (!signal.aborted) {
+    const membership = readMembership(files);
+    if (membership !== undefined) return membership;
+    await delay(WAIT_MS);
+  }
+  return undefined;
+}
+
+async function serve(
+  agent: Agent,
+  { docker }: AgentConfig,
+  log: Log,
+  until: AbortSignal,
+): Promise<PluginServer | undefined> {
+  await agent.start();
+  const { driver, ipam } = agent;
+  const plugin = docker && new PluginServer(docker.pluginSocket, { network: driver, ipam, log });
+  await plugin?.start();
+  agent.docker?.start();
+  log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
+  if (!until.aborted)
+    await new Promise((resolve) => until.addEventListener("abort", resolve, { once: true }));
+  await agent.docker?.stop();
+  return plugin;
 }
 
 async function makeAgent(

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
@@ -100,11 +100,11 @@ export async function join(
   );
 }
 
-/** The host forgets cluster and key. What is in the kernel goes when the agent starts again. */
+/** The host forgets cluster and key; its networks go from kernel and engine. */
 export async function leave(context: Context, options: { force?: boolean }): Promise<void> {
   requireRoot();
   const files = filesOf(context);
-  if (readMembership(files) === undefined)
+  if (!existsSync(files.membership))
     throw new OverlayError({ code: "NOT_JOINED", message: "this host is in no cluster" });
   const status = await joinedStatus(context).catch(() => undefined);
   const busy = status?.networks.filter(({ endpoints }) => endpoints > 0) ?? [];
@@ -114,8 +114,11 @@ export async function leave(context: Context, options: { force?: boolean }): Pro
       message: `containers here use ${busy.map(({ name, id }) => name ?? id).join(", ")}`,
       next: "stop them, or give --force to cut them off",
     });
-  await callAgent(context, "POST", "/v1/leave").catch(() => {});
-  forgetMembership(files);
+  // The agent takes its things out of kernel and engine; without it only the files go.
+  await callAgent(context, "POST", "/v1/leave").catch((error: unknown) => {
+    if (!(error instanceof OverlayError) || error.code !== "UNREACHABLE") throw error;
+    forgetMembership(files);
+  });
   print(
     context,
     { left: true },

@@ -26,6 +26,8 @@ export interface Guards {
   /** Packets dropped, by reason: `forwarded`, `stranger`, `notHosting`, `notSpeaker`. */
   counters(): Promise<Readonly<Record<string, number>>>;
   onTamper(listener: () => void): void;
+  /** For `leave`: nothing of ours stays. */
+  remove(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -40,5 +42,7 @@ export interface ProbeResult {
 export interface DataPathProof {
   set(desired: DesiredProof): Promise<void>;
   probe(address: Ip, timeoutMs: number): Promise<ProbeResult>;
+  /** For `leave`: nothing of ours stays. */
+  remove(): Promise<void>;
   close(): Promise<void>;
 }

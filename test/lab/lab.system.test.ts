@@ -342,6 +342,49 @@ describe("lazy", () => {
   });
 });
 
+describe("what is lost comes back", () => {
+  test("a bridge set down, a device deleted, guards flushed: mended under the running container", async () => {
+    const address = await start(h1, "m1", "app");
+    await start(h2, "m2", "app");
+    const id = await clusterId("app");
+    const inside = (command: string): Promise<string> =>
+      h2.exec("nsenter", `--net=/run/overlay-ts/netns/${id}`, "sh", "-c", command);
+    for (const command of [
+      "ip link set br0 down",
+      "ip link del vx0",
+      "ip neigh flush dev br0 nud permanent",
+      "ip link set br0 mtu 1300",
+      "nft delete table bridge overlay_ts",
+    ]) {
+      await inside(command);
+      await eventually(20_000, `mending after ${command}`, async () => {
+        if (command.startsWith("nft")) return;
+        expect(await pings(h2, "m2", address)).toBe(3);
+      });
+    }
+    await remove("m1", "m2");
+  });
+
+  test("the agent's database: containers run on, and are known again", async () => {
+    const address = await start(h1, "d1", "app");
+    const own = await start(h2, "d2", "app");
+    await killAgent(h2);
+    await h2.exec("sh", "-c", "rm -f $OVERLAY_TS_DATA_DIR/agent/agent.db*");
+    startAgent(h2, true);
+    await eventually(20_000, "the agent", async () => {
+      const { networks } = await status(h2);
+      expect(networks).toMatchObject([{ name: "app", endpoints: 1 }]);
+    });
+    expect(await pings(h2, "d2", address)).toBe(3);
+    expect(await pings(h1, "d1", own)).toBe(3);
+    const later = await start(h2, "d3", "app");
+    expect(later).not.toBe(own);
+    expect(await pings(h1, "d1", later)).toBe(3);
+    await allAgree();
+    await remove("d1", "d2", "d3");
+  });
+});
+
 describe("an agent that is killed", () => {
   test("loses no ping, and finds what began and ended meanwhile", async () => {
     const address = await start(h1, "k1", "app");
@@ -442,6 +485,29 @@ describe("joining", () => {
     await start(h4, "j4", "app");
     expect(await pings(h4, "j4", address)).toBe(3);
     await remove("j1", "j4");
+  });
+
+  test("a host that leaves keeps nothing, and may come back under its name when that is free", async () => {
+    await start(h4, "v4", "app");
+    expect(await refusal(h4.overlay("leave"))).toMatch(/containers here use app.*--force/s);
+    await remove("v4");
+    await h4.overlay("leave");
+    members.pop();
+    expect(await h4.overlay("status")).toMatch(/not joined/);
+    expect(await h4.docker("network", "ls", "--filter", "driver=overlay-ts", "-q")).toBe("");
+    expect(readdirSync(h4.path("/run/overlay-ts/netns"))).toEqual([]);
+    expect(await h4.exec("nft", "list", "tables")).not.toContain("overlay_ts");
+    expect(await refusal(h4.overlay("join", "--token", token, "198.51.100.1"))).toMatch(
+      /another host is called h4/,
+    );
+    await h1.overlay("node", "rm", "h4");
+    await h4.overlay("join", "--token", token, "198.51.100.1");
+    members.push(h4);
+    await everywhere("app");
+    const address = await start(h1, "v1", "app");
+    await start(h4, "v4", "app");
+    expect(await pings(h4, "v4", address)).toBe(3);
+    await remove("v1", "v4");
   });
 
   test("a removed host is cut off at once", async () => {
