@@ -67,6 +67,8 @@ export class Agent {
   readonly driver: OverlayDriver;
   readonly docker: DockerSide | undefined;
   readonly #log: Log;
+  /** Networks found in the kernel at the start that no state has told us of yet. */
+  #unadopted: NetworkId[] = [];
   #resync: NodeJS.Timeout | undefined;
 
   constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
@@ -145,6 +147,7 @@ export class Agent {
     await this.replication.restore();
     await this.guarding.start();
     await this.replication.start();
+    this.#unadopted = await this.adapters.kernel.list();
     await this.#adopt();
     await this.hosting.start();
     if (this.#state().controller.node === this.identity.node) this.controller.watch();
@@ -183,8 +186,10 @@ export class Agent {
   want(network: NetworkId): Wanted {
     const { tables, networks } = this.replication;
     const wanted = desired(tables, this.identity.node, network);
-    // That this host is not on a network, no peer needs to say.
-    const inSync = wanted === undefined || this.#alone(network) || networks.inSync(network);
+    // That this host is not on a network, no peer needs to say; that there is no such network, one must.
+    const known = tables.state?.networks.some(({ id }) => id === network) === true;
+    const gone = wanted === undefined && (known || this.replication.stateIsFresh());
+    const inSync = wanted === undefined ? gone : this.#alone(network) || networks.inSync(network);
     return { desired: wanted, inSync };
   }
 
@@ -193,17 +198,20 @@ export class Agent {
    * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
    */
   async #adopt(): Promise<void> {
-    const { kernel } = this.adapters;
     const known = new Set(this.#state().networks.map(({ id }) => id));
-    for (const network of await kernel.list()) {
-      if (!known.has(network) || this.hosting.endpoints(network).length > 0) continue;
-      const { ports } = await kernel.read(network);
+    // An old state may not know them yet: they are looked at again with the next.
+    const now = this.#unadopted.filter((network) => known.has(network));
+    this.#unadopted = this.#unadopted.filter((network) => !known.has(network));
+    for (const network of now) {
+      if (this.hosting.endpoints(network).length > 0) continue;
+      const { ports } = await this.adapters.kernel.read(network);
       for (const { endpoint, mac, ips } of ports) {
         const ipv4 = ips.find((ip) => familyOf(ip) === 4);
         if (ipv4 === undefined) continue;
         this.hosting.put(network, { id: endpoint, ipv4, mac });
         this.bindings.reserve(network, ipv4);
       }
+      if (ports.length > 0) await this.hosting.enterAgain(network);
     }
   }
 
@@ -234,6 +242,10 @@ export class Agent {
     // VTEPs, blocks, MTU, admission: every network here may look different now.
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.docker?.dirty();
+    if (this.#unadopted.length > 0)
+      this.#adopt().catch((error: unknown) =>
+        this.#log.warn({ ...asFailure(error) }, "not adopted yet"),
+      );
     // Tried again with the next round of probes.
     this.proving.update().catch(() => {});
     this.hosting

@@ -53,7 +53,7 @@ export class Hosting {
     for (const network of busy) this.#hosted.add(network);
     // In one word: between two, peers would drop what our containers send.
     this.#say();
-    await Promise.all(busy.map((network) => this.#enterAgain(network)));
+    await Promise.all(busy.map((network) => this.enterAgain(network)));
   }
 
   stop(): void {
@@ -128,12 +128,12 @@ export class Hosting {
   }
 
   /** Containers run here: until it succeeds, also when the controller is the last to come up. */
-  async #enterAgain(network: NetworkId): Promise<void> {
+  async enterAgain(network: NetworkId): Promise<void> {
     try {
       await this.enter(network);
     } catch (error) {
       this.#modules.log.warn({ network, ...asFailure(error) }, "not entered again yet");
-      this.#again = setTimeout(() => void this.#enterAgain(network), AGAIN_MS);
+      this.#again = setTimeout(() => void this.enterAgain(network), AGAIN_MS);
     }
   }
 

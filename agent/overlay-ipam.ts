@@ -3,6 +3,7 @@ import { hex } from "../shared/codec.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import { NetworkId, type NodeId } from "../shared/ids.ts";
 import {
+  Cidr,
   cidrContains,
   cidrContainsCidr,
   familyOf,
@@ -14,7 +15,7 @@ import {
 } from "../shared/ip.ts";
 import type { Log, Random } from "../shared/ports.ts";
 import { freeSubnet } from "../shared/subnets.ts";
-import type { Bindings } from "./bindings.ts";
+import type { Bindings, Pool as SavedPool } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { freeAddresses, isReserved, nextAddress } from "./core/addresses.ts";
 import { blockHolder } from "./core/desired.ts";
@@ -23,6 +24,9 @@ import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
+/** A pool's id says of which network or subnet it is. */
+const VIEW = "n-";
+const OWN = "p-";
 const RETURN_AFTER_MS = 5 * 60_000;
 
 export interface IpamModules {
@@ -53,10 +57,10 @@ export class OverlayIpam implements IpamDriver {
   async requestPool({ subnet, range, options, ipv6 }: RequestPool): Promise<Pool> {
     const { bindings, replication, random, hosting } = this.#modules;
     const named = options[NETWORK_OPTION];
-    const id = `p-${hex(random.bytes(8))}`;
     if (named !== undefined) {
       const record = hosting.record(NetworkId.parse(named));
       const held = subnetOf(record, ipv6 ? 6 : 4);
+      const id = `${VIEW}${record.id} ${held.subnet}`;
       bindings.addPool({ id, subnet: held.subnet, network: record.id });
       return { id, subnet: held.subnet };
     }
@@ -69,6 +73,7 @@ export class OverlayIpam implements IpamDriver {
     const { state } = replication.tables;
     if (state === undefined) throw notJoined();
     const chosen = subnet ?? freeSubnet(state, random);
+    const id = `${OWN}${hex(random.bytes(8))} ${chosen}`;
     bindings.addPool({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
     return { id, subnet: chosen };
   }
@@ -79,8 +84,7 @@ export class OverlayIpam implements IpamDriver {
   }
 
   async requestAddress(request: RequestAddress): Promise<{ ip: Ip; subnet: Pool["subnet"] }> {
-    const pool = this.#modules.bindings.pool(request.pool);
-    if (pool === undefined) throw unknownPool(request.pool);
+    const pool = this.#pool(request.pool);
     const { subnet } = pool;
     if (pool.network === undefined && request.purpose === "endpoint" && request.ip === undefined)
       throw unknownPool(request.pool);
@@ -134,6 +138,26 @@ export class OverlayIpam implements IpamDriver {
       await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
       this.#emptySinceMs.delete(key);
     }
+  }
+
+  /** By its name alone after our database was lost: Docker goes on using it. @throws NOT_FOUND */
+  #pool(id: string): SavedPool {
+    const { bindings, replication } = this.#modules;
+    const held = bindings.pool(id);
+    if (held !== undefined) return held;
+    const [name = "", text = ""] = id.split(" ");
+    const subnet = Cidr.safeParse(text);
+    const networks = (replication.tables.state?.networks ?? []).filter(
+      (network) =>
+        network.subnets.some((candidate) => candidate.subnet === subnet.data) &&
+        (name.startsWith(VIEW)
+          ? name === `${VIEW}${network.id}`
+          : network.createdBy === this.#node && network.createdAs !== undefined),
+    );
+    const [network, ...others] = networks;
+    if (!subnet.success || network === undefined || others.length > 0) throw unknownPool(id);
+    bindings.addPool({ id, subnet: subnet.data, network: network.id });
+    return this.#pool(id);
   }
 
   #gateway(pool: { subnet: Pool["subnet"]; network?: NetworkId | undefined }): Ip {

@@ -51,6 +51,7 @@ export class Replication {
   readonly #waiting = new Map<NetworkId, (() => void)[]>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  #fresh = false;
 
   constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
     this.#node = node;
@@ -99,9 +100,15 @@ export class Replication {
     this.#runCluster(this.cluster.say(facts));
   }
 
+  /** A peer or the controller has told its newest state since the start. */
+  stateIsFresh(): boolean {
+    return this.#fresh;
+  }
+
   /** From the controller itself, in an answer or watched. */
   async stateCame(signed: SignedState): Promise<void> {
     const state = await this.#modules.verifyState(signed);
+    this.#fresh = true;
     this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
   }
 
@@ -214,8 +221,12 @@ export class Replication {
           break;
         case "request":
           this.#request(output.to, FOR_CLUSTER, output.bytes, {
-            answered: (bytes) =>
-              this.#runCluster(this.cluster.answered(output.id, bytes, this.#now())),
+            answered: (bytes) => {
+              const outputs = this.cluster.answered(output.id, bytes, this.#now());
+              this.#runCluster(outputs);
+              // A state that came is merged when its signatures were checked.
+              if (!outputs.some(({ kind }) => kind === "verifyState")) this.#compared();
+            },
             failed: () => this.cluster.requestFailed(output.id),
           });
           break;
@@ -260,6 +271,13 @@ export class Replication {
       this.unsaved++;
       this.#modules.log.error({ ...asFailure(error) }, "not kept on disk");
     }
+  }
+
+  /** Compared with a peer: what was newer there has come, or is on its way and tells by itself. */
+  #compared(): void {
+    if (this.#fresh || this.cluster.comparing()) return;
+    this.#fresh = true;
+    this.#handlers.changed();
   }
 
   #publish(topic: string, bytes: Uint8Array): void {

@@ -215,6 +215,11 @@ export class ClusterReplica {
     return this.#compare(peer, nowMs);
   }
 
+  /** A comparison has begun and not ended. */
+  comparing(): boolean {
+    return this.#asks.size > 0;
+  }
+
   nextMs(): number {
     return Math.min(
       this.#nextRoundMs,
