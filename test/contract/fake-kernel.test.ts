@@ -1,0 +1,11 @@
+import { beforeEach, describe } from "vitest";
+import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
+import { kernelContract } from "./kernel-contract.ts";
+
+describe("the kernel in memory", () => {
+  let kernel: FakeKernel;
+  beforeEach(() => {
+    kernel = new FakeKernel();
+  });
+  kernelContract(() => kernel);
+});

@@ -1,0 +1,107 @@
+import { expect, test } from "vitest";
+import type { ActualNetwork, DesiredNetwork, Step } from "../../agent/core/data-plane.ts";
+import type { Kernel } from "../../agent/kernel/port.ts";
+import { Ip } from "../../shared/ip.ts";
+import { app, endpoint } from "../support/cluster.ts";
+
+const local = endpoint(1, 5);
+const port = { endpoint: local.id, mac: local.mac, ips: [local.ipv4!] };
+const remote = (k: number, n: number) => ({
+  mac: endpoint(k, n).mac,
+  vtep: Ip.parse(`198.51.100.${k}`),
+  ips: [endpoint(k, n).ipv4!],
+});
+const desired: DesiredNetwork = {
+  network: app.id,
+  vni: app.vni,
+  udpPort: 7948,
+  localVtep: Ip.parse("198.51.100.1"),
+  mtuBytes: 1450,
+  gateways: [{ ip: app.subnets[0]!.gateway, prefixLength: 16 }],
+  ports: [],
+  remotes: [],
+};
+const extend: Step = { kind: "extend", desired };
+
+/** In no order: a kernel has none. */
+function sorted(actual: ActualNetwork) {
+  const by = (list: readonly unknown[]): string[] =>
+    list.map((item) => JSON.stringify(item)).toSorted();
+  const { vxlanFdb, bridgeFdb, neighbours, ports } = actual;
+  return { fdb: by(vxlanFdb), bridge: by(bridgeFdb), neighbours: by(neighbours), ports: by(ports) };
+}
+
+/** What every kernel does; `current` is a fresh one for each test. */
+export function kernelContract(current: () => Kernel): void {
+  const apply = (...steps: Step[]): Promise<void> => current().apply(app.id, steps);
+  const read = (): Promise<ActualNetwork> => current().read(app.id);
+
+  test("nothing, then a network, then nothing", async () => {
+    expect(await read()).toMatchObject({ present: false, device: undefined });
+    await apply(extend);
+    const { vni, udpPort, localVtep, mtuBytes, gateways } = desired;
+    expect((await read()).device).toEqual({ vni, udpPort, localVtep, mtuBytes, gateways });
+    expect(await current().list()).toEqual([app.id]);
+    await apply({ kind: "retract" });
+    expect(await read()).toMatchObject({ present: false, device: undefined });
+    expect(await current().list()).toEqual([]);
+  });
+
+  test("every step twice is as once", async () => {
+    const steps: Step[] = [
+      extend,
+      { kind: "putRemotes", remotes: [remote(2, 5), remote(3, 5)] },
+      { kind: "putPort", port },
+    ];
+    await apply(...steps);
+    const once = sorted(await read());
+    await apply(...steps);
+    expect(sorted(await read())).toEqual(once);
+    expect(once.ports).toEqual([JSON.stringify(port)]);
+  });
+
+  test("a container that moved is at its new host only", async () => {
+    const moved = { ...remote(2, 5), vtep: Ip.parse("198.51.100.3") };
+    await apply(extend, { kind: "putRemotes", remotes: [remote(2, 5)] });
+    await apply({ kind: "putRemotes", remotes: [moved] });
+    expect((await read()).vxlanFdb).toEqual([{ mac: moved.mac, vtep: moved.vtep }]);
+  });
+
+  test("removing what is not there, or not there any more, succeeds", async () => {
+    const { mac, vtep, ips } = remote(2, 5);
+    await apply(extend, { kind: "putRemotes", remotes: [remote(2, 5)] }, { kind: "putPort", port });
+    for (let round = 0; round < 2; round++)
+      await apply(
+        { kind: "removeFdb", entries: [{ mac, vtep }] },
+        { kind: "removeNeighbours", ips },
+        { kind: "removePort", endpoint: port.endpoint },
+      );
+    const actual = sorted(await read());
+    expect(actual).toEqual({ fdb: [], bridge: [], neighbours: [], ports: [] });
+    await apply({ kind: "retract" });
+    await apply({ kind: "retract" });
+  });
+
+  test("another MTU is set without taking ports or entries away", async () => {
+    await apply(extend, { kind: "putRemotes", remotes: [remote(2, 5)] }, { kind: "putPort", port });
+    const before = sorted(await read());
+    await apply({ kind: "extend", desired: { ...desired, mtuBytes: 1400 } });
+    const after = await read();
+    expect(after.device?.mtuBytes).toBe(1400);
+    expect(sorted(after)).toEqual(before);
+  });
+
+  test("a step on a network without devices fails by name", async () => {
+    await expect(apply({ kind: "putRemotes", remotes: [remote(2, 5)] })).rejects.toMatchObject({
+      code: "NETLINK",
+      errno: "ENODEV",
+    });
+    await expect(apply({ kind: "putPort", port })).rejects.toMatchObject({ errno: "ENODEV" });
+  });
+
+  test("a container's link has a name the kernel takes, one for each endpoint", () => {
+    const names = [local.id, endpoint(1, 6).id].map((id) => current().containerLink(id));
+    expect(new Set(names).size).toBe(2);
+    for (const name of names) expect(name.length).toBeLessThanOrEqual(15);
+  });
+}

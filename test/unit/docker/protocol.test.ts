@@ -1,0 +1,88 @@
+import { describe, expect, test } from "vitest";
+import * as protocol from "../../../agent/docker/protocol.ts";
+
+/** Bodies as Docker 20.10.24 sent them. */
+const NETWORK = "9ad4e269a17f701a230ebc9da637ea96a17c88c90ae42f2126a89c3c2075ce23";
+const ENDPOINT = "f1b5ab65fd4cf1b5ab65fd4cf1b5ab65fd4cf1b5ab65fd4cf1b5ab65fd4cf1b5";
+
+describe("Docker's calls", () => {
+  test("CreateNetwork: options, pools and whose IPAM it is", () => {
+    const body = {
+      NetworkID: NETWORK,
+      Options: {
+        "com.docker.network.enable_ipv6": false,
+        "com.docker.network.generic": { mtu: "1400" },
+        "com.docker.network.internal": true,
+      },
+      IPv4Data: [{ AddressSpace: "overlay-ts", Pool: "10.1.0.0/24", Gateway: "10.1.0.1/24" }],
+      IPv6Data: [],
+    };
+    expect(protocol.readCreateNetwork(body)).toEqual({
+      id: NETWORK,
+      options: { mtu: "1400" },
+      internal: true,
+      ipv6: false,
+      pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1" }],
+    });
+    const docker = { ...body, IPv4Data: [{ AddressSpace: "LocalDefault", Pool: "10.1.0.5/24" }] };
+    expect(protocol.readCreateNetwork(docker).pools).toEqual([
+      { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined },
+    ]);
+  });
+
+  test("CreateEndpoint: addresses, and a MAC that Docker filled in or the user chose", () => {
+    const ids = { NetworkID: NETWORK, EndpointID: ENDPOINT };
+    const plain = {
+      ...ids,
+      Interface: { Address: "10.1.0.9/24", AddressIPv6: "", MacAddress: "" },
+    };
+    expect(protocol.readCreateEndpoint(plain)).toMatchObject({
+      ipv4: "10.1.0.9",
+      ipv6: undefined,
+      mac: undefined,
+      macGiven: false,
+    });
+    const option = { "com.docker.network.endpoint.macaddress": "Iso7UA==" };
+    expect(protocol.readCreateEndpoint({ ...plain, Options: option }).mac).toBeUndefined();
+    const chosen = { "com.docker.network.endpoint.macaddress": "qrvM3e7w" };
+    expect(protocol.readCreateEndpoint({ ...plain, Options: chosen })).toMatchObject({
+      mac: "aa:bb:cc:dd:ee:f0",
+      macGiven: false,
+    });
+    const filled = { ...plain, Interface: { ...plain.Interface, MacAddress: "AA:BB:CC:DD:EE:F0" } };
+    expect(protocol.readCreateEndpoint(filled)).toMatchObject({
+      mac: "aa:bb:cc:dd:ee:f0",
+      macGiven: true,
+    });
+  });
+
+  test("RequestAddress: for whom", () => {
+    const gateway = { RequestAddressType: "com.docker.network.gateway" };
+    expect(protocol.readRequestAddress({ PoolID: "p", Address: "", Options: gateway })).toEqual({
+      pool: "p",
+      ip: undefined,
+      purpose: "gateway",
+    });
+    expect(
+      protocol.readRequestAddress({ PoolID: "p", Address: "10.1.0.9", Options: null }),
+    ).toEqual({
+      pool: "p",
+      ip: "10.1.0.9",
+      purpose: "endpoint",
+    });
+  });
+
+  test.each([
+    protocol.readCreateNetwork,
+    protocol.readCreateEndpoint,
+    protocol.readNetwork,
+    protocol.readEndpoint,
+    protocol.readJoin,
+    protocol.readPool,
+    protocol.readRequestPool,
+    protocol.readRequestAddress,
+    protocol.readReleaseAddress,
+  ])("%o refuses the empty body of a retried call", (read) => {
+    expect(() => read({})).toThrow(/not understood/);
+  });
+});

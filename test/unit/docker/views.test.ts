@@ -1,0 +1,85 @@
+import { describe, expect, test } from "vitest";
+import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
+import { planViews } from "../../../agent/docker/views.ts";
+import { DockerNetworkId, NetworkId } from "../../../shared/ids.ts";
+import { app } from "../../support/cluster.ts";
+
+const docker = (digit: string): DockerNetworkId => DockerNetworkId.parse(digit.repeat(64));
+const other = { ...app, id: NetworkId.parse("0b".repeat(16)), name: "web" };
+
+function view(name: string, id: DockerNetworkId, driver = "overlay-ts"): EngineNetwork {
+  const rest = { internal: false, attachable: true, labels: {}, options: {}, subnets: [] };
+  return { id, name, driver, ...rest };
+}
+
+const always = (): boolean => true;
+
+describe("an engine's views", () => {
+  test("of a network that is not shown: made with everything of the original", () => {
+    const network = { ...app, labels: { a: "b" }, driverOptions: { mtu: "1400" }, internal: true };
+    const { create } = planViews([network], [], new Map(), always);
+    expect(create).toEqual([
+      {
+        network: app.id,
+        request: {
+          name: "app",
+          driver: "overlay-ts",
+          internal: true,
+          attachable: true,
+          labels: { a: "b" },
+          options: { mtu: "1400", "overlay-ts.network": app.id },
+          ipam: {
+            driver: "overlay-ts",
+            options: { "overlay-ts.network": app.id },
+            config: [{ subnet: "10.192.0.0/16", gateway: "10.192.0.1" }],
+          },
+        },
+      },
+    ]);
+  });
+
+  test("shown, under whatever id: nothing to do", () => {
+    const bound = new Map([[docker("a"), app.id]]);
+    const plan = planViews([app], [view("app", docker("a"))], bound, always);
+    expect(plan).toEqual({ create: [], remove: [], tell: [], conflicts: [] });
+  });
+
+  test("of a network that ended: removed; of one that is not ours: left alone", () => {
+    const bound = new Map([[docker("a"), app.id]]);
+    const engine = [
+      view("app", docker("a")),
+      view("theirs", docker("b")),
+      view("x", docker("c"), "bridge"),
+    ];
+    expect(planViews([], engine, bound, always).remove).toEqual([
+      { docker: docker("a"), name: "app" },
+    ]);
+  });
+
+  test("a name that is taken is a conflict, and nothing is made", () => {
+    const { create, conflicts } = planViews(
+      [app],
+      [view("app", docker("a"), "bridge")],
+      new Map(),
+      always,
+    );
+    expect(create).toEqual([]);
+    expect(conflicts).toEqual([{ network: app.id, name: "app", driver: "bridge" }]);
+  });
+
+  test("made here and not named yet: told, and not shown twice", () => {
+    const { name: _, ...unnamed } = other;
+    const bound = new Map([[docker("a"), other.id]]);
+    const plan = planViews([unnamed], [view("web", docker("a"))], bound, always);
+    expect(plan.tell).toMatchObject([{ network: other.id, view: { name: "web" } }]);
+    expect(plan.create).toEqual([]);
+  });
+
+  test("only what this host may have", () => {
+    const mayHost = (network: NetworkId): boolean => network === other.id;
+    const names = planViews([app, other], [], new Map(), mayHost).create.map(
+      ({ request }) => request.name,
+    );
+    expect(names).toEqual(["web"]);
+  });
+});
