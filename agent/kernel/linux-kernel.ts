@@ -238,8 +238,8 @@ export class LinuxKernel implements Kernel {
   }
 
   async #putPort(network: NetworkId, port: LocalPort): Promise<void> {
-    const socket = this.#socket(network);
     const { bridge, vxlan } = await this.#devices(network);
+    const socket = this.#socket(network);
     const name = portName(port.endpoint);
     // One that is there is mended: its other end may be in a running container.
     if (!(await this.#links(network)).some((link) => link.name === name)) {
@@ -314,7 +314,9 @@ export class LinuxKernel implements Kernel {
     return { bridge, vxlan };
   }
 
+  /** @throws NETLINK ENODEV when the network has no namespace here. */
   #socket(network: NetworkId): RtNetlink {
+    if (!this.#exists(network)) throw missing(`network ${network}`);
     let socket = this.#sockets.get(network);
     if (socket === undefined) {
       this.#sockets.set(network, (socket = new RtNetlink(this.#path(network))));
