@@ -22,6 +22,7 @@ import {
   meshContract,
   type MeshHost,
   recordingHandlers,
+  WAIT,
 } from "../contract/mesh-contract.ts";
 import { node } from "../support/cluster.ts";
 
@@ -103,11 +104,13 @@ describe("libp2p alone", () => {
     meet([a, b]);
     await allConnected([a, b]);
     await b.mesh.stop();
-    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
+    // It may be dialled once more while it ends: what counts is how it stands afterwards.
+    await expect.poll(() => a.mesh.connections(), WAIT).toEqual([]);
     const again = await host(2);
     await again.mesh.start(again.handlers);
     again.mesh.admit({ revision: 1, nodes: [a.node, b.node], revoked: [] });
-    await expect.poll(() => a.events, { timeout: 15_000 }).toEqual(["+2", "-2", "+2"]);
+    await expect.poll(() => a.mesh.connections(), WAIT).toEqual([b.node]);
+    expect(a.events.at(-1)).toBe("+2");
   });
 
   test("a worker that dies is made anew and knows what it was told", async () => {
@@ -116,11 +119,11 @@ describe("libp2p alone", () => {
     for (const { mesh } of [a, b]) await mesh.join("t", seed(9));
     await allSubscribed([a, b], "t");
     await a.mesh.crash();
-    await expect.poll(() => a.events).toEqual(["+2", "-2"]);
-    await expect.poll(() => a.mesh.connections(), { timeout: 15_000 }).toEqual([b.node]);
-    await expect.poll(() => b.mesh.peers("t"), { timeout: 15_000 }).toEqual([a.node]);
+    await expect.poll(() => a.events.includes("-2"), WAIT).toBe(true);
+    await expect.poll(() => a.mesh.connections(), WAIT).toEqual([b.node]);
+    await expect.poll(() => b.mesh.peers("t"), WAIT).toEqual([a.node]);
     await b.mesh.publish("t", bytes("again"));
-    await expect.poll(() => a.heard.map(({ text }) => text)).toEqual(["again"]);
+    await expect.poll(() => a.heard.map(({ text }) => text), WAIT).toEqual(["again"]);
   });
 
   test("a claim newer than the state we know of is believed", async () => {
@@ -155,7 +158,7 @@ describe("hostile", () => {
     a.mesh.admit({ revision: 5, nodes: [a.node], revoked: [] });
     const peer = await stranger(k, [admittedNoise({ claim, rules: anybody(), refused: () => {} })]);
     await peer.dial(where).catch(() => {});
-    await expect.poll(async () => (await a.mesh.counters())[counter]).toBe(1);
+    await expect.poll(async () => (await a.mesh.counters())[counter], WAIT).toBe(1);
     expect(a.events).toEqual([]);
     expect(a.mesh.connections()).toEqual([]);
   }
