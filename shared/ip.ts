@@ -111,11 +111,6 @@ export function toCidr(first: bigint, length: number, family: Family): Cidr {
   return Cidr.parse(`${numberToIp(first, family)}/${length}`);
 }
 
-/** The first address of a prefix. */
-export function firstOf(cidr: Cidr): Ip {
-  return cidr.slice(0, cidr.indexOf("/")) as Ip;
-}
-
 /** The `part`-th of the `2^bits` equal parts of a prefix. */
 export function partOf(cidr: Cidr, bits: number, part: number): Cidr {
   const { first, family } = rangeOf(cidr);
