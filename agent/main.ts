@@ -7,6 +7,7 @@ import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
 import { EngineClient } from "./docker/engine-client.ts";
+import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
 import { PluginServer } from "./docker/plugin-server.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
@@ -49,30 +50,50 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       return { left: true };
     },
   });
+  let started = Promise.withResolvers<Agent>();
+  /** A member that is just starting lets Docker wait; one that is none says so. */
+  const member = async (): Promise<Agent> => {
+    if (agent === undefined && readMembership(files) === undefined) throw notJoined();
+    return started.promise;
+  };
+  // From the start: Docker keeps a plugin it found, and is told why while there is no cluster.
+  const plugin =
+    config.docker &&
+    new PluginServer(config.docker.pluginSocket, {
+      network: delegateNetwork(async () => (await member()).driver),
+      ipam: delegateIpam(async () => (await member()).ipam),
+      log,
+    });
   await local.start();
+  await plugin?.start();
   try {
     while (!signal.aborted) {
       const membership = await waitForMembership(files, log, signal);
       if (membership === undefined) return;
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
-      agent = await makeAgent(config, membership, log);
+      const made = await makeAgent(config, membership, log);
       leave = () => {
         leaving.abort();
         return left.promise;
       };
-      const plugin = await serve(agent, config, log, AbortSignal.any([signal, leaving.signal]));
+      await made.start();
+      // Only now: a call that came before would find half of it.
+      agent = made;
+      started.resolve(made);
+      await serve(made, log, AbortSignal.any([signal, leaving.signal]));
       if (leaving.signal.aborted) {
-        await agent.withdraw();
+        await made.withdraw();
         forgetMembership(files);
         log.info({ cluster: membership.cluster }, "left the cluster");
       }
-      await plugin?.stop();
-      await agent.stop();
       agent = undefined;
+      started = Promise.withResolvers();
+      await made.stop();
       left.resolve();
     }
   } finally {
+    await plugin?.stop();
     await local.stop();
   }
 }
@@ -92,22 +113,12 @@ async function waitForMembership(
   return undefined;
 }
 
-async function serve(
-  agent: Agent,
-  { docker }: AgentConfig,
-  log: Log,
-  until: AbortSignal,
-): Promise<PluginServer | undefined> {
-  await agent.start();
-  const { driver, ipam } = agent;
-  const plugin = docker && new PluginServer(docker.pluginSocket, { network: driver, ipam, log });
-  await plugin?.start();
+async function serve(agent: Agent, log: Log, until: AbortSignal): Promise<void> {
   agent.docker?.start();
   log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
   if (!until.aborted)
     await new Promise((resolve) => until.addEventListener("abort", resolve, { once: true }));
   await agent.docker?.stop();
-  return plugin;
 }
 
 async function makeAgent(

@@ -445,6 +445,10 @@ async function kill(host: LabHost, service: string): Promise<void> {
 }
 
 describe("joining", () => {
+  test("before it, Docker is told why there are no networks of ours", async () => {
+    expect(await refusal(h4.docker(...OURS, "early"))).toMatch(/not a member.*overlay-ts init/s);
+  });
+
   test("a token that is used up, expired, of another cluster or no token is named", async () => {
     const join = (text: string): Promise<string> =>
       refusal(h4.overlay("join", "--token", text, "198.51.100.1"));

@@ -62,10 +62,13 @@ export class LabHost {
       { detached: true, stdio: ["ignore", "pipe", openSync(join(directory, "log/init.log"), "a")] },
     );
     await new Promise<void>((resolve, reject) => {
-      child.stdout?.once("data", () => resolve());
-      child.once("exit", () =>
-        reject(new Error(readFileSync(join(directory, "log/init.log"), "utf8"))),
-      );
+      const failed = (): void =>
+        reject(new Error(readFileSync(join(directory, "log/init.log"), "utf8")));
+      child.once("exit", failed);
+      child.stdout?.once("data", () => {
+        child.off("exit", failed);
+        resolve();
+      });
     });
     child.stdout?.destroy();
     child.unref();

@@ -166,5 +166,8 @@ function kernelError(op: string, code: number): OverlayError {
     op,
     errno,
     message: `the kernel refused ${op}: ${errno}`,
+    ...(errno === "EOPNOTSUPP"
+      ? { next: "load what it lacks: `modprobe -a vxlan bridge veth`" }
+      : {}),
   });
 }
