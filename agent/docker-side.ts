@@ -4,7 +4,7 @@ import { asFailure, OverlayError } from "../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
-import { mayHost } from "./core/allowed.ts";
+import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";

@@ -3,6 +3,7 @@ import type { ClusterState } from "../shared/cluster-state.ts";
 import { type NodeId, PROOF_VNI_PLAIN } from "../shared/ids.ts";
 import { type Cidr, type Ip, numberToIp, prefixLength, rangeOf } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
+import { VXLAN_OVERHEAD_BYTES } from "../shared/vxlan.ts";
 import type { DesiredProof } from "./core/data-plane.ts";
 import type { DataPathProof, ProbeResult } from "./kernel/port.ts";
 
@@ -96,9 +97,6 @@ export class Proving {
   }
 }
 
-/** IPv4, UDP and VXLAN headers with the inner Ethernet header, over IPv4 and over IPv6. */
-const OVERHEAD = { 4: 50, 6: 70 } as const;
-
 /** The proof network of class `none`: each host's address is the subnet's base plus its index. */
 export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | undefined {
   const own = state.nodes.find(({ id }) => id === self);
@@ -110,7 +108,7 @@ export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | 
     vni: PROOF_VNI_PLAIN,
     udpPort: ports.vxlanPlain,
     localVtep: own.vtep,
-    mtuBytes: underlay - OVERHEAD[underlayFamily],
+    mtuBytes: underlay - VXLAN_OVERHEAD_BYTES[underlayFamily],
     ownAddress: proofAddress(proofSubnet, own.index),
     prefixLength: prefixLength(proofSubnet),
     peers: members

@@ -7,7 +7,6 @@ import {
   hostSigningBytes,
   type Version,
 } from "../../shared/documents.ts";
-import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
 import {
@@ -16,7 +15,7 @@ import {
   ClusterSyncRequest,
   type HostDigest,
 } from "./cluster-messages.ts";
-import { decodeMessage } from "./messages.ts";
+import { tryDecode } from "./messages.ts";
 import type { Tables } from "./tables.ts";
 
 export interface ClusterReplicaOptions {
@@ -337,18 +336,8 @@ export class ClusterReplica {
     return this.#modules.hasher.sha256(encodeCbor(this.#digest()));
   }
 
-  #decode<T>(
-    schema: Parameters<typeof decodeMessage<T>>[0],
-    bytes: Uint8Array,
-    max: number,
-  ): T | undefined {
-    try {
-      return decodeMessage(schema, bytes, max);
-    } catch (error) {
-      if (!(error instanceof OverlayError)) throw error;
-      this.counters.malformed++;
-      return undefined;
-    }
+  #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {
+    return tryDecode(schema, bytes, max, () => this.counters.malformed++);
   }
 }
 

@@ -48,6 +48,22 @@ export function encodeMessage(message: GossipMessage | SyncRequest | SyncAnswer)
   return encodeCbor(message);
 }
 
+/** Undefined for what is no message of ours; `refused` is told. */
+export function tryDecode<T>(
+  schema: z.ZodType<T>,
+  bytes: Uint8Array,
+  maxBytes: number,
+  refused: () => void,
+): T | undefined {
+  try {
+    return decodeMessage(schema, bytes, maxBytes);
+  } catch (error) {
+    if (!(error instanceof OverlayError)) throw error;
+    refused();
+    return undefined;
+  }
+}
+
 /** @throws INVALID or TOO_LARGE; what comes back is true to its type. */
 export function decodeMessage<T>(schema: z.ZodType<T>, bytes: Uint8Array, maxBytes: number): T {
   const parsed = schema.safeParse(decodeCbor(bytes, maxBytes));

@@ -7,18 +7,18 @@ import {
   type NetworkDocument,
   type Version,
 } from "../../shared/documents.ts";
-import { OverlayError } from "../../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
 import {
   decodeMessage,
+  tryDecode,
   type Digest,
   encodeMessage,
   GossipMessage,
   SyncAnswer,
   SyncRequest,
 } from "./messages.ts";
-import { mayHost } from "./allowed.ts";
+import { mayHost } from "../../shared/allowed.ts";
 import { changeOwn, overtake, type OwnChange, type OwnModules } from "./own-documents.ts";
 import { Tables } from "./tables.ts";
 import { deltaHolds, documentHolds } from "./verify.ts";
@@ -369,18 +369,8 @@ export class Replica {
     return this.#modules.hasher.sha256(encodeCbor(this.#digest(network)));
   }
 
-  #decode<T>(
-    schema: Parameters<typeof decodeMessage<T>>[0],
-    bytes: Uint8Array,
-    max: number,
-  ): T | undefined {
-    try {
-      return decodeMessage(schema, bytes, max);
-    } catch (error) {
-      if (!(error instanceof OverlayError)) throw error;
-      this.counters.malformed++;
-      return undefined;
-    }
+  #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {
+    return tryDecode(schema, bytes, max, () => this.counters.malformed++);
   }
 
   #count(what: keyof ReplicaCounters): [] {

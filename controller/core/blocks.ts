@@ -1,4 +1,5 @@
 import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import { mayHost } from "../../shared/allowed.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import {
@@ -104,11 +105,7 @@ export function allowedNetwork(
 ): NetworkRecord {
   const admitted = admittedNode(record, node);
   const held = networkOf(record.state, network);
-  const byName = admitted.allowedNetworks;
-  const allowed =
-    (held.hosts === undefined || held.hosts.includes(node)) &&
-    (byName === undefined || held.createdBy === node || byName.includes(held.name ?? ""));
-  if (!allowed)
+  if (!mayHost(record.state, node, network))
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `host ${admitted.name} is not allowed on network ${held.name ?? held.id}`,

@@ -1,9 +1,7 @@
 import type { ClusterState, SecurityClass } from "../../shared/cluster-state.ts";
 import { SecurityClass as SecurityClassSchema } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-
-/** VXLAN, UDP and outer IP headers with the inner Ethernet header (RFC 7348 section 5), bytes. */
-const VXLAN_OVERHEAD = { 4: 50, 6: 70 } as const;
+import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
 
 const KNOWN = new Set([
   "encryption",
@@ -59,7 +57,8 @@ function mtuOf(
   { settings, nodes }: Pick<ClusterState, "settings" | "nodes">,
 ): number {
   const underlay = Math.min(...nodes.map((node) => node.underlayMtuBytes));
-  const most = (nodes.length === 0 ? 1500 : underlay) - VXLAN_OVERHEAD[settings.underlayFamily];
+  const most =
+    (nodes.length === 0 ? 1500 : underlay) - VXLAN_OVERHEAD_BYTES[settings.underlayFamily];
   const asked = options["mtu"] ?? options["com.docker.network.driver.mtu"];
   if (asked === undefined) return most;
   const mtu = Number(asked);

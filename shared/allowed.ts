@@ -1,5 +1,5 @@
-import type { ClusterState } from "../../shared/cluster-state.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { ClusterState } from "./cluster-state.ts";
+import type { NetworkId, NodeId } from "./ids.ts";
 
 /** Whether the signed state lets a host have a network: its endpoints, its key and its documents. */
 export function mayHost(
