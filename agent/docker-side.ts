@@ -141,16 +141,19 @@ export class DockerSide {
 
   async #pass(): Promise<void> {
     const { engine, replication, bindings, self, log } = this.#modules;
-    const { state } = replication.tables;
-    if (state === undefined) return;
+    const settings = replication.tables.state?.settings;
+    if (settings === undefined) return;
     const why = unsupportedKind(await engine.info());
     if (why !== undefined)
       throw new OverlayError({
         code: "UNSUPPORTED",
         message: `this engine cannot be used: ${why}`,
       });
-    const problem = await ensureGwbridge(engine, state.settings.gwbridgeSubnet);
+    const problem = await ensureGwbridge(engine, settings.gwbridgeSubnet);
     const shown = await engine.networks();
+    // After the list: a network that was made meanwhile is in it, and must not look as if it ended.
+    const { state } = replication.tables;
+    if (state === undefined) return;
     this.#rebind(shown, state.networks);
     const plan = planViews(state.networks, shown, bindings.networks(), (network) =>
       mayHost(state, self, network),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { NetworkId } from "../shared/ids.ts";
-import { OverlayError } from "../shared/errors.ts";
+import { type Failure, OverlayError } from "../shared/errors.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
 import type { Routes } from "../shared/node/unix-http.ts";
 import type { Agent } from "./agent.ts";
@@ -8,17 +8,24 @@ import { readNetwork } from "./core/desired.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import { statusOf, verify } from "./status.ts";
 
-/** What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined. */
-export function localRoutes(agent: () => Agent | undefined): Routes {
+/**
+ * What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined;
+ * `problem`: why a member's agent cannot start.
+ */
+export function localRoutes(
+  agent: () => Agent | undefined,
+  problem: () => Failure | undefined,
+): Routes {
   const joined = (): Agent => {
     const found = agent();
-    if (found === undefined) throw notJoined();
+    const failure = problem();
+    if (found === undefined) throw failure === undefined ? notJoined() : new OverlayError(failure);
     return found;
   };
   return {
     "GET /v1/status": async () => {
       const found = agent();
-      return found === undefined ? { joined: false } : statusOf(found);
+      return found === undefined ? { joined: false, problem: problem() } : statusOf(found);
     },
     "POST /v1/probe": () => joined().proving.probeAll(),
     "GET /v1/verify": async () => ({ findings: await verify(joined()) }),

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
 import { UnixHttpServer } from "../shared/node/unix-http.ts";
+import { asFailure, type Failure } from "../shared/errors.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
@@ -33,6 +34,7 @@ export interface AgentConfig {
 }
 
 const WAIT_MS = 100;
+const RETRY_MS = 2000;
 
 /**
  * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
@@ -42,9 +44,13 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
   const files = agentFiles(config.dataDirectory);
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
+  let problem: Failure | undefined;
   let leave = (): Promise<void> => Promise.reject(notJoined());
   const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
-    ...localRoutes(() => agent),
+    ...localRoutes(
+      () => agent,
+      () => problem,
+    ),
     "POST /v1/leave": async () => {
       await leave();
       return { left: true };
@@ -77,7 +83,17 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
         leaving.abort();
         return left.promise;
       };
-      await made.start();
+      try {
+        await made.start();
+      } catch (error) {
+        // A port that is taken, a kernel that lacks something: told to who asks, and tried again.
+        problem = asFailure(error);
+        log.error({ ...problem }, "the agent cannot start");
+        await made.stop().catch(() => {});
+        await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+        continue;
+      }
+      problem = undefined;
       // Only now: a call that came before would find half of it.
       agent = made;
       started.resolve(made);

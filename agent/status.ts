@@ -24,6 +24,12 @@ export interface Status {
   readonly memoryBytes: number;
 }
 
+/** Of a host that is no member, or whose agent cannot start. */
+export interface NotRunning {
+  readonly joined: false;
+  readonly problem?: Failure;
+}
+
 export interface NetworkStatus {
   readonly id: NetworkId;
   readonly name: string | undefined;

@@ -8,7 +8,7 @@ import { alreadyMember, joinCluster } from "../joining.ts";
 import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
 import { chooseAddress, defaultName } from "../node-facts.ts";
 import type { ProofStatus } from "../proving.ts";
-import type { Status } from "../status.ts";
+import type { NotRunning, Status } from "../status.ts";
 import {
   callAgent,
   callController,
@@ -133,8 +133,9 @@ async function createToken(context: Context, uses: number | undefined): Promise<
 }
 
 async function joinedStatus(context: Context): Promise<Status> {
-  const status = await callAgent<Status | { joined: false }>(context, "GET", "/v1/status");
+  const status = await callAgent<Status | NotRunning>(context, "GET", "/v1/status");
   if (status.joined) return status;
+  if (status.problem !== undefined) throw new OverlayError(status.problem);
   throw new OverlayError({
     code: "TIMEOUT",
     message: "the agent runs, but has not taken up the membership",

@@ -1,14 +1,15 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
-import type { Finding, Status } from "../status.ts";
+import type { Finding, NotRunning, Status } from "../status.ts";
 import { callAgent, callController, type Context, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
 
 /** Commands that show or change what is there, through the agent's and the controller's sockets. */
 
 export async function status(context: Context): Promise<void> {
-  const found = await callAgent<Status | { joined: false }>(context, "GET", "/v1/status");
+  const found = await callAgent<Status | NotRunning>(context, "GET", "/v1/status");
+  if (!found.joined && found.problem !== undefined) throw new OverlayError(found.problem);
   print(context, found, () =>
     found.joined ? statusText(found) : "not joined: see `overlay-ts init` and `join`",
   );

@@ -475,7 +475,25 @@ describe("joining", () => {
     expect(await refusal(h2.overlay("token", "create"))).toMatch(/no controller runs on this host/);
   });
 
-  test("fails loudly when the data path is blocked, and works when it is not", async () => {
+  test("fails loudly when the mesh's port is taken or the data path is blocked, and works when not", async () => {
+    const taker = h4.service(
+      "taker",
+      "socat",
+      "TCP-LISTEN:7947,bind=198.51.100.4,fork,reuseaddr",
+      "STDOUT",
+    );
+    const taken = await refusal(h4.overlay("join", "--token", token, "198.51.100.1"));
+    expect(taken).toMatch(/mesh port 198\.51\.100\.4:7947\/tcp is in use.*ss -ltnp/s);
+    expect(await refusal(h4.overlay("status"))).toMatch(/mesh port/);
+    taker.kill();
+    await h4.exec(
+      "sh",
+      "-c",
+      "for p in /proc/[0-9]*; do if grep -qs '^socat$' $p/comm; then kill ${p#/proc/}; fi; done",
+    );
+    await eventually(15_000, "the agent", () => h4.overlay("node", "ls"));
+    await h4.overlay("leave");
+    await h1.overlay("node", "rm", "h4");
     const rules =
       "add table inet block; add chain inet block in { type filter hook input priority -400; }; add rule inet block in udp dport 7948 drop";
     await h4.exec("nft", rules);
