@@ -4,7 +4,7 @@ import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
-import { familyOf } from "../shared/ip.ts";
+import { familiesOf } from "../shared/documents.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
@@ -206,10 +206,10 @@ export class Agent {
       if (this.hosting.endpoints(network).length > 0) continue;
       const { ports } = await this.adapters.kernel.read(network);
       for (const { endpoint, mac, ips } of ports) {
-        const ipv4 = ips.find((ip) => familyOf(ip) === 4);
-        if (ipv4 === undefined) continue;
-        this.hosting.put(network, { id: endpoint, ipv4, mac });
-        this.bindings.reserve(network, ipv4);
+        // The link-local one follows from the MAC.
+        const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
+        this.hosting.put(network, { id: endpoint, ...familiesOf(claimed), mac });
+        for (const ip of claimed) this.bindings.reserve(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
     }

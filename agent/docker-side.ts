@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { NetworkRecord } from "../shared/cluster-state.ts";
+import { claimedAddresses } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
@@ -188,7 +189,7 @@ export class DockerSide {
     const { bindings, hosting } = this.#modules;
     const now = performance.now();
     for (const network of new Set(bindings.networks().values())) {
-      const used = new Set(hosting.endpoints(network).map(({ ipv4 }) => ipv4));
+      const used = new Set(hosting.endpoints(network).flatMap(claimedAddresses));
       for (const ip of bindings.used(network)) {
         const key = `${network} ${ip}`;
         const since = this.#unusedSinceMs.get(key);

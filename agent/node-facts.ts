@@ -3,8 +3,9 @@ import { hostname, networkInterfaces } from "node:os";
 import { OverlayError } from "../shared/errors.ts";
 import {
   type Cidr,
-  Cidr as CidrSchema,
   familyOf,
+  hostCidr,
+  Ip as IpSchema,
   type Ip,
   parseInterfaceAddress,
   toCidr,
@@ -65,7 +66,7 @@ export async function underlayFacts(address: Ip): Promise<UnderlayFacts> {
     .map(({ subnet }) => subnet);
   return {
     mtuBytes: await mtuOf(link),
-    ownSubnets: [...new Set([...subnets, ...routes(), ...resolvers()])].slice(0, 256),
+    ownSubnets: [...new Set([...subnets, ...routes(), ...routes6(), ...resolvers()])].slice(0, 256),
   };
 }
 
@@ -100,11 +101,30 @@ function routes(): Cidr[] {
   });
 }
 
+/** /proc/net/ipv6_route: destination, its length, both hex; what is not of other hosts is left out. */
+function routes6(): Cidr[] {
+  const path = "/proc/thread-self/net/ipv6_route";
+  if (!existsSync(path)) return [];
+  return readFileSync(path, "utf8")
+    .trim()
+    .split("\n")
+    .flatMap((line) => {
+      const fields = line.split(/\s+/);
+      const [destination = "", hexLength = ""] = fields;
+      const link = fields.at(-1) ?? "";
+      const length = Number.parseInt(hexLength, 16);
+      const ordinary = /^[23]|^f[cd]/.test(destination) && length > 0;
+      if (!ordinary || link === "lo" || DOCKER_LINKS.test(link)) return [];
+      return [toCidr(BigInt(`0x${destination}`), length, 6)];
+    });
+}
+
 function resolvers(): Cidr[] {
   const text = existsSync("/etc/resolv.conf") ? readFileSync("/etc/resolv.conf", "utf8") : "";
-  return [...text.matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)].flatMap(([, ip]) => {
-    const parsed = CidrSchema.safeParse(`${ip}/32`);
-    return parsed.success && !parsed.data.startsWith("127.") ? [parsed.data] : [];
+  return [...text.matchAll(/^nameserver\s+(\S+)\s*$/gm)].flatMap(([, address]) => {
+    const ip = IpSchema.safeParse(address);
+    const own = ip.success && (ip.data.startsWith("127.") || ip.data === "::1");
+    return ip.success && !own ? [hostCidr(ip.data)] : [];
   });
 }
 

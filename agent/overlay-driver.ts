@@ -1,3 +1,4 @@
+import { claimedAddresses, familiesOf } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import { type DockerNetworkId, type EndpointId, NetworkId, type NodeId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
@@ -53,27 +54,21 @@ export class OverlayDriver implements NetworkDriver {
       bindings.bind(request.id, hosting.record(NetworkId.parse(named)).id);
       return;
     }
-    const [pool] = request.pools;
-    if (pool === undefined || request.ipv6)
-      throw new OverlayError({
-        code: "UNSUPPORTED",
-        message: "overlay-ts networks are IPv4 in this version",
-        next: "leave --ipv6 away",
-      });
-    const held = pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet);
+    const pools = request.pools.map((pool) => ({
+      ...pool,
+      held: pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet),
+    }));
     const { network } = await controller.request(
       {
         v: 1,
         kind: "createNetwork",
         network: {
-          subnets: [
-            {
-              subnet: pool.subnet,
-              gateway: pool.gateway,
-              range: held?.range,
-              dockerIpam: pool.ipam === "docker",
-            },
-          ],
+          subnets: pools.map(({ subnet, gateway, held, ipam }) => ({
+            subnet,
+            gateway,
+            range: held?.range,
+            dockerIpam: ipam === "docker",
+          })),
           internal: request.internal,
           attachable: false,
           labels: {},
@@ -83,7 +78,7 @@ export class OverlayDriver implements NetworkDriver {
       },
       "network",
     );
-    if (held !== undefined) bindings.bindPool(held.id, network.id);
+    for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network.id);
     bindings.bind(request.id, network.id);
   }
 
@@ -112,18 +107,20 @@ export class OverlayDriver implements NetworkDriver {
     const { hosting, ipam } = this.#modules;
     const network = this.#network(request.network);
     const record = hosting.record(network);
-    if (request.ipv4 === undefined)
-      throw new OverlayError({ code: "INVALID", message: "an endpoint needs an IPv4 address" });
+    const ips = claimedAddresses(request);
+    const [first] = ips;
+    if (first === undefined)
+      throw new OverlayError({ code: "INVALID", message: "an endpoint needs an address" });
     if (record.encryption !== "none")
       throw new OverlayError({
         code: "UNSUPPORTED",
         message: `network ${record.name ?? network} is encrypted (${record.encryption}), which this version cannot do`,
         next: "run the version of overlay-ts that made it on this host too",
       });
-    const mac = endpointMac(request.ipv4, request.mac);
-    await ipam.claim(record, request.ipv4);
+    const mac = endpointMac(first, request.mac);
+    for (const ip of ips) await ipam.claim(record, ip);
     await hosting.enter(network);
-    hosting.put(network, { id: request.endpoint, ipv4: request.ipv4, mac });
+    hosting.put(network, { id: request.endpoint, ...familiesOf(ips), mac });
     return { mac };
   }
 

@@ -3,9 +3,11 @@ import { hex } from "../shared/codec.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import { NetworkId, type NodeId } from "../shared/ids.ts";
 import {
+  ADDRESS_BITS,
   Cidr,
   cidrContains,
   cidrContainsCidr,
+  type Family,
   familyOf,
   type Ip,
   ipToNumber,
@@ -45,9 +47,10 @@ export interface IpamModules {
 export class OverlayIpam implements IpamDriver {
   readonly #node: NodeId;
   readonly #modules: IpamModules;
-  readonly #last = new Map<NetworkId, Ip>();
+  /** By pool: the address given last. */
+  readonly #last = new Map<string, Ip>();
   readonly #emptySinceMs = new Map<string, number>();
-  readonly #growing = new Map<NetworkId, Promise<void>>();
+  readonly #growing = new Map<string, Promise<void>>();
 
   constructor(node: NodeId, modules: IpamModules) {
     this.#node = node;
@@ -64,15 +67,9 @@ export class OverlayIpam implements IpamDriver {
       bindings.addPool({ id, subnet: held.subnet, network: record.id });
       return { id, subnet: held.subnet };
     }
-    if (ipv6)
-      throw new OverlayError({
-        code: "UNSUPPORTED",
-        message: "overlay-ts networks are IPv4 in this version",
-        next: "leave --ipv6 away",
-      });
     const { state } = replication.tables;
     if (state === undefined) throw notJoined();
-    const chosen = subnet ?? freeSubnet(state, random);
+    const chosen = subnet ?? freeSubnet(state, random, ipv6 ? 6 : 4);
     const id = `${OWN}${hex(random.bytes(8))} ${chosen}`;
     bindings.addPool({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
     return { id, subnet: chosen };
@@ -92,7 +89,8 @@ export class OverlayIpam implements IpamDriver {
       return { ip: request.ip ?? this.#gateway(pool), subnet };
     const record = this.#modules.hosting.record(pool.network);
     const held =
-      record.subnets.find((candidate) => candidate.subnet === subnet) ?? subnetOf(record, 4);
+      record.subnets.find((candidate) => candidate.subnet === subnet) ??
+      subnetOf(record, familyOf(subnet));
     const ip =
       request.ip === undefined
         ? await this.#choose(record, held)
@@ -123,7 +121,7 @@ export class OverlayIpam implements IpamDriver {
       const record = replication.tables.state?.networks.find(({ id }) => id === network);
       // The lower half that Docker's own IPAM fills is this host's for good.
       const lent =
-        prefixLength(block) === 32 ||
+        prefixLength(block) === ADDRESS_BITS[familyOf(block)] ||
         record?.subnets.some(({ dynamicRanges }) =>
           dynamicRanges.some((range) => cidrContainsCidr(range, block)),
         ) === true;
@@ -171,24 +169,25 @@ export class OverlayIpam implements IpamDriver {
   }
 
   async #choose(record: NetworkRecord, subnet: SubnetRecord): Promise<Ip> {
+    const key = `${record.id} ${subnet.subnet}`;
     const free = (): Ip | undefined =>
       nextAddress(
         this.#node,
         subnet,
         this.#blocks(record.id),
         this.#modules.bindings.used(record.id),
-        this.#last.get(record.id),
+        this.#last.get(key),
       );
     // Others may take what a new block brings before we look: as often as there are askers.
     for (let attempt = 0; attempt < 10; attempt++) {
       const ip = free();
       if (ip !== undefined) {
         this.#modules.bindings.reserve(record.id, ip);
-        this.#last.set(record.id, ip);
+        this.#last.set(key, ip);
         this.#growEarly(record, subnet);
         return ip;
       }
-      await this.#grow(record);
+      await this.#grow(record, subnet);
     }
     throw new OverlayError({
       code: "FULL",
@@ -228,18 +227,20 @@ export class OverlayIpam implements IpamDriver {
   }
 
   /** Asked for by several containers at once, the next block comes once. */
-  #grow(record: NetworkRecord): Promise<void> {
-    let growing = this.#growing.get(record.id);
+  #grow(record: NetworkRecord, { subnet }: SubnetRecord): Promise<void> {
+    const family = familyOf(subnet);
+    const key = `${record.id} ${family}`;
+    let growing = this.#growing.get(key);
     if (growing === undefined) {
-      growing = this.#allot(record.id).finally(() => this.#growing.delete(record.id));
-      this.#growing.set(record.id, growing);
+      growing = this.#allot(record.id, family).finally(() => this.#growing.delete(key));
+      this.#growing.set(key, growing);
     }
     return growing;
   }
 
-  async #allot(network: NetworkId): Promise<void> {
+  async #allot(network: NetworkId, family: Family): Promise<void> {
     const { controller, hosting } = this.#modules;
-    const answer = await controller.request({ v: 1, kind: "allotBlock", network }, "block");
+    const answer = await controller.request({ v: 1, kind: "allotBlock", network, family }, "block");
     hosting.keyCame(network, answer.key);
   }
 
@@ -249,7 +250,7 @@ export class OverlayIpam implements IpamDriver {
     const used = bindings.used(record.id);
     const { free, total } = freeAddresses(this.#node, subnet, this.#blocks(record.id), used);
     if (free * 4 < total)
-      this.#grow(record).catch((error: unknown) =>
+      this.#grow(record, subnet).catch((error: unknown) =>
         log.info({ network: record.id, message: asFailure(error).message }, "no further block"),
       );
   }
@@ -260,7 +261,7 @@ export class OverlayIpam implements IpamDriver {
   }
 }
 
-function subnetOf(record: NetworkRecord, family: 4 | 6): SubnetRecord {
+function subnetOf(record: NetworkRecord, family: Family): SubnetRecord {
   const found = record.subnets.find(({ subnet }) => familyOf(subnet) === family);
   if (found !== undefined) return found;
   throw new OverlayError({

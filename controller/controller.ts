@@ -137,7 +137,7 @@ export class Controller {
         return { v: 1, kind: "done", state: await this.signedState() };
       case "allotBlock":
         return this.#blockAnswer(from, request.network, (record) =>
-          allotBlock(record, from, request.network),
+          allotBlock(record, from, request.network, request.family),
         );
       case "grantAddress":
         return this.#blockAnswer(from, request.network, (record) =>

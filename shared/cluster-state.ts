@@ -103,6 +103,8 @@ export const NetworkRecord = z.object({
   subnets: z.array(SubnetRecord).min(1).max(2),
   /** Of the containers' interfaces. */
   mtuBytes: z.number().int().min(576).max(65535),
+  /** Broadcast and multicast reach every member; else only what has an entry is carried. */
+  multicast: z.boolean().default(false),
   internal: z.boolean(),
   attachable: z.boolean(),
   /** Docker's labels and `-o` options, exactly as given, to make the network again elsewhere. */

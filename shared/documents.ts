@@ -2,8 +2,8 @@ import { z } from "zod";
 import { BOUNDS } from "./bounds.ts";
 import { encodeCbor } from "./codec.ts";
 import { EndpointId, NetworkId, NodeId } from "./ids.ts";
-import { Ip } from "./ip.ts";
-import { Mac } from "./mac.ts";
+import { familyOf, Ip } from "./ip.ts";
+import { linkLocalOf, Mac } from "./mac.ts";
 import type { Hasher } from "./ports.ts";
 
 const bytesOf = (length: number) =>
@@ -23,14 +23,34 @@ export const Version = z.object({
 });
 export type Version = z.infer<typeof Version>;
 
-/** One container's interface on a network. Fields of later versions are kept: they are hashed. */
+/** One interface on a network. Fields of later versions are kept: they are hashed. */
 export const Endpoint = z.looseObject({
   id: EndpointId,
   ipv4: Ip.optional(),
   ipv6: Ip.optional(),
   mac: Mac,
+  /** `host`: the host's own, of `network expose`. Absent: a container's. */
+  role: z.enum(["container", "host"]).optional(),
 });
 export type Endpoint = z.infer<typeof Endpoint>;
+
+/** The addresses an endpoint claims, IPv4 first. */
+export function claimedAddresses({ ipv4, ipv6 }: Pick<Endpoint, "ipv4" | "ipv6">): Ip[] {
+  return [ipv4, ipv6].filter((ip) => ip !== undefined);
+}
+
+/** The first of each family, as an endpoint holds them. */
+export function familiesOf(ips: readonly Ip[]): Pick<Endpoint, "ipv4" | "ipv6"> {
+  const ipv4 = ips.find((ip) => familyOf(ip) === 4);
+  const ipv6 = ips.find((ip) => familyOf(ip) === 6);
+  return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) };
+}
+
+/** All it may speak from: with an IPv6 address also the link-local one, which follows from its MAC. */
+export function addressesOf(endpoint: Endpoint): Ip[] {
+  const claimed = claimedAddresses(endpoint);
+  return endpoint.ipv6 === undefined ? claimed : [...claimed, linkLocalOf(endpoint.mac)];
+}
 
 /** Endpoints of one host on one network, sorted by id. The owner alone writes it. */
 export const NetworkDocument = z.object({

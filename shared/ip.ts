@@ -36,7 +36,7 @@ export function familyOf(address: Ip | Cidr): Family {
   return address.includes(":") ? 6 : 4;
 }
 
-const BITS = { 4: 32, 6: 128 } as const;
+export const ADDRESS_BITS = { 4: 32, 6: 128 } as const;
 
 /** The address as an unsigned number of 32 or 128 bits. */
 export function ipToNumber(ip: Ip): bigint {
@@ -45,7 +45,7 @@ export function ipToNumber(ip: Ip): bigint {
 
 /** @throws INVALID when the number does not fit the family. */
 export function numberToIp(value: bigint, family: Family): Ip {
-  if (value < 0n || value >= 1n << BigInt(BITS[family]))
+  if (value < 0n || value >= 1n << BigInt(ADDRESS_BITS[family]))
     throw new OverlayError({ code: "INVALID", message: `no IPv${family} address ${value}` });
   const text =
     family === 4 ? Address4.fromBigInt(value).address : Address6.fromBigInt(value).correctForm();
@@ -58,7 +58,7 @@ export function ipToBytes(ip: Ip): Uint8Array {
   // Thousands of entries a pass: no need of big numbers for four that stand there.
   if (family === 4) return Uint8Array.from(ip.split("."), Number);
   let value = ipToNumber(ip);
-  const bytes = new Uint8Array(BITS[family] / 8);
+  const bytes = new Uint8Array(ADDRESS_BITS[family] / 8);
   for (let i = bytes.length - 1; i >= 0; i--) {
     bytes[i] = Number(value & 0xffn);
     value >>= 8n;
@@ -83,7 +83,7 @@ export function prefixLength(cidr: Cidr): number {
 export function rangeOf(cidr: Cidr): { first: bigint; last: bigint; family: Family } {
   const family = familyOf(cidr);
   const first = ipToNumber(cidr.slice(0, cidr.indexOf("/")) as Ip);
-  const size = 1n << BigInt(BITS[family] - prefixLength(cidr));
+  const size = 1n << BigInt(ADDRESS_BITS[family] - prefixLength(cidr));
   return { first, last: first + size - 1n, family };
 }
 
@@ -115,12 +115,12 @@ export function toCidr(first: bigint, length: number, family: Family): Cidr {
 export function partOf(cidr: Cidr, bits: number, part: number): Cidr {
   const { first, family } = rangeOf(cidr);
   const length = prefixLength(cidr) + bits;
-  return toCidr(first + (BigInt(part) << BigInt(BITS[family] - length)), length, family);
+  return toCidr(first + (BigInt(part) << BigInt(ADDRESS_BITS[family] - length)), length, family);
 }
 
 /** The prefix of one address: /32 or /128. */
 export function hostCidr(ip: Ip): Cidr {
-  return `${ip}/${BITS[familyOf(ip)]}` as Cidr;
+  return `${ip}/${ADDRESS_BITS[familyOf(ip)]}` as Cidr;
 }
 
 /** `10.1.2.3/16` as Docker writes an interface address: the address and its subnet. */
@@ -135,7 +135,7 @@ export function parseInterfaceAddress(text: string): { ip: Ip; subnet: Cidr } {
     throw new OverlayError({ code: "INVALID", message: `not an address with prefix: ${text}` });
   const length = Number(text.slice(slash + 1));
   const family = familyOf(ip as Ip);
-  const mask = ((1n << BigInt(length)) - 1n) << BigInt(BITS[family] - length);
+  const mask = ((1n << BigInt(length)) - 1n) << BigInt(ADDRESS_BITS[family] - length);
   return { ip: ip as Ip, subnet: toCidr(ipToNumber(ip as Ip) & mask, length, family) };
 }
 
@@ -156,7 +156,7 @@ function canonicalCidr(text: string): string | undefined {
   const ip = match?.[1] === undefined ? undefined : canonicalIp(match[1]);
   if (match?.[2] === undefined || ip === undefined || !validLength(ip, match[2])) return undefined;
   const length = Number(match[2]);
-  const hostBits = BigInt(BITS[ip.includes(":") ? 6 : 4] - length);
+  const hostBits = BigInt(ADDRESS_BITS[ip.includes(":") ? 6 : 4] - length);
   const value = ipToNumber(ip as Ip);
   if ((value & ((1n << hostBits) - 1n)) !== 0n) return undefined;
   return `${ip}/${length}`;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { familyOf, ipToBytes, type Ip } from "./ip.ts";
+import { bytesToIp, familyOf, ipToBytes, type Ip } from "./ip.ts";
 
 /** Lower case, colons, unicast, not all zero. */
 export const Mac = z
@@ -27,6 +27,13 @@ export function ruleMac(ip: Ip): Mac {
 /** MACs that the rule hands out. A user's `--mac-address` must lie outside. */
 export function inRuleSpace(mac: Mac): boolean {
   return mac.startsWith("02:42:") || mac.startsWith("02:43:");
+}
+
+/** The address that an IPv6 interface with this MAC gives itself: fe80::/64 and EUI-64 (RFC 4291, appendix A). */
+export function linkLocalOf(mac: Mac): Ip {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macToBytes(mac);
+  const tail = [a ^ 0x02, b, c, 0xff, 0xfe, d, e, f];
+  return bytesToIp(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, ...tail));
 }
 
 export function macToBytes(mac: Mac): Uint8Array {

@@ -1,6 +1,6 @@
 import type { ClusterState } from "./cluster-state.ts";
 import { OverlayError } from "./errors.ts";
-import { type Cidr, cidrOverlaps, partOf, prefixLength } from "./ip.ts";
+import { Cidr, cidrOverlaps, type Family, partOf, prefixLength } from "./ip.ts";
 import type { Random } from "./ports.ts";
 
 /** What no network may overlap: the hosts' own subnets, docker_gwbridge, the data-path proof. */
@@ -16,12 +16,13 @@ export function reservedSubnets(state: ClusterState): Cidr[] {
  * A random free subnet of the pools: two hosts that choose at once rarely choose the same, and the
  * controller refuses the second. @throws FULL
  */
-export function freeSubnet(state: ClusterState, random: Random): Cidr {
+export function freeSubnet(state: ClusterState, random: Random, family: Family): Cidr {
   const taken = [
     ...reservedSubnets(state),
     ...state.networks.flatMap(({ subnets }) => subnets.map(({ subnet }) => subnet)),
   ];
-  for (const { base, prefixLength: length } of state.settings.defaultPools) {
+  const pools = family === 4 ? state.settings.defaultPools : [uniqueLocalPool(state)];
+  for (const { base, prefixLength: length } of pools) {
     const bits = length - prefixLength(base);
     const count = 2 ** bits;
     const start = random.below(count);
@@ -32,7 +33,13 @@ export function freeSubnet(state: ClusterState, random: Random): Cidr {
   }
   throw new OverlayError({
     code: "FULL",
-    message: "no subnet is left in the cluster's pools",
+    message: `no IPv${family} subnet is left in the cluster's pools`,
     next: "give one with --subnet, or remove networks that are no longer used",
   });
+}
+
+/** The cluster's own /48 of unique local addresses (RFC 4193, 3.2): 40 bits of its random id. */
+function uniqueLocalPool({ cluster }: ClusterState): { base: Cidr; prefixLength: number } {
+  const base = `fd${cluster.slice(0, 2)}:${cluster.slice(2, 6)}:${cluster.slice(6, 10)}::/48`;
+  return { base: Cidr.parse(base), prefixLength: 64 };
 }

@@ -1,5 +1,5 @@
 import type { EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 
 /** A container elsewhere: one FDB entry, one neighbour an address. */
@@ -30,9 +30,19 @@ export interface DesiredNetwork {
   readonly localVtep: Ip;
   readonly mtuBytes: number;
   readonly gateways: readonly Gateway[];
+  /** Broadcast and multicast leave the host too. */
+  readonly multicast: boolean;
   readonly ports: readonly LocalPort[];
   readonly remotes: readonly RemoteEntry[];
+  /** VTEPs of the other hosts on the network, each of which gets a copy (RFC 8293, head-end replication). */
+  readonly flood: readonly Ip[];
 }
+
+/** What cannot be told from a device but by its shape: another one is mended. */
+export type DeviceShape = Pick<
+  DesiredNetwork,
+  "vni" | "udpPort" | "localVtep" | "mtuBytes" | "gateways" | "multicast"
+>;
 
 /** What the kernel was found to hold. Remote halves are apart because each can be missing alone. */
 export interface ActualNetwork {
@@ -40,9 +50,7 @@ export interface ActualNetwork {
   /** Anything of the network is there, if only a namespace that a crash left. */
   readonly present: boolean;
   /** Undefined: no namespace, or one without a working bridge and VXLAN device of this shape. */
-  readonly device:
-    | { vni: Vni; udpPort: number; localVtep: Ip; mtuBytes: number; gateways: readonly Gateway[] }
-    | undefined;
+  readonly device: DeviceShape | undefined;
   readonly ports: readonly LocalPort[];
   /** VXLAN FDB (`self`). */
   readonly vxlanFdb: readonly { mac: Mac; vtep: Ip }[];
@@ -50,6 +58,8 @@ export interface ActualNetwork {
   readonly bridgeFdb: readonly Mac[];
   /** Neighbours on the bridge device. */
   readonly neighbours: readonly { ip: Ip; mac: Mac }[];
+  /** VXLAN FDB of the all-zero MAC: who gets copies of broadcast and multicast. */
+  readonly flood: readonly Ip[];
 }
 
 /** Ordered, idempotent kernel steps of one network. */
@@ -58,12 +68,16 @@ export type Step =
   | { readonly kind: "putRemotes"; readonly remotes: readonly RemoteEntry[] } // one batch, replace
   | { readonly kind: "removeFdb"; readonly entries: readonly { mac: Mac; vtep: Ip }[] }
   | { readonly kind: "removeNeighbours"; readonly ips: readonly Ip[] }
+  | { readonly kind: "putFlood"; readonly vteps: readonly Ip[] }
+  | { readonly kind: "removeFlood"; readonly vteps: readonly Ip[] }
   | { readonly kind: "putPort"; readonly port: LocalPort }
   | { readonly kind: "removePort"; readonly endpoint: EndpointId }
   | { readonly kind: "retract" }; // devices and namespace
 
 /** What guards in the host's namespace let through: nothing else may speak. */
 export interface DesiredGuards {
+  /** All VTEPs are of it. */
+  readonly underlayFamily: Family;
   /** UDP ports of the three classes, dropped when forwarded. */
   readonly classPorts: { plain: number; wireguard: number; ipsec: number };
   /** Admitted VTEPs. */

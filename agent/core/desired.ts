@@ -4,7 +4,8 @@ import type {
   Ports,
   SecurityClass,
 } from "../../shared/cluster-state.ts";
-import type { Endpoint } from "../../shared/documents.ts";
+import { addressesOf, claimedAddresses, type Endpoint } from "../../shared/documents.ts";
+import { mayHost } from "../../shared/allowed.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { cidrContains, prefixLength, type Ip } from "../../shared/ip.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../../shared/mac.ts";
@@ -51,9 +52,8 @@ export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
     a < b ? -1 : 1,
   ))
     for (const endpoint of document.endpoints) {
-      const ips = [endpoint.ipv4, endpoint.ipv6].filter((ip) => ip !== undefined);
-      const reason = fault(node, endpoint, ips);
-      if (reason === undefined) holders.push({ node, endpoint, ips });
+      const reason = fault(node, endpoint, claimedAddresses(endpoint));
+      if (reason === undefined) holders.push({ node, endpoint, ips: addressesOf(endpoint) });
       else ignored.push({ node, endpoint: endpoint.id, reason });
     }
   return { holders, ignored };
@@ -120,8 +120,8 @@ export function desired(
   const ports: LocalPort[] = [];
   const remotes: RemoteEntry[] = [];
   // What runs here has its port whatever the rules say: they decide whom others believe.
-  for (const { id, mac, ipv4, ipv6 } of local)
-    ports.push({ endpoint: id, mac, ips: [ipv4, ipv6].filter((ip) => ip !== undefined) });
+  for (const endpoint of local)
+    ports.push({ endpoint: endpoint.id, mac: endpoint.mac, ips: addressesOf(endpoint) });
   const ownMacs = new Set(ports.map(({ mac }) => mac));
   const ownIps = new Set(ports.flatMap(({ ips }) => ips));
   for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
@@ -142,9 +142,23 @@ export function desired(
       ip: gateway,
       prefixLength: prefixLength(subnet),
     })),
+    multicast: record.multicast,
     ports,
     remotes,
+    flood: record.multicast
+      ? [...vteps].flatMap(([node, vtep]) =>
+          node !== self && isOn(tables, node, network) ? [vtep] : [],
+        )
+      : [],
   };
+}
+
+/** The host says that it is on the network, and may be. */
+function isOn(tables: Tables, node: NodeId, network: NetworkId): boolean {
+  return (
+    tables.hosts.get(node)?.hosting.includes(network) === true &&
+    mayHost(tables.state, node, network)
+  );
 }
 
 /** What the host's guards let in: admitted VTEPs, who hosts which VNI, who speaks for which container. */
@@ -167,6 +181,7 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   }
   const { vxlanPlain, vxlanWireguard, vxlanIpsec } = state.settings.ports;
   return {
+    underlayFamily: state.settings.underlayFamily,
     classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
     vteps: [...vteps.values()],
     hosting,

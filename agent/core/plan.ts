@@ -1,6 +1,7 @@
 import type {
   ActualNetwork,
   DesiredNetwork,
+  DeviceShape,
   Gateway,
   LocalPort,
   RemoteEntry,
@@ -31,6 +32,11 @@ export function plan(
   const missing = desired.remotes.filter((remote) => mend || !complete(remote));
   if (missing.length > 0) steps.push({ kind: "putRemotes", remotes: missing });
 
+  const newCopies = mend
+    ? desired.flood
+    : desired.flood.filter((vtep) => !actual.flood.includes(vtep));
+  if (newCopies.length > 0) steps.push({ kind: "putFlood", vteps: newCopies });
+
   const ports = new Map(actual.ports.map((port) => [port.endpoint, port]));
   for (const port of desired.ports) {
     const present = ports.get(port.endpoint);
@@ -51,16 +57,19 @@ export function plan(
     const wantedIps = new Set(desired.remotes.flatMap((remote) => remote.ips));
     const staleIps = actual.neighbours.map(({ ip }) => ip).filter((ip) => !wantedIps.has(ip));
     if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });
+    const staleCopies = actual.flood.filter((vtep) => !desired.flood.includes(vtep));
+    if (staleCopies.length > 0) steps.push({ kind: "removeFlood", vteps: staleCopies });
   }
   return steps;
 }
 
-function sameShape(device: NonNullable<ActualNetwork["device"]>, desired: DesiredNetwork): boolean {
+function sameShape(device: DeviceShape, desired: DesiredNetwork): boolean {
   return (
     device.vni === desired.vni &&
     device.udpPort === desired.udpPort &&
     device.localVtep === desired.localVtep &&
     device.mtuBytes === desired.mtuBytes &&
+    device.multicast === desired.multicast &&
     gatewayKey(device.gateways) === gatewayKey(desired.gateways)
   );
 }

@@ -81,7 +81,7 @@ export class EngineClient implements DockerEngine {
       Driver: request.driver,
       Internal: request.internal,
       Attachable: request.attachable,
-      EnableIPv6: false,
+      EnableIPv6: request.ipv6,
       Labels: request.labels,
       Options: request.options,
       IPAM: {

@@ -36,6 +36,7 @@ export interface NewEngineNetwork {
   readonly driver: string;
   readonly internal: boolean;
   readonly attachable: boolean;
+  readonly ipv6: boolean;
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly ipam: {

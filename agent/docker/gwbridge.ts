@@ -23,6 +23,7 @@ export async function ensureGwbridge(
     driver: "bridge",
     internal: false,
     attachable: false,
+    ipv6: false,
     labels: {},
     // As libnetwork makes it (moby daemon/libnetwork/controller.go, default_gateway_linux.go).
     options: {

@@ -22,7 +22,6 @@ export interface CreateNetwork {
   /** `-o` options, as given. */
   readonly options: Readonly<Record<string, string>>;
   readonly internal: boolean;
-  readonly ipv6: boolean;
   /** IPv4 first. */
   readonly pools: readonly NetworkPool[];
 }

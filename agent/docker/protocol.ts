@@ -13,7 +13,6 @@ import type { CreateEndpoint, CreateNetwork, Join, RequestAddress, RequestPool }
 export const ADDRESS_SPACE = "overlay-ts";
 const GENERIC = "com.docker.network.generic";
 const INTERNAL = "com.docker.network.internal";
-const ENABLE_IPV6 = "com.docker.network.enable_ipv6";
 const MAC_ADDRESS = "com.docker.network.endpoint.macaddress";
 const ADDRESS_TYPE = "RequestAddressType";
 const GATEWAY = "com.docker.network.gateway";
@@ -46,7 +45,6 @@ export function readCreateNetwork(body: unknown): CreateNetwork {
     id: NetworkID,
     options: generic.success ? generic.data : {},
     internal: all?.[INTERNAL] === true,
-    ipv6: all?.[ENABLE_IPV6] === true,
     pools,
   };
 }

@@ -1,5 +1,6 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { DockerNetworkId, NetworkId } from "../../shared/ids.ts";
+import { familyOf } from "../../shared/ip.ts";
 import type { EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
 
 /** Docker's name for us: of the plugin's socket, the network driver and the IPAM driver. */
@@ -62,6 +63,7 @@ function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
     driver: DRIVER,
     internal: network.internal,
     attachable: network.attachable,
+    ipv6: network.subnets.some(({ subnet }) => familyOf(subnet) === 6),
     labels: network.labels,
     options: { ...network.driverOptions, ...named },
     ipam: {

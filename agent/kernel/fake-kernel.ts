@@ -11,6 +11,7 @@ interface FakeNetwork {
   readonly vxlanFdb: Map<Mac, Ip>;
   readonly bridgeFdb: Set<Mac>;
   readonly neighbours: Map<Ip, Mac>;
+  readonly flood: Set<Ip>;
 }
 
 /** The data plane in memory: the fast twin of the kernel in tests and in the simulation. */
@@ -37,6 +38,7 @@ export class FakeKernel implements Kernel {
       vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
       bridgeFdb: [...(held?.bridgeFdb ?? [])],
       neighbours: [...(held?.neighbours ?? [])].map(([ip, mac]) => ({ ip, mac })),
+      flood: [...(held?.flood ?? [])],
     };
   }
 
@@ -71,14 +73,15 @@ export class FakeKernel implements Kernel {
   #step(network: NetworkId, step: Step): void {
     switch (step.kind) {
       case "extend": {
-        const { vni, udpPort, localVtep, mtuBytes, gateways } = step.desired;
+        const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = step.desired;
         this.#networks.set(network, {
           ports: new Map(),
           vxlanFdb: new Map(),
           bridgeFdb: new Set(),
           neighbours: new Map(),
+          flood: new Set(),
           ...this.#networks.get(network),
-          device: { vni, udpPort, localVtep, mtuBytes, gateways },
+          device: { vni, udpPort, localVtep, mtuBytes, gateways, multicast },
         });
         return;
       }
@@ -102,6 +105,12 @@ export class FakeKernel implements Kernel {
         return;
       case "removeNeighbours":
         for (const ip of step.ips) this.#extended(network).neighbours.delete(ip);
+        return;
+      case "putFlood":
+        for (const vtep of step.vteps) this.#extended(network).flood.add(vtep);
+        return;
+      case "removeFlood":
+        for (const vtep of step.vteps) this.#extended(network).flood.delete(vtep);
         return;
       case "putPort":
         this.#extended(network).ports.set(step.port.endpoint, step.port);

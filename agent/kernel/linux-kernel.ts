@@ -54,7 +54,14 @@ export class LinuxKernel implements Kernel {
 
   async read(network: NetworkId): Promise<ActualNetwork> {
     if (!this.#exists(network)) {
-      const none = { device: undefined, ports: [], vxlanFdb: [], bridgeFdb: [], neighbours: [] };
+      const none = {
+        device: undefined,
+        ports: [],
+        vxlanFdb: [],
+        bridgeFdb: [],
+        neighbours: [],
+        flood: [],
+      };
       // A plain file where a namespace should be pinned: a crash between the two.
       return { network, present: existsSync(this.#path(network)), ...none };
     }
@@ -84,6 +91,7 @@ export class LinuxKernel implements Kernel {
             udpPort: vxlan.vxlan?.udpPort ?? 0,
             localVtep: Ip.parse(vxlan.vxlan?.localVtep),
             mtuBytes: vxlan.mtuBytes,
+            multicast: vxlan.multicastFlood,
             gateways: addresses
               .filter(({ index, ip }) => index === bridge.index && !ip.startsWith("fe80:"))
               .map(({ ip, prefixLength }) => ({ ip, prefixLength })),
@@ -110,6 +118,11 @@ export class LinuxKernel implements Kernel {
       neighbours: neighbours.flatMap(({ index, extLearned, mac, destination }) =>
         index === bridge?.index && extLearned && mac !== undefined && destination !== undefined
           ? [{ ip: destination, mac }]
+          : [],
+      ),
+      flood: fdb.flatMap(({ index, extLearned, master, flood, destination }) =>
+        index === vxlan?.index && extLearned && !master && flood && destination !== undefined
+          ? [destination]
           : [],
       ),
     };
@@ -169,6 +182,19 @@ export class LinuxKernel implements Kernel {
           step.ips.map((ip) => route.deleteNeighbour(bridge.index, ip)),
         );
       }
+      case "putFlood": {
+        const { vxlan } = await this.#devices(network);
+        return this.#socket(network).batch(
+          step.vteps.map((vtep) => route.putFlood(vxlan.index, vtep)),
+        );
+      }
+      case "removeFlood": {
+        const { vxlan } = await this.#devices(network);
+        return this.#gone(
+          network,
+          step.vteps.map((vtep) => route.deleteFlood(vxlan.index, vtep)),
+        );
+      }
       case "putPort":
         return this.#putPort(network, step.port);
       case "removePort":
@@ -197,7 +223,7 @@ export class LinuxKernel implements Kernel {
     await this.#filter.extend(network);
     await socket.batch([
       route.setUp(bridge.index, desired.mtuBytes),
-      ...route.makePort(vxlan.index, bridge.index, "vxlan"),
+      ...route.makePort(vxlan.index, bridge.index, desired.multicast ? "vxlanFlood" : "vxlan"),
       ...desired.gateways.map(({ ip, prefixLength }) =>
         route.addAddress(bridge.index, ip, prefixLength),
       ),
@@ -372,6 +398,8 @@ function quieten(path: string): void {
       ["ipv4/ip_forward", "0"],
       ["ipv6/conf/all/forwarding", "0"],
       ["ipv6/conf/all/accept_ra", "0"],
+      // As IPv4's: a bridge set down and up still has its gateway address.
+      ["ipv6/conf/all/keep_addr_on_down", "1"],
       ["ipv6/conf/default/accept_ra", "0"],
       ["ipv6/conf/default/addr_gen_mode", "1"],
       ["bridge/bridge-nf-call-iptables", "0"],

@@ -1,12 +1,19 @@
 import { PROOF_VNI_PLAIN } from "../../shared/ids.ts";
-import { ipToBytes } from "../../shared/ip.ts";
+import { familyOf, ipToBytes } from "../../shared/ip.ts";
 import { hex } from "../../shared/codec.ts";
 import type { DesiredGuards } from "../core/data-plane.ts";
 import { Nft } from "./nft.ts";
 import type { Guards } from "./port.ts";
 
 const TABLE = "overlay_ts";
-const REASONS = ["forwarded", "stranger", "notHosting", "notSpeaker", "unusedClass"] as const;
+const REASONS = [
+  "forwarded",
+  "stranger",
+  "notHosting",
+  "notSpeaker",
+  "unusedClass",
+  "throughHost",
+] as const;
 /** What is still told of our own writes after they were made. */
 const ECHO_MS = 100;
 
@@ -17,8 +24,14 @@ const ETHER_SOURCE = "@th,176,48";
 const IP_SOURCE = "@th,336,32";
 const ARP_MAC = "@th,304,48";
 const ARP_IP = "@th,352,32";
+const IP6_SOURCE = "@th,304,128";
+const IP6_NEXT_HEADER = "@th,288,8";
+/** Behind an IPv6 header without extensions. */
+const ICMP6_TYPE = "@th,560,8";
+const ND_TARGET = "@th,624,128";
 
-type Sets = Readonly<Record<"vteps" | "hosting" | "speakers", readonly string[]>>;
+const SETS = ["vteps", "hosting", "speakers", "speakers6"] as const;
+type Sets = Readonly<Record<(typeof SETS)[number], readonly string[]>>;
 
 /**
  * What may enter the VXLAN sockets, as one table of the host's namespace. First written whole;
@@ -30,7 +43,7 @@ export class NftGuards implements Guards {
   #last: Promise<unknown> = Promise.resolve();
   #writing = 0;
   #quietUntilMs = 0;
-  #written: { ports: string; sets: Sets } | undefined;
+  #written: { shape: string; sets: Sets } | undefined;
   /** The rules as the kernel gave them back right after they were written. */
   #rules: string | undefined;
 
@@ -60,17 +73,17 @@ export class NftGuards implements Guards {
 
   async #set(desired: DesiredGuards): Promise<void> {
     const sets = setsOf(desired);
-    const ports = JSON.stringify(desired.classPorts);
+    const shape = JSON.stringify([desired.underlayFamily, desired.classPorts]);
     const held = this.#written;
-    if (held?.ports !== ports) return this.#writeWhole(desired, ports, sets);
+    if (held?.shape !== shape) return this.#writeWhole(desired, shape, sets);
     const script = difference(held.sets, sets);
     if (script === "") return;
     try {
       await this.#apply(script, "guards");
-      this.#written = { ports, sets };
+      this.#written = { shape, sets };
     } catch {
       // Somebody changed the sets: what is there is no longer what the difference starts from.
-      await this.#writeWhole(desired, ports, sets);
+      await this.#writeWhole(desired, shape, sets);
     }
   }
 
@@ -121,10 +134,10 @@ export class NftGuards implements Guards {
     this.#written = undefined;
   }
 
-  async #writeWhole(desired: DesiredGuards, ports: string, sets: Sets): Promise<void> {
+  async #writeWhole(desired: DesiredGuards, shape: string, sets: Sets): Promise<void> {
     this.#written = undefined;
     await this.#apply(whole(desired, sets), "guards");
-    this.#written = { ports, sets };
+    this.#written = { shape, sets };
     const table = await this.#nft.table("inet", TABLE);
     this.#rules = table === undefined ? undefined : rulesOf(table);
   }
@@ -144,19 +157,27 @@ type Counter = { name: string; packets: number };
 
 function setsOf({ vteps, hosting, speakers }: DesiredGuards): Sets {
   const unique = (elements: string[]): string[] => [...new Set(elements)].toSorted();
+  const speakersOf = (family: 4 | 6): string[] =>
+    speakers
+      .filter(({ ip }) => familyOf(ip) === family)
+      .map(
+        ({ vtep, vni, mac, ip }) =>
+          `${vtep} . ${vni} . 0x${mac.replaceAll(":", "")} . 0x${hex(ipToBytes(ip))}`,
+      );
   return {
     vteps: unique(vteps.map(String)),
     hosting: unique(hosting.map(({ vtep, vni }) => `${vtep} . ${vni}`)),
-    speakers: unique(
-      speakers.map(
-        ({ vtep, vni, mac, ip }) =>
-          `${vtep} . ${vni} . 0x${mac.replaceAll(":", "")} . 0x${hex(ipToBytes(ip))}`,
-      ),
-    ),
+    speakers: unique(speakersOf(4)),
+    speakers6: unique(speakersOf(6)),
   };
 }
 
-function whole({ classPorts }: DesiredGuards, sets: Sets): string {
+/**
+ * Of IPv6 inside, extension headers before ICMPv6 are dropped: behind them an advertisement would not
+ * be looked at, and the receiver would take it. Routers and redirects (134, 137) are no host's to be.
+ */
+function whole({ classPorts, underlayFamily }: DesiredGuards, sets: Sets): string {
+  const [ip, other] = underlayFamily === 4 ? ["ip", "ipv6"] : ["ip6", "ipv4"];
   const { plain, wireguard, ipsec } = classPorts;
   const all = `udp dport { ${plain}, ${wireguard}, ${ipsec} }`;
   const set = (name: keyof Sets, type: string): string => {
@@ -168,9 +189,10 @@ function whole({ classPorts }: DesiredGuards, sets: Sets): string {
 delete table inet ${TABLE}
 table inet ${TABLE} {
 ${REASONS.map((reason) => `  counter ${reason} {}`).join("\n")}
-${set("vteps", "type ipv4_addr")}
-${set("hosting", `typeof ip saddr . ${VNI}`)}
-${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
+${set("vteps", `type ipv${underlayFamily}_addr`)}
+${set("hosting", `typeof ${ip} saddr . ${VNI}`)}
+${set("speakers", `typeof ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
+${set("speakers6", `typeof ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP6_SOURCE}`)}
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
     ${all} fib daddr type != local ${drop("forwarded")}
@@ -180,6 +202,8 @@ ${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
   chain forward {
     type filter hook forward priority raw; policy accept;
     ${all} ${drop("forwarded")}
+    iifname "ovc*" ${drop("throughHost")}
+    oifname "ovc*" ${drop("throughHost")}
   }
   chain output {
     type filter hook output priority raw; policy accept;
@@ -192,12 +216,20 @@ ${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
     udp dport ${plain} jump plain
   }
   chain plain {
-    ip saddr != @vteps ${drop("stranger")}
-    meta nfproto ipv6 ${drop("stranger")}
+    meta nfproto ${other} ${drop("stranger")}
+    ${ip} saddr != @vteps ${drop("stranger")}
     ${VNI} ${PROOF_VNI_PLAIN} accept
-    ip saddr . ${VNI} != @hosting ${drop("notHosting")}
-    ${ETHER_TYPE} 0x0800 ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @speakers accept
-    ${ETHER_TYPE} 0x0806 ip saddr . ${VNI} . ${ARP_MAC} . ${ARP_IP} @speakers accept
+    ${ip} saddr . ${VNI} != @hosting ${drop("notHosting")}
+    ${ETHER_TYPE} 0x0800 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @speakers accept
+    ${ETHER_TYPE} 0x0806 ${ip} saddr . ${VNI} . ${ARP_MAC} . ${ARP_IP} @speakers accept
+    ${ETHER_TYPE} 0x86dd jump inner6
+    ${drop("notSpeaker")}
+  }
+  chain inner6 {
+    ${IP6_NEXT_HEADER} { 0, 43, 60 } ${drop("notSpeaker")}
+    ${IP6_NEXT_HEADER} 58 ${ICMP6_TYPE} { 134, 137 } ${drop("notSpeaker")}
+    ${IP6_NEXT_HEADER} 58 ${ICMP6_TYPE} 136 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${ND_TARGET} != @speakers6 ${drop("notSpeaker")}
+    ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP6_SOURCE} @speakers6 accept
     ${drop("notSpeaker")}
   }
 }
@@ -206,7 +238,7 @@ ${set("speakers", `typeof ip saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE}`)}
 
 function difference(held: Sets, wanted: Sets): string {
   const lines: string[] = [];
-  for (const name of ["vteps", "hosting", "speakers"] as const) {
+  for (const name of SETS) {
     const before = new Set(held[name]);
     const after = new Set(wanted[name]);
     const added = wanted[name].filter((element) => !before.has(element));
@@ -228,14 +260,19 @@ function rulesOf(table: readonly unknown[]): string {
 }
 
 function elementsOf(table: readonly unknown[]): Record<keyof Sets, string[]> {
-  const found: Record<keyof Sets, string[]> = { vteps: [], hosting: [], speakers: [] };
+  const found: Record<keyof Sets, string[]> = {
+    vteps: [],
+    hosting: [],
+    speakers: [],
+    speakers6: [],
+  };
   for (const entry of table) {
     const { set } = entry as { set?: { name: string; elem?: unknown[] } };
     if (set !== undefined && set.name in found)
       found[set.name as keyof Sets] = (set.elem ?? []).map((element) =>
         typeof element === "string"
           ? element
-          : (element as { concat: unknown[] }).concat.map(String).join(" . "),
+          : normalElement((element as { concat: unknown[] }).concat.map(String).join(" . ")),
       );
   }
   return found;

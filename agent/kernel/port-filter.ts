@@ -1,22 +1,29 @@
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
-import { familyOf } from "../../shared/ip.ts";
+import { hex } from "../../shared/codec.ts";
+import { familyOf, ipToBytes } from "../../shared/ip.ts";
 import type { LocalPort } from "../core/data-plane.ts";
 import { Nft } from "./nft.ts";
 
 const TABLE = "overlay_ts";
 
+/** What is in the table: a port with a MAC and an address it may speak from, as nft writes it. */
+interface Element {
+  readonly set: "ports" | "ports6";
+  readonly text: string;
+}
+
 /**
  * No container speaks for another: in each network's namespace a bridge table lets in from a
- * container's port only frames with its own MAC and IP, or ARP of them. Router advertisements,
- * DHCP offers and every other ethertype go nowhere.
+ * container's port only frames with its own MAC and IP, ARP of them, and neighbour advertisements
+ * for them. Router advertisements, DHCP offers and every other ethertype go nowhere.
  */
 export class PortFilter {
   readonly #path: (network: NetworkId) => string;
   readonly #portName: (endpoint: EndpointId) => string;
   /** What the table of a network holds; undefined: not read yet. */
-  readonly #held = new Map<NetworkId, Set<string>>();
+  readonly #held = new Map<NetworkId, Map<string, Element>>();
   /** Elements of ports that are gone: deleted with the next change, not with a process of their own. */
-  readonly #stale = new Map<NetworkId, Set<string>>();
+  readonly #stale = new Map<NetworkId, Map<string, Element>>();
 
   constructor(path: (network: NetworkId) => string, portName: (endpoint: EndpointId) => string) {
     this.#path = path;
@@ -25,41 +32,34 @@ export class PortFilter {
 
   /** With the network's devices: the table, with the elements it had. */
   async extend(network: NetworkId): Promise<void> {
-    await this.#write(network, [...(await this.#elements(network))]);
+    await this.#write(network, [...(await this.#elements(network)).values()]);
   }
 
   /** Before the port counts as complete. */
   async put(network: NetworkId, port: LocalPort): Promise<void> {
     const held = await this.#elements(network);
-    const wanted = this.#of(port).filter((element) => !held.has(element));
-    const stale = [...(this.#stale.get(network) ?? [])].filter((element) => held.has(element));
-    const removable = stale.filter((element) => !this.#of(port).includes(element));
-    const lines = [
-      ...(wanted.length === 0
-        ? []
-        : [`add element bridge ${TABLE} ports { ${wanted.join(", ")} }`]),
-      ...(removable.length === 0
-        ? []
-        : [`delete element bridge ${TABLE} ports { ${removable.join(", ")} }`]),
-    ];
-    if (lines.length === 0) return;
-    for (const element of wanted) held.add(element);
-    for (const element of removable) held.delete(element);
+    const own = this.#of(port);
+    const wanted = own.filter(({ text }) => !held.has(text));
+    const removable = [...(this.#stale.get(network)?.values() ?? [])].filter(
+      ({ text }) => held.has(text) && !own.some((element) => element.text === text),
+    );
+    const script = statements("add", wanted) + statements("delete", removable);
+    if (script === "") return;
+    for (const element of wanted) held.set(element.text, element);
+    for (const { text } of removable) held.delete(text);
     this.#stale.delete(network);
     try {
-      await this.#nft(network).apply(lines.join("\n"), "bridge port");
+      await this.#nft(network).apply(script, "bridge port");
     } catch {
       // Somebody took the table away, or changed it: written whole.
-      await this.#write(network, [...held]);
+      await this.#write(network, [...held.values()]);
     }
   }
 
-  async #write(network: NetworkId, elements: readonly string[]): Promise<void> {
-    const add =
-      elements.length === 0 ? "" : `add element bridge ${TABLE} ports { ${elements.join(", ")} }\n`;
+  async #write(network: NetworkId, elements: readonly Element[]): Promise<void> {
     try {
-      await this.#nft(network).apply(RULES + add, "bridge rules");
-      this.#held.set(network, new Set(elements));
+      await this.#nft(network).apply(RULES + statements("add", elements), "bridge rules");
+      this.#held.set(network, byText(elements));
     } catch (error) {
       this.forget(network);
       throw error;
@@ -69,15 +69,15 @@ export class PortFilter {
   /** The port's element means nothing without the port, and goes with the next change. */
   async removed(network: NetworkId, endpoint: EndpointId): Promise<void> {
     const prefix = `"${this.#portName(endpoint)}" . `;
-    const stale = this.#stale.get(network) ?? new Set();
-    for (const element of await this.#elements(network))
-      if (element.startsWith(prefix)) stale.add(element);
+    const stale = this.#stale.get(network) ?? new Map<string, Element>();
+    for (const [text, element] of await this.#elements(network))
+      if (text.startsWith(prefix)) stale.set(text, element);
     this.#stale.set(network, stale);
   }
 
   async holds(network: NetworkId, port: LocalPort): Promise<boolean> {
     const held = await this.#elements(network);
-    return this.#of(port).every((element) => held.has(element));
+    return this.#of(port).every(({ text }) => held.has(text));
   }
 
   /** The namespace is gone, or what is believed of it is no longer sure. */
@@ -86,15 +86,19 @@ export class PortFilter {
     this.#stale.delete(network);
   }
 
-  #of({ endpoint, mac, ips }: LocalPort): string[] {
+  #of({ endpoint, mac, ips }: LocalPort): Element[] {
     const name = this.#portName(endpoint);
-    return ips.filter((ip) => familyOf(ip) === 4).map((ip) => `"${name}" . ${mac} . ${ip}`);
+    return ips.map((ip) =>
+      familyOf(ip) === 4
+        ? { set: "ports", text: `"${name}" . ${mac} . ${ip}` }
+        : { set: "ports6", text: `"${name}" . ${mac} . 0x${hex(ipToBytes(ip))}` },
+    );
   }
 
-  async #elements(network: NetworkId): Promise<Set<string>> {
+  async #elements(network: NetworkId): Promise<Map<string, Element>> {
     let held = this.#held.get(network);
     if (held === undefined) {
-      held = new Set(elementsOf((await this.#nft(network).table("bridge", TABLE)) ?? []));
+      held = byText(elementsOf((await this.#nft(network).table("bridge", TABLE)) ?? []));
       this.#held.set(network, held);
     }
     return held;
@@ -105,11 +109,17 @@ export class PortFilter {
   }
 }
 
+/** Raw, as one type with the target of an advertisement (RFC 4861, 4.4): offset and length in bits. */
+const IP6_SOURCE = "@nh,64,128";
+const ND_TARGET = "@th,64,128";
+
+/** From `::` an interface asks whether its address is taken: nobody else can have it, silence is the answer. */
 const RULES = `table bridge ${TABLE} {}
 delete table bridge ${TABLE}
 table bridge ${TABLE} {
   counter spoofed {}
   set ports { type ifname . ether_addr . ipv4_addr; }
+  set ports6 { typeof iifname . ether saddr . ${IP6_SOURCE}; }
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
     iifname "ovp*" jump container
@@ -119,15 +129,50 @@ table bridge ${TABLE} {
     ether type ip iifname . ether saddr . ip saddr @ports accept
     ether type arp iifname . arp saddr ether . arp saddr ip @ports accept
     ether type arp arp operation request arp saddr ip 0.0.0.0 accept
+    ether type ip6 jump container6
+    counter name spoofed drop
+  }
+  chain container6 {
+    ip6 saddr :: drop
+    icmpv6 type { nd-router-advert, nd-redirect } counter name spoofed drop
+    udp sport 547 counter name spoofed drop
+    icmpv6 type nd-neighbor-advert iifname . ether saddr . ${ND_TARGET} != @ports6 counter name spoofed drop
+    iifname . ether saddr . ${IP6_SOURCE} @ports6 accept
     counter name spoofed drop
   }
 }
 `;
 
-function elementsOf(table: readonly unknown[]): string[] {
-  return table.flatMap((entry) => {
-    const { set } = entry as { set?: { name: string; elem?: { concat: string[] }[] } };
-    if (set?.name !== "ports") return [];
-    return (set.elem ?? []).map(({ concat: [name, mac, ip] }) => `"${name}" . ${mac} . ${ip}`);
+function byText(elements: readonly Element[]): Map<string, Element> {
+  return new Map(elements.map((element) => [element.text, element]));
+}
+
+function statements(verb: "add" | "delete", elements: readonly Element[]): string {
+  return (["ports", "ports6"] as const)
+    .map((set) => {
+      const texts = elements.filter((element) => element.set === set).map(({ text }) => text);
+      return texts.length === 0
+        ? ""
+        : `${verb} element bridge ${TABLE} ${set} { ${texts.join(", ")} }\n`;
+    })
+    .join("");
+}
+
+function elementsOf(table: readonly unknown[]): Element[] {
+  return table.flatMap((entry): Element[] => {
+    const { set } = entry as {
+      set?: { name: string; elem?: { concat: [string, string, string | number] }[] };
+    };
+    if (set?.name !== "ports" && set?.name !== "ports6") return [];
+    const name = set.name;
+    return (set.elem ?? []).map(({ concat: [port, mac, ip] }) => ({
+      set: name,
+      text: `"${port}" . ${mac} . ${name === "ports" ? ip : rawIp6(ip)}`,
+    }));
   });
+}
+
+/** nft's JSON has a number as such when it fits 64 bits, else as hex digits without leading zeros. */
+function rawIp6(value: string | number): string {
+  return `0x${BigInt(value).toString(16).padStart(32, "0")}`;
 }

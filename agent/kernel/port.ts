@@ -23,7 +23,7 @@ export interface Guards {
   set(desired: DesiredGuards): Promise<void>;
   /** True when the kernel's table is what `set` wrote. */
   verify(): Promise<boolean>;
-  /** Packets dropped, by reason: `forwarded`, `stranger`, `notHosting`, `notSpeaker`. */
+  /** Packets dropped, by reason: see README.md, "Who is guarded against". */
   counters(): Promise<Readonly<Record<string, number>>>;
   onTamper(listener: () => void): void;
   /** For `leave`: nothing of ours stays. */

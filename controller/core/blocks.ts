@@ -5,11 +5,14 @@ import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import {
   type Cidr,
   cidrContains,
+  ADDRESS_BITS,
   cidrContainsCidr,
+  type Family,
   familyOf,
   hostCidr,
   type Ip,
   ipToNumber,
+  numberToIp,
   rangeOf,
   toCidr,
 } from "../../shared/ip.ts";
@@ -26,12 +29,16 @@ export function allotBlock(
   record: ControllerRecord,
   node: NodeId,
   network: NetworkId,
+  family: Family,
 ): Transition<BlockRecord> {
   const held = allowedNetwork(record, node, network);
   const blocks = record.state.blocks.filter((block) => block.network === network);
-  const [subnet] = held.subnets.filter((candidate) => familyOf(candidate.subnet) === 4);
+  const subnet = held.subnets.find((candidate) => familyOf(candidate.subnet) === family);
   if (subnet === undefined)
-    throw new OverlayError({ code: "UNSUPPORTED", message: "the network has no IPv4 subnet" });
+    throw new OverlayError({
+      code: "INVALID",
+      message: `network ${held.name ?? held.id} has no IPv${family} subnet`,
+    });
   const inRanges = (block: BlockRecord): boolean =>
     subnet.dynamicRanges.some((range) => cidrContainsCidr(range, block.block));
   const own = blocks.filter((block) => block.node === node && inRanges(block));
@@ -40,7 +47,8 @@ export function allotBlock(
     for (const range of subnet.dynamicRanges) {
       const first = freeRun(rangeOf(range), want, blocks, (at) => unusable(subnet, at));
       if (first === undefined) continue;
-      const block: BlockRecord = { network, block: toCidr(first, 32 - log2(want), 4), node };
+      const length = ADDRESS_BITS[family] - log2(want);
+      const block: BlockRecord = { network, block: toCidr(first, length, family), node };
       return {
         record: withState(record, { blocks: [...record.state.blocks, block] }),
         result: block,
@@ -133,8 +141,8 @@ function freeRun(
 }
 
 function unusable({ subnet, gateway }: SubnetRecord, address: bigint): boolean {
-  const { first, last } = rangeOf(subnet);
-  return address === first || address === last || address === ipToNumber(gateway);
+  const edge = isEdge(subnet, numberToIp(address, familyOf(subnet)));
+  return edge || address === ipToNumber(gateway);
 }
 
 function sizeOf(block: Cidr): bigint {

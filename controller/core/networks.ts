@@ -26,6 +26,8 @@ import {
   withState,
 } from "./record.ts";
 
+const IPV6_LEAST_MTU_BYTES = 1280;
+
 /** What a user asks for; what is absent is the cluster's to choose. */
 export interface NetworkRequest {
   readonly name?: string | undefined;
@@ -67,8 +69,11 @@ export function createNetwork(
       message: `the cluster has ${BOUNDS.networks} networks, the most it can have`,
     });
   const options = readOptions(request.driverOptions, state);
-  const asked =
-    request.subnets.length > 0 ? request.subnets : [{ subnet: freeSubnet(state, random) }];
+  // As Docker: IPv4 always, from the cluster's pools unless given.
+  const asked = request.subnets.some(({ subnet }) => familyOf(subnet) === 4)
+    ? request.subnets
+    : [{ subnet: freeSubnet(state, random, 4) }, ...request.subnets];
+  checkFamilies(asked, options.mtuBytes);
   const subnets = asked.map((subnet) => subnetRecord(state, subnet));
   const network: NetworkRecord = {
     id: NetworkId.parse(hex(random.bytes(16))),
@@ -77,6 +82,7 @@ export function createNetwork(
     encryption: options.encryption,
     subnets,
     mtuBytes: options.mtuBytes,
+    multicast: options.multicast,
     internal: request.internal,
     attachable: request.attachable,
     labels: { ...request.labels },
@@ -188,6 +194,23 @@ function checkName(state: ClusterState, name: string): void {
       code: "CONFLICT",
       message: `the cluster has a network ${name} already`,
       next: "use it, or choose another name",
+    });
+}
+
+/** One subnet a family; IPv6 needs what RFC 8200, section 5, says that every link must carry. */
+function checkFamilies(asked: NetworkRequest["subnets"], mtuBytes: number): void {
+  const families = asked.map(({ subnet }) => familyOf(subnet));
+  if (new Set(families).size < families.length)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `a network has one subnet a family, not ${asked.map(({ subnet }) => subnet).join(", ")}`,
+      next: "make a network for each",
+    });
+  if (families.includes(6) && mtuBytes < IPV6_LEAST_MTU_BYTES)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `IPv6 needs an MTU of ${IPV6_LEAST_MTU_BYTES}, and this network would have ${mtuBytes}`,
+      next: "leave IPv6 away, or give the hosts' interfaces a larger MTU",
     });
 }
 

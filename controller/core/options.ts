@@ -8,6 +8,7 @@ const KNOWN = new Set([
   "encrypted",
   "mtu",
   "com.docker.network.driver.mtu",
+  "multicast",
   "overlay-ts.network",
 ]);
 
@@ -15,13 +16,13 @@ const KNOWN = new Set([
 export function readOptions(
   options: Readonly<Record<string, string>>,
   state: Pick<ClusterState, "settings" | "nodes">,
-): { encryption: SecurityClass; mtuBytes: number } {
+): { encryption: SecurityClass; mtuBytes: number; multicast: boolean } {
   for (const name of Object.keys(options))
     if (!KNOWN.has(name) && !name.startsWith("com.docker."))
       throw new OverlayError({
         code: "INVALID",
         message: `overlay-ts knows no network option ${name}`,
-        next: "known are encryption, encrypted and mtu",
+        next: "known are encryption, encrypted, mtu and multicast",
       });
   const encryption = encryptionOf(options, state);
   // Refused, never quietly sent in clear (CVE-2023-28841 was a warning and clear text).
@@ -31,7 +32,11 @@ export function readOptions(
       message: `this version cannot encrypt a network (${encryption})`,
       next: "leave the option away for a network in clear",
     });
-  return { encryption, mtuBytes: mtuOf(options, state) };
+  return {
+    encryption,
+    mtuBytes: mtuOf(options, state),
+    multicast: flagOf("multicast", options["multicast"]) ?? false,
+  };
 }
 
 function encryptionOf(
@@ -48,8 +53,20 @@ function encryptionOf(
       message: `encryption=${kind} is not one of ${SecurityClassSchema.options.join(", ")}`,
     });
   }
-  if (flag === undefined) return settings.defaultEncryption;
-  return flag === "false" ? "none" : settings.encryptedMeans;
+  const encrypted = flagOf("encrypted", flag);
+  if (encrypted === undefined) return settings.defaultEncryption;
+  return encrypted ? settings.encryptedMeans : "none";
+}
+
+/** As Docker's own drivers read a flag: `-o name` alone is yes. */
+function flagOf(name: string, text: string | undefined): boolean | undefined {
+  if (text === undefined) return undefined;
+  if (["", "true", "1"].includes(text)) return true;
+  if (["false", "0"].includes(text)) return false;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `${name}=${text} is neither true nor false`,
+  });
 }
 
 function mtuOf(

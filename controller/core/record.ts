@@ -7,7 +7,7 @@ import {
 } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { ClusterId, FIRST_NETWORK_VNI, NetworkId, type NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import { familyOf, type Ip } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { hex } from "../../shared/codec.ts";
 
@@ -60,12 +60,6 @@ export interface NewCluster {
 
 /** Revision 1: a cluster without nodes. */
 export function newCluster(cluster: NewCluster, context: Context): ControllerRecord {
-  if (cluster.address.includes(":"))
-    throw new OverlayError({
-      code: "UNSUPPORTED",
-      message: `${cluster.address}: hosts talk IPv4 to each other in this version`,
-      next: "give an IPv4 address with --advertise-addr",
-    });
   return {
     format: 1,
     state: {
@@ -74,6 +68,8 @@ export function newCluster(cluster: NewCluster, context: Context): ControllerRec
       revision: 1,
       settings: {
         ...DEFAULT_SETTINGS,
+        // All hosts talk to each other as the first one does: a VXLAN socket has one family.
+        underlayFamily: familyOf(cluster.address),
         ...cluster.settings,
       },
       controller: {

@@ -62,7 +62,12 @@ export const ControlRequest = z.discriminatedUnion("kind", [
   }),
   z.object({ v, kind: z.literal("removeNetwork"), network: NetworkId }),
   /** What a host needs to put its first container on a network, in one exchange. */
-  z.object({ v, kind: z.literal("allotBlock"), network: NetworkId }),
+  z.object({
+    v,
+    kind: z.literal("allotBlock"),
+    network: NetworkId,
+    family: z.union([z.literal(4), z.literal(6)]).default(4),
+  }),
   z.object({ v, kind: z.literal("grantAddress"), network: NetworkId, ip: Ip }),
   z.object({ v, kind: z.literal("returnBlock"), network: NetworkId, block: Cidr }),
   z.object({ v, kind: z.literal("networkKey"), network: NetworkId }),

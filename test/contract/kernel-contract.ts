@@ -1,26 +1,17 @@
 import { expect, test } from "vitest";
-import type { ActualNetwork, DesiredNetwork, Step } from "../../agent/core/data-plane.ts";
+import type { ActualNetwork, Step } from "../../agent/core/data-plane.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
-import { Ip } from "../../shared/ip.ts";
-import { app, endpoint } from "../support/cluster.ts";
+import { addressesOf } from "../../shared/documents.ts";
+import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
 
 const local = endpoint(1, 5);
-const port = { endpoint: local.id, mac: local.mac, ips: [local.ipv4!] };
+const port = { endpoint: local.id, mac: local.mac, ips: addressesOf(withIpv6(local)) };
 const remote = (k: number, n: number) => ({
   mac: endpoint(k, n).mac,
-  vtep: Ip.parse(`198.51.100.${k}`),
-  ips: [endpoint(k, n).ipv4!],
+  vtep: vtepOf(k),
+  ips: addressesOf(withIpv6(endpoint(k, n))),
 });
-const desired: DesiredNetwork = {
-  network: app.id,
-  vni: app.vni,
-  udpPort: 7948,
-  localVtep: Ip.parse("198.51.100.1"),
-  mtuBytes: 1450,
-  gateways: [{ ip: app.subnets[0]!.gateway, prefixLength: 16 }],
-  ports: [],
-  remotes: [],
-};
+const desired = dataPlane(1);
 const extend: Step = { kind: "extend", desired };
 
 /** In no order: a kernel has none. */
@@ -39,8 +30,9 @@ export function kernelContract(current: () => Kernel): void {
   test("nothing, then a network, then nothing", async () => {
     expect(await read()).toMatchObject({ present: false, device: undefined });
     await apply(extend);
-    const { vni, udpPort, localVtep, mtuBytes, gateways } = desired;
-    expect((await read()).device).toEqual({ vni, udpPort, localVtep, mtuBytes, gateways });
+    const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = desired;
+    const shape = { vni, udpPort, localVtep, mtuBytes, gateways, multicast };
+    expect((await read()).device).toEqual(shape);
     expect(await current().list()).toEqual([app.id]);
     await apply({ kind: "retract" });
     expect(await read()).toMatchObject({ present: false, device: undefined });
@@ -61,7 +53,7 @@ export function kernelContract(current: () => Kernel): void {
   });
 
   test("a container that moved is at its new host only", async () => {
-    const moved = { ...remote(2, 5), vtep: Ip.parse("198.51.100.3") };
+    const moved = { ...remote(2, 5), vtep: vtepOf(3) };
     await apply(extend, { kind: "putRemotes", remotes: [remote(2, 5)] });
     await apply({ kind: "putRemotes", remotes: [moved] });
     expect((await read()).vxlanFdb).toEqual([{ mac: moved.mac, vtep: moved.vtep }]);
@@ -89,6 +81,19 @@ export function kernelContract(current: () => Kernel): void {
     const after = await read();
     expect(after.device?.mtuBytes).toBe(1400);
     expect(sorted(after)).toEqual(before);
+  });
+
+  test("copies of what goes to everybody go to each host told, once, until it is taken away", async () => {
+    await apply({ kind: "extend", desired: { ...desired, multicast: true } });
+    expect((await read()).device?.multicast).toBe(true);
+    await apply({ kind: "putFlood", vteps: [vtepOf(2), vtepOf(3)] });
+    await apply({ kind: "putFlood", vteps: [vtepOf(3)] });
+    expect((await read()).flood.toSorted()).toEqual([vtepOf(2), vtepOf(3)]);
+    for (let round = 0; round < 2; round++)
+      await apply({ kind: "removeFlood", vteps: [vtepOf(2)] });
+    expect((await read()).flood).toEqual([vtepOf(3)]);
+    await apply(extend);
+    expect((await read()).device?.multicast).toBe(false);
   });
 
   test("a step on a network without devices fails by name", async () => {

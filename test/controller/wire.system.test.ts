@@ -127,7 +127,7 @@ describe("the controller's port", () => {
       "network",
     );
     const { answer } = await host.request(
-      { v: 1, kind: "allotBlock", network: made.network.id },
+      { v: 1, kind: "allotBlock", network: made.network.id, family: 4 },
       "block",
     );
     const key = openSealed(sealKeyPair(sha256, seed(5)).secretKey, answer.key.sealed);

@@ -4,25 +4,28 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { DesiredGuards } from "../../agent/core/data-plane.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { NftGuards } from "../../agent/kernel/nft-guards.ts";
-import { type Endpoint } from "../../shared/documents.ts";
-import { Ip, ipToBytes } from "../../shared/ip.ts";
-import { macToBytes, type Mac } from "../../shared/mac.ts";
-import { app, endpoint } from "../support/cluster.ts";
+import { addressesOf, type Endpoint } from "../../shared/documents.ts";
+import { type Family, Ip, ipToBytes } from "../../shared/ip.ts";
+import { linkLocalOf, macToBytes, type Mac } from "../../shared/mac.ts";
+import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
 import { TestHosts } from "../support/hosts.ts";
 
 /** h1 has a container of the network behind its guards; h2 may speak to it, h3 is a stranger. */
 
 const PORT = 7948;
-const local = endpoint(1, 5);
-const remote = endpoint(2, 5);
-const vtep = (k: number): Ip => Ip.parse(`198.51.100.${k}`);
+const local = withIpv6(endpoint(1, 5));
+const remote = withIpv6(endpoint(2, 5));
 
-const desired: DesiredGuards = {
-  classPorts: { plain: PORT, wireguard: 7949, ipsec: 7950 },
-  vteps: [vtep(2)],
-  hosting: [{ vtep: vtep(2), vni: app.vni }],
-  speakers: [{ vtep: vtep(2), vni: app.vni, mac: remote.mac, ip: remote.ipv4! }],
-};
+function desiredOver(family: Family): DesiredGuards {
+  const vtep = vtepOf(2, family);
+  return {
+    underlayFamily: family,
+    classPorts: { plain: PORT, wireguard: 7949, ipsec: 7950 },
+    vteps: [vtep],
+    hosting: [{ vtep, vni: app.vni }],
+    speakers: addressesOf(remote).map((ip) => ({ vtep, vni: app.vni, mac: remote.mac, ip })),
+  };
+}
 
 let hosts: TestHosts;
 let kernel: LinuxKernel;
@@ -31,33 +34,32 @@ let container: string;
 
 const host = (k: number): string => join(hosts.directory, `h${k}`);
 
-beforeEach(async () => {
+let family: Family;
+let desired: DesiredGuards;
+
+async function open(over: Family): Promise<void> {
+  family = over;
+  desired = desiredOver(over);
   hosts = new TestHosts(3);
   kernel = new LinuxKernel({ netnsDirectory: join(hosts.directory, "netns"), hostNetns: host(1) });
   guards = new NftGuards({ hostNetns: host(1) });
   await guards.set(desired);
-  const wanted = {
-    network: app.id,
-    vni: app.vni,
-    udpPort: PORT,
-    localVtep: vtep(1),
-    mtuBytes: 1450,
-    gateways: [{ ip: app.subnets[0]!.gateway, prefixLength: 16 }],
-    ports: [],
-    remotes: [],
-  };
   await kernel.apply(app.id, [
-    { kind: "extend", desired: wanted },
-    { kind: "putRemotes", remotes: [{ mac: remote.mac, vtep: vtep(2), ips: [remote.ipv4!] }] },
-    { kind: "putPort", port: { endpoint: local.id, mac: local.mac, ips: [local.ipv4!] } },
+    { kind: "extend", desired: dataPlane(1, over) },
+    {
+      kind: "putRemotes",
+      remotes: [{ mac: remote.mac, vtep: vtepOf(2, over), ips: addressesOf(remote) }],
+    },
+    { kind: "putPort", port: { endpoint: local.id, mac: local.mac, ips: addressesOf(local) } },
   ]);
   container = hosts.netns("c1");
   const link = kernel.containerLink(local.id);
   hosts.in(host(1), `ip link set ${link} netns ${container} name eth0`);
+  // Quiet: what is counted is what the test sends.
   hosts.in(container, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
   hosts.in(container, "ip link set eth0 up");
   hosts.in(container, `ip address add ${local.ipv4!}/16 dev eth0`);
-});
+}
 
 afterEach(async () => {
   await guards.close();
@@ -66,14 +68,33 @@ afterEach(async () => {
   hosts.close();
 });
 
-/** An Ethernet frame with an IPv4 UDP packet, or an ARP request, in VXLAN (RFC 7348). */
-function frame(vni: number, mac: Mac, ip: Ip, kind: "ip" | "arp"): Buffer {
+type Kind = "ip" | "arp" | "ip6" | "advert" | "routerAdvert" | "hiddenAdvert";
+
+/** An Ethernet frame of that kind, from `mac` and its address, in VXLAN (RFC 7348). */
+function frame(vni: number, { mac, ipv4, ipv6 }: Endpoint, kind: Kind): Buffer {
   const vxlan = Buffer.alloc(8);
   vxlan.writeUInt8(8, 0);
   vxlan.writeUIntBE(vni, 4, 3);
-  const body = kind === "ip" ? packet(ip, local.ipv4!) : arp(mac, ip);
-  const type = Buffer.from(kind === "ip" ? "0800" : "0806", "hex");
-  return Buffer.concat([vxlan, macToBytes(local.mac), macToBytes(mac), type, body]);
+  const bodies: Record<Kind, [string, () => Buffer]> = {
+    ip: ["0800", () => packet(ipv4!, local.ipv4!)],
+    arp: ["0806", () => arp(mac, ipv4!)],
+    ip6: ["86dd", () => packet6(ipv6!, 17, Buffer.alloc(8))],
+    advert: ["86dd", () => packet6(ipv6!, 58, neighbourAdvert(ipv6!))],
+    routerAdvert: ["86dd", () => packet6(ipv6!, 58, icmp6(134))],
+    // Behind a hop-by-hop header of padding (RFC 8200, 4.3).
+    hiddenAdvert: [
+      "86dd",
+      () => packet6(ipv6!, 0, Buffer.concat([Buffer.from("3a00010400000000", "hex"), icmp6(136)])),
+    ],
+  };
+  const [type, body] = bodies[kind];
+  return Buffer.concat([
+    vxlan,
+    macToBytes(local.mac),
+    macToBytes(mac),
+    Buffer.from(type, "hex"),
+    body(),
+  ]);
 }
 
 function packet(from: Ip, to: Ip): Buffer {
@@ -86,6 +107,30 @@ function packet(from: Ip, to: Ip): Buffer {
   header.set(ipToBytes(to), 16);
   header.writeUInt16BE(8, 24);
   return header;
+}
+
+function packet6(from: Ip, nextHeader: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(40);
+  header.writeUInt8(0x60, 0);
+  header.writeUInt16BE(payload.length, 4);
+  header.writeUInt8(nextHeader, 6);
+  header.writeUInt8(255, 7);
+  header.set(ipToBytes(from), 8);
+  header.set(ipToBytes(local.ipv6!), 24);
+  return Buffer.concat([header, payload]);
+}
+
+function icmp6(type: number): Buffer {
+  const message = Buffer.alloc(24);
+  message.writeUInt8(type, 0);
+  return message;
+}
+
+/** RFC 4861, 4.4. */
+function neighbourAdvert(target: Ip): Buffer {
+  const message = icmp6(136);
+  message.set(ipToBytes(target), 8);
+  return message;
 }
 
 function arp(mac: Mac, ip: Ip): Buffer {
@@ -102,7 +147,13 @@ function arp(mac: Mac, ip: Ip): Buffer {
 function send(from: string, bytes: Buffer): void {
   const file = join(hosts.directory, "datagram");
   writeFileSync(file, bytes);
-  hosts.in(from, `socat -u OPEN:${file} UDP-SENDTO:198.51.100.1:${PORT}`);
+  hosts.in(from, `socat -u OPEN:${file} ${udpTo(PORT)}`);
+}
+
+function udpTo(port: number): string {
+  return family === 4
+    ? `UDP-SENDTO:${vtepOf(1, 4)}:${port}`
+    : `UDP6-SENDTO:[${vtepOf(1, 6)}]:${port}`;
 }
 
 function received(): number {
@@ -121,13 +172,16 @@ async function outcome(from: string, bytes: Buffer) {
   return { arrived: received() - packets, why };
 }
 
-const from = (endpoint: Endpoint, kind: "ip" | "arp" = "ip", vni: number = app.vni): Buffer =>
-  frame(vni, endpoint.mac, endpoint.ipv4!, kind);
+const from = (endpoint: Endpoint, kind: Kind = "ip"): Buffer => frame(app.vni, endpoint, kind);
 
-describe("the guards of a host", () => {
+describe.each([4, 6] as const)("the guards of a host whose underlay is IPv%i", (over) => {
+  beforeEach(() => open(over));
+
   test("let in what a member says of its own containers, and count nothing", async () => {
-    expect(await outcome(host(2), from(remote))).toEqual({ arrived: 1, why: [] });
-    expect(await outcome(host(2), from(remote, "arp"))).toEqual({ arrived: 1, why: [] });
+    for (const kind of ["ip", "arp", "ip6", "advert"] as const)
+      expect(await outcome(host(2), from(remote, kind))).toEqual({ arrived: 1, why: [] });
+    const linkLocal = { ...remote, ipv6: linkLocalOf(remote.mac) };
+    expect(await outcome(host(2), from(linkLocal, "ip6"))).toEqual({ arrived: 1, why: [] });
   });
 
   test("drop a stranger's frames, whatever they say", async () => {
@@ -140,19 +194,30 @@ describe("the guards of a host", () => {
   });
 
   test("drop who speaks for another's container, by MAC, by address, and in ARP", async () => {
-    const other = endpoint(3, 7);
+    const other = withIpv6(endpoint(3, 7));
     const none = { arrived: 0, why: ["notSpeaker"] };
-    for (const kind of ["ip", "arp"] as const) {
+    for (const kind of ["ip", "arp", "ip6", "advert"] as const) {
       expect(await outcome(host(2), from({ ...remote, mac: other.mac }, kind))).toEqual(none);
-      expect(await outcome(host(2), from({ ...remote, ipv4: other.ipv4 }, kind))).toEqual(none);
+      const { ipv4, ipv6 } = other;
+      expect(await outcome(host(2), from({ ...remote, ipv4, ipv6 }, kind))).toEqual(none);
     }
+  });
+
+  test("drop an advertisement for another's address from one's own, hidden or not, and routers", async () => {
+    const none = { arrived: 0, why: ["notSpeaker"] };
+    const victim = withIpv6(endpoint(3, 7)).ipv6!;
+    const lie = frame(app.vni, remote, "advert");
+    lie.set(ipToBytes(victim), lie.length - 16);
+    expect(await outcome(host(2), lie)).toEqual(none);
+    for (const kind of ["hiddenAdvert", "routerAdvert"] as const)
+      expect(await outcome(host(2), from(remote, kind))).toEqual(none);
   });
 
   test("drop what comes in the ports of classes that are not in use", async () => {
     const file = join(hosts.directory, "datagram");
     writeFileSync(file, from(remote));
     const before = await guards.counters();
-    hosts.in(host(2), `socat -u OPEN:${file} UDP-SENDTO:198.51.100.1:7950`);
+    hosts.in(host(2), `socat -u OPEN:${file} ${udpTo(7950)}`);
     const after = await guards.counters();
     expect(after["unusedClass"]).toBe((before["unusedClass"] ?? 0) + 1);
   });
@@ -160,21 +225,25 @@ describe("the guards of a host", () => {
   test("stop a container with a way out from posing as its host, on that host", async () => {
     const inside = hosts.netns("c2");
     const own = new NftGuards({ hostNetns: host(2) });
-    await own.set({ ...desired, vteps: [vtep(1)], hosting: [], speakers: [] });
+    await own.set({ ...desired, vteps: [vtepOf(1, over)], hosting: [], speakers: [] });
+    const [gateway, address, length, table, forwarding] =
+      over === 4
+        ? ["172.31.9.1", "172.31.9.2", 24, "ip", "net.ipv4.ip_forward"]
+        : ["fd00:9::1", "fd00:9::2", 64, "ip6", "net.ipv6.conf.all.forwarding"];
     for (const command of [
       `ip link add egress type veth peer name eth0 netns ${inside}`,
       "ip link set egress up",
-      "ip address add 172.31.9.1/24 dev egress",
-      "sysctl -qw net.ipv4.ip_forward=1",
-      "nft add table ip nat",
-      "nft add chain ip nat post { type nat hook postrouting priority 100 ; }",
-      "nft add rule ip nat post oifname eth0 masquerade",
+      `ip address add ${gateway}/${length} dev egress${over === 6 ? " nodad" : ""}`,
+      `sysctl -qw ${forwarding}=1`,
+      `nft add table ${table} nat`,
+      `nft add chain ${table} nat post { type nat hook postrouting priority 100 ; }`,
+      `nft add rule ${table} nat post oifname eth0 masquerade`,
     ])
       hosts.in(host(2), command);
     for (const command of [
       "ip link set eth0 up",
-      "ip address add 172.31.9.2/24 dev eth0",
-      "ip route add default via 172.31.9.1",
+      `ip address add ${address}/${length} dev eth0${over === 6 ? " nodad" : ""}`,
+      `ip -${over} route add default via ${gateway}`,
     ])
       hosts.in(inside, command);
     expect(await outcome(inside, from(remote))).toEqual({ arrived: 0, why: [] });
@@ -208,7 +277,7 @@ describe("the guards of a host", () => {
   test("follow thousands of containers by difference", async () => {
     const speakers = Array.from({ length: 5000 }, (_, i) => {
       const ip = Ip.parse(`10.192.${2 + (i >> 8)}.${i & 255}`);
-      return { vtep: vtep(2), vni: app.vni, mac: remote.mac, ip };
+      return { vtep: vtepOf(2, over), vni: app.vni, mac: remote.mac, ip };
     });
     await guards.set({ ...desired, speakers });
     expect(await guards.verify()).toBe(true);

@@ -4,34 +4,51 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
-import { Ip } from "../../shared/ip.ts";
-import { app, endpoint } from "../support/cluster.ts";
-import { TestHosts } from "../support/hosts.ts";
+import { addressesOf } from "../../shared/documents.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
+import { linkLocalOf } from "../../shared/mac.ts";
+import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
+import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
+import { type HostsOptions, TestHosts } from "../support/hosts.ts";
+
+const own = (k: number) => withIpv6(endpoint(k, 5));
 
 /** Host `k` has container 5; the other host's container 5 is remote. */
-function wanted(k: number, remotes = [k === 1 ? 2 : 1]): DesiredNetwork {
-  const local = endpoint(k, 5);
+function wanted(k: number, remotes = [k === 1 ? 2 : 1], family: Family = 4): DesiredNetwork {
+  const { id, mac } = own(k);
   return {
-    network: app.id,
-    vni: app.vni,
-    udpPort: 7948,
-    localVtep: Ip.parse(`198.51.100.${k}`),
-    mtuBytes: 1450,
-    gateways: [{ ip: app.subnets[0]!.gateway, prefixLength: 16 }],
-    ports: [{ endpoint: local.id, mac: local.mac, ips: [local.ipv4!] }],
+    ...dataPlane(k, family),
+    ports: [{ endpoint: id, mac, ips: addressesOf(own(k)) }],
     remotes: remotes.map((r) => ({
-      mac: endpoint(r, 5).mac,
-      vtep: Ip.parse(`198.51.100.${r}`),
-      ips: [endpoint(r, 5).ipv4!],
+      mac: own(r).mac,
+      vtep: vtepOf(r, family),
+      ips: addressesOf(own(r)),
     })),
+  };
+}
+
+function ipv4Only(desired: DesiredNetwork): DesiredNetwork {
+  const only = <T extends { ips: readonly Ip[] }>(held: T): T => ({
+    ...held,
+    ips: held.ips.slice(0, 1),
+  });
+  const { gateways, ports, remotes } = desired;
+  return {
+    ...desired,
+    gateways: gateways.slice(0, 1),
+    ports: ports.map(only),
+    remotes: remotes.map(only),
   };
 }
 
 let hosts: TestHosts;
 let kernels: LinuxKernel[];
 
-beforeEach(() => {
-  hosts = new TestHosts(2);
+beforeEach(() => open());
+afterEach(() => close());
+
+function open(options: HostsOptions = {}): void {
+  hosts = new TestHosts(2, options);
   kernels = [1, 2].map(
     (k) =>
       new LinuxKernel({
@@ -39,15 +56,15 @@ beforeEach(() => {
         hostNetns: join(hosts.directory, `h${k}`),
       }),
   );
-});
+}
 
-afterEach(async () => {
+async function close(): Promise<void> {
   for (const kernel of kernels) {
     for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
     await kernel.close();
   }
   hosts.close();
-});
+}
 
 async function reconcile(k: number, desired: DesiredNetwork | undefined): Promise<string[]> {
   const kernel = kernels[k - 1]!;
@@ -57,13 +74,15 @@ async function reconcile(k: number, desired: DesiredNetwork | undefined): Promis
 }
 
 /** What Docker does with the link it is given: into the container, named, addressed, up. */
-function container(k: number): string {
+function container(k: number, ipv6 = true): string {
   const netns = hosts.netns(`c${k}`);
   const link = kernels[k - 1]!.containerLink(endpoint(k, 5).id);
   hosts.in(join(hosts.directory, `h${k}`), `ip link set ${link} netns ${netns} name eth0`);
   hosts.in(netns, "ip link set lo up");
   hosts.in(netns, "ip link set eth0 up");
-  hosts.in(netns, `ip address add ${endpoint(k, 5).ipv4!}/16 dev eth0`);
+  hosts.in(netns, `ip address add ${own(k).ipv4!}/16 dev eth0`);
+  // As Docker does: an address that is ours alone needs no asking.
+  if (ipv6) hosts.in(netns, `ip address add ${own(k).ipv6!}/64 dev eth0 nodad`);
   return netns;
 }
 
@@ -72,46 +91,122 @@ const inNetwork = (k: number): string => join(hosts.directory, `netns${k}`, app.
 describe("the kernel of two hosts", () => {
   test("what was planned is what is read back, and a second pass has nothing to do", async () => {
     expect(await reconcile(1, wanted(1))).toEqual(["extend", "putRemotes", "putPort"]);
-    const { network, vni, udpPort, localVtep, mtuBytes, gateways, ports, remotes } = wanted(1);
-    expect(await kernels[0]!.read(app.id)).toEqual({
+    const { network, ports, remotes, flood, ...device } = wanted(1);
+    const actual = await kernels[0]!.read(app.id);
+    const neighbours = actual.neighbours.toSorted((a, b) => (a.ip < b.ip ? -1 : 1));
+    expect({ ...actual, neighbours }).toEqual({
       network,
       present: true,
-      device: { vni, udpPort, localVtep, mtuBytes, gateways },
+      device,
       ports,
+      flood,
       vxlanFdb: remotes.map(({ mac, vtep }) => ({ mac, vtep })),
       bridgeFdb: remotes.map(({ mac }) => mac),
-      neighbours: remotes.map(({ mac, ips }) => ({ ip: ips[0], mac })),
+      neighbours: remotes.flatMap(({ mac, ips }) => ips.map((ip) => ({ ip, mac }))),
     });
     expect(await reconcile(1, wanted(1))).toEqual([]);
   });
 
-  test("containers reach one another at full MTU, with no ARP between the hosts", async () => {
+  test.each([4, 6] as const)(
+    "over IPv%i containers reach one another at full MTU in both families, with no flooding",
+    async (family) => {
+      for (const k of [1, 2]) await reconcile(k, wanted(k, undefined, family));
+      const [first] = [1, 2].map((k) => container(k));
+      const { mtuBytes } = wanted(1, undefined, family);
+      expect(await hosts.ping(first!, own(2).ipv4!, "-s", String(mtuBytes - 28))).toBe(3);
+      expect(await hosts.ping(first!, own(2).ipv6!, "-s", String(mtuBytes - 48))).toBe(3);
+      // Not before both containers have asked for theirs in vain (RFC 4862, 5.4): a second.
+      const linkLocal = `${linkLocalOf(own(2).mac)}%eth0`;
+      await expect.poll(() => hosts.ping(first!, linkLocal), { timeout: 20_000 }).toBe(3);
+      // No all-zero entry: nothing can have been flooded into the tunnel.
+      expect(hosts.in(inNetwork(1), "bridge fdb show dev vx0")).not.toContain("00:00:00:00:00:00");
+      for (const gateway of ["10.192.0.1", "fd00:192::1"])
+        expect(await hosts.ping(first!, gateway)).toBe(3);
+    },
+  );
+
+  test.each([1280, 9000])(
+    "an underlay of %i bytes carries what is left of it, and not a byte more",
+    async (underlay) => {
+      await close();
+      open({ mtuBytes: underlay });
+      const mtuBytes = underlay - VXLAN_OVERHEAD_BYTES[4];
+      // Less than 1280 bytes and the kernel has no IPv6 on the link (RFC 8200, 5).
+      for (const k of [1, 2]) await reconcile(k, { ...ipv4Only(wanted(k)), mtuBytes });
+      const [first] = [1, 2].map((k) => container(k, false));
+      const dontFragment = (size: number): Promise<number> =>
+        hosts.ping(first!, own(2).ipv4!, "-M", "do", "-s", String(size));
+      expect(hosts.in(first!, "ip link show eth0")).toContain(`mtu ${mtuBytes}`);
+      expect(await dontFragment(mtuBytes - 28)).toBe(3);
+      expect(await dontFragment(mtuBytes - 27)).toBe(0);
+    },
+  );
+
+  test("a host with a smaller underlay is told so by ICMP, not by silence", async () => {
+    hosts.in(join(hosts.directory, "h1"), "ip link set eth0 mtu 1400");
     for (const k of [1, 2]) await reconcile(k, wanted(k));
     const [first] = [1, 2].map((k) => container(k));
-    expect(await hosts.ping(first!, "10.192.2.5", "-s", String(1450 - 28))).toBe(3);
-    // Neither bridge flooded anything into the tunnel: no all-zero entry, so nothing can leave.
-    expect(hosts.in(inNetwork(1), "bridge fdb show dev vx0")).not.toContain("00:00:00:00:00:00");
-    expect(await hosts.ping(first!, "10.192.0.1")).toBe(3);
+    const full = String(1450 - 28);
+    await hosts.ping(first!, own(2).ipv4!, "-M", "do", "-s", full);
+    expect(hosts.in(first!, `ip route get ${own(2).ipv4!}`)).toMatch(/mtu 13\d\d/);
+  });
+
+  test("multicast reaches the other host's containers where it is wanted, and only there", async () => {
+    const copies = (k: number): DesiredNetwork => ({
+      ...wanted(k),
+      multicast: true,
+      flood: [vtepOf(k === 1 ? 2 : 1)],
+    });
+    for (const k of [1, 2]) await reconcile(k, wanted(k));
+    const [first, second] = [1, 2].map((k) => container(k));
+    // Only the other one answers.
+    hosts.in(first!, "sysctl -qw net.ipv6.icmp.echo_ignore_multicast=1");
+    hosts.in(second!, "sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=0");
+    hosts.in(first!, "ip route add 224.0.0.0/4 dev eth0");
+    const answers = async (): Promise<number[]> => [
+      await hosts.ping(first!, "224.0.0.1"),
+      await hosts.ping(first!, "10.192.255.255", "-b"),
+      await hosts.ping(first!, "ff02::1%eth0"),
+    ];
+    expect(await answers()).toEqual([0, 0, 0]);
+    for (const k of [1, 2]) expect(await reconcile(k, copies(k))).toContain("putFlood");
+    expect(await answers()).toEqual([3, 3, 3]);
+    expect(await reconcile(1, { ...copies(1), flood: [] })).toEqual(["removeFlood"]);
+    expect(await answers()).toEqual([0, 0, 0]);
   });
 
   test("without the remote entry nothing crosses; with it again, everything", async () => {
     for (const k of [1, 2]) await reconcile(k, wanted(k));
     const [first] = [1, 2].map((k) => container(k));
     expect(await reconcile(1, wanted(1, []))).toEqual(["removeFdb", "removeNeighbours"]);
-    expect(await hosts.ping(first!, "10.192.2.5")).toBe(0);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBe(0);
     expect(await reconcile(1, wanted(1))).toEqual(["putRemotes"]);
     // The container's own failed ARP entry may cost the first.
-    expect(await hosts.ping(first!, "10.192.2.5")).toBeGreaterThanOrEqual(1);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBeGreaterThanOrEqual(1);
   });
 
   test("a container that changes its MAC gets nothing through", async () => {
     for (const k of [1, 2]) await reconcile(k, wanted(k));
     const [first] = [1, 2].map((k) => container(k));
-    expect(await hosts.ping(first!, "10.192.2.5")).toBe(3);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBe(3);
     hosts.in(first!, "ip link set eth0 address 02:42:0a:c0:01:63");
-    expect(await hosts.ping(first!, "10.192.2.5")).toBe(0);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBe(0);
     hosts.in(first!, `ip link set eth0 address ${endpoint(1, 5).mac}`);
-    expect(await hosts.ping(first!, "10.192.2.5")).toBeGreaterThanOrEqual(1);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBeGreaterThanOrEqual(1);
+  });
+
+  test("a container that takes another address of the network gets nothing through", async () => {
+    for (const k of [1, 2]) await reconcile(k, wanted(k));
+    const [first] = [1, 2].map((k) => container(k));
+    for (const [address, length, target] of [
+      ["10.192.1.99", 16, own(2).ipv4!],
+      ["fd00:192::1:99", 64, own(2).ipv6!],
+    ] as const) {
+      hosts.in(first!, `ip address add ${address}/${length} dev eth0 nodad`);
+      expect(await hosts.ping(first!, target, "-I", address)).toBe(0);
+      hosts.in(first!, `ip address del ${address}/${length} dev eth0`);
+      expect(await hosts.ping(first!, target)).toBe(3);
+    }
   });
 
   test("what the kernel forgets when the bridge goes down is put back, and nothing else", async () => {
@@ -162,12 +257,8 @@ describe("the kernel of two hosts", () => {
 
   test("a thousand remotes in one pass, read back entry for entry", async () => {
     const many = Array.from({ length: 1000 }, (_, i) => {
-      const ip = Ip.parse(`10.192.${2 + Math.floor(i / 250)}.${1 + (i % 250)}`);
-      return {
-        mac: endpoint(2 + Math.floor(i / 250), 1 + (i % 250)).mac,
-        vtep: Ip.parse("198.51.100.2"),
-        ips: [ip],
-      };
+      const held = withIpv6(endpoint(2 + Math.floor(i / 250), 1 + (i % 250)));
+      return { mac: held.mac, vtep: vtepOf(2), ips: addressesOf(held) };
     });
     const desired = { ...wanted(1), remotes: many };
     await reconcile(1, desired);

@@ -36,7 +36,7 @@ export class Lab {
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
     say(`${count} hosts on a switch of their own`);
-    const net = new TestHosts(count, directory);
+    const net = new TestHosts(count, { directory });
     const hosts: LabHost[] = [];
     for (let k = 1; k <= count; k++)
       hosts.push(

@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
-import { Ip } from "../../shared/ip.ts";
-import { app, endpoint } from "../support/cluster.ts";
+import { addressesOf } from "../../shared/documents.ts";
+import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
 
 const wanted = fc
   .record({
@@ -12,24 +12,24 @@ const wanted = fc
     local: fc.uniqueArray(fc.integer({ min: 2, max: 8 }), { maxLength: 4 }),
     remote: fc.uniqueArray(fc.integer({ min: 2, max: 8 }), { maxLength: 5 }),
     vtep: fc.integer({ min: 2, max: 3 }),
+    multicast: fc.boolean(),
+    copies: fc.uniqueArray(fc.integer({ min: 2, max: 4 }), { maxLength: 3 }),
   })
-  .map(({ mtuBytes, local, remote, vtep }): DesiredNetwork => ({
-    network: app.id,
-    vni: app.vni,
-    udpPort: 7948,
-    localVtep: Ip.parse("198.51.100.1"),
+  .map(({ mtuBytes, local, remote, vtep, multicast, copies }): DesiredNetwork => ({
+    ...dataPlane(1),
     mtuBytes,
-    gateways: [{ ip: Ip.parse("10.192.0.1"), prefixLength: 16 }],
+    multicast,
     ports: local.map((n) => ({
       endpoint: endpoint(1, n).id,
       mac: endpoint(1, n).mac,
-      ips: [endpoint(1, n).ipv4!],
+      ips: addressesOf(withIpv6(endpoint(1, n))),
     })),
     remotes: remote.map((n) => ({
       mac: endpoint(2, n).mac,
-      vtep: Ip.parse(`198.51.100.${vtep}`),
-      ips: [endpoint(2, n).ipv4!],
+      vtep: vtepOf(vtep),
+      ips: addressesOf(withIpv6(endpoint(2, n))),
     })),
+    flood: copies.map((k) => vtepOf(k)),
   }));
 
 const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
@@ -41,6 +41,7 @@ const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
   expect(new Map(actual.neighbours.map(({ ip, mac }) => [ip, mac]))).toEqual(
     new Map(desired.remotes.flatMap(({ mac, ips }) => ips.map((ip) => [ip, mac]))),
   );
+  expect(new Set(actual.flood)).toEqual(new Set(desired.flood));
   expect(new Set(actual.ports.map((port) => port.endpoint))).toEqual(
     new Set(desired.ports.map((port) => port.endpoint)),
   );
@@ -66,7 +67,7 @@ describe("plan", () => {
   test("not in sync: nothing remote goes, whatever comes", () => {
     fc.assert(
       fc.property(wanted, wanted, (before, after) => {
-        fc.pre(before.mtuBytes === after.mtuBytes);
+        fc.pre(before.mtuBytes === after.mtuBytes && before.multicast === after.multicast);
         const kernel = new FakeKernel();
         kernel.applyNow(app.id, plan(kernel.readNow(app.id), before, true));
         const held = kernel.readNow(app.id);

@@ -1,8 +1,9 @@
+import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import { ClusterId, EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
-import { Cidr, Ip } from "../../shared/ip.ts";
+import { Cidr, type Family, Ip } from "../../shared/ip.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import type { Signer, Verifier } from "../../shared/ports.ts";
@@ -44,6 +45,7 @@ export const app: NetworkRecord = {
     },
   ],
   mtuBytes: 1450,
+  multicast: false,
   internal: false,
   attachable: true,
   labels: {},
@@ -80,6 +82,36 @@ export function endpoint(k: number, n: number): Endpoint {
     `${k.toString(16).padStart(4, "0")}${n.toString(16).padStart(4, "0")}`,
   );
   return { id, ipv4, mac: ruleMac(ipv4) };
+}
+
+/** Where host `k` of `TestHosts` gets VXLAN. */
+export function vtepOf(k: number, family: Family = 4): Ip {
+  return Ip.parse(family === 4 ? `198.51.100.${k}` : `2001:db8::${k}`);
+}
+
+/** What host `k` should hold of `app`, without containers. */
+export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
+  return {
+    network: app.id,
+    vni: app.vni,
+    udpPort: 7948,
+    localVtep: vtepOf(k, family),
+    mtuBytes: family === 4 ? 1450 : 1430,
+    gateways: [
+      { ip: Ip.parse("10.192.0.1"), prefixLength: 16 },
+      { ip: Ip.parse("fd00:192::1"), prefixLength: 64 },
+    ],
+    multicast: false,
+    ports: [],
+    remotes: [],
+    flood: [],
+  };
+}
+
+/** With an address of fd00:192::/64 beside, made of its IPv4 address. */
+export function withIpv6(held: Endpoint): Endpoint {
+  const [, , c, d] = held.ipv4!.split(".");
+  return { ...held, ipv6: Ip.parse(`fd00:192::${c}:${d}`) };
 }
 
 /** A cheap stand-in for Ed25519: a hash keyed by the node id. For the simulation only. */

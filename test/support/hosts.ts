@@ -7,26 +7,39 @@ import { createPinnedNetns, deletePinnedNetns } from "../../agent/kernel/netns.t
 
 const run = promisify(execFile);
 
+export interface HostsOptions {
+  readonly directory?: string;
+  /** Of the switch and the hosts' interfaces. */
+  readonly mtuBytes?: number;
+}
+
 /**
- * Hosts as pinned network namespaces on one switch in a namespace of its own: 198.51.100.k each,
- * no route out. Everything ends with `close`.
+ * Hosts as pinned network namespaces on one switch in a namespace of its own: 198.51.100.k and
+ * 2001:db8::k each, no route out. Everything ends with `close`.
  */
 export class TestHosts {
   readonly directory: string;
   readonly #pinned: string[] = [];
 
-  constructor(count: number, directory = mkdtempSync(join(tmpdir(), "ovt-hosts-"))) {
+  constructor(
+    count: number,
+    { directory = mkdtempSync(join(tmpdir(), "ovt-hosts-")), mtuBytes = 1500 }: HostsOptions = {},
+  ) {
     this.directory = directory;
     const plug = this.netns("switch");
     this.in(plug, "ip link add sw type bridge mcast_snooping 0");
     this.in(plug, "ip link set sw up");
     for (let k = 1; k <= count; k++) {
       const host = this.netns(`h${k}`);
-      this.in(plug, `ip link add p${k} type veth peer name eth0 netns ${host}`);
+      this.in(
+        plug,
+        `ip link add p${k} mtu ${mtuBytes} type veth peer name eth0 mtu ${mtuBytes} netns ${host}`,
+      );
       this.in(plug, `ip link set p${k} master sw up`);
       this.in(host, "ip link set lo up");
       this.in(host, "ip link set eth0 up");
       this.in(host, `ip address add 198.51.100.${k}/24 dev eth0`);
+      this.in(host, `ip address add 2001:db8::${k}/64 dev eth0 nodad`);
       this.in(host, "ip route add unreachable default");
     }
   }
@@ -48,11 +61,11 @@ export class TestHosts {
 
   /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */
   async ping(netns: string, address: string, ...options: string[]): Promise<number> {
-    const command = ["/bin/busybox", "ping", "-c", "3", "-W", "1", ...options, address];
+    const command = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", ...options, address];
     const { stdout } = await run("nsenter", [`--net=${netns}`, ...command]).catch(
       (error: { stdout?: string }) => ({ stdout: error.stdout ?? "" }),
     );
-    return Number(/(\d+) packets received/.exec(stdout)?.[1] ?? 0);
+    return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
   }
 
   close(): void {

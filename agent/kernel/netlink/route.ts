@@ -26,10 +26,13 @@ const RTM_GETNEIGH = 30;
 const CREATE = 0x400;
 const EXCL = 0x200;
 const REPLACE = 0x100;
+const APPEND = 0x800;
 const AF_INET = 2;
 const AF_BRIDGE = 7;
 const AF_INET6 = 10;
 const IFF_UP = 1;
+/** Ours alone to give out: no need to ask whether somebody has it already (linux/if_addr.h). */
+const IFA_F_NODAD = 2;
 
 const IFLA = {
   address: 1,
@@ -152,16 +155,18 @@ export function addVeth(
   ]);
 }
 
-export type PortRole = "vxlan" | "container";
+/** `vxlanFlood`: of a network whose broadcast and multicast leave the host. */
+export type PortRole = "vxlan" | "vxlanFlood" | "container";
 
 /** Into the bridge, with the role's flags, up. Two messages: the flags need the port to exist. */
 export function makePort(index: number, bridge: number, role: PortRole): Request[] {
   const on = (type: number): Buffer => attr(type, u8(1));
   const off = (type: number): Buffer => attr(type, u8(0));
+  const copies = role === "vxlanFlood" ? on : off;
   const flags =
-    role === "vxlan"
-      ? [off(BRPORT.mcastFlood), off(BRPORT.bcastFlood), on(BRPORT.neighSuppress)]
-      : [on(BRPORT.locked)];
+    role === "container"
+      ? [on(BRPORT.locked)]
+      : [copies(BRPORT.mcastFlood), copies(BRPORT.bcastFlood), on(BRPORT.neighSuppress)];
   return [
     newLink(`IFLA_MASTER ${role}`, index, false, [attr(IFLA.master, u32(bridge))], 0),
     newLink(
@@ -193,6 +198,7 @@ export function addAddress(index: number, ip: Ip, prefixLength: number): Request
   const head = Buffer.alloc(8);
   head.writeUInt8(familyOf(ip) === 4 ? AF_INET : AF_INET6, 0);
   head.writeUInt8(prefixLength, 1);
+  head.writeUInt8(familyOf(ip) === 4 ? 0 : IFA_F_NODAD, 2);
   head.writeUInt32LE(index, 4);
   const bytes = ipToBytes(ip);
   // IFA_ADDRESS 1, IFA_LOCAL 2
@@ -238,6 +244,21 @@ export function putSelfFdb(vxlan: number, mac: Mac, vtep: Ip): Request {
     flags: CREATE | REPLACE,
     parts,
   };
+}
+
+const ZERO_MAC = Buffer.alloc(6);
+
+/** One more host that gets copies of broadcast and multicast; said twice it is there once. */
+export function putFlood(vxlan: number, vtep: Ip): Request {
+  const head = ndmsg(AF_BRIDGE, vxlan, NUD.noarp | NUD.permanent, NTF.self | NTF.extLearned);
+  const parts = [head, attr(NDA.lladdr, ZERO_MAC), attr(NDA.dst, ipToBytes(vtep))];
+  return { op: `RTM_NEWNEIGH flood ${vtep}`, type: RTM_NEWNEIGH, flags: CREATE | APPEND, parts };
+}
+
+export function deleteFlood(vxlan: number, vtep: Ip): Request {
+  const head = ndmsg(AF_BRIDGE, vxlan, 0, NTF.self);
+  const parts = [head, attr(NDA.lladdr, ZERO_MAC), attr(NDA.dst, ipToBytes(vtep))];
+  return { op: `RTM_DELNEIGH flood ${vtep}`, type: RTM_DELNEIGH, flags: 0, parts };
 }
 
 export function setUp(index: number, mtuBytes: number): Request {
@@ -309,12 +330,15 @@ export interface Link {
   readonly up: boolean;
   /** Index of the bridge it is a port of, 0 for none. */
   readonly master: number;
+  /** Of a bridge port: it gets what goes to everybody. */
+  readonly multicastFlood: boolean;
   readonly vxlan: { vni: number; udpPort: number; localVtep: Ip } | undefined;
 }
 
 export function decodeLink({ payload }: NetlinkMessage): Link {
   const attributes = decodeAttributes(payload.subarray(16));
   const info = decodeAttributes(attributes.get(IFLA.linkinfo) ?? Buffer.alloc(0));
+  const port = decodeAttributes(info.get(LINKINFO.slaveData) ?? Buffer.alloc(0));
   return {
     index: payload.readInt32LE(4),
     name: decodeText(attributes.get(IFLA.ifname)),
@@ -322,6 +346,7 @@ export function decodeLink({ payload }: NetlinkMessage): Link {
     mtuBytes: attributes.get(IFLA.mtu)?.readUInt32LE() ?? 0,
     up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     master: attributes.get(IFLA.master)?.readUInt32LE() ?? 0,
+    multicastFlood: port.get(BRPORT.mcastFlood)?.readUInt8() === 1,
     vxlan: decodeText(info.get(LINKINFO.kind)) === "vxlan" ? decodeVxlan(info) : undefined,
   };
 }
@@ -354,6 +379,8 @@ export interface Neighbour {
   /** Of the bridge's table, not of VXLAN's. */
   readonly master: boolean;
   readonly mac: Mac | undefined;
+  /** The all-zero MAC: VXLAN's entry for what goes to everybody. */
+  readonly flood: boolean;
   readonly destination: Ip | undefined;
 }
 
@@ -369,6 +396,7 @@ export function decodeNeighbour({ payload }: NetlinkMessage): Neighbour {
       mac?.length === 6 && (mac[0] ?? 1) % 2 === 0 && mac.some((byte) => byte !== 0)
         ? bytesToMac(mac)
         : undefined,
+    flood: mac?.equals(ZERO_MAC) === true,
     destination: destination === undefined ? undefined : bytesToIp(destination),
   };
 }

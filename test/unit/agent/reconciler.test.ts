@@ -19,6 +19,7 @@ const nothing = (network: NetworkId): ActualNetwork => ({
   vxlanFdb: [],
   bridgeFdb: [],
   neighbours: [],
+  flood: [],
 });
 const retract: Step = { kind: "retract" };
 

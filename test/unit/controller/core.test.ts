@@ -81,11 +81,11 @@ describe("admission", () => {
 
   test("a revoked key does not come back, its blocks are free", () => {
     const app = withApp(2);
-    const allotted = allotBlock(app.record, nodeId(2), app.result.id);
+    const allotted = allotBlock(app.record, nodeId(2), app.result.id, 4);
     const { record } = revokeNode(allotted.record, "h2");
     expect(record.state.blocks).toEqual([]);
     expect(() => admitNode(record, nodeId(2), node(2), undefined, 0)).toThrow(/revoked/);
-    expect(() => allotBlock(record, nodeId(2), app.result.id)).toThrow(/no longer/);
+    expect(() => allotBlock(record, nodeId(2), app.result.id, 4)).toThrow(/no longer/);
   });
 
   test("the controller's own host stays", () => {
@@ -180,12 +180,60 @@ describe("networks", () => {
   });
 });
 
+describe("a network's families and MTU", () => {
+  const request = (subnets: string[], driverOptions: Record<string, string> = {}) => ({
+    ...plain,
+    driverOptions,
+    subnets: subnets.map((text) => ({ subnet: Cidr.parse(text) })),
+  });
+  const made = (subnets: string[], options?: Record<string, string>, nodes = cluster(2)) =>
+    createNetwork(nodes, nodeId(1), request(subnets, options), context).result;
+
+  test("IPv4 always; IPv6 where a subnet of it is given; one subnet each", () => {
+    expect(made(["fd00:7::/64"]).subnets.map(({ gateway }) => gateway)).toEqual([
+      expect.stringMatching(/^10\./),
+      "fd00:7::1",
+    ]);
+    expect(() => made(["10.7.0.0/24", "10.8.0.0/24"])).toThrow(/one subnet a family.*10\.8\.0\.0/);
+  });
+
+  test("the smallest host decides the MTU, and whether there can be IPv6", () => {
+    const small = { ...node(2), underlayMtuBytes: 1280 };
+    const record = admitNode(cluster(1), nodeId(2), small, undefined, 0).record;
+    expect(made(["10.7.0.0/24"], {}, record).mtuBytes).toBe(1230);
+    expect(() => made(["fd00:7::/64"], {}, record)).toThrow(/IPv6 needs an MTU of 1280.*1230/);
+    expect(() => made([], { mtu: "1400" }, record)).toThrow(/576 to 1230/);
+    expect(made([], { mtu: "1000" }, record).mtuBytes).toBe(1000);
+  });
+
+  test("an IPv6 underlay takes 20 bytes more, and its hosts must have IPv6 addresses", () => {
+    const address = Ip.parse("2001:db8::1");
+    const empty = newCluster(
+      { controllerPeer: nodeId(9), controllerNode: nodeId(1), address },
+      context,
+    );
+    expect(() => admitNode(empty, nodeId(1), node(1), undefined, 0)).toThrow(/not an IPv6 address/);
+    const facts = { ...node(1), address, vtep: address };
+    const { record } = admitNode(empty, nodeId(1), facts, undefined, 0);
+    expect(made([], {}, record).mtuBytes).toBe(1430);
+  });
+
+  test.each([
+    ["", true],
+    ["true", true],
+    ["false", false],
+  ])("multicast=%j is %s", (text, multicast) => {
+    expect(made([], { multicast: text }).multicast).toBe(multicast);
+    expect(() => made([], { multicast: "perhaps" })).toThrow(/neither true nor false/);
+  });
+});
+
 describe("blocks", () => {
   test("8 addresses, then as many as the host has; hosts never share one", () => {
     let { record, result } = withApp(3);
     const sizes: string[] = [];
     for (const k of [1, 1, 1, 2, 3, 2]) {
-      const made = allotBlock(record, nodeId(k), result.id);
+      const made = allotBlock(record, nodeId(k), result.id, 4);
       sizes.push(made.result.block.split("/")[1] ?? "");
       record = made.record;
     }
@@ -199,7 +247,7 @@ describe("blocks", () => {
     let addresses = 0;
     for (;;) {
       try {
-        const made = allotBlock(record, nodeId(1), result.id);
+        const made = allotBlock(record, nodeId(1), result.id, 4);
         addresses += 2 ** (32 - Number(made.result.block.split("/")[1]));
         record = made.record;
       } catch (error) {
@@ -210,12 +258,37 @@ describe("blocks", () => {
     expect(addresses).toBe(192);
   });
 
+  test("IPv6: blocks of its own subnet, to the last address of the range", () => {
+    const subnets = [
+      { subnet },
+      { subnet: Cidr.parse("fd00:7::/64"), range: Cidr.parse("fd00:7::f0/124") },
+    ];
+    let { record, result } = createNetwork(cluster(2), nodeId(1), { ...plain, subnets }, context);
+    const blocks: string[] = [];
+    for (const k of [1, 2]) {
+      const made = allotBlock(record, nodeId(k), result.id, 6);
+      blocks.push(made.result.block);
+      record = made.record;
+    }
+    expect(blocks).toEqual(["fd00:7::f0/125", "fd00:7::f8/125"]);
+    expect(() => allotBlock(record, nodeId(1), result.id, 6)).toThrow(
+      /every address of fd00:7::f0/,
+    );
+    const granted = grantAddress(record, nodeId(2), result.id, Ip.parse("fd00:7::9"));
+    expect(granted.result.block).toBe("fd00:7::9/128");
+    expect(() => grantAddress(record, nodeId(2), result.id, Ip.parse("fd00:7::"))).toThrow(
+      /no host address/,
+    );
+    const ipv4 = withApp(1);
+    expect(() => allotBlock(ipv4.record, nodeId(1), ipv4.result.id, 6)).toThrow(/no IPv6 subnet/);
+  });
+
   test("Docker's own IPAM has the lower half on the host that made the network", () => {
     const { record, result } = withApp(2, true);
     expect(record.state.blocks).toEqual([
       { network: result.id, block: "10.7.0.0/25", node: nodeId(1) },
     ]);
-    expect(allotBlock(record, nodeId(2), result.id).result.block).toBe("10.7.0.128/29");
+    expect(allotBlock(record, nodeId(2), result.id, 4).result.block).toBe("10.7.0.128/29");
   });
 
   test("an address by name: free, one's own, another's, none", () => {
@@ -233,7 +306,7 @@ describe("blocks", () => {
 
   test("only the holder gives a block back", () => {
     const app = withApp(2);
-    const { record, result } = allotBlock(app.record, nodeId(1), app.result.id);
+    const { record, result } = allotBlock(app.record, nodeId(1), app.result.id, 4);
     expect(returnBlock(record, nodeId(2), app.result.id, result.block).record).toBe(record);
     expect(returnBlock(record, nodeId(1), app.result.id, result.block).record.state.blocks).toEqual(
       [],
@@ -243,7 +316,7 @@ describe("blocks", () => {
   test("a host that its token did not allow on the network gets nothing of it", () => {
     const app = withApp(1);
     const { record } = admitNode(app.record, nodeId(2), node(2), ["other"], 0);
-    expect(() => allotBlock(record, nodeId(2), app.result.id)).toThrow(
+    expect(() => allotBlock(record, nodeId(2), app.result.id, 4)).toThrow(
       /not allowed on network app/,
     );
   });

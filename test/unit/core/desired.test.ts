@@ -3,11 +3,20 @@ import { changeOwn } from "../../../agent/core/own-documents.ts";
 import { desired, desiredGuards, readNetwork } from "../../../agent/core/desired.ts";
 import { Tables } from "../../../agent/core/tables.ts";
 import { sha256 } from "../../../shared/node/system.ts";
-import type { ClusterState } from "../../../shared/cluster-state.ts";
+import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint, HostDocument } from "../../../shared/documents.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 import { Mac } from "../../../shared/mac.ts";
-import { app, clusterState, endpoint, hashSigner, nodeId } from "../../support/cluster.ts";
+import type { NetworkId } from "../../../shared/ids.ts";
+import {
+  app,
+  clusterState,
+  endpoint,
+  hashSigner,
+  nodeId,
+  vtepOf,
+  withIpv6,
+} from "../../support/cluster.ts";
 
 function tablesWith(
   documents: Readonly<Record<number, Endpoint[]>>,
@@ -21,6 +30,19 @@ function tablesWith(
     tables.mergeNetwork(changeOwn(own, app.id, undefined, endpoints, []).document);
   }
   return tables;
+}
+
+function hostDocument(k: number, hosting: NetworkId[]): HostDocument {
+  return {
+    node: nodeId(k),
+    version: { incarnation: 1, seq: 1 },
+    bootId: "b",
+    vtep: { advertised: vtepOf(k), local: vtepOf(k) },
+    underlayMtuBytes: 1500,
+    capabilities: [],
+    hosting,
+    signature: new Uint8Array(64),
+  };
 }
 
 const reasons = (tables: Tables): string[] =>
@@ -88,20 +110,55 @@ describe("desired", () => {
     expect(reasons(tablesWith({ 3: [endpoint(3, 9)] }, { blocks }))).toEqual(["not-in-block"]);
   });
 
+  test("IPv6: both addresses, and the link-local one that follows from the MAC, never another", () => {
+    const dual: NetworkRecord = {
+      ...app,
+      subnets: [
+        ...app.subnets,
+        {
+          subnet: Cidr.parse("fd00:192::/64"),
+          gateway: Ip.parse("fd00:192::1"),
+          dynamicRanges: [Cidr.parse("fd00:192::/65")],
+        },
+      ],
+    };
+    const blocks = [
+      ...clusterState(3).blocks,
+      { network: app.id, block: Cidr.parse("fd00:192::2:0/112"), node: nodeId(2) },
+    ];
+    const state = { networks: [dual], blocks };
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [withIpv6(endpoint(2, 5))] }, state);
+    const { gateways, remotes } = desired(tables, nodeId(1), app.id)!;
+    expect(gateways.map(({ ip }) => ip)).toEqual(["10.192.0.1", "fd00:192::1"]);
+    expect(remotes[0]?.ips).toEqual(["10.192.2.5", "fd00:192::2:5", "fe80::42:aff:fec0:205"]);
+    const stolen = { ...endpoint(3, 6), ipv6: withIpv6(endpoint(2, 9)).ipv6! };
+    expect(reasons(tablesWith({ 3: [stolen] }, state))).toEqual(["not-in-block"]);
+    expect(reasons(tablesWith({ 3: [{ ...stolen, ipv6: Ip.parse("fe80::1") }] }, state))).toEqual([
+      "not-in-block",
+    ]);
+  });
+
+  test("multicast: copies to the other hosts on the network, and only where it is wanted", () => {
+    const flood = (record: NetworkRecord): readonly string[] | undefined => {
+      const tables = tablesWith({ 1: [endpoint(1, 5)] }, { networks: [record] });
+      for (const [k, hosting] of [
+        [1, [app.id]],
+        [2, [app.id]],
+        [3, []],
+      ] as const)
+        tables.mergeHost(hostDocument(k, [...hosting]));
+      return desired(tables, nodeId(1), app.id)?.flood;
+    };
+    expect(flood({ ...app, multicast: true })).toEqual(["198.51.100.2"]);
+    expect(flood({ ...app, multicast: true, hosts: [nodeId(1)] })).toEqual([]);
+    expect(flood(app)).toEqual([]);
+  });
+
   test("guards: who hosts and who speaks, never ourselves", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] });
-    const host: HostDocument = {
-      node: nodeId(2),
-      version: { incarnation: 1, seq: 1 },
-      bootId: "b",
-      vtep: { advertised: Ip.parse("198.51.100.2"), local: Ip.parse("198.51.100.2") },
-      underlayMtuBytes: 1500,
-      capabilities: [],
-      hosting: [app.id],
-      signature: new Uint8Array(64),
-    };
-    tables.mergeHost(host);
+    tables.mergeHost(hostDocument(2, [app.id]));
     expect(desiredGuards(tables, nodeId(1))).toEqual({
+      underlayFamily: 4,
       classPorts: { plain: 7948, wireguard: 7949, ipsec: 7950 },
       vteps: ["198.51.100.2", "198.51.100.3"],
       hosting: [{ vtep: "198.51.100.2", vni: 256 }],

@@ -21,9 +21,16 @@ describe("Docker's calls", () => {
       id: NETWORK,
       options: { mtu: "1400" },
       internal: true,
-      ipv6: false,
       pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1" }],
     });
+    const dual = {
+      ...body,
+      IPv6Data: [{ AddressSpace: "overlay-ts", Pool: "fd00:1::/64", Gateway: "fd00:1::1/64" }],
+    };
+    expect(protocol.readCreateNetwork(dual).pools.map(({ subnet }) => subnet)).toEqual([
+      "10.1.0.0/24",
+      "fd00:1::/64",
+    ]);
     const docker = { ...body, IPv4Data: [{ AddressSpace: "LocalDefault", Pool: "10.1.0.5/24" }] };
     expect(protocol.readCreateNetwork(docker).pools).toEqual([
       { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined },

@@ -26,6 +26,7 @@ describe("an engine's views", () => {
           driver: "overlay-ts",
           internal: true,
           attachable: true,
+          ipv6: false,
           labels: { a: "b" },
           options: { mtu: "1400", "overlay-ts.network": app.id },
           ipam: {

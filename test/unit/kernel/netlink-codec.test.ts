@@ -69,6 +69,7 @@ describe("netlink", () => {
       extLearned: true,
       master: false,
       mac,
+      flood: false,
       destination: "198.51.100.2",
     });
   });
