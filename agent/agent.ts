@@ -6,18 +6,21 @@ import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { familiesOf } from "../shared/documents.ts";
 import type { NetworkId } from "../shared/ids.ts";
+import type { Cidr } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
+import { hostsOn } from "./core/hosts.ts";
 import { plan } from "./core/plan.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
+import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
 import type { Membership } from "./membership.ts";
@@ -47,6 +50,8 @@ export interface AgentAdapters {
   readonly guards: Guards;
   readonly proof: DataPathProof;
   readonly store: AgentStore;
+  /** Subnets on this host's interfaces, and the interface. */
+  readonly hostSubnets: () => { link: string; subnet: Cidr }[];
   /** Undefined: a host without an engine. */
   readonly engine: DockerEngine | undefined;
 }
@@ -65,6 +70,7 @@ export class Agent {
   readonly hosting: Hosting;
   readonly ipam: OverlayIpam;
   readonly driver: OverlayDriver;
+  readonly exposing: Exposing;
   readonly docker: DockerSide | undefined;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
@@ -134,7 +140,15 @@ export class Agent {
     };
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
     const { reconciler, guarding, ipam } = this;
-    this.driver = new OverlayDriver(node, { ...shared, reconciler, guarding, ipam, kernel });
+    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel });
+    this.exposing = new Exposing({
+      ...shared,
+      ipam,
+      reconciler,
+      kernel,
+      hasher: sha256,
+      hostSubnets: adapters.hostSubnets,
+    });
     this.docker =
       adapters.engine && new DockerSide({ ...shared, self: node, engine: adapters.engine });
   }
@@ -205,10 +219,11 @@ export class Agent {
     for (const network of now) {
       if (this.hosting.endpoints(network).length > 0) continue;
       const { ports } = await this.adapters.kernel.read(network);
-      for (const { endpoint, mac, ips } of ports) {
+      for (const { endpoint, mac, ips, host } of ports) {
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
-        this.hosting.put(network, { id: endpoint, ...familiesOf(claimed), mac });
+        const role = host === undefined ? {} : { role: "host" as const };
+        this.hosting.put(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
         for (const ip of claimed) this.bindings.reserve(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
@@ -226,10 +241,8 @@ export class Agent {
   }
 
   #alone(network: NetworkId): boolean {
-    const { hosts } = this.replication.tables;
-    return ![...hosts.values()].some(
-      ({ node, hosting }) => node !== this.identity.node && hosting.includes(network),
-    );
+    const { node } = this.identity;
+    return !hostsOn(this.replication.tables.hosts, network).some((host) => host !== node);
   }
 
   #dirty(network: NetworkId): void {

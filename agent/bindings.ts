@@ -18,6 +18,7 @@ const Pool = z.object({
 });
 export type Pool = z.infer<typeof Pool>;
 
+const Removed = z.object({ network: NetworkId });
 const Address = z.object({ network: NetworkId, ip: Ip });
 const Binding = z.object({ docker: DockerNetworkId, network: NetworkId });
 
@@ -28,6 +29,7 @@ export class Bindings {
   readonly #networks = new Map<DockerNetworkId, NetworkId>();
   readonly #pools = new Map<string, Pool>();
   readonly #used = new Map<NetworkId, Set<Ip>>();
+  readonly #removed = new Set<NetworkId>();
 
   constructor(store: AgentStore) {
     this.#store = store;
@@ -35,6 +37,7 @@ export class Bindings {
       this.#networks.set(docker, network);
     for (const pool of this.#list("pool/", Pool)) this.#pools.set(pool.id, pool);
     for (const { network, ip } of this.#list("address/", Address)) this.#usedOn(network).add(ip);
+    for (const { network } of this.#list("removed/", Removed)) this.#removed.add(network);
   }
 
   network(docker: DockerNetworkId): NetworkId | undefined {
@@ -54,6 +57,21 @@ export class Bindings {
   unbind(docker: DockerNetworkId): void {
     this.#networks.delete(docker);
     this.#delete(`binding/${docker}`);
+  }
+
+  /** Networks whose view was removed on this engine, and nothing was decided yet. */
+  removed(): ReadonlySet<NetworkId> {
+    return this.#removed;
+  }
+
+  markRemoved(network: NetworkId): void {
+    this.#removed.add(network);
+    this.#put(`removed/${network}`, { network });
+  }
+
+  clearRemoved(network: NetworkId): void {
+    this.#removed.delete(network);
+    this.#delete(`removed/${network}`);
   }
 
   pool(id: string): Pool | undefined {

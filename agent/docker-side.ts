@@ -1,15 +1,17 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { NetworkRecord } from "../shared/cluster-state.ts";
-import { claimedAddresses } from "../shared/documents.ts";
+import { claimedAddresses, type Endpoint } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
+import { hostsNeeding } from "./core/hosts.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import { ensureGwbridge } from "./docker/gwbridge.ts";
+import { referredNetworks, staleReferences } from "./docker/references.ts";
 import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
@@ -45,6 +47,7 @@ export class DockerSide {
   readonly #stopping = new AbortController();
   readonly #unusedSinceMs = new Map<string, number>();
   readonly #unlistedSinceMs = new Map<EndpointId, number>();
+  readonly #goneSinceMs = new Map<DockerNetworkId, number>();
   #dirty = true;
   #wake = (): void => {};
   #loop: Promise<unknown> = Promise.resolve();
@@ -87,11 +90,10 @@ export class DockerSide {
 
   /** Endpoints that Docker and our own documents do not agree on. */
   async differences(): Promise<string[]> {
-    const { hosting, bindings } = this.#modules;
+    const { hosting } = this.#modules;
     const found: string[] = [];
-    for (const [docker, network] of bindings.networks()) {
-      const listed = new Set(await this.#listed(docker));
-      const own = new Set(hosting.endpoints(network).map(({ id }) => id));
+    for (const [network, listed] of await this.#listed()) {
+      const own = new Set(containersOf(hosting.endpoints(network)).map(({ id }) => id));
       for (const id of own) if (!listed.has(id)) found.push(`Docker has no endpoint ${id}`);
       for (const id of listed) if (!own.has(id)) found.push(`Docker has an unknown endpoint ${id}`);
     }
@@ -141,7 +143,7 @@ export class DockerSide {
   }
 
   async #pass(): Promise<void> {
-    const { engine, replication, bindings, self, log } = this.#modules;
+    const { engine, replication, bindings, hosting, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
     const why = unsupportedKind(await engine.info());
@@ -151,14 +153,14 @@ export class DockerSide {
         message: `this engine cannot be used: ${why}`,
       });
     const problem = await ensureGwbridge(engine, settings.gwbridgeSubnet);
+    const containers = await engine.containers();
     const shown = await engine.networks();
     // After the list: a network that was made meanwhile is in it, and must not look as if it ended.
     const { state } = replication.tables;
     if (state === undefined) return;
     this.#rebind(shown, state.networks);
-    const plan = planViews(state.networks, shown, bindings.networks(), (network) =>
-      mayHost(state, self, network),
-    );
+    this.#forgetGone(shown);
+    hosting.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const problems = problem === undefined ? [] : [problem];
     // Each by itself: one network that Docker refuses must not keep the others away.
     const step = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -169,12 +171,26 @@ export class DockerSide {
         problems.push(`${what}: ${asFailure(error).message}`);
       }
     };
+    for (const network of bindings.removed())
+      await step(`deciding on the end of ${network}`, () => this.#decideEnd(network));
+    const plan = planViews(
+      (replication.tables.state ?? state).networks.filter(({ id }) => !bindings.removed().has(id)),
+      shown,
+      bindings.networks(),
+      (network) => mayHost(state, self, network),
+    );
     for (const { network, view } of plan.tell)
       await step(`telling the name of ${view.name}`, () => this.#tell(network, view));
     for (const { request } of plan.create)
       await step(`showing ${request.name}`, () => engine.createNetwork(request));
     for (const { docker, name } of plan.remove)
       await step(`removing ${name}, which ended`, () => engine.removeNetwork(docker));
+    for (const { container, network } of staleReferences(containers, shown))
+      await step(`container ${container.id.slice(0, 12)} on ${network.name}, made again`, () =>
+        engine.refer(container, network),
+      );
+    // What was made now is looked at again: stopped containers may remember the one before.
+    if (plan.create.length > 0) this.dirty();
     this.#status = {
       reachable: true,
       problem: problems.length === 0 ? undefined : problems.join("; "),
@@ -182,6 +198,46 @@ export class DockerSide {
     };
     await this.#dropUnlisted();
     this.#releaseUnused();
+  }
+
+  /**
+   * Somebody removed the view here (`network rm`, `prune`, `compose down`). The network ends with it
+   * when it was made here and no container of any host refers to it; else the view is put back.
+   */
+  async #decideEnd(network: NetworkId): Promise<void> {
+    const { bindings, controller, hosting, replication, self, log } = this.#modules;
+    const record = hosting.find(network);
+    const needing = hostsNeeding(replication.tables.hosts, network);
+    if (record !== undefined && record.createdBy === self && needing.length === 0) {
+      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+      log.info(
+        { network, name: record.name },
+        "the network ended: its view was removed where it was made",
+      );
+    } else if (record !== undefined) {
+      const why =
+        record.createdBy === self ? "containers refer to it" : "it was made on another host";
+      const nodes = replication.tables.state?.nodes ?? [];
+      const on = nodes.filter(({ id }) => needing.includes(id)).map(({ name }) => name);
+      log.info({ network, name: record.name, why, neededBy: on }, "a removed view is put back");
+    }
+    bindings.clearRemoved(network);
+  }
+
+  /** Views that went while nobody took Docker's word for it. A new one may not be listed yet. */
+  #forgetGone(shown: readonly EngineNetwork[]): void {
+    const { bindings } = this.#modules;
+    const listed = new Set(shown.map(({ id }) => id));
+    const now = performance.now();
+    for (const docker of bindings.networks().keys()) {
+      const since = this.#goneSinceMs.get(docker);
+      if (listed.has(docker)) this.#goneSinceMs.delete(docker);
+      else if (since === undefined) this.#goneSinceMs.set(docker, now);
+      else if (now - since > UNLISTED_MS) {
+        this.#goneSinceMs.delete(docker);
+        bindings.unbind(docker);
+      }
+    }
   }
 
   /** Addresses that Docker asked for and never used: it, or we, died between two calls. */
@@ -211,13 +267,14 @@ export class DockerSide {
       const found = networks.find(
         (network) => network.id === options[NETWORK_OPTION] || network.createdAs === id,
       );
-      if (found !== undefined) bindings.bind(id, found.id);
+      // Removed moments ago it may be listed still.
+      if (found !== undefined && !bindings.removed().has(found.id)) bindings.bind(id, found.id);
     }
   }
 
   /** The name that Docker gave a network made here; with it, it appears on the other engines. */
   async #tell(network: NetworkId, view: EngineNetwork): Promise<void> {
-    const { controller, engine, log } = this.#modules;
+    const { bindings, controller, engine, log } = this.#modules;
     const { name, labels, attachable } = view;
     try {
       await controller.request(
@@ -226,8 +283,11 @@ export class DockerSide {
       );
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
-      // Made on two hosts at once: the first is the cluster's, and this engine shows that one.
+      // Made on two hosts at once: the first is the cluster's, and this engine shows that one. Unbound
+      // first: a container that starts now is refused, and does not keep Docker from removing it.
       log.info({ name }, "made elsewhere at the same time: this one gives way");
+      bindings.unbind(view.id);
+      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
       await engine.removeNetwork(view.id);
       this.dirty();
     }
@@ -235,30 +295,44 @@ export class DockerSide {
 
   /** Containers that ended while nobody took Docker's word for it: a crash of ours, or of Docker. */
   async #dropUnlisted(): Promise<void> {
-    const { hosting, bindings, log } = this.#modules;
+    const { hosting, log } = this.#modules;
     const now = performance.now();
-    for (const [docker, network] of bindings.networks()) {
-      const own = hosting.endpoints(network);
-      if (own.length === 0) continue;
-      const listed = new Set(await this.#listed(docker));
-      for (const { id } of own) {
+    const busy = (network: NetworkId): boolean =>
+      containersOf(hosting.endpoints(network)).length > 0;
+    for (const [network, listed] of await this.#listed(busy))
+      for (const { id } of containersOf(hosting.endpoints(network))) {
+        const since = this.#unlistedSinceMs.get(id);
         if (listed.has(id)) this.#unlistedSinceMs.delete(id);
-        else if (!this.#unlistedSinceMs.has(id)) this.#unlistedSinceMs.set(id, now);
-        else if (now - (this.#unlistedSinceMs.get(id) ?? now) > UNLISTED_MS) {
+        else if (since === undefined) this.#unlistedSinceMs.set(id, now);
+        else if (now - since > UNLISTED_MS) {
           log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
           this.#unlistedSinceMs.delete(id);
           hosting.remove(network, id);
         }
       }
-    }
   }
 
-  async #listed(docker: DockerNetworkId): Promise<EndpointId[]> {
-    try {
-      return await this.#modules.engine.endpoints(docker);
-    } catch (error) {
-      if (error instanceof OverlayError && error.code === "NOT_FOUND") return [];
-      throw error;
+  /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
+  async #listed(
+    wanted: (network: NetworkId) => boolean = () => true,
+  ): Promise<Map<NetworkId, Set<EndpointId>>> {
+    const { bindings, engine } = this.#modules;
+    const listed = new Map<NetworkId, Set<EndpointId>>();
+    for (const [docker, network] of bindings.networks()) {
+      if (!wanted(network)) continue;
+      const held = listed.get(network) ?? new Set();
+      listed.set(network, held);
+      const found = await engine.endpoints(docker).catch((error: unknown) => {
+        if (error instanceof OverlayError && error.code === "NOT_FOUND") return [];
+        throw error;
+      });
+      for (const id of found) held.add(id);
     }
+    return listed;
   }
+}
+
+/** The host's own interface is no business of Docker's. */
+function containersOf(endpoints: readonly Endpoint[]): Endpoint[] {
+  return endpoints.filter(({ role }) => role !== "host");
 }

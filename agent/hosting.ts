@@ -3,6 +3,7 @@ import type { NetworkRecord } from "../shared/cluster-state.ts";
 import type { Endpoint } from "../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
+import { largestMtuBytes, tooLargeFor } from "../shared/vxlan.ts";
 import { openSealed } from "../shared/sealed-box.ts";
 import type { SealedKey } from "../controller/wire/messages.ts";
 import type { ControllerLink } from "./controller-link.ts";
@@ -16,9 +17,8 @@ export interface HostingModules {
   readonly controller: Pick<ControllerLink, "request">;
   readonly sealSecretKey: Uint8Array;
   readonly log: Log;
-  /** What this host says of itself, beside what it hosts. */
-  /** Undefined: the host was removed from the cluster. */
-  readonly facts: () => Omit<HostFacts, "hosting"> | undefined;
+  /** What this host says of itself, beside its networks. Undefined: it was removed from the cluster. */
+  readonly facts: () => Omit<HostFacts, "hosting" | "needs"> | undefined;
 }
 
 const AGAIN_MS = 2000;
@@ -37,6 +37,8 @@ export class Hosting {
   readonly #joined = new Set<NetworkId>();
   readonly #entering = new Map<NetworkId, Promise<void>>();
   readonly #leaving = new Map<NetworkId, NodeJS.Timeout>();
+  /** Networks that containers here refer to, running or stopped; undefined: Docker was not asked yet. */
+  #referred: ReadonlySet<NetworkId> | undefined;
   #again: NodeJS.Timeout | undefined;
 
   constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
@@ -51,6 +53,9 @@ export class Hosting {
     const networks = (replication.tables.state?.networks ?? []).map(({ id }) => id);
     const busy = networks.filter((network) => this.endpoints(network).length > 0);
     for (const network of busy) this.#hosted.add(network);
+    // Until Docker can be asked: stopped containers have not gone by our being away.
+    const needs = replication.tables.hosts.get(this.#node)?.needs;
+    if (needs !== undefined) this.#referred = new Set(needs);
     // In one word: between two, peers would drop what our containers send.
     this.#say();
     await Promise.all(busy.map((network) => this.enterAgain(network)));
@@ -75,13 +80,30 @@ export class Hosting {
 
   /** @throws NOT_FOUND when the cluster has no such network. */
   record(network: NetworkId): NetworkRecord {
-    const { state } = this.#modules.replication.tables;
-    const record = state?.networks.find(({ id }) => id === network);
+    const record = this.find(network);
     if (record !== undefined) return record;
     throw new OverlayError({
       code: "NOT_FOUND",
       message: `the cluster has no network ${network} (any more)`,
       next: "see `overlay-ts network ls`; remove the engine's leftover with `docker network rm`",
+    });
+  }
+
+  find(network: NetworkId): NetworkRecord | undefined {
+    return this.#modules.replication.tables.state?.networks.find(({ id }) => id === network);
+  }
+
+  /** @throws UNSUPPORTED when this host's underlay is too small for the network. */
+  requireFit(record: NetworkRecord): void {
+    const { state } = this.#modules.replication.tables;
+    const underlay = state?.nodes.find(({ id }) => id === this.#node)?.underlayMtuBytes;
+    if (state === undefined || underlay === undefined) return;
+    if (!tooLargeFor(state, underlay).includes(record)) return;
+    const most = largestMtuBytes(state.settings, underlay);
+    throw new OverlayError({
+      code: "UNSUPPORTED",
+      message: `network ${record.name ?? record.id} has an MTU of ${record.mtuBytes}, and this host's underlay of ${underlay} bytes carries ${most} at most`,
+      next: `make the network again with -o mtu=${most}, or give the interface a larger MTU, \`leave\` and join`,
     });
   }
 
@@ -101,9 +123,7 @@ export class Hosting {
   /** The state changed: a key that was rotated is fetched, the old one goes on opening for a while. */
   async rekey(): Promise<void> {
     for (const network of this.#joined) {
-      const record = this.#modules.replication.tables.state?.networks.find(
-        ({ id }) => id === network,
-      );
+      const record = this.find(network);
       const held = this.#modules.saved.key(network);
       if (record === undefined || (held !== undefined && held.epoch >= record.keyEpoch)) continue;
       await this.#modules.replication.join(network, await this.#key(network));
@@ -112,6 +132,14 @@ export class Hosting {
 
   put(network: NetworkId, endpoint: Endpoint): void {
     this.#modules.replication.change(network, [endpoint], []);
+    // The network must not end meanwhile, wherever somebody removes it.
+    if (this.#referred?.has(network) === false) this.refer(new Set([...this.#referred, network]));
+  }
+
+  /** What this engine's containers refer to, as it stands now. */
+  refer(networks: ReadonlySet<NetworkId>): void {
+    this.#referred = networks;
+    this.#say();
   }
 
   /** An endpoint that is not there is gone already. After the last one the network lingers. */
@@ -180,7 +208,10 @@ export class Hosting {
 
   #say(): void {
     const facts = this.#modules.facts();
-    if (facts !== undefined)
-      this.#modules.replication.say({ ...facts, hosting: [...this.#hosted] });
+    if (facts === undefined) return;
+    const { replication } = this.#modules;
+    const busy = [...this.#hosted].filter((network) => this.endpoints(network).length > 0);
+    const needs = this.#referred && [...new Set([...this.#referred, ...busy])];
+    replication.say({ ...facts, hosting: [...this.#hosted], needs });
   }
 }

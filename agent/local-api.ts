@@ -5,6 +5,7 @@ import { Cidr, Ip } from "../shared/ip.ts";
 import type { Routes } from "../shared/node/unix-http.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
+import { hostsNeeding, hostsOn } from "./core/hosts.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import { statusOf, verify } from "./status.ts";
 
@@ -33,6 +34,15 @@ export function localRoutes(
     "GET /v1/networks": async () => networks(joined()),
     "GET /v1/endpoints": async (query) => endpoints(joined(), query.get("network") ?? undefined),
     "POST /v1/networks": (_query, body) => createNetwork(joined(), CreateBody.parse(body)),
+    "POST /v1/networks/exposed": (query) => {
+      const found = joined();
+      return found.exposing.expose(findNetwork(found, query.get("name") ?? "").id);
+    },
+    "DELETE /v1/networks/exposed": async (query) => {
+      const found = joined();
+      await found.exposing.hide(findNetwork(found, query.get("name") ?? "").id);
+      return { hidden: true };
+    },
     "DELETE /v1/networks": (query) => removeNetwork(joined(), query.get("name") ?? ""),
   };
 }
@@ -70,15 +80,13 @@ async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Pr
 async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   const { tables } = agent.replication;
   const network = findNetwork(agent, name);
-  const holders = [...tables.hosts.values()].filter(({ hosting }) => hosting.includes(network.id));
-  if (holders.length > 0) {
-    const names = holders.map(({ node }) => nodeName(agent, node));
+  const names = hostsNeeding(tables.hosts, network.id).map((node) => nodeName(agent, node));
+  if (names.length > 0)
     throw new OverlayError({
       code: "CONFLICT",
-      message: `network ${name} has containers on ${names.join(", ")}`,
-      next: "stop them first; a host lets go of a network some seconds after its last container",
+      message: `network ${name} is used on ${names.join(", ")}`,
+      next: `remove its containers there, also stopped ones (\`docker ps -a --filter network=${name}\`), and \`overlay-ts network hide\` it; for a host that is gone for good, \`overlay-ts node rm\``,
     });
-  }
   await agent.controller.request({ v: 1, kind: "removeNetwork", network: network.id }, "done");
   return { removed: network.id };
 }
@@ -118,9 +126,8 @@ function networks(agent: Agent): unknown {
   const { state, hosts } = agent.replication.tables;
   return (state?.networks ?? []).map((network) => ({
     ...network,
-    hosts: [...hosts.values()]
-      .filter(({ hosting }) => hosting.includes(network.id))
-      .map(({ node }) => nodeName(agent, node)),
+    hosts: hostsOn(hosts, network.id).map((node) => nodeName(agent, node)),
+    neededBy: hostsNeeding(hosts, network.id).map((node) => nodeName(agent, node)),
     blocks: state?.blocks
       .filter((block) => block.network === network.id)
       .map(({ block, node }) => ({ block, host: nodeName(agent, node) })),
@@ -143,6 +150,7 @@ function endpoints(agent: Agent, name: string | undefined): unknown {
         id: endpoint.id,
         ips,
         mac: endpoint.mac,
+        role: endpoint.role ?? "container",
       }));
     });
 }

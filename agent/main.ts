@@ -23,6 +23,7 @@ import {
   type Membership,
   readMembership,
 } from "./membership.ts";
+import { hostSubnets } from "./node-facts.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 
@@ -164,6 +165,7 @@ async function makeAgent(
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
     engine: docker && new EngineClient(docker.engineSocket),
+    hostSubnets,
     proof: new LinuxDataPathProof({ netnsDirectory }),
   };
   return new Agent(identity, membership, adapters, log);

@@ -70,6 +70,11 @@ export async function underlayFacts(address: Ip): Promise<UnderlayFacts> {
   };
 }
 
+/** Where this host is directly connected, Docker's own networks included. */
+export function hostSubnets(): { link: string; subnet: Cidr }[] {
+  return hostAddresses().map(({ link, subnet }) => ({ link, subnet }));
+}
+
 /** Not from /sys: that is the namespace's where it was mounted. */
 async function mtuOf(link: string): Promise<number> {
   const socket = new RtNetlink(undefined);

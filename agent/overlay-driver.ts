@@ -1,9 +1,8 @@
 import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import { asFailure, OverlayError } from "../shared/errors.ts";
-import { type DockerNetworkId, type EndpointId, NetworkId, type NodeId } from "../shared/ids.ts";
+import { OverlayError } from "../shared/errors.ts";
+import { type DockerNetworkId, type EndpointId, NetworkId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
 import type { Ip } from "../shared/ip.ts";
-import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import type {
@@ -22,11 +21,13 @@ import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
 
+/** The engine told us of a network, and the controller knows its name: longer only while one is away. */
+const NAMING_MS = 3000;
 /** A container waits this long for what peers know, then starts with what is known here. */
 const JOIN_SYNC_MS = 500;
 
 export interface DriverModules {
-  readonly replication: Pick<Replication, "tables" | "synced">;
+  readonly replication: Pick<Replication, "synced" | "until">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly guarding: Pick<Guarding, "settled">;
   readonly bindings: Bindings;
@@ -34,16 +35,15 @@ export interface DriverModules {
   readonly ipam: Pick<OverlayIpam, "claim">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly kernel: Pick<Kernel, "containerLink">;
-  readonly log: Log;
 }
 
 /** Docker's network calls, carried out: the own document says what runs here, the rest follows. */
 export class OverlayDriver implements NetworkDriver {
-  readonly #node: NodeId;
   readonly #modules: DriverModules;
+  /** Networks made here since the start that have no name yet, for all we know. */
+  readonly #madeAtMs = new Map<DockerNetworkId, number>();
 
-  constructor(node: NodeId, modules: DriverModules) {
-    this.#node = node;
+  constructor(modules: DriverModules) {
     this.#modules = modules;
   }
 
@@ -80,33 +80,28 @@ export class OverlayDriver implements NetworkDriver {
     );
     for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network.id);
     bindings.bind(request.id, network.id);
+    this.#madeAtMs.set(request.id, performance.now());
   }
 
   /**
-   * This engine's view goes. The cluster's network goes with it when it was made here and nobody
-   * else has a container on it.
+   * This engine's view goes, whatever we answer. What becomes of the cluster's network is decided
+   * after the call, when the engine can be asked (docker-side.ts).
    */
-  async deleteNetwork(docker: DockerNetworkId): Promise<void> {
-    const { bindings, replication, controller, log } = this.#modules;
+  deleteNetwork(docker: DockerNetworkId): Promise<void> {
+    const { bindings, hosting } = this.#modules;
     const network = bindings.network(docker);
-    if (network === undefined) return;
-    bindings.unbind(docker);
-    const record = replication.tables.state?.networks.find(({ id }) => id === network);
-    const elsewhere = [...replication.tables.hosts.values()].some(
-      ({ node, hosting }) => node !== this.#node && hosting.includes(network),
-    );
-    if (record?.createdBy !== this.#node || elsewhere) return;
-    try {
-      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
-    } catch (error) {
-      log.warn({ network, ...asFailure(error) }, "the cluster keeps the network");
+    if (network !== undefined) {
+      bindings.unbind(docker);
+      if (hosting.find(network) !== undefined) bindings.markRemoved(network);
     }
+    return Promise.resolve();
   }
 
   async createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint> {
     const { hosting, ipam } = this.#modules;
     const network = this.#network(request.network);
-    const record = hosting.record(network);
+    await this.#named(request.network, network);
+    const record = hosting.record(this.#network(request.network));
     const ips = claimedAddresses(request);
     const [first] = ips;
     if (first === undefined)
@@ -117,6 +112,7 @@ export class OverlayDriver implements NetworkDriver {
         message: `network ${record.name ?? network} is encrypted (${record.encryption}), which this version cannot do`,
         next: "run the version of overlay-ts that made it on this host too",
       });
+    hosting.requireFit(record);
     const mac = endpointMac(first, request.mac);
     for (const ip of ips) await ipam.claim(record, ip);
     await hosting.enter(network);
@@ -151,13 +147,31 @@ export class OverlayDriver implements NetworkDriver {
     return Promise.resolve();
   }
 
+  /**
+   * A network made here moments ago may have been made on another host too, under the same name:
+   * only one of them stays, and a container must not be on the other.
+   */
+  async #named(docker: DockerNetworkId, network: NetworkId): Promise<void> {
+    const { replication, bindings, hosting } = this.#modules;
+    const leftMs = NAMING_MS - (performance.now() - (this.#madeAtMs.get(docker) ?? -Infinity));
+    if (leftMs <= 0) return;
+    const decided = (): boolean => {
+      const record = hosting.find(network);
+      return (
+        bindings.network(docker) !== network || record === undefined || record.name !== undefined
+      );
+    };
+    await replication.until(decided, leftMs);
+    this.#madeAtMs.delete(docker);
+  }
+
   #network(docker: DockerNetworkId): NetworkId {
     const network = this.#modules.bindings.network(docker);
     if (network !== undefined) return network;
     throw new OverlayError({
       code: "NOT_FOUND",
-      message: `overlay-ts on this host knows no network ${docker.slice(0, 12)}`,
-      next: "its database was lost: remove the network on this engine, it comes back by itself",
+      message: `overlay-ts on this host knows no network ${docker.slice(0, 12)} (any more)`,
+      next: "try again: a network that was made on two hosts at once is made anew on one of them; if it stays, remove it on this engine, it comes back by itself",
     });
   }
 }

@@ -104,10 +104,34 @@ export class OverlayIpam implements IpamDriver {
     return Promise.resolve();
   }
 
+  /** One address of each of the network's subnets, for this host itself. */
+  async allot(record: NetworkRecord): Promise<Ip[]> {
+    const ips: Ip[] = [];
+    for (const subnet of record.subnets) ips.push(await this.#choose(record, subnet));
+    return ips;
+  }
+
+  giveBack(network: NetworkId, ips: readonly Ip[]): void {
+    for (const ip of ips) this.#modules.bindings.release(network, ip);
+  }
+
   /** Docker's own IPAM chose it: is it this host's to give? Asks the controller when it is nobody's. */
   async claim(record: NetworkRecord, ip: Ip): Promise<void> {
     if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
-    await this.#grant(record, ip);
+    try {
+      await this.#grant(record, ip);
+    } catch (error) {
+      if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
+      // Docker offers its lowest free address, this one again and again until a container ends here.
+      throw new OverlayError(
+        {
+          code: "FULL",
+          message: `network ${record.name ?? record.id} is full on this host: Docker's own IPAM has reached ${ip}, which is another host's`,
+          next: "start the container on another host, or make networks with --ipam-driver overlay-ts, whose addresses go where they are needed",
+        },
+        { cause: error },
+      );
+    }
   }
 
   /**

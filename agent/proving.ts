@@ -3,7 +3,7 @@ import type { ClusterState } from "../shared/cluster-state.ts";
 import { type NodeId, PROOF_VNI_PLAIN } from "../shared/ids.ts";
 import { type Cidr, type Ip, numberToIp, prefixLength, rangeOf } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
-import { VXLAN_OVERHEAD_BYTES } from "../shared/vxlan.ts";
+import { largestMtuBytes } from "../shared/vxlan.ts";
 import type { DesiredProof } from "./core/data-plane.ts";
 import type { DataPathProof, ProbeResult } from "./kernel/port.ts";
 
@@ -101,14 +101,14 @@ export class Proving {
 export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | undefined {
   const own = state.nodes.find(({ id }) => id === self);
   if (own === undefined) return undefined;
-  const { proofSubnet, ports, underlayFamily } = state.settings;
+  const { proofSubnet, ports } = state.settings;
   const members = state.nodes.filter(({ id }) => !state.revoked.includes(id));
   const underlay = Math.min(...members.map(({ underlayMtuBytes }) => underlayMtuBytes));
   return {
     vni: PROOF_VNI_PLAIN,
     udpPort: ports.vxlanPlain,
     localVtep: own.vtep,
-    mtuBytes: underlay - VXLAN_OVERHEAD_BYTES[underlayFamily],
+    mtuBytes: largestMtuBytes(state.settings, underlay),
     ownAddress: proofAddress(proofSubnet, own.index),
     prefixLength: prefixLength(proofSubnet),
     peers: members

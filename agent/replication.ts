@@ -7,6 +7,7 @@ import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
 import { ClusterSyncRequest } from "./core/cluster-messages.ts";
 import { type ClusterOutput, ClusterReplica, type HostFacts } from "./core/cluster-replica.ts";
+import { hostsOn } from "./core/hosts.ts";
 import { decodeMessage } from "./core/messages.ts";
 import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
@@ -48,7 +49,7 @@ export class Replication {
   readonly #handlers: ReplicationHandlers;
   /** Writes that the disk did not take since the start. */
   unsaved = 0;
-  readonly #waiting = new Map<NetworkId, (() => void)[]>();
+  readonly #waiting = new Set<{ holds: () => boolean; resolve: () => void }>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #fresh = false;
@@ -132,23 +133,29 @@ export class Replication {
    * Nobody else is known on the network, or one full exchange was had with a peer that is:
    * resolves then, or after `timeoutMs` all the same.
    */
-  async synced(network: NetworkId, timeoutMs: number): Promise<void> {
-    if (this.#settled(network)) return;
-    const waiting = this.#waiting.get(network) ?? [];
-    this.#waiting.set(network, waiting);
+  synced(network: NetworkId, timeoutMs: number): Promise<void> {
+    return this.until(() => this.#settled(network), timeoutMs);
+  }
+
+  /** Resolves when the tables are so, looked at after each of their changes, or after `timeoutMs`. */
+  async until(holds: () => boolean, timeoutMs: number): Promise<void> {
+    if (holds()) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      waiting.push(() => {
-        clearTimeout(timer);
-        resolve();
-      });
+      const waiter = {
+        holds,
+        resolve: () => {
+          clearTimeout(timer);
+          this.#waiting.delete(waiter);
+          resolve();
+        },
+      };
+      const timer = setTimeout(waiter.resolve, timeoutMs);
+      this.#waiting.add(waiter);
     });
   }
 
   #settled(network: NetworkId): boolean {
-    const others = [...this.tables.hosts.values()].some(
-      ({ node, hosting }) => node !== this.#node && hosting.includes(network),
-    );
+    const others = hostsOn(this.tables.hosts, network).some((node) => node !== this.#node);
     return !others || this.networks.inSync(network);
   }
 
@@ -311,11 +318,7 @@ export class Replication {
 
   /** After every input: who waited may go on, and the timer stands at what comes next. */
   #wake(): void {
-    for (const [network, waiting] of this.#waiting)
-      if (this.#settled(network)) {
-        this.#waiting.delete(network);
-        for (const resolve of waiting) resolve();
-      }
+    for (const { holds, resolve } of this.#waiting) if (holds()) resolve();
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     const next = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());

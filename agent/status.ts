@@ -1,5 +1,6 @@
 import type { Failure } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
+import { tooLargeFor, VXLAN_OVERHEAD_BYTES } from "../shared/vxlan.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
@@ -18,6 +19,12 @@ export interface Status {
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
   readonly dataPath: readonly ProofStatus[];
   readonly networks: readonly NetworkStatus[];
+  /** Networks that this host cannot take part in: its underlay is too small for their packets. */
+  readonly tooLarge: readonly {
+    id: NetworkId;
+    name: string | undefined;
+    needsUnderlayBytes: number;
+  }[];
   readonly docker: DockerStatus | undefined;
   readonly guards: { failure: Failure | undefined; dropped: Readonly<Record<string, number>> };
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
@@ -60,6 +67,7 @@ export async function statusOf(agent: Agent): Promise<Status> {
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
     dataPath: agent.proving.results(),
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
+    tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),
     guards: {
       failure: agent.guarding.failure(),
@@ -72,6 +80,17 @@ export async function statusOf(agent: Agent): Promise<Status> {
     },
     memoryBytes: process.memoryUsage.rss(),
   };
+}
+
+function tooLarge(agent: Agent): Status["tooLarge"] {
+  const { state } = agent.replication.tables;
+  const underlay = state?.nodes.find(({ id }) => id === agent.identity.node)?.underlayMtuBytes;
+  if (state === undefined || underlay === undefined) return [];
+  return tooLargeFor(state, underlay).map(({ id, name, mtuBytes }) => ({
+    id,
+    name,
+    needsUnderlayBytes: mtuBytes + VXLAN_OVERHEAD_BYTES[state.settings.underlayFamily],
+  }));
 }
 
 function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {

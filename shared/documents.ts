@@ -88,6 +88,8 @@ export const HostDocument = z.looseObject({
   capabilities: z.array(z.string().max(32)).max(64),
   /** Networks the host has an endpoint on, sorted. */
   hosting: z.array(NetworkId).max(BOUNDS.networks),
+  /** Networks that a container here refers to, running or stopped, sorted. Absent: as `hosting`. */
+  needs: z.array(NetworkId).max(BOUNDS.networks).optional(),
   signature: Signature,
 });
 export type HostDocument = z.infer<typeof HostDocument>;

@@ -112,6 +112,13 @@ add(network, "rm <name>", "end one, on every host").action(
   run((context, [name = ""]) => show.networkRemove(context, name)),
 );
 
+add(network, "expose <name>", "give this host an address in one, to reach its containers").action(
+  run((context, [name = ""]) => show.networkExpose(context, name)),
+);
+add(network, "hide <name>", "take that address away").action(
+  run((context, [name = ""]) => show.networkHide(context, name)),
+);
+
 const endpoint = program.command("endpoint").description("containers' interfaces");
 add(endpoint, "ls", "list those of the networks this host is on")
   .option("--network <name>", "of this network only")

@@ -92,6 +92,10 @@ export async function join(
   const status = await waitFor(SERVICE_TIMEOUT_MS, () => joinedStatus(context));
   progress("agent runs; asking the other hosts");
   await reachOthers(context);
+  for (const { name, id, needsUnderlayBytes } of status.tooLarge)
+    progress(
+      `network ${name ?? id} needs an underlay of ${needsUnderlayBytes} bytes, which this host's has not: its containers cannot run here`,
+    );
   print(context, { cluster: membership.cluster, node: status.node, name: status.name }, () =>
     [
       `This host is ${status.name} in cluster ${membership.cluster}.`,

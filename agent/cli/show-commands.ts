@@ -1,6 +1,7 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
+import type { Exposed } from "../exposing.ts";
 import type { Finding, NotRunning, Status } from "../status.ts";
 import { callAgent, callController, type Context, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
@@ -42,6 +43,10 @@ function statusText(found: Status): string {
     table(["PEER", "MESH", "DATA PATH"], peers),
     "",
     table(["NETWORK", "HERE", "ELSEWHERE", "IN SYNC", "KERNEL"], networks),
+    ...found.tooLarge.flatMap(({ name, id, needsUnderlayBytes }) => [
+      "",
+      `not for this host: ${name ?? id}, which needs an underlay of ${needsUnderlayBytes} bytes`,
+    ]),
     ...dockerText(found.docker),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
     ...(dropped.length === 0
@@ -194,12 +199,25 @@ export async function networkRemove(context: Context, name: string): Promise<voi
   print(context, removed, () => `${name} is gone from the cluster`);
 }
 
+export async function networkExpose(context: Context, name: string): Promise<void> {
+  const url = `/v1/networks/exposed?name=${encodeURIComponent(name)}`;
+  const exposed = await callAgent<Exposed>(context, "POST", url);
+  print(context, exposed, () => `${exposed.ips.join(" ")} on ${exposed.link}`);
+}
+
+export async function networkHide(context: Context, name: string): Promise<void> {
+  const url = `/v1/networks/exposed?name=${encodeURIComponent(name)}`;
+  const hidden = await callAgent(context, "DELETE", url);
+  print(context, hidden, () => `this host has no address in ${name} any more`);
+}
+
 interface EndpointRow {
   readonly network: string;
   readonly host: string;
   readonly id: string;
   readonly ips: readonly string[];
   readonly mac: string;
+  readonly role: "container" | "host";
 }
 
 export async function endpointList(context: Context, network: string | undefined): Promise<void> {
@@ -207,13 +225,14 @@ export async function endpointList(context: Context, network: string | undefined
   const endpoints = await callAgent<EndpointRow[]>(context, "GET", `/v1/endpoints${query}`);
   print(context, endpoints, () =>
     table(
-      ["NETWORK", "HOST", "ENDPOINT", "ADDRESS", "MAC"],
-      endpoints.map(({ network: on, host, id, ips, mac }) => [
+      ["NETWORK", "HOST", "ENDPOINT", "ADDRESS", "MAC", "OF"],
+      endpoints.map(({ network: on, host, id, ips, mac, role }) => [
         on,
         host,
         id.slice(0, 12),
         ips.join(","),
         mac,
+        role,
       ]),
     ),
   );

@@ -52,7 +52,7 @@ export type ClusterOutput =
 /** What a host says of itself; the rest of its document follows from it. */
 export type HostFacts = Pick<
   HostDocument,
-  "bootId" | "vtep" | "underlayMtuBytes" | "capabilities" | "hosting"
+  "bootId" | "vtep" | "underlayMtuBytes" | "capabilities" | "hosting" | "needs"
 >;
 
 export interface ClusterCounters {
@@ -262,7 +262,7 @@ export class ClusterReplica {
   }
 
   #publishOwn(facts: HostFacts, version: Version): ClusterOutput[] {
-    const { bootId, vtep, underlayMtuBytes, capabilities, hosting } = facts;
+    const { bootId, vtep, underlayMtuBytes, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
       node,
@@ -272,6 +272,7 @@ export class ClusterReplica {
       underlayMtuBytes,
       capabilities,
       hosting: hosting.toSorted(),
+      ...(needs === undefined ? {} : { needs: needs.toSorted() }),
     };
     const signature = this.#modules.signer.sign(hostSigningBytes(unsigned));
     const document: HostDocument = { ...unsigned, signature };
@@ -342,7 +343,10 @@ export class ClusterReplica {
 }
 
 function sameFacts(held: HostDocument, facts: HostFacts): boolean {
-  const of = ({ bootId, vtep, underlayMtuBytes, capabilities, hosting }: HostFacts): Uint8Array =>
-    encodeCbor([bootId, vtep, underlayMtuBytes, capabilities, hosting.toSorted()]);
+  const of = (facts: HostFacts): Uint8Array => {
+    const { bootId, vtep, underlayMtuBytes, capabilities, hosting, needs } = facts;
+    const lists = [hosting.toSorted(), needs?.toSorted() ?? null];
+    return encodeCbor([bootId, vtep, underlayMtuBytes, capabilities, ...lists]);
+  };
   return equalBytes(of(held), of(facts));
 }

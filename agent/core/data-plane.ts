@@ -14,9 +14,11 @@ export interface LocalPort {
   readonly endpoint: EndpointId;
   readonly mac: Mac;
   readonly ips: readonly Ip[];
+  /** Of `network expose`: the other end stays with the host and has these. */
+  readonly host?: readonly InterfaceAddress[];
 }
 
-export interface Gateway {
+export interface InterfaceAddress {
   readonly ip: Ip;
   readonly prefixLength: number;
 }
@@ -29,7 +31,7 @@ export interface DesiredNetwork {
   readonly udpPort: number;
   readonly localVtep: Ip;
   readonly mtuBytes: number;
-  readonly gateways: readonly Gateway[];
+  readonly gateways: readonly InterfaceAddress[];
   /** Broadcast and multicast leave the host too. */
   readonly multicast: boolean;
   readonly ports: readonly LocalPort[];

@@ -9,7 +9,13 @@ import { mayHost } from "../../shared/allowed.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { cidrContains, prefixLength, type Ip } from "../../shared/ip.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../../shared/mac.ts";
-import type { DesiredGuards, DesiredNetwork, LocalPort, RemoteEntry } from "./data-plane.ts";
+import type {
+  DesiredGuards,
+  DesiredNetwork,
+  InterfaceAddress,
+  LocalPort,
+  RemoteEntry,
+} from "./data-plane.ts";
 import type { Tables } from "./tables.ts";
 
 /** Why an endpoint that some document holds is not in the data plane; shown in `status`. */
@@ -121,7 +127,12 @@ export function desired(
   const remotes: RemoteEntry[] = [];
   // What runs here has its port whatever the rules say: they decide whom others believe.
   for (const endpoint of local)
-    ports.push({ endpoint: endpoint.id, mac: endpoint.mac, ips: addressesOf(endpoint) });
+    ports.push({
+      endpoint: endpoint.id,
+      mac: endpoint.mac,
+      ips: addressesOf(endpoint),
+      ...(endpoint.role === "host" ? { host: onSubnets(record, claimedAddresses(endpoint)) } : {}),
+    });
   const ownMacs = new Set(ports.map(({ mac }) => mac));
   const ownIps = new Set(ports.flatMap(({ ips }) => ips));
   for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
@@ -151,6 +162,14 @@ export function desired(
         )
       : [],
   };
+}
+
+function onSubnets({ subnets }: NetworkRecord, ips: readonly Ip[]): InterfaceAddress[] {
+  return ips.flatMap((ip) =>
+    subnets
+      .filter(({ subnet }) => cidrContains(subnet, ip))
+      .map(({ subnet }) => ({ ip, prefixLength: prefixLength(subnet) })),
+  );
 }
 
 /** The host says that it is on the network, and may be. */

@@ -2,7 +2,7 @@ import type {
   ActualNetwork,
   DesiredNetwork,
   DeviceShape,
-  Gateway,
+  InterfaceAddress,
   LocalPort,
   RemoteEntry,
   Step,
@@ -70,17 +70,21 @@ function sameShape(device: DeviceShape, desired: DesiredNetwork): boolean {
     device.localVtep === desired.localVtep &&
     device.mtuBytes === desired.mtuBytes &&
     device.multicast === desired.multicast &&
-    gatewayKey(device.gateways) === gatewayKey(desired.gateways)
+    addressKey(device.gateways) === addressKey(desired.gateways)
   );
 }
 
-function gatewayKey(gateways: readonly Gateway[]): string {
-  return gateways
+function addressKey(addresses: readonly InterfaceAddress[] = []): string {
+  return addresses
     .map(({ ip, prefixLength }) => `${ip}/${prefixLength}`)
     .toSorted()
     .join();
 }
 
 function samePort(a: LocalPort, b: LocalPort): boolean {
-  return a.mac === b.mac && a.ips.toSorted().join() === b.ips.toSorted().join();
+  return (
+    a.mac === b.mac &&
+    a.ips.toSorted().join() === b.ips.toSorted().join() &&
+    addressKey(a.host) === addressKey(b.host)
+  );
 }

@@ -3,10 +3,17 @@ import { z } from "zod";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
 import { readAll } from "../../shared/node/unix-http.ts";
-import type { DockerEngine, EngineInfo, EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
+import type {
+  DockerEngine,
+  EngineContainer,
+  EngineInfo,
+  EngineNetwork,
+  NewEngineNetwork,
+} from "./engine-port.ts";
 
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
+const EVENTS = ["create", "destroy", "remove", "prune", "rename", "connect", "disconnect"];
 
 const Strings = z
   .record(z.string(), z.string())
@@ -28,6 +35,27 @@ const NetworkJson = z.object({
 
 const InspectJson = z.object({
   Containers: z.record(z.string(), z.object({ EndpointID: EndpointId })).nullish(),
+});
+
+const ContainersJson = z.array(
+  z.object({
+    Id: z.string(),
+    State: z.string(),
+    NetworkSettings: z
+      .object({ Networks: z.record(z.string(), z.object({ NetworkID: z.string() })).nullish() })
+      .nullish(),
+  }),
+);
+
+/** What a container's endpoint was asked for; the rest of it is what the engine found out. */
+const EndpointSettings = z.object({
+  IPAMConfig: z.unknown(),
+  Links: z.unknown(),
+  Aliases: z.unknown(),
+  DriverOpts: z.unknown(),
+});
+const ContainerJson = z.object({
+  NetworkSettings: z.object({ Networks: z.record(z.string(), EndpointSettings).nullish() }),
 });
 
 const InfoJson = z.object({
@@ -74,6 +102,27 @@ export class EngineClient implements DockerEngine {
     return Object.values(found.Containers ?? {}).map(({ EndpointID }) => EndpointID);
   }
 
+  async containers(): Promise<EngineContainer[]> {
+    const list = ContainersJson.parse(await this.#call("GET", "/containers/json?all=1"));
+    return list.map(({ Id, State, NetworkSettings }) => ({
+      id: Id,
+      running: State === "running" || State === "paused" || State === "restarting",
+      networks: Object.entries(NetworkSettings?.Networks ?? {}).map(([name, { NetworkID }]) => ({
+        name,
+        id: DockerNetworkId.safeParse(NetworkID).data,
+      })),
+    }));
+  }
+
+  async refer({ id }: EngineContainer, network: EngineNetwork): Promise<void> {
+    const found = ContainerJson.parse(await this.#call("GET", `/containers/${id}/json`));
+    const settings = found.NetworkSettings.Networks?.[network.name] ?? {};
+    await this.#call("POST", `/networks/${network.id}/connect`, {
+      Container: id,
+      EndpointConfig: settings,
+    });
+  }
+
   async createNetwork(request: NewEngineNetwork): Promise<DockerNetworkId> {
     const answer = await this.#call("POST", "/networks/create", {
       Name: request.name,
@@ -101,7 +150,10 @@ export class EngineClient implements DockerEngine {
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<void> {
-    const filters = encodeURIComponent(JSON.stringify({ type: ["network"] }));
+    // Not every event of containers: health checks and `docker exec` would be most of them.
+    const filters = encodeURIComponent(
+      JSON.stringify({ type: ["network", "container"], event: EVENTS }),
+    );
     const response = await this.#open("GET", `/events?filters=${filters}`, undefined, signal);
     // What happened is not read: the hint says when to look, and the look is the truth.
     yield;

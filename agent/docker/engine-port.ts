@@ -6,9 +6,13 @@ export interface DockerEngine {
   networks(): Promise<EngineNetwork[]>;
   /** Endpoints of running containers on the network. */
   endpoints(network: DockerNetworkId): Promise<EndpointId[]>;
+  /** All containers, also those that do not run. */
+  containers(): Promise<EngineContainer[]>;
+  /** A stopped container refers to this network from now on, with the settings it had. */
+  refer(container: EngineContainer, network: EngineNetwork): Promise<void>;
   createNetwork(request: NewEngineNetwork): Promise<DockerNetworkId>;
   removeNetwork(network: DockerNetworkId): Promise<void>;
-  /** A hint each time networks or connections changed; ends with the connection or `signal`. */
+  /** A hint each time networks, containers or connections changed; ends with the connection or `signal`. */
   events(signal: AbortSignal): AsyncIterable<void>;
 }
 
@@ -29,6 +33,13 @@ export interface EngineNetwork {
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly subnets: readonly string[];
+}
+
+export interface EngineContainer {
+  readonly id: string;
+  readonly running: boolean;
+  /** By name as the container refers to them; without an id when it was never started. */
+  readonly networks: readonly { name: string; id: DockerNetworkId | undefined }[];
 }
 
 export interface NewEngineNetwork {

@@ -7,6 +7,7 @@ import { Mac, ruleMac } from "../../shared/mac.ts";
 import type {
   ActualNetwork,
   DesiredNetwork,
+  InterfaceAddress,
   LocalPort,
   RemoteEntry,
   Step,
@@ -74,9 +75,7 @@ export class LinuxKernel implements Kernel {
       ...(await socket.dump(route.dumpNeighbours(4))),
       ...(await socket.dump(route.dumpNeighbours(6))),
     ].map(route.decodeNeighbour);
-    const addresses = (await socket.dump(route.dumpAddresses)).flatMap(
-      (message) => route.decodeAddress(message) ?? [],
-    );
+    const addresses = await addressesOn(socket);
     const working =
       bridge?.up === true &&
       vxlan?.up === true &&
@@ -92,16 +91,16 @@ export class LinuxKernel implements Kernel {
             localVtep: Ip.parse(vxlan.vxlan?.localVtep),
             mtuBytes: vxlan.mtuBytes,
             multicast: vxlan.multicastFlood,
-            gateways: addresses
-              .filter(({ index, ip }) => index === bridge.index && !ip.startsWith("fe80:"))
-              .map(({ ip, prefixLength }) => ({ ip, prefixLength })),
+            gateways: addresses(bridge.index),
           }
         : undefined,
       ports: await this.#filtered(
         network,
-        links
-          .filter((link) => link.up && link.master === bridge?.index)
-          .flatMap((link) => decodeAlias(link.alias) ?? []),
+        await this.#withHostEnds(
+          links
+            .filter((link) => link.up && link.master === bridge?.index)
+            .flatMap((link) => decodeAlias(link.alias) ?? []),
+        ),
       ),
       vxlanFdb: fdb.flatMap(({ index, extLearned, master, mac, destination }) =>
         index === vxlan?.index &&
@@ -280,12 +279,41 @@ export class LinuxKernel implements Kernel {
     const made = (await this.#links(network)).find((link) => link.name === name);
     if (made === undefined) throw missing(name);
     await this.#filter.put(network, port);
+    if (port.host !== undefined) await this.#putHostEnd(port.endpoint, port.host, vxlan.mtuBytes);
     await socket.batch([
       ...route.makePort(made.index, bridge.index, "container"),
       route.putStaticFdb(made.index, port.mac),
       // Last: a port that a crash left half made has no alias, and is made anew.
       route.setAlias(made.index, encodeAlias(port)),
     ]);
+  }
+
+  async #putHostEnd(
+    endpoint: EndpointId,
+    addresses: readonly InterfaceAddress[],
+    mtuBytes: number,
+  ): Promise<void> {
+    const name = this.containerLink(endpoint);
+    const links = (await this.#host.dump(route.dumpLinks)).map(route.decodeLink);
+    const link = links.find((candidate) => candidate.name === name);
+    if (link === undefined) throw missing(name);
+    await this.#host.batch([
+      route.setUp(link.index, mtuBytes),
+      ...addresses.map(({ ip, prefixLength }) => route.addAddress(link.index, ip, prefixLength)),
+    ]);
+  }
+
+  /** A port whose other end the host has, but down or without its addresses, is put again. */
+  async #withHostEnds(ports: readonly AliasedPort[]): Promise<LocalPort[]> {
+    if (!ports.some(({ onHost }) => onHost)) return ports.map(({ port }) => port);
+    const links = (await this.#host.dump(route.dumpLinks)).map(route.decodeLink);
+    const addresses = await addressesOn(this.#host);
+    return ports.flatMap(({ port, onHost }) => {
+      if (!onHost) return [port];
+      const name = this.containerLink(port.endpoint);
+      const link = links.find((candidate) => candidate.name === name && candidate.up);
+      return link === undefined ? [] : [{ ...port, host: addresses(link.index) }];
+    });
   }
 
   async #removePort(network: NetworkId, endpoint: EndpointId): Promise<void> {
@@ -374,20 +402,41 @@ function portName(endpoint: EndpointId): string {
   return `ovp${endpoint.slice(0, 12)}`;
 }
 
-/** A port says in the kernel whose it is, so that a restarted agent needs no memory to know it. */
-function encodeAlias({ endpoint, mac, ips }: LocalPort): string {
-  return [ALIAS, endpoint, mac, ...ips].join(" ");
+/** Of each link, without the link-local ones that it gives itself. */
+async function addressesOn(socket: RtNetlink): Promise<(link: number) => InterfaceAddress[]> {
+  const all = (await socket.dump(route.dumpAddresses)).flatMap(
+    (message) => route.decodeAddress(message) ?? [],
+  );
+  return (link) =>
+    all
+      .filter(({ index, ip }) => index === link && !ip.startsWith("fe80:"))
+      .map(({ ip, prefixLength }) => ({ ip, prefixLength }));
 }
 
-function decodeAlias(alias: string): LocalPort | undefined {
-  const [mark, endpoint, mac, ...ips] = alias.split(" ");
+interface AliasedPort {
+  readonly port: LocalPort;
+  readonly onHost: boolean;
+}
+
+const ON_HOST = "host";
+
+/** A port says in the kernel whose it is, so that a restarted agent needs no memory to know it. */
+function encodeAlias({ endpoint, mac, ips, host }: LocalPort): string {
+  return [ALIAS, endpoint, mac, ...ips, ...(host === undefined ? [] : [ON_HOST])].join(" ");
+}
+
+function decodeAlias(alias: string): AliasedPort | undefined {
+  const [mark, endpoint, mac, ...rest] = alias.split(" ");
   const port = { endpoint: EndpointId.safeParse(endpoint), mac: Mac.safeParse(mac) };
-  const addresses = ips.map((ip) => Ip.safeParse(ip));
   if (mark !== ALIAS || !port.endpoint.success || !port.mac.success) return undefined;
+  const addresses = rest.map((ip) => Ip.safeParse(ip));
   return {
-    endpoint: port.endpoint.data,
-    mac: port.mac.data,
-    ips: addresses.flatMap((ip) => (ip.success ? [ip.data] : [])),
+    port: {
+      endpoint: port.endpoint.data,
+      mac: port.mac.data,
+      ips: addresses.flatMap((ip) => (ip.success ? [ip.data] : [])),
+    },
+    onHost: rest.at(-1) === ON_HOST,
   };
 }
 

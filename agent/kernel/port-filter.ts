@@ -113,7 +113,10 @@ export class PortFilter {
 const IP6_SOURCE = "@nh,64,128";
 const ND_TARGET = "@th,64,128";
 
-/** From `::` an interface asks whether its address is taken: nobody else can have it, silence is the answer. */
+/**
+ * From `::` an interface asks whether its address is taken: nobody else can have it, silence is the
+ * answer. What an interface of an IPv4 network says from its link-local address is no attempt to spoof.
+ */
 const RULES = `table bridge ${TABLE} {}
 delete table bridge ${TABLE}
 table bridge ${TABLE} {
@@ -138,6 +141,7 @@ table bridge ${TABLE} {
     udp sport 547 counter name spoofed drop
     icmpv6 type nd-neighbor-advert iifname . ether saddr . ${ND_TARGET} != @ports6 counter name spoofed drop
     iifname . ether saddr . ${IP6_SOURCE} @ports6 accept
+    ip6 saddr fe80::/10 drop
     counter name spoofed drop
   }
 }

@@ -9,7 +9,7 @@ export interface Kernel {
   read(network: NetworkId): Promise<ActualNetwork>;
   /** In order; stops at the first failure. What was written is dumped and compared after a failure. */
   apply(network: NetworkId, steps: readonly Step[]): Promise<void>;
-  /** The container's end of the veth, in the host namespace, ready for Docker to move. */
+  /** The other end of a port's veth, in the host namespace: ready for Docker to move, or the host's own. */
   containerLink(endpoint: EndpointId): string;
   /** Called with the network whose links or neighbours changed behind our back. */
   onChange(listener: (network: NetworkId) => void): void;

@@ -1,7 +1,7 @@
 import type { ClusterState, SecurityClass } from "../../shared/cluster-state.ts";
 import { SecurityClass as SecurityClassSchema } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
+import { largestMtuBytes } from "../../shared/vxlan.ts";
 
 const KNOWN = new Set([
   "encryption",
@@ -74,8 +74,7 @@ function mtuOf(
   { settings, nodes }: Pick<ClusterState, "settings" | "nodes">,
 ): number {
   const underlay = Math.min(...nodes.map((node) => node.underlayMtuBytes));
-  const most =
-    (nodes.length === 0 ? 1500 : underlay) - VXLAN_OVERHEAD_BYTES[settings.underlayFamily];
+  const most = largestMtuBytes(settings, nodes.length === 0 ? 1500 : underlay);
   const asked = options["mtu"] ?? options["com.docker.network.driver.mtu"];
   if (asked === undefined) return most;
   const mtu = Number(asked);

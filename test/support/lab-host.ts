@@ -5,7 +5,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
-const root = join(import.meta.dirname, "../..");
+/** The command, from this very checkout. */
+export const OVERLAY_TS = join(import.meta.dirname, "../../deploy/overlay-ts");
 
 /**
  * A host inside this machine: a network namespace made by the caller, and mount and PID namespaces
@@ -110,6 +111,13 @@ export class LabHost {
     return stdout;
   }
 
+  /** What it prints on both its streams. */
+  async output(...command: string[]): Promise<string> {
+    const [file, args] = this.argv(command);
+    const { stdout, stderr } = await run(file, args, { maxBuffer: 64 << 20, env: this.env() });
+    return stdout + stderr;
+  }
+
   env(): NodeJS.ProcessEnv {
     return {
       ...process.env,
@@ -145,15 +153,21 @@ export class LabHost {
   }
 
   overlay(...args: string[]): Promise<string> {
-    return this.exec(join(root, "deploy/overlay-ts"), ...args);
+    return this.exec(OVERLAY_TS, ...args);
+  }
+
+  /** -9, by id, found in this host's own PID namespace. */
+  async kill(service: "agent" | "controller"): Promise<void> {
+    const script = `for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[c]li/main.ts ${service}"; then kill -9 \${p#/proc/}; fi; done`;
+    await this.exec("sh", "-c", script);
   }
 
   startAgent(...options: string[]): ChildProcess {
-    return this.service("agent", join(root, "deploy/overlay-ts"), "agent", ...options);
+    return this.service("agent", OVERLAY_TS, "agent", ...options);
   }
 
   startController(): ChildProcess {
-    return this.service("controller", join(root, "deploy/overlay-ts"), "controller");
+    return this.service("controller", OVERLAY_TS, "controller");
   }
 
   /** Debian's engine, with everything of it in this host's directory. */

@@ -1,0 +1,19 @@
+import type { HostDocument } from "../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+
+/** What hosts say of themselves on the cluster topic, asked by network. */
+type Hosts = ReadonlyMap<NodeId, Pick<HostDocument, "node" | "hosting" | "needs">>;
+
+/** Hosts that have an endpoint on the network, or had one moments ago. */
+export function hostsOn(hosts: Hosts, network: NetworkId): NodeId[] {
+  return [...hosts.values()]
+    .filter(({ hosting }) => hosting.includes(network))
+    .map(({ node }) => node);
+}
+
+/** Hosts where a container refers to the network, running or stopped: it must not end. */
+export function hostsNeeding(hosts: Hosts, network: NetworkId): NodeId[] {
+  return [...hosts.values()]
+    .filter(({ hosting, needs }) => (needs ?? hosting).includes(network))
+    .map(({ node }) => node);
+}

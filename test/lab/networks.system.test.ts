@@ -1,0 +1,356 @@
+import { existsSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
+import { addressOf, GONE, OURS, pings, refusal, start } from "./containers.ts";
+import { IMAGE, Lab } from "./lab.ts";
+
+/** What networks are, where they are and when they end: three hosts with engines. */
+
+const directory = mkdtempSync(join(tmpdir(), "overlay-ts-networks-test-"));
+let lab: Lab;
+let hosts: [LabHost, LabHost, LabHost];
+let h1: LabHost;
+let h2: LabHost;
+let h3: LabHost;
+
+beforeAll(async () => {
+  lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
+  await lab.form(() => {});
+  hosts = [...lab.hosts] as [LabHost, LabHost, LabHost];
+  [h1, h2, h3] = hosts;
+});
+
+afterAll(() => Lab.down(directory));
+
+afterEach(async () => {
+  for (const host of hosts) {
+    const all = (await host.docker("ps", "-aq")).split("\n").filter(Boolean);
+    if (all.length > 0) await host.docker("rm", "-f", ...all);
+  }
+});
+
+const PLAIN = ["network", "create", "-d", "overlay-ts", "--attachable"];
+
+async function everywhere(network: string): Promise<void> {
+  for (const host of hosts) await host.waitForNetwork(network);
+}
+
+async function goneEverywhere(network: string): Promise<void> {
+  for (const host of hosts)
+    await eventually(20_000, `the end of ${network} on ${host.name}`, async () => {
+      expect(await refusal(host.docker("network", "inspect", network))).toMatch(GONE);
+    });
+  expect(await clusterId(network)).toBeUndefined();
+}
+
+async function clusterId(network: string): Promise<string | undefined> {
+  const all = JSON.parse(await h1.overlay("network", "ls", "--json")) as {
+    id: string;
+    name?: string;
+  }[];
+  return all.find(({ name }) => name === network)?.id;
+}
+
+/** All that the kernel, Docker and the tables of the hosts say agrees. */
+async function allAgree(): Promise<void> {
+  for (const host of hosts)
+    await eventually(20_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+}
+
+describe("a network ends", () => {
+  test("when it is removed where it was made and nobody refers to it, moments after its last container", async () => {
+    await h1.docker(...OURS, "ends");
+    await everywhere("ends");
+    await start(h2, "last", "ends");
+    await h2.docker("rm", "-f", "last");
+    await eventually(10_000, "word of it", async () => {
+      expect(await h1.overlay("network", "inspect", "ends")).toMatch(/"neededBy": \[\]/);
+    });
+    await h1.docker("network", "rm", "ends");
+    await goneEverywhere("ends");
+  });
+
+  test("not while a stopped container of another host refers to it, and that one starts again", async () => {
+    await h1.docker(...OURS, "kept");
+    await everywhere("kept");
+    const address = await start(h3, "other", "kept");
+    await start(h2, "stopped", "kept", "--ip", await spare("kept", 9));
+    await h2.docker("stop", "-t", "0", "stopped");
+    await h3.docker("rm", "-f", "other");
+    const id = await clusterId("kept");
+    await h1.docker("network", "rm", "kept");
+    await h1.waitForNetwork("kept");
+    expect(await clusterId("kept")).toBe(id);
+    const said = await refusal(h1.overlay("network", "rm", "kept"));
+    expect(said).toMatch(/network kept is used on h2.*also stopped ones/s);
+    await start(h3, "other", "kept", "--ip", address);
+    await h2.docker("start", "stopped");
+    expect(await pings(h2, "stopped", address)).toBe(3);
+    await allAgree();
+  });
+
+  test("not by its removal on a host that did not make it, stopped containers there or not", async () => {
+    await h1.docker(...OURS, "elsewhere");
+    await everywhere("elsewhere");
+    const ip = await spare("elsewhere", 11);
+    await start(h2, "stopped", "elsewhere", "--ip", ip, "--network-alias", "web");
+    await h2.docker("stop", "-t", "0", "stopped");
+    await h2.docker("network", "rm", "elsewhere");
+    await h2.waitForNetwork("elsewhere");
+    // Docker would look for the id of the network before: the container was told the new one.
+    await eventually(20_000, "the container's start", () => h2.docker("start", "stopped"));
+    expect(await addressOf(h2, "stopped", "elsewhere")).toBe(ip);
+    const aliases = '{{(index .NetworkSettings.Networks "elsewhere").Aliases}}';
+    expect(await h2.docker("inspect", "-f", aliases, "stopped")).toContain("web");
+    await h2.docker("rm", "-f", "stopped");
+    await h2.docker("network", "prune", "-f");
+    await h2.docker("system", "prune", "-f");
+    await h2.waitForNetwork("elsewhere");
+    expect(await clusterId("elsewhere")).toBeDefined();
+  });
+
+  test("with the controller away the end waits for it, and the view does not come back meanwhile", async () => {
+    await h2.docker(...OURS, "later");
+    await everywhere("later");
+    await h1.kill("controller");
+    await h2.docker("network", "rm", "later");
+    expect(await clusterId("later")).toBeDefined();
+    expect(await refusal(h2.docker("network", "inspect", "later"))).toMatch(GONE);
+    h1.startController();
+    await goneEverywhere("later");
+  });
+});
+
+/** An address outside the dynamic range, whatever subnet it got. */
+async function spare(network: string, last: number): Promise<string> {
+  const format = "{{(index .IPAM.Config 0).Subnet}}";
+  const subnet = (await h1.docker("network", "inspect", "-f", format, network)).trim();
+  return subnet.replace(/\d+\/\d+$/, String(last));
+}
+
+describe("with Docker's own IPAM", () => {
+  test("made on three hosts at once it is one network, and no two containers share an address", async () => {
+    await Promise.all(hosts.map((host) => host.docker(...PLAIN, "ansible").catch(() => "")));
+    await everywhere("ansible");
+    await eventually(20_000, "one network of that name", async () => {
+      const all = JSON.parse(await h1.overlay("network", "ls", "--json")) as { name?: string }[];
+      expect(all.filter(({ name }) => name === "ansible")).toHaveLength(1);
+      expect(all.filter(({ name }) => name === undefined)).toHaveLength(0);
+    });
+    await eventually(20_000, "views of that one", async () => {
+      for (const host of hosts)
+        await host.docker("run", "--rm", "--network", "ansible", IMAGE, "/bin/true");
+    });
+    const addresses = await Promise.all(
+      hosts.flatMap((host) => [1, 2, 3].map((n) => start(host, `c${n}`, "ansible"))),
+    );
+    expect(new Set(addresses).size).toBe(9);
+    for (const host of hosts)
+      for (const address of addresses) expect(await pings(host, "c1", address)).toBe(3);
+  });
+
+  test("used up, a host says so, and the others still have addresses", async () => {
+    await h1.docker(...PLAIN, "--subnet", "10.70.0.0/28", "small");
+    await everywhere("small");
+    const given: string[] = [await start(h2, "other", "small")];
+    // Gateway .1, the lower half up to .7, then what the other host does not have: Docker goes on upwards.
+    const failures: string[] = [];
+    for (let n = 0; n < 7; n++)
+      await start(h1, `c${n}`, "small").then(
+        (address) => given.push(address),
+        (error: { stderr?: string }) => failures.push(error.stderr ?? ""),
+      );
+    expect(new Set(given).size).toBe(given.length);
+    expect(given.length).toBe(7);
+    expect(failures[0]).toMatch(/full on this host.*--ipam-driver overlay-ts/s);
+    expect(await start(h3, "third", "small").catch(() => "full")).toMatch(/10\.70\.0\.|full/);
+  });
+
+  test("--aux-address is nobody's, on any host, with either IPAM; --mac-address is kept", async () => {
+    const aux = ["--subnet", "10.71.0.0/28", "--aux-address", "printer=10.71.0.9"];
+    await h1.docker(...PLAIN, ...aux, "--aux-address", "own=10.71.0.2", "auxiliary");
+    await everywhere("auxiliary");
+    const mac = "02:11:22:33:44:55";
+    const addresses = [await start(h1, "c0", "auxiliary", "--mac-address", mac)];
+    expect(await h1.docker("exec", "c0", "/bin/ip", "link", "show", "eth0")).toContain(mac);
+    for (const name of ["c1", "c2", "c3"]) addresses.push(await start(h2, name, "auxiliary"));
+    expect(addresses).not.toContain("10.71.0.9");
+    expect(addresses).not.toContain("10.71.0.2");
+    const taken = h2.docker(
+      "run",
+      "--network",
+      "auxiliary",
+      "--ip",
+      "10.71.0.9",
+      IMAGE,
+      "/bin/true",
+    );
+    expect(await refusal(taken)).toMatch(/10\.71\.0\.9/);
+    expect(await pings(h2, "c1", addresses[0] ?? "")).toBe(3);
+  });
+});
+
+describe("IPv6", () => {
+  test.each([
+    ["Docker's own IPAM", PLAIN, "fd00:61::/64"],
+    ["ours", OURS, "fd00:62::/64"],
+  ])(
+    "dual stack with %s: across hosts in both families, given by name and not",
+    async (_, create, subnet) => {
+      const name = `dual-${subnet.slice(5, 7)}`;
+      await h1.docker(...create, "--ipv6", "--subnet", subnet, name);
+      await everywhere(name);
+      const named = subnet.replace("::/64", "::ffff:0:0:99");
+      const first = await start(h1, "d1", name);
+      await start(h2, "d2", name);
+      await start(h3, "d3", name, "--ip6", named);
+      const ipv6 = async (host: LabHost, container: string): Promise<string> => {
+        const format = `{{(index .NetworkSettings.Networks "${name}").GlobalIPv6Address}}`;
+        return (await host.docker("inspect", "-f", format, container)).trim();
+      };
+      const addresses = [await ipv6(h1, "d1"), await ipv6(h2, "d2"), named];
+      expect(new Set(addresses).size).toBe(3);
+      expect(await ipv6(h3, "d3")).toBe(named);
+      for (const [i, host] of hosts.entries()) {
+        for (const address of addresses) expect(await pings(host, `d${i + 1}`, address)).toBe(3);
+        expect(await pings(host, `d${i + 1}`, first)).toBe(3);
+      }
+      await allAgree();
+    },
+  );
+});
+
+describe("network expose", () => {
+  test("gives the host an address until it is hidden, through an agent's kill, and no container a way through", async () => {
+    await h1.docker(...OURS, "--subnet", "10.72.0.0/24", "shown");
+    await everywhere("shown");
+    const web = [
+      "--network",
+      "shown",
+      "--name",
+      "web",
+      IMAGE,
+      "/bin/httpd",
+      "-f",
+      "-p",
+      "80",
+      "-h",
+      "/bin",
+    ];
+    await h2.docker("run", "-d", ...web);
+    const address = await addressOf(h2, "web", "shown");
+    const fetch = (host: LabHost): Promise<string> =>
+      host.exec("timeout", "5", "/bin/busybox", "wget", "-q", "-O", "-", `http://${address}/echo`);
+    await expect(fetch(h1)).rejects.toThrow();
+    const exposed = JSON.parse(await h1.overlay("network", "expose", "shown", "--json")) as {
+      link: string;
+      ips: string[];
+    };
+    expect((await fetch(h1)).length).toBeGreaterThan(1000);
+    expect(JSON.parse(await h1.overlay("network", "expose", "shown", "--json"))).toEqual(exposed);
+    // The host is reached too, and what it forwards between its interfaces goes nowhere.
+    expect(await pings(h2, "web", exposed.ips[0] ?? "")).toBe(3);
+    await h1.exec("ip", "link", "set", exposed.link, "down");
+    await h1.kill("agent");
+    h1.startAgent();
+    await eventually(20_000, "the address again", () => fetch(h1));
+    await allAgree();
+    expect(await refusal(h1.overlay("network", "rm", "shown"))).toMatch(/used on h1, h2.*hide/s);
+    await h1.overlay("network", "hide", "shown");
+    await expect(fetch(h1)).rejects.toThrow();
+    expect(await h1.exec("ip", "-br", "link")).not.toContain(exposed.link);
+    expect(await refusal(h1.overlay("network", "hide", "shown"))).toMatch(
+      /no address in network shown/,
+    );
+    await allAgree();
+  });
+
+  test("of two networks with one subnet only one can be exposed on a host", async () => {
+    for (const name of ["same1", "same2"])
+      await h1.docker(...OURS, "--subnet", "10.73.0.0/24", name);
+    await h1.overlay("network", "expose", "same1");
+    expect(await refusal(h1.overlay("network", "expose", "same2"))).toMatch(
+      /reaches 10\.73\.0\.0\/24 by ovc\w+ already/,
+    );
+    await h1.overlay("network", "hide", "same1");
+    await h1.overlay("network", "expose", "same2");
+    await h1.overlay("network", "hide", "same2");
+  });
+});
+
+describe("-o multicast", () => {
+  test("reaches all members on all hosts, and without it nobody elsewhere", async () => {
+    for (const [name, ...options] of [["many", "-o", "multicast=true"], ["few"]] as const) {
+      await h1.docker(...OURS, ...options, name);
+      await everywhere(name);
+      const expected = name === "many" ? 2 : 0;
+      for (const host of [h2, h3])
+        await start(
+          host,
+          `${name}-listens`,
+          name,
+          "--sysctl",
+          "net.ipv4.icmp_echo_ignore_broadcasts=0",
+        );
+      await start(h1, `${name}-asks`, name, "--cap-add", "NET_ADMIN");
+      await h1.docker(
+        "exec",
+        `${name}-asks`,
+        "/bin/ip",
+        "route",
+        "add",
+        "224.0.0.0/4",
+        "dev",
+        "eth0",
+      );
+      const answers = await h1
+        .docker("exec", `${name}-asks`, "/bin/ping", "-c", "2", "-W", "2", "224.0.0.1")
+        .catch((error: { stdout?: string }) => error.stdout ?? "");
+      const from = new Set([...answers.matchAll(/from ([\d.]+)/g)].map(([, address]) => address));
+      expect(from.size).toBe(expected);
+    }
+    await allAgree();
+  });
+});
+
+describe("MTU", () => {
+  test("containers are told it, -o mtu= is kept, and what does not fit is refused with what does", async () => {
+    await h1.docker(...OURS, "usual");
+    await h1.docker(...OURS, "-o", "mtu=1300", "narrow");
+    for (const [network, mtu] of [
+      ["usual", 1450],
+      ["narrow", 1300],
+    ] as const) {
+      await everywhere(network);
+      const address = await start(h1, `${network}1`, network);
+      await start(h2, `${network}2`, network);
+      expect(await h2.docker("exec", `${network}2`, "/bin/ip", "link", "show", "eth0")).toContain(
+        `mtu ${mtu}`,
+      );
+      const full = ["exec", `${network}2`, "/bin/ping", "-c", "2", "-s", String(mtu - 28), address];
+      expect(await h2.docker(...full)).toContain("2 packets received");
+    }
+    expect(await refusal(h1.docker(...OURS, "-o", "mtu=1451", "wide"))).toMatch(/576 to 1450/);
+  });
+
+  test("a host whose link got smaller refuses the networks that no longer fit", async () => {
+    await h1.docker(...OURS, "fits");
+    await everywhere("fits");
+    await h3.overlay("leave");
+    await h1.overlay("node", "rm", "h3");
+    await h3.exec("ip", "link", "set", "eth0", "mtu", "1400");
+    const token = (await h1.overlay("token", "create")).trim();
+    const joined = await h3.output(OVERLAY_TS, "join", "--token", token, "198.51.100.1");
+    expect(joined).toMatch(/fits.*needs an underlay of 1500/s);
+    await h3.waitForNetwork("fits");
+    expect(await refusal(start(h3, "not", "fits"))).toMatch(/MTU of 1450.*1350/s);
+    await h1.docker(...OURS, "small");
+    await everywhere("small");
+    const address = await start(h3, "here", "small");
+    await start(h1, "there", "small");
+    expect(await pings(h1, "there", address)).toBe(3);
+    expect(existsSync(h3.path("/run/overlay-ts/netns"))).toBe(true);
+  });
+});
