@@ -31,14 +31,18 @@ export function allotBlock(
   const blocks = record.state.blocks.filter((block) => block.network === network);
   const [subnet] = held.subnets.filter((candidate) => familyOf(candidate.subnet) === 4);
   if (subnet === undefined)
-    throw new OverlayError({ code: "UNSUPPORTED", message: "the network has no IPv4 subnet" });
+    throw new OverlayError({
+      code: "UNSUPPORTED",
+      message: `network ${held.name ?? held.id} has no IPv4 subnet`,
+      next: "make it with a --subnet",
+    });
   const inRanges = (block: BlockRecord): boolean =>
     subnet.dynamicRanges.some((range) => cidrContainsCidr(range, block.block));
   const own = blocks.filter((block) => block.node === node && inRanges(block));
   const size = own.reduce((sum, { block }) => sum + sizeOf(block), 0n);
   for (let want = powerOfTwo(size); want >= 1n; want /= 2n)
     for (const range of subnet.dynamicRanges) {
-      const first = freeRun(rangeOf(range), want, blocks, (at) => unusable(subnet, at));
+      const first = freeRun(rangeOf(range), want, blocks, unusable(subnet));
       if (first === undefined) continue;
       const block: BlockRecord = { network, block: toCidr(first, 32 - log2(want), 4), node };
       return {
@@ -66,6 +70,13 @@ export function grantAddress(
     throw new OverlayError({
       code: "INVALID",
       message: `${ip} is no host address of ${held.subnets.map((s) => s.subnet).join(", ")}`,
+      next: "choose another --ip, or none",
+    });
+  if (subnet.reserved?.includes(ip) === true)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${ip} is reserved (--aux-address) on network ${held.name ?? held.id}`,
+      next: "choose another --ip, or none",
     });
   const holder = record.state.blocks.find(
     (block) => block.network === network && cidrContains(block.block, ip),
@@ -109,6 +120,7 @@ export function allowedNetwork(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `host ${admitted.name} is not allowed on network ${held.name ?? held.id}`,
+      next: "join it with a token that names the network (`overlay-ts token create --network`)",
     });
   return held;
 }
@@ -118,23 +130,25 @@ function freeRun(
   range: { first: bigint; last: bigint },
   size: bigint,
   blocks: readonly BlockRecord[],
-  unusable: (address: bigint) => boolean,
+  unusable: readonly bigint[],
 ): bigint | undefined {
   const taken = blocks.map(({ block }) => rangeOf(block));
   for (let at = alignUp(range.first, size); at + size - 1n <= range.last;) {
     const end = at + size - 1n;
     const clash = taken.find(({ first, last }) => first <= end && at <= last);
     if (clash === undefined) {
-      if (size > 1n || !unusable(at)) return at;
+      const lost = unusable.filter((address) => at <= address && address <= end).length;
+      if (BigInt(lost) < size) return at;
       at += size;
     } else at = alignUp(clash.last + 1n, size);
   }
   return undefined;
 }
 
-function unusable({ subnet, gateway }: SubnetRecord, address: bigint): boolean {
+/** Each once: what no container can have. */
+function unusable({ subnet, gateway, reserved = [] }: SubnetRecord): bigint[] {
   const { first, last } = rangeOf(subnet);
-  return address === first || address === last || address === ipToNumber(gateway);
+  return [...new Set([first, last, ipToNumber(gateway), ...reserved.map(ipToNumber)])];
 }
 
 function sizeOf(block: Cidr): bigint {
