@@ -6,15 +6,17 @@ import type { Routes } from "../shared/node/unix-http.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
 import { notJoined } from "./overlay-ipam.ts";
+import type { PluginCounts } from "./docker/plugin-counters.ts";
 import { statusOf, verify } from "./status.ts";
 
 /**
  * What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined;
- * `problem`: why a member's agent cannot start.
+ * `problem`: why a member's agent cannot start; `plugin`: what Docker asked since the process began.
  */
 export function localRoutes(
   agent: () => Agent | undefined,
   problem: () => Failure | undefined,
+  plugin: () => PluginCounts | undefined,
 ): Routes {
   const joined = (): Agent => {
     const found = agent();
@@ -25,7 +27,9 @@ export function localRoutes(
   return {
     "GET /v1/status": async () => {
       const found = agent();
-      return found === undefined ? { joined: false, problem: problem() } : statusOf(found);
+      const rest = { plugin: plugin() };
+      if (found === undefined) return { joined: false, problem: problem(), ...rest };
+      return { ...(await statusOf(found)), ...rest };
     },
     "POST /v1/probe": () => joined().proving.probeAll(),
     "GET /v1/verify": async () => ({ findings: await verify(joined()) }),
