@@ -4,6 +4,7 @@ import type { Endpoint } from "../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { openSealed } from "../shared/sealed-box.ts";
+import { oneLine } from "../shared/text.ts";
 import type { SealedKey } from "../controller/wire/messages.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import type { HostFacts } from "./core/cluster-replica.ts";
@@ -80,9 +81,14 @@ export class Hosting {
     if (record !== undefined) return record;
     throw new OverlayError({
       code: "NOT_FOUND",
-      message: `the cluster has no network ${network} (any more)`,
+      message: `the cluster has no network ${oneLine(network, 64)} (any more)`,
       next: "see `overlay-ts network ls`; remove the engine's leftover with `docker network rm`",
     });
+  }
+
+  /** As views name it in their options. @throws NOT_FOUND */
+  named(text: string): NetworkRecord {
+    return this.record(text as NetworkId);
   }
 
   /** On the topic and known as a host of it. Asked again while under way it is the same entering. */
@@ -118,6 +124,11 @@ export class Hosting {
   remove(network: NetworkId, endpoint: EndpointId): void {
     if (this.endpoints(network).some(({ id }) => id === endpoint))
       this.#modules.replication.change(network, [], [endpoint]);
+    this.#lingerIfEmpty(network);
+  }
+
+  /** Entered for an endpoint that did not come. */
+  notUsed(network: NetworkId): void {
     this.#lingerIfEmpty(network);
   }
 

@@ -1,10 +1,14 @@
+import type { NetworkRecord } from "../shared/cluster-state.ts";
+import type { Endpoint } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import { type DockerNetworkId, type EndpointId, NetworkId, type NodeId } from "../shared/ids.ts";
+import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
+import { clashOf, sameEndpoint } from "./core/clash.ts";
+import { readNetwork } from "./core/desired.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
@@ -16,6 +20,7 @@ import type {
 import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
+import { InTurn } from "./in-turn.ts";
 import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -40,51 +45,18 @@ export interface DriverModules {
 export class OverlayDriver implements NetworkDriver {
   readonly #node: NodeId;
   readonly #modules: DriverModules;
+  readonly #creating = new InTurn<DockerNetworkId>();
+  /** Pools that a network under way will have. */
+  readonly #taken = new Set<string>();
 
   constructor(node: NodeId, modules: DriverModules) {
     this.#node = node;
     this.#modules = modules;
   }
 
-  async createNetwork(request: CreateNetwork): Promise<void> {
-    const { bindings, hosting, controller } = this.#modules;
-    const named = request.options[NETWORK_OPTION];
-    if (named !== undefined) {
-      bindings.bind(request.id, hosting.record(NetworkId.parse(named)).id);
-      return;
-    }
-    const [pool] = request.pools;
-    if (pool === undefined || request.ipv6)
-      throw new OverlayError({
-        code: "UNSUPPORTED",
-        message: "overlay-ts networks are IPv4 in this version",
-        next: "leave --ipv6 away",
-      });
-    const held = pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet);
-    const { network } = await controller.request(
-      {
-        v: 1,
-        kind: "createNetwork",
-        network: {
-          subnets: [
-            {
-              subnet: pool.subnet,
-              gateway: pool.gateway,
-              range: held?.range,
-              dockerIpam: pool.ipam === "docker",
-            },
-          ],
-          internal: request.internal,
-          attachable: false,
-          labels: {},
-          driverOptions: { ...request.options },
-          createdAs: request.id,
-        },
-      },
-      "network",
-    );
-    if (held !== undefined) bindings.bindPool(held.id, network.id);
-    bindings.bind(request.id, network.id);
+  /** Asked again while under way, or after it was done, it is the same network. */
+  createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {
+    return this.#creating.run(request.id, () => this.#createNetwork(request, signal));
   }
 
   /**
@@ -108,12 +80,16 @@ export class OverlayDriver implements NetworkDriver {
     }
   }
 
-  async createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint> {
+  async createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint> {
     const { hosting, ipam } = this.#modules;
     const network = this.#network(request.network);
     const record = hosting.record(network);
     if (request.ipv4 === undefined)
-      throw new OverlayError({ code: "INVALID", message: "an endpoint needs an IPv4 address" });
+      throw new OverlayError({
+        code: "INVALID",
+        message: "an endpoint needs an IPv4 address, and Docker gave none",
+        next: "make the network without --ipv4=false",
+      });
     if (record.encryption !== "none")
       throw new OverlayError({
         code: "UNSUPPORTED",
@@ -121,9 +97,22 @@ export class OverlayDriver implements NetworkDriver {
         next: "run the version of overlay-ts that made it on this host too",
       });
     const mac = endpointMac(request.ipv4, request.mac);
+    const endpoint: Endpoint = { id: request.endpoint, ipv4: request.ipv4, mac };
+    if (this.#has(network, endpoint)) return { mac };
+    this.#checkFree(record, endpoint);
     await ipam.claim(record, request.ipv4);
+    signal.throwIfAborted();
     await hosting.enter(network);
-    hosting.put(network, { id: request.endpoint, ipv4: request.ipv4, mac });
+    try {
+      signal.throwIfAborted();
+      // Meanwhile the network may have gone, or another call may have brought the same.
+      this.#network(request.network);
+      this.#checkFree(hosting.record(network), endpoint);
+      if (!this.#has(network, endpoint)) hosting.put(network, endpoint);
+    } catch (error) {
+      hosting.notUsed(network);
+      throw error;
+    }
     return { mac };
   }
 
@@ -152,6 +141,94 @@ export class OverlayDriver implements NetworkDriver {
 
   leave(): Promise<void> {
     return Promise.resolve();
+  }
+
+  async #createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {
+    const { bindings, hosting, controller } = this.#modules;
+    const named = request.options[NETWORK_OPTION];
+    const known = named === undefined ? bindings.network(request.id) : hosting.named(named).id;
+    if (known !== undefined) {
+      this.#checkSame(request, known);
+      bindings.bind(request.id, known);
+      return;
+    }
+    const [pool] = request.pools;
+    if (pool === undefined || request.ipv6)
+      throw new OverlayError({
+        code: "UNSUPPORTED",
+        message: "overlay-ts networks are IPv4 in this version",
+        next: "leave --ipv6 away",
+      });
+    const held =
+      pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet, this.#taken);
+    if (held !== undefined) this.#taken.add(held.id);
+    try {
+      const { network } = await controller.request(
+        {
+          v: 1,
+          kind: "createNetwork",
+          network: {
+            subnets: [
+              {
+                subnet: pool.subnet,
+                gateway: pool.gateway,
+                range: held?.range,
+                reserved: [...pool.reserved],
+                dockerIpam: pool.ipam === "docker",
+              },
+            ],
+            internal: request.internal,
+            attachable: false,
+            labels: {},
+            driverOptions: { ...request.options },
+            createdAs: request.id,
+          },
+        },
+        "network",
+      );
+      if (signal.aborted) await this.#takeBack(network.id);
+      signal.throwIfAborted();
+      if (held !== undefined) bindings.bindPool(held.id, network.id);
+      bindings.bind(request.id, network.id);
+    } finally {
+      if (held !== undefined) this.#taken.delete(held.id);
+    }
+  }
+
+  /** Docker was told that the network could not be made. */
+  async #takeBack(network: NetworkId): Promise<void> {
+    const { controller, log } = this.#modules;
+    try {
+      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+    } catch (error) {
+      log.warn({ network, ...asFailure(error) }, "a network that came too late stays");
+    }
+  }
+
+  /** @throws CONFLICT: what Docker calls by this id, or names, is another network. */
+  #checkSame({ id, pools }: CreateNetwork, network: NetworkId): void {
+    const { bindings, hosting } = this.#modules;
+    const { subnets, name } = hosting.record(network);
+    const bound = bindings.network(id);
+    const other = pools.find(({ subnet }) => !subnets.some((held) => held.subnet === subnet));
+    if ((bound === undefined || bound === network) && other === undefined) return;
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `network ${name ?? network} has ${subnets.map(({ subnet }) => subnet).join(", ")}${other === undefined ? ", and this engine has it already" : `, not ${other.subnet}`}`,
+      next: "remove the network on this engine: it comes back by itself, as it is",
+    });
+  }
+
+  #has(network: NetworkId, endpoint: Endpoint): boolean {
+    return this.#modules.hosting.endpoints(network).some((held) => sameEndpoint(held, endpoint));
+  }
+
+  /** @throws CONFLICT */
+  #checkFree(record: NetworkRecord, endpoint: Endpoint): void {
+    const { hosting, replication } = this.#modules;
+    const own = hosting.endpoints(record.id);
+    const clash = clashOf(endpoint, own, readNetwork(replication.tables, record));
+    if (clash !== undefined) throw clash;
   }
 
   #network(docker: DockerNetworkId): NetworkId {
