@@ -20,6 +20,7 @@ import { DockerSide } from "./docker-side.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
+import { Ending } from "./ending.ts";
 import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
@@ -71,6 +72,7 @@ export class Agent {
   readonly ipam: OverlayIpam;
   readonly driver: OverlayDriver;
   readonly exposing: Exposing;
+  readonly ending: Ending;
   readonly docker: DockerSide | undefined;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
@@ -149,8 +151,10 @@ export class Agent {
       hasher: sha256,
       hostSubnets: adapters.hostSubnets,
     });
+    this.ending = new Ending({ ...shared, self: node });
+    const { ending } = this;
     this.docker =
-      adapters.engine && new DockerSide({ ...shared, self: node, engine: adapters.engine });
+      adapters.engine && new DockerSide({ ...shared, self: node, ending, engine: adapters.engine });
   }
 
   /**

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BOUNDS } from "../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../shared/codec.ts";
 import { DockerNetworkId, NetworkId } from "../shared/ids.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
@@ -78,15 +79,24 @@ export class Bindings {
     return this.#pools.get(id);
   }
 
-  addPool(pool: Omit<Pool, "seq">): void {
-    const seq = Math.max(0, ...[...this.#pools.values()].map((held) => held.seq)) + 1;
-    this.#savePool({ ...pool, seq });
+  pools(): readonly Pool[] {
+    return [...this.#pools.values()];
   }
 
-  /** The oldest pool of that subnet that no network has yet. */
-  unboundPool(subnet: Cidr): Pool | undefined {
+  /** Docker gives back what it asked for, unless it dies: the oldest that no network took goes. */
+  addPool(pool: Omit<Pool, "seq">): void {
+    const held = [...this.#pools.values()].toSorted((a, b) => a.seq - b.seq);
+    const unbound = held.filter(({ network }) => network === undefined);
+    const [oldest] = unbound;
+    if (oldest !== undefined && unbound.length >= BOUNDS.unboundPools) this.removePool(oldest.id);
+    this.#savePool({ ...pool, seq: (held.at(-1)?.seq ?? 0) + 1 });
+  }
+
+  /** The oldest pool of that subnet that no network has yet, nor is about to (`taken`). */
+  unboundPool(subnet: Cidr, taken: ReadonlySet<string> = new Set()): Pool | undefined {
     return [...this.#pools.values()]
       .filter((pool) => pool.network === undefined && pool.subnet === subnet)
+      .filter(({ id }) => !taken.has(id))
       .toSorted((a, b) => a.seq - b.seq)[0];
   }
 
@@ -96,8 +106,7 @@ export class Bindings {
   }
 
   removePool(id: string): void {
-    this.#pools.delete(id);
-    this.#delete(`pool/${id}`);
+    if (this.#pools.delete(id)) this.#delete(`pool/${id}`);
   }
 
   used(network: NetworkId): ReadonlySet<Ip> {

@@ -7,12 +7,12 @@ import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
-import { hostsNeeding } from "./core/hosts.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import { ensureGwbridge } from "./docker/gwbridge.ts";
 import { referredNetworks, staleReferences } from "./docker/references.ts";
 import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
+import type { Ending } from "./ending.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
@@ -27,6 +27,7 @@ export interface DockerSideModules {
   readonly replication: Pick<Replication, "tables">;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
+  readonly ending: Ending;
   readonly controller: Pick<ControllerLink, "request">;
   readonly log: Log;
 }
@@ -143,7 +144,7 @@ export class DockerSide {
   }
 
   async #pass(): Promise<void> {
-    const { engine, replication, bindings, hosting, self, log } = this.#modules;
+    const { engine, replication, bindings, hosting, ending, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
     const why = unsupportedKind(await engine.info());
@@ -171,10 +172,10 @@ export class DockerSide {
         problems.push(`${what}: ${asFailure(error).message}`);
       }
     };
-    for (const network of bindings.removed())
-      await step(`deciding on the end of ${network}`, () => this.#decideEnd(network));
+    for (const network of ending.undecided())
+      await step(`deciding on the end of ${network}`, () => ending.decide(network));
     const plan = planViews(
-      (replication.tables.state ?? state).networks.filter(({ id }) => !bindings.removed().has(id)),
+      (replication.tables.state ?? state).networks.filter(({ id }) => !ending.undecided().has(id)),
       shown,
       bindings.networks(),
       (network) => mayHost(state, self, network),
@@ -198,30 +199,6 @@ export class DockerSide {
     };
     await this.#dropUnlisted();
     this.#releaseUnused();
-  }
-
-  /**
-   * Somebody removed the view here (`network rm`, `prune`, `compose down`). The network ends with it
-   * when it was made here and no container of any host refers to it; else the view is put back.
-   */
-  async #decideEnd(network: NetworkId): Promise<void> {
-    const { bindings, controller, hosting, replication, self, log } = this.#modules;
-    const record = hosting.find(network);
-    const needing = hostsNeeding(replication.tables.hosts, network);
-    if (record !== undefined && record.createdBy === self && needing.length === 0) {
-      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
-      log.info(
-        { network, name: record.name },
-        "the network ended: its view was removed where it was made",
-      );
-    } else if (record !== undefined) {
-      const why =
-        record.createdBy === self ? "containers refer to it" : "it was made on another host";
-      const nodes = replication.tables.state?.nodes ?? [];
-      const on = nodes.filter(({ id }) => needing.includes(id)).map(({ name }) => name);
-      log.info({ network, name: record.name, why, neededBy: on }, "a removed view is put back");
-    }
-    bindings.clearRemoved(network);
   }
 
   /** Views that went while nobody took Docker's word for it. A new one may not be listed yet. */
@@ -261,14 +238,14 @@ export class DockerSide {
 
   /** After our database was lost: views name their network, and the cluster knows who made which. */
   #rebind(shown: readonly EngineNetwork[], networks: readonly NetworkRecord[]): void {
-    const { bindings } = this.#modules;
+    const { bindings, ending } = this.#modules;
     for (const { id, driver, options } of shown) {
       if (driver !== DRIVER || bindings.network(id) !== undefined) continue;
       const found = networks.find(
         (network) => network.id === options[NETWORK_OPTION] || network.createdAs === id,
       );
       // Removed moments ago it may be listed still.
-      if (found !== undefined && !bindings.removed().has(found.id)) bindings.bind(id, found.id);
+      if (found !== undefined && !ending.undecided().has(found.id)) bindings.bind(id, found.id);
     }
   }
 

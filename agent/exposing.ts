@@ -10,6 +10,8 @@ import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 
+const TIMEOUT_MS = 20_000;
+
 export interface ExposingModules {
   readonly hosting: Hosting;
   readonly ipam: Pick<OverlayIpam, "allot" | "giveBack">;
@@ -52,7 +54,7 @@ export class Exposing {
           message: `this host reaches ${subnet} by ${link} already: it could not tell the two apart`,
           next: "expose a network with another --subnet",
         });
-    const ips = await ipam.allot(record);
+    const ips = await ipam.allot(record, AbortSignal.timeout(TIMEOUT_MS));
     try {
       await hosting.enter(network);
       const [first] = ips;

@@ -5,6 +5,7 @@ import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { largestMtuBytes, tooLargeFor } from "../shared/vxlan.ts";
 import { openSealed } from "../shared/sealed-box.ts";
+import { oneLine } from "../shared/text.ts";
 import type { SealedKey } from "../controller/wire/messages.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import type { HostFacts } from "./core/cluster-replica.ts";
@@ -84,13 +85,18 @@ export class Hosting {
     if (record !== undefined) return record;
     throw new OverlayError({
       code: "NOT_FOUND",
-      message: `the cluster has no network ${network} (any more)`,
+      message: `the cluster has no network ${oneLine(network, 64)} (any more)`,
       next: "see `overlay-ts network ls`; remove the engine's leftover with `docker network rm`",
     });
   }
 
   find(network: NetworkId): NetworkRecord | undefined {
     return this.#modules.replication.tables.state?.networks.find(({ id }) => id === network);
+  }
+
+  /** As views name it in their options. @throws NOT_FOUND */
+  named(text: string): NetworkRecord {
+    return this.record(text as NetworkId);
   }
 
   /** @throws UNSUPPORTED when this host's underlay is too small for the network. */
@@ -146,6 +152,11 @@ export class Hosting {
   remove(network: NetworkId, endpoint: EndpointId): void {
     if (this.endpoints(network).some(({ id }) => id === endpoint))
       this.#modules.replication.change(network, [], [endpoint]);
+    this.#lingerIfEmpty(network);
+  }
+
+  /** Entered for an endpoint that did not come. */
+  notUsed(network: NetworkId): void {
     this.#lingerIfEmpty(network);
   }
 

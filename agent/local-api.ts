@@ -7,15 +7,17 @@ import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
 import { notJoined } from "./overlay-ipam.ts";
+import type { PluginCounts } from "./docker/plugin-counters.ts";
 import { statusOf, verify } from "./status.ts";
 
 /**
  * What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined;
- * `problem`: why a member's agent cannot start.
+ * `problem`: why a member's agent cannot start; `plugin`: what Docker asked since the process began.
  */
 export function localRoutes(
   agent: () => Agent | undefined,
   problem: () => Failure | undefined,
+  plugin: () => PluginCounts | undefined,
 ): Routes {
   const joined = (): Agent => {
     const found = agent();
@@ -26,7 +28,9 @@ export function localRoutes(
   return {
     "GET /v1/status": async () => {
       const found = agent();
-      return found === undefined ? { joined: false, problem: problem() } : statusOf(found);
+      const rest = { plugin: plugin() };
+      if (found === undefined) return { joined: false, problem: problem(), ...rest };
+      return { ...(await statusOf(found)), ...rest };
     },
     "POST /v1/probe": () => joined().proving.probeAll(),
     "GET /v1/verify": async () => ({ findings: await verify(joined()) }),
@@ -80,7 +84,9 @@ async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Pr
 async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   const { tables } = agent.replication;
   const network = findNetwork(agent, name);
-  const names = hostsNeeding(tables.hosts, network.id).map((node) => nodeName(agent, node));
+  const names = hostsNeeding(tables.hosts, network.id)
+    .map((node) => nodeName(agent, node))
+    .toSorted();
   if (names.length > 0)
     throw new OverlayError({
       code: "CONFLICT",

@@ -47,16 +47,6 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
   let agent: Agent | undefined;
   let problem: Failure | undefined;
   let leave = (): Promise<void> => Promise.reject(notJoined());
-  const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
-    ...localRoutes(
-      () => agent,
-      () => problem,
-    ),
-    "POST /v1/leave": async () => {
-      await leave();
-      return { left: true };
-    },
-  });
   let started = Promise.withResolvers<Agent>();
   /** A member that is just starting lets Docker wait; one that is none says so. */
   const member = async (): Promise<Agent> => {
@@ -71,6 +61,17 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       ipam: delegateIpam(async () => (await member()).ipam),
       log,
     });
+  const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
+    ...localRoutes(
+      () => agent,
+      () => problem,
+      () => plugin?.counts(),
+    ),
+    "POST /v1/leave": async () => {
+      await leave();
+      return { left: true };
+    },
+  });
   await local.start();
   await plugin?.start();
   try {

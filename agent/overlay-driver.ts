@@ -1,10 +1,14 @@
-import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import { OverlayError } from "../shared/errors.ts";
-import { type DockerNetworkId, type EndpointId, NetworkId } from "../shared/ids.ts";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
+import { claimedAddresses, type Endpoint, familiesOf } from "../shared/documents.ts";
+import { asFailure, OverlayError } from "../shared/errors.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
 import type { Ip } from "../shared/ip.ts";
+import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
+import { clashOf, sameEndpoint } from "./core/clash.ts";
+import { readNetwork } from "./core/desired.ts";
 import type {
   CreatedEndpoint,
   CreateEndpoint,
@@ -16,6 +20,7 @@ import type {
 import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
+import { InTurn } from "./in-turn.ts";
 import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -27,7 +32,7 @@ const NAMING_MS = 3000;
 const JOIN_SYNC_MS = 500;
 
 export interface DriverModules {
-  readonly replication: Pick<Replication, "synced" | "until">;
+  readonly replication: Pick<Replication, "tables" | "synced" | "until">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly guarding: Pick<Guarding, "settled">;
   readonly bindings: Bindings;
@@ -35,11 +40,15 @@ export interface DriverModules {
   readonly ipam: Pick<OverlayIpam, "claim">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly kernel: Pick<Kernel, "containerLink">;
+  readonly log: Log;
 }
 
 /** Docker's network calls, carried out: the own document says what runs here, the rest follows. */
 export class OverlayDriver implements NetworkDriver {
   readonly #modules: DriverModules;
+  readonly #creating = new InTurn<DockerNetworkId>();
+  /** Pools that a network under way will have. */
+  readonly #taken = new Set<string>();
   /** Networks made here since the start that have no name yet, for all we know. */
   readonly #madeAtMs = new Map<DockerNetworkId, number>();
 
@@ -47,40 +56,9 @@ export class OverlayDriver implements NetworkDriver {
     this.#modules = modules;
   }
 
-  async createNetwork(request: CreateNetwork): Promise<void> {
-    const { bindings, hosting, controller } = this.#modules;
-    const named = request.options[NETWORK_OPTION];
-    if (named !== undefined) {
-      bindings.bind(request.id, hosting.record(NetworkId.parse(named)).id);
-      return;
-    }
-    const pools = request.pools.map((pool) => ({
-      ...pool,
-      held: pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet),
-    }));
-    const { network } = await controller.request(
-      {
-        v: 1,
-        kind: "createNetwork",
-        network: {
-          subnets: pools.map(({ subnet, gateway, held, ipam }) => ({
-            subnet,
-            gateway,
-            range: held?.range,
-            dockerIpam: ipam === "docker",
-          })),
-          internal: request.internal,
-          attachable: false,
-          labels: {},
-          driverOptions: { ...request.options },
-          createdAs: request.id,
-        },
-      },
-      "network",
-    );
-    for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network.id);
-    bindings.bind(request.id, network.id);
-    this.#madeAtMs.set(request.id, performance.now());
+  /** Asked again while under way, or after it was done, it is the same network. */
+  createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {
+    return this.#creating.run(request.id, () => this.#createNetwork(request, signal));
   }
 
   /**
@@ -97,15 +75,19 @@ export class OverlayDriver implements NetworkDriver {
     return Promise.resolve();
   }
 
-  async createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint> {
+  async createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint> {
     const { hosting, ipam } = this.#modules;
+    await this.#named(request.network, signal);
     const network = this.#network(request.network);
-    await this.#named(request.network, network);
-    const record = hosting.record(this.#network(request.network));
+    const record = hosting.record(network);
     const ips = claimedAddresses(request);
     const [first] = ips;
     if (first === undefined)
-      throw new OverlayError({ code: "INVALID", message: "an endpoint needs an address" });
+      throw new OverlayError({
+        code: "INVALID",
+        message: "an endpoint needs an address, and Docker gave none",
+        next: "give the network a --subnet",
+      });
     if (record.encryption !== "none")
       throw new OverlayError({
         code: "UNSUPPORTED",
@@ -114,9 +96,22 @@ export class OverlayDriver implements NetworkDriver {
       });
     hosting.requireFit(record);
     const mac = endpointMac(first, request.mac);
+    const endpoint: Endpoint = { id: request.endpoint, ...familiesOf(ips), mac };
+    if (this.#has(network, endpoint)) return { mac };
+    this.#checkFree(record, endpoint);
     for (const ip of ips) await ipam.claim(record, ip);
+    signal.throwIfAborted();
     await hosting.enter(network);
-    hosting.put(network, { id: request.endpoint, ...familiesOf(ips), mac });
+    try {
+      signal.throwIfAborted();
+      // Meanwhile the network may have gone, or another call may have brought the same.
+      this.#network(request.network);
+      this.#checkFree(hosting.record(network), endpoint);
+      if (!this.#has(network, endpoint)) hosting.put(network, endpoint);
+    } catch (error) {
+      hosting.notUsed(network);
+      throw error;
+    }
     return { mac };
   }
 
@@ -147,14 +142,98 @@ export class OverlayDriver implements NetworkDriver {
     return Promise.resolve();
   }
 
+  async #createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {
+    const { bindings, hosting, controller } = this.#modules;
+    const named = request.options[NETWORK_OPTION];
+    const known = named === undefined ? bindings.network(request.id) : hosting.named(named).id;
+    if (known !== undefined) {
+      this.#checkSame(request, known);
+      bindings.bind(request.id, known);
+      return;
+    }
+    const pools = request.pools.map((pool) => {
+      const held =
+        pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet, this.#taken);
+      if (held !== undefined) this.#taken.add(held.id);
+      return { ...pool, held };
+    });
+    try {
+      const { network } = await controller.request(
+        {
+          v: 1,
+          kind: "createNetwork",
+          network: {
+            subnets: pools.map(({ subnet, gateway, reserved, ipam, held }) => ({
+              subnet,
+              gateway,
+              range: held?.range,
+              reserved: [...reserved],
+              dockerIpam: ipam === "docker",
+            })),
+            internal: request.internal,
+            attachable: false,
+            labels: {},
+            driverOptions: { ...request.options },
+            createdAs: request.id,
+          },
+        },
+        "network",
+      );
+      if (signal.aborted) await this.#takeBack(network.id);
+      signal.throwIfAborted();
+      for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network.id);
+      bindings.bind(request.id, network.id);
+      this.#madeAtMs.set(request.id, performance.now());
+    } finally {
+      for (const { held } of pools) if (held !== undefined) this.#taken.delete(held.id);
+    }
+  }
+
+  /** Docker was told that the network could not be made. */
+  async #takeBack(network: NetworkId): Promise<void> {
+    const { controller, log } = this.#modules;
+    try {
+      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+    } catch (error) {
+      log.warn({ network, ...asFailure(error) }, "a network that came too late stays");
+    }
+  }
+
+  /** @throws CONFLICT: what Docker calls by this id, or names, is another network. */
+  #checkSame({ id, pools }: CreateNetwork, network: NetworkId): void {
+    const { bindings, hosting } = this.#modules;
+    const { subnets, name } = hosting.record(network);
+    const bound = bindings.network(id);
+    const other = pools.find(({ subnet }) => !subnets.some((held) => held.subnet === subnet));
+    if ((bound === undefined || bound === network) && other === undefined) return;
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `network ${name ?? network} has ${subnets.map(({ subnet }) => subnet).join(", ")}${other === undefined ? ", and this engine has it already" : `, not ${other.subnet}`}`,
+      next: "remove the network on this engine: it comes back by itself, as it is",
+    });
+  }
+
+  #has(network: NetworkId, endpoint: Endpoint): boolean {
+    return this.#modules.hosting.endpoints(network).some((held) => sameEndpoint(held, endpoint));
+  }
+
+  /** @throws CONFLICT */
+  #checkFree(record: NetworkRecord, endpoint: Endpoint): void {
+    const { hosting, replication } = this.#modules;
+    const own = hosting.endpoints(record.id);
+    const clash = clashOf(endpoint, own, readNetwork(replication.tables, record));
+    if (clash !== undefined) throw clash;
+  }
+
   /**
    * A network made here moments ago may have been made on another host too, under the same name:
    * only one of them stays, and a container must not be on the other.
    */
-  async #named(docker: DockerNetworkId, network: NetworkId): Promise<void> {
+  async #named(docker: DockerNetworkId, signal: AbortSignal): Promise<void> {
     const { replication, bindings, hosting } = this.#modules;
+    const network = bindings.network(docker);
     const leftMs = NAMING_MS - (performance.now() - (this.#madeAtMs.get(docker) ?? -Infinity));
-    if (leftMs <= 0) return;
+    if (network === undefined || leftMs <= 0) return;
     const decided = (): boolean => {
       const record = hosting.find(network);
       return (
@@ -162,6 +241,7 @@ export class OverlayDriver implements NetworkDriver {
       );
     };
     await replication.until(decided, leftMs);
+    signal.throwIfAborted();
     this.#madeAtMs.delete(docker);
   }
 

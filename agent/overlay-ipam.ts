@@ -10,16 +10,16 @@ import {
   type Family,
   familyOf,
   type Ip,
-  ipToNumber,
   numberToIp,
   prefixLength,
   rangeOf,
 } from "../shared/ip.ts";
 import type { Log, Random } from "../shared/ports.ts";
 import { freeSubnet } from "../shared/subnets.ts";
+import { oneLine } from "../shared/text.ts";
 import type { Bindings, Pool as SavedPool } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
-import { freeAddresses, isReserved, nextAddress } from "./core/addresses.ts";
+import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
 import { NETWORK_OPTION } from "./docker/views.ts";
@@ -34,7 +34,7 @@ const RETURN_AFTER_MS = 5 * 60_000;
 export interface IpamModules {
   readonly replication: Pick<Replication, "tables">;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "record" | "keyCame">;
+  readonly hosting: Pick<Hosting, "record" | "named" | "keyCame" | "endpoints">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly random: Random;
   readonly log: Log;
@@ -61,10 +61,17 @@ export class OverlayIpam implements IpamDriver {
     const { bindings, replication, random, hosting } = this.#modules;
     const named = options[NETWORK_OPTION];
     if (named !== undefined) {
-      const record = hosting.record(NetworkId.parse(named));
+      const record = hosting.named(named);
       const held = subnetOf(record, ipv6 ? 6 : 4);
+      if (subnet !== undefined && subnet !== held.subnet)
+        throw new OverlayError({
+          code: "CONFLICT",
+          message: `network ${record.name ?? record.id} has ${held.subnet}, not ${subnet}`,
+          next: "leave --subnet away, or give the network's own",
+        });
       const id = `${VIEW}${record.id} ${held.subnet}`;
-      bindings.addPool({ id, subnet: held.subnet, network: record.id });
+      if (bindings.pool(id) === undefined)
+        bindings.addPool({ id, subnet: held.subnet, network: record.id });
       return { id, subnet: held.subnet };
     }
     const { state } = replication.tables;
@@ -80,21 +87,26 @@ export class OverlayIpam implements IpamDriver {
     return Promise.resolve();
   }
 
-  async requestAddress(request: RequestAddress): Promise<{ ip: Ip; subnet: Pool["subnet"] }> {
+  async requestAddress(
+    request: RequestAddress,
+    signal: AbortSignal,
+  ): Promise<{ ip: Ip; subnet: Pool["subnet"] }> {
     const pool = this.#pool(request.pool);
     const { subnet } = pool;
-    if (pool.network === undefined && request.purpose === "endpoint" && request.ip === undefined)
-      throw unknownPool(request.pool);
-    if (request.purpose === "gateway" || pool.network === undefined)
-      return { ip: request.ip ?? this.#gateway(pool), subnet };
+    if (request.purpose === "gateway") return { ip: this.#gateway(pool, request.ip), subnet };
+    if (pool.network === undefined) {
+      // `--aux-address`, before there is a network: CreateNetwork says it again, and then it counts.
+      if (request.ip === undefined) throw unknownPool(request.pool);
+      return { ip: checkHostAddress({ subnet }, request.ip), subnet };
+    }
     const record = this.#modules.hosting.record(pool.network);
     const held =
       record.subnets.find((candidate) => candidate.subnet === subnet) ??
       subnetOf(record, familyOf(subnet));
     const ip =
       request.ip === undefined
-        ? await this.#choose(record, held)
-        : await this.#named(record, held, request.ip);
+        ? await this.#choose(record, held, signal)
+        : await this.#named(record, held, request.ip, signal);
     return { ip, subnet };
   }
 
@@ -105,9 +117,9 @@ export class OverlayIpam implements IpamDriver {
   }
 
   /** One address of each of the network's subnets, for this host itself. */
-  async allot(record: NetworkRecord): Promise<Ip[]> {
+  async allot(record: NetworkRecord, signal: AbortSignal): Promise<Ip[]> {
     const ips: Ip[] = [];
-    for (const subnet of record.subnets) ips.push(await this.#choose(record, subnet));
+    for (const subnet of record.subnets) ips.push(await this.#choose(record, subnet, signal));
     return ips;
   }
 
@@ -117,17 +129,19 @@ export class OverlayIpam implements IpamDriver {
 
   /** Docker's own IPAM chose it: is it this host's to give? Asks the controller when it is nobody's. */
   async claim(record: NetworkRecord, ip: Ip): Promise<void> {
+    const subnet = record.subnets.find((candidate) => cidrContains(candidate.subnet, ip));
+    checkHostAddress(subnet ?? subnetOf(record, familyOf(ip)), ip);
     if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
     try {
       await this.#grant(record, ip);
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
-      // Docker offers its lowest free address, this one again and again until a container ends here.
+      // Docker's own IPAM offers its lowest free address, this one again and again from now on.
       throw new OverlayError(
         {
-          code: "FULL",
-          message: `network ${record.name ?? record.id} is full on this host: Docker's own IPAM has reached ${ip}, which is another host's`,
-          next: "start the container on another host, or make networks with --ipam-driver overlay-ts, whose addresses go where they are needed",
+          code: "CONFLICT",
+          message: error.message,
+          next: `choose another --ip; if Docker's own IPAM chose it, network ${record.name ?? record.id} is full on this host: start the container on another one, or make networks with --ipam-driver overlay-ts`,
         },
         { cause: error },
       );
@@ -182,24 +196,28 @@ export class OverlayIpam implements IpamDriver {
     return this.#pool(id);
   }
 
-  #gateway(pool: { subnet: Pool["subnet"]; network?: NetworkId | undefined }): Ip {
-    if (pool.network !== undefined) {
-      const record = this.#modules.hosting.record(pool.network);
-      const held = record.subnets.find(({ subnet }) => subnet === pool.subnet);
-      if (held !== undefined) return held.gateway;
-    }
-    const { first, family } = rangeOf(pool.subnet);
-    return numberToIp(first + 1n, family);
+  /** The network's, or the one that it will have. @throws INVALID */
+  #gateway({ subnet, network }: SavedPool, asked: Ip | undefined): Ip {
+    const record = network === undefined ? undefined : this.#modules.hosting.record(network);
+    const held = record?.subnets.find((candidate) => candidate.subnet === subnet)?.gateway;
+    if (held !== undefined && asked !== undefined && asked !== held)
+      throw new OverlayError({
+        code: "CONFLICT",
+        message: `network ${record?.name ?? network} has the gateway ${held}, not ${asked}`,
+        next: "leave --gateway away, or give the network's own",
+      });
+    const { first, family } = rangeOf(subnet);
+    return held ?? checkHostAddress({ subnet }, asked ?? numberToIp(first + 1n, family));
   }
 
-  async #choose(record: NetworkRecord, subnet: SubnetRecord): Promise<Ip> {
+  async #choose(record: NetworkRecord, subnet: SubnetRecord, signal: AbortSignal): Promise<Ip> {
     const key = `${record.id} ${subnet.subnet}`;
     const free = (): Ip | undefined =>
       nextAddress(
         this.#node,
         subnet,
         this.#blocks(record.id),
-        this.#modules.bindings.used(record.id),
+        this.#used(record.id),
         this.#last.get(key),
       );
     // Others may take what a new block brings before we look: as often as there are askers.
@@ -212,6 +230,7 @@ export class OverlayIpam implements IpamDriver {
         return ip;
       }
       await this.#grow(record, subnet);
+      signal.throwIfAborted();
     }
     throw new OverlayError({
       code: "FULL",
@@ -220,26 +239,36 @@ export class OverlayIpam implements IpamDriver {
     });
   }
 
-  async #named(record: NetworkRecord, subnet: SubnetRecord, ip: Ip): Promise<Ip> {
-    if (!cidrContains(subnet.subnet, ip) || isReserved(subnet, ipToNumber(ip)))
-      throw new OverlayError({
-        code: "INVALID",
-        message: `${ip} is no free address of ${subnet.subnet} (gateway ${subnet.gateway})`,
-      });
-    if (this.#modules.bindings.used(record.id).has(ip))
+  async #named(
+    record: NetworkRecord,
+    subnet: SubnetRecord,
+    ip: Ip,
+    signal: AbortSignal,
+  ): Promise<Ip> {
+    checkHostAddress(subnet, ip);
+    if (this.#used(record.id).has(ip))
       throw new OverlayError({
         code: "CONFLICT",
         message: `${ip} is used by another container on this host`,
+        next: "choose another --ip, or none; see `overlay-ts endpoint ls`",
       });
     // Before the round trip: a second asker in the meantime finds it used.
     this.#modules.bindings.reserve(record.id, ip);
     try {
       if (blockHolder(this.#blocks(record.id), ip) !== this.#node) await this.#grant(record, ip);
+      signal.throwIfAborted();
     } catch (error) {
       this.#modules.bindings.release(record.id, ip);
       throw error;
     }
     return ip;
+  }
+
+  /** Given out, or a container has it still: Docker may release an address before its endpoint goes. */
+  #used(network: NetworkId): ReadonlySet<Ip> {
+    const { bindings, hosting } = this.#modules;
+    const held = hosting.endpoints(network).flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
+    return new Set([...bindings.used(network), ...held.filter((ip) => ip !== undefined)]);
   }
 
   async #grant(record: NetworkRecord, ip: Ip): Promise<void> {
@@ -270,8 +299,8 @@ export class OverlayIpam implements IpamDriver {
 
   /** Before the last address goes, so that no container waits for the controller. */
   #growEarly(record: NetworkRecord, subnet: SubnetRecord): void {
-    const { bindings, log } = this.#modules;
-    const used = bindings.used(record.id);
+    const { log } = this.#modules;
+    const used = this.#used(record.id);
     const { free, total } = freeAddresses(this.#node, subnet, this.#blocks(record.id), used);
     if (free * 4 < total)
       this.#grow(record, subnet).catch((error: unknown) =>
@@ -297,7 +326,7 @@ function subnetOf(record: NetworkRecord, family: Family): SubnetRecord {
 function unknownPool(pool: string): OverlayError {
   return new OverlayError({
     code: "NOT_FOUND",
-    message: `overlay-ts on this host knows no address pool ${pool}`,
+    message: `overlay-ts on this host knows no address pool ${oneLine(pool, 80)}`,
     next: "its database was lost: remove and create the network on this engine again",
   });
 }

@@ -4,12 +4,18 @@ import { tooLargeFor, VXLAN_OVERHEAD_BYTES } from "../shared/vxlan.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
+import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
 
 /** What `overlay-ts status` shows of a joined host. */
-export interface Status {
+export interface Status extends AgentStatus {
+  /** Undefined: a host without an engine. */
+  readonly plugin?: PluginCounts;
+}
+
+export interface AgentStatus {
   readonly joined: true;
   readonly node: NodeId;
   readonly name: string;
@@ -35,6 +41,7 @@ export interface Status {
 export interface NotRunning {
   readonly joined: false;
   readonly problem?: Failure;
+  readonly plugin?: PluginCounts;
 }
 
 export interface NetworkStatus {
@@ -48,7 +55,7 @@ export interface NetworkStatus {
   readonly ignored: readonly Ignored[];
 }
 
-export async function statusOf(agent: Agent): Promise<Status> {
+export async function statusOf(agent: Agent): Promise<AgentStatus> {
   const { replication, adapters, identity } = agent;
   const { tables } = replication;
   const { state } = tables;

@@ -12,6 +12,10 @@ export const BOUNDS = {
   stateBytes: 2 * 1024 * 1024,
   /** A plugin call's or local API call's body. */
   httpBodyBytes: 1024 * 1024,
+  /** Address pools that Docker asked for and made no network of. */
+  unboundPools: 64,
+  /** `--aux-address` of one subnet. */
+  reservedAddresses: 64,
   endpointNames: 32,
   labels: 128,
   labelBytes: 4096,

@@ -91,6 +91,8 @@ export const SubnetRecord = z.object({
   gateway: Ip,
   /** Blocks come from here, in this order; what lies outside is given by address (`--ip`). */
   dynamicRanges: z.array(Cidr).min(1).max(4),
+  /** `--aux-address`: something else has these, on whatever host; no container gets one. */
+  reserved: z.array(Ip).max(BOUNDS.reservedAddresses).optional(),
 });
 export type SubnetRecord = z.infer<typeof SubnetRecord>;
 

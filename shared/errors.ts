@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { issuesOf } from "./issues.ts";
 
 /** Every failure overlay-ts can name. The code decides exit status, HTTP status and what the CLI advises. */
 export type ErrorCode =
@@ -63,7 +64,7 @@ export class OverlayError extends Error {
 /** Any thrown value as a Failure; foreign errors become INTERNAL with their own text. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof OverlayError) return error.toFailure();
-  if (error instanceof z.ZodError) return { code: "INVALID", message: z.prettifyError(error) };
+  if (error instanceof z.ZodError) return { code: "INVALID", message: issuesOf(error) };
   return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
 }
 

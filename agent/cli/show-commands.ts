@@ -52,6 +52,7 @@ function statusText(found: Status): string {
     ...(dropped.length === 0
       ? []
       : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
+    ...refusedText(found.plugin),
     ...(ignored.length === 0 ? [] : ["", ...ignored]),
   ].join("\n");
 }
@@ -65,6 +66,20 @@ function dockerText(docker: Status["docker"]): string[] {
     ...(docker.problem === undefined ? [] : [`docker: ${docker.problem}`]),
     ...conflicts,
   ].flatMap((line) => ["", line]);
+}
+
+function refusedText(plugin: Status["plugin"]): string[] {
+  if (plugin === undefined) return [];
+  const { names, methods, garbage } = plugin.unknown;
+  const unknown = names + methods + garbage;
+  const refused = [
+    ...Object.entries(plugin.calls).flatMap(([name, { refused: count, late }]) => [
+      ...(count > 0 ? [`${name} ${count}`] : []),
+      ...(late > 0 ? [`${name} ${late} too late`] : []),
+    ]),
+    ...(unknown > 0 ? [`no call of ours ${unknown}`] : []),
+  ];
+  return refused.length === 0 ? [] : ["", `refused to Docker: ${refused.join(", ")}`];
 }
 
 /** Exit status 1 when something is not as it should be. */

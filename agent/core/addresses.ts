@@ -1,6 +1,14 @@
 import type { BlockRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import { cidrContainsCidr, type Ip, ipToNumber, numberToIp, rangeOf } from "../../shared/ip.ts";
+import {
+  cidrContains,
+  cidrContainsCidr,
+  type Ip,
+  ipToNumber,
+  numberToIp,
+  rangeOf,
+} from "../../shared/ip.ts";
 
 /**
  * Which address the next container here gets: next-fit through this host's blocks, so that an
@@ -65,8 +73,34 @@ function firstFree(
   return undefined;
 }
 
-/** Network and broadcast address, and the gateway's. */
-export function isReserved({ subnet, gateway }: SubnetRecord, value: bigint): boolean {
+/** Network and broadcast address, the gateway's, and what `--aux-address` keeps. */
+export function isReserved({ subnet, gateway, reserved }: SubnetRecord, value: bigint): boolean {
   const { first, last, family } = rangeOf(subnet);
-  return value === first || (family === 4 && value === last) || value === ipToNumber(gateway);
+  if (value === first || (family === 4 && value === last)) return true;
+  return value === ipToNumber(gateway) || reserved?.some((ip) => ipToNumber(ip) === value) === true;
+}
+
+/** What is known of a subnet when an address of it is asked for: no gateway yet before the network. */
+type KnownSubnet = Pick<SubnetRecord, "subnet"> &
+  Partial<Pick<SubnetRecord, "gateway" | "reserved">>;
+
+/** The address, if a host can have it there. @throws INVALID with what it is instead. */
+export function checkHostAddress(known: KnownSubnet, ip: Ip): Ip {
+  const fault = faultOf(known, ip);
+  if (fault === undefined) return ip;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `${ip} cannot be used on ${known.subnet}: it ${fault}`,
+    next: "choose another address, or let overlay-ts choose",
+  });
+}
+
+function faultOf({ subnet, gateway, reserved }: KnownSubnet, ip: Ip): string | undefined {
+  const { first, last, family } = rangeOf(subnet);
+  if (!cidrContains(subnet, ip)) return "lies outside";
+  if (ipToNumber(ip) === first) return "is the subnet's own address";
+  if (family === 4 && ipToNumber(ip) === last) return "is the broadcast address";
+  if (ip === gateway) return "is the gateway's";
+  if (reserved?.includes(ip) === true) return "is reserved (--aux-address)";
+  return undefined;
 }

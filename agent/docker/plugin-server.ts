@@ -1,16 +1,26 @@
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from "node:http";
+import type { Duplex } from "node:stream";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { prefixLength } from "../../shared/ip.ts";
-import { listenUnix, readAll } from "../../shared/node/unix-http.ts";
+import { endUnread, listenUnix, readJson } from "../../shared/node/unix-http.ts";
 import type { Log } from "../../shared/ports.ts";
+import { oneLine } from "../../shared/text.ts";
+import { withinDeadline } from "./deadline.ts";
+import { type Call, pluginCalls } from "./plugin-calls.ts";
+import { PluginCounters, type PluginCounts } from "./plugin-counters.ts";
 import type { IpamDriver, NetworkDriver } from "./port.ts";
-import * as protocol from "./protocol.ts";
 
 /** dockerd has no time limit of its own: a call that hangs would hang it. */
 const CALL_TIMEOUT_MS = 25_000;
-
-type Calls = Readonly<Record<string, (body: unknown) => Promise<unknown>>>;
+const CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json";
+/** A terminal shows the text: it names what is wrong, it does not repeat all of it. */
+const MAX_ERROR_CHARS = 600;
 
 export interface PluginModules {
   readonly network: NetworkDriver;
@@ -18,24 +28,31 @@ export interface PluginModules {
   readonly log: Log;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly body: object;
+}
+
 /** Docker's v1 plugin protocol on a unix socket: HTTP POST, JSON both ways. */
 export class PluginServer {
   readonly #path: string;
   readonly #log: Log;
+  readonly #calls: Readonly<Record<string, Call>>;
+  readonly #callTimeoutMs: number;
+  readonly #counters = new PluginCounters();
   readonly #server: Server;
 
-  constructor(path: string, { network, ipam, log }: PluginModules) {
+  constructor(
+    path: string,
+    { network, ipam, log }: PluginModules,
+    callTimeoutMs: number = CALL_TIMEOUT_MS,
+  ) {
     this.#path = path;
     this.#log = log;
-    const calls = { ...general(), ...networkCalls(network), ...ipamCalls(ipam) };
-    this.#server = createServer((request, response) => {
-      void this.#answer(calls, request).then(({ status, body }) => {
-        response.writeHead(status, {
-          "content-type": "application/vnd.docker.plugins.v1.2+json",
-        });
-        response.end(JSON.stringify(body));
-      });
-    });
+    this.#calls = pluginCalls(network, ipam);
+    this.#callTimeoutMs = callTimeoutMs;
+    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server.on("clientError", (error, socket) => this.#garbage(error, socket));
   }
 
   /** @throws PORT_TAKEN */
@@ -49,132 +66,111 @@ export class PluginServer {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  async #answer(
-    calls: Calls,
-    request: IncomingMessage,
-  ): Promise<{ status: number; body: unknown }> {
+  counts(): PluginCounts {
+    return this.#counters.counts();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { status, body } = await this.#answer(request, response);
+    response.writeHead(status, { "content-type": CONTENT_TYPE });
+    response.end(JSON.stringify(body));
+    endUnread(request);
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<Answer> {
     const name = (request.url ?? "").slice(1);
+    const call = Object.hasOwn(this.#calls, name) ? this.#calls[name] : undefined;
+    if (call === undefined) {
+      this.#counters.countUnknown("names");
+      // Docker takes 404 as: this call is not supported (moby pkg/plugins, IsNotFound).
+      return failed(unknownCall(name), 404);
+    }
+    if (request.method !== "POST") {
+      this.#counters.countUnknown("methods");
+      return failed(notPost(name, request.method ?? ""), 405);
+    }
+    this.#counters.count(name, "asked");
+    const gone = new AbortController();
+    response.once("close", () => gone.abort());
+    const begunMs = performance.now();
     try {
-      const call = Object.hasOwn(calls, name) ? calls[name] : undefined;
-      if (call === undefined)
-        throw new OverlayError({ code: "UNSUPPORTED", message: `overlay-ts has no ${name}` });
-      const bytes = await readAll(request, BOUNDS.httpBodyBytes);
-      // Activate and the Get calls have an empty body.
-      const body: unknown = bytes.length === 0 ? {} : JSON.parse(bytes.toString());
-      const begunMs = performance.now();
-      const answer = await withDeadline(call(body), name);
+      const body = await withinDeadline(
+        {
+          name,
+          timeoutMs: this.#callTimeoutMs,
+          gone: gone.signal,
+          late: () => this.#counters.count(name, "late"),
+        },
+        async (signal) => {
+          // Activate and the Get calls have an empty body.
+          const read = await readJson(request, BOUNDS.httpBodyBytes);
+          signal.throwIfAborted();
+          return call(read === undefined ? {} : read, {
+            signal,
+            decoded: () => this.#counters.count(name, "decoded"),
+          });
+        },
+      );
       this.#log.debug({ name, ms: Math.round(performance.now() - begunMs) }, "plugin call");
-      return { status: 200, body: answer };
+      return { status: 200, body: body as object };
     } catch (error) {
-      const { code, message, next } = asFailure(error);
-      this.#log.warn({ name, code, message }, "plugin call failed");
-      const text = next === undefined ? message : `${message} (${next})`;
-      // Network calls read Err, IPAM calls Error; a 200 with either would count as success to the other.
-      return { status: 500, body: { Err: text, Error: text } };
+      this.#counters.count(name, "refused");
+      const { code, message } = asFailure(error);
+      this.#log.warn({ name, code, message: oneLine(message, MAX_ERROR_CHARS) }, "call refused");
+      return failed(error, code === "TOO_LARGE" ? 413 : 500);
     }
   }
-}
 
-function general(): Calls {
-  return {
-    "Plugin.Activate": async () => ({ Implements: ["NetworkDriver", "IpamDriver"] }),
-  };
-}
-
-function networkCalls(driver: NetworkDriver): Calls {
-  const nothing = async (): Promise<object> => ({});
-  return {
-    "NetworkDriver.GetCapabilities": async () => ({ Scope: "local", ConnectivityScope: "global" }),
-    "NetworkDriver.CreateNetwork": async (body) => {
-      await driver.createNetwork(protocol.readCreateNetwork(body));
-      return {};
-    },
-    "NetworkDriver.DeleteNetwork": async (body) => {
-      await driver.deleteNetwork(protocol.readNetwork(body));
-      return {};
-    },
-    "NetworkDriver.CreateEndpoint": async (body) => {
-      const request = protocol.readCreateEndpoint(body);
-      const { mac } = await driver.createEndpoint(request);
-      return { Interface: request.macGiven ? {} : { MacAddress: mac } };
-    },
-    "NetworkDriver.DeleteEndpoint": async (body) => {
-      const { network, endpoint } = protocol.readEndpoint(body);
-      await driver.deleteEndpoint(network, endpoint);
-      return {};
-    },
-    "NetworkDriver.EndpointOperInfo": async () => ({ Value: {} }),
-    "NetworkDriver.Join": async (body) => {
-      const { link, prefix, internal } = await driver.join(protocol.readJoin(body));
-      // No Gateway: Docker's own docker_gwbridge is the way out, and serves -p.
-      return {
-        InterfaceName: { SrcName: link, DstPrefix: prefix },
-        DisableGatewayService: internal,
-      };
-    },
-    "NetworkDriver.Leave": async (body) => {
-      const { network, endpoint } = protocol.readEndpoint(body);
-      await driver.leave(network, endpoint);
-      return {};
-    },
-    "NetworkDriver.DiscoverNew": nothing,
-    "NetworkDriver.DiscoverDelete": nothing,
-    "NetworkDriver.ProgramExternalConnectivity": nothing,
-    "NetworkDriver.RevokeExternalConnectivity": nothing,
-    "NetworkDriver.AllocateNetwork": nothing,
-    "NetworkDriver.FreeNetwork": nothing,
-    "NetworkDriver.GwAllocCheck": async () => ({ SkipIPv4: true, SkipIPv6: true }),
-  };
-}
-
-function ipamCalls(driver: IpamDriver): Calls {
-  return {
-    "IpamDriver.GetCapabilities": async () => ({
-      RequiresMACAddress: false,
-      RequiresRequestReplay: false,
-    }),
-    "IpamDriver.GetDefaultAddressSpaces": async () => ({
-      LocalDefaultAddressSpace: protocol.ADDRESS_SPACE,
-      GlobalDefaultAddressSpace: `${protocol.ADDRESS_SPACE}-global`,
-    }),
-    "IpamDriver.RequestPool": async (body) => {
-      const { id, subnet } = await driver.requestPool(protocol.readRequestPool(body));
-      return { PoolID: id, Pool: subnet, Data: {} };
-    },
-    "IpamDriver.ReleasePool": async (body) => {
-      await driver.releasePool(protocol.readPool(body));
-      return {};
-    },
-    "IpamDriver.RequestAddress": async (body) => {
-      const { ip, subnet } = await driver.requestAddress(protocol.readRequestAddress(body));
-      return { Address: `${ip}/${prefixLength(subnet)}`, Data: {} };
-    },
-    "IpamDriver.ReleaseAddress": async (body) => {
-      const { pool, ip } = protocol.readReleaseAddress(body);
-      await driver.releaseAddress(pool, ip);
-      return {};
-    },
-  };
-}
-
-async function withDeadline<T>(work: Promise<T>, name: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new OverlayError({
-            code: "TIMEOUT",
-            message: `overlay-ts did not finish ${name} in ${CALL_TIMEOUT_MS / 1000} s`,
-            next: "see `overlay-ts status` for what it waits for",
-          }),
-        ),
-      CALL_TIMEOUT_MS,
-    );
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
+  /** Not HTTP, or a head of too many bytes. */
+  #garbage(error: NodeJS.ErrnoException, socket: Duplex): void {
+    this.#counters.countUnknown("garbage");
+    if (!socket.writable || error.code === "ECONNRESET") {
+      socket.destroy();
+      return;
+    }
+    const status = error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
+    const body = JSON.stringify(failed(notHttp(error.code ?? "")).body);
+    const head = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      `content-type: ${CONTENT_TYPE}`,
+      `content-length: ${Buffer.byteLength(body)}`,
+      "connection: close",
+    ];
+    socket.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
   }
+}
+
+/**
+ * Network calls read Err, IPAM calls Error (moby libnetwork/drivers/remote, ipams/remote): in both,
+ * with a status that is none of success.
+ */
+function failed(error: unknown, status = 500): Answer {
+  const { message, next } = asFailure(error);
+  const said = oneLine(message, MAX_ERROR_CHARS);
+  const text = `${said} (${next ?? "see the agent's log: `journalctl -u overlay-ts-agent`"})`;
+  return { status, body: { Err: text, Error: text } };
+}
+
+function unknownCall(name: string): OverlayError {
+  return new OverlayError({
+    code: "UNSUPPORTED",
+    message: `overlay-ts has no call ${oneLine(name, 64)}`,
+    next: "it serves Docker's v1 network and IPAM plugin calls",
+  });
+}
+
+function notPost(name: string, method: string): OverlayError {
+  return new OverlayError({
+    code: "INVALID",
+    message: `${name} is called by POST, not ${method}`,
+    next: "this socket is Docker's; use `overlay-ts` on the command line",
+  });
+}
+
+function notHttp(code: string): OverlayError {
+  return new OverlayError({
+    code: "INVALID",
+    message: `what came on the plugin's socket is no HTTP request (${code})`,
+    next: "this socket is Docker's; use `overlay-ts` on the command line",
+  });
 }

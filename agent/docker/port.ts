@@ -6,14 +6,18 @@ import type { Mac } from "../../shared/mac.ts";
  * What Docker's plugin calls ask of the agent (moby libnetwork/docs/remote.md, ipam.md), parsed.
  * Every method may throw an OverlayError; its text is all that Docker shows of it. None may call
  * the engine's API: dockerd waits for us while it holds its locks.
+ *
+ * What gives Docker something has a `signal`, aborted when Docker was told that the call failed: from
+ * then on the method must have no effect, and takes back what it had asked of others. What Docker
+ * gives up has none: it forgets whatever we answer, so such a call is carried out however late.
  */
 export interface NetworkDriver {
-  createNetwork(request: CreateNetwork): Promise<void>;
+  createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void>;
   /** Docker forgets the network whatever we answer. */
   deleteNetwork(network: DockerNetworkId): Promise<void>;
-  createEndpoint(request: CreateEndpoint): Promise<CreatedEndpoint>;
+  createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint>;
   deleteEndpoint(network: DockerNetworkId, endpoint: EndpointId): Promise<void>;
-  join(request: Join): Promise<Joined>;
+  join(request: Join, signal: AbortSignal): Promise<Joined>;
   leave(network: DockerNetworkId, endpoint: EndpointId): Promise<void>;
 }
 
@@ -31,6 +35,8 @@ export interface NetworkPool {
   readonly ipam: "overlay-ts" | "docker";
   readonly subnet: Cidr;
   readonly gateway: Ip | undefined;
+  /** `--aux-address`: no container gets these. */
+  readonly reserved: readonly Ip[];
 }
 
 export interface CreateEndpoint {
@@ -65,10 +71,10 @@ export interface Joined {
 }
 
 export interface IpamDriver {
-  requestPool(request: RequestPool): Promise<Pool>;
+  requestPool(request: RequestPool, signal: AbortSignal): Promise<Pool>;
   releasePool(pool: string): Promise<void>;
   /** @returns the address; `subnet` gives its prefix length. */
-  requestAddress(request: RequestAddress): Promise<{ ip: Ip; subnet: Cidr }>;
+  requestAddress(request: RequestAddress, signal: AbortSignal): Promise<{ ip: Ip; subnet: Cidr }>;
   releaseAddress(pool: string, ip: Ip): Promise<void>;
 }
 

@@ -1,9 +1,25 @@
 import { z } from "zod";
-import { OverlayError } from "../../shared/errors.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
-import { Cidr, Ip, parseInterfaceAddress } from "../../shared/ip.ts";
-import { bytesToMac, Mac } from "../../shared/mac.ts";
-import type { CreateEndpoint, CreateNetwork, Join, RequestAddress, RequestPool } from "./port.ts";
+import {
+  Cidr,
+  cidrContainsCidr,
+  type Family,
+  familyOf,
+  Ip,
+  parseInterfaceAddress,
+} from "../../shared/ip.ts";
+import { issuesOf } from "../../shared/issues.ts";
+import { Mac } from "../../shared/mac.ts";
+import type {
+  CreateEndpoint,
+  CreateNetwork,
+  Join,
+  NetworkPool,
+  RequestAddress,
+  RequestPool,
+} from "./port.ts";
+import { NETWORK_OPTION } from "./views.ts";
 
 /**
  * The bodies of Docker's v1 plugin calls (moby libnetwork/drivers/remote/api, ipams/remote/api),
@@ -22,7 +38,22 @@ const StringOptions = z.record(z.string(), z.string()).nullish();
 /** Go's empty string: not given. */
 const Text = z.string().nullish();
 
-const PoolData = z.object({ AddressSpace: Text, Pool: z.string(), Gateway: Text });
+const PoolData = z.object({
+  AddressSpace: Text,
+  Pool: z.string(),
+  Gateway: Text,
+  /** By the user's name for it: `address/prefix`. */
+  AuxAddresses: StringOptions,
+});
+type PoolData = z.infer<typeof PoolData>;
+
+/** What Go writes for an address that Docker's own IPAM would not reserve: it lies outside --ip-range. */
+const NO_ADDRESS = "<nil>";
+
+/** A body that says nothing we need. */
+export function readNothing(body: unknown): undefined {
+  parse(z.object({}), body);
+}
 
 const CreateNetworkBody = z.object({
   NetworkID: DockerNetworkId,
@@ -33,20 +64,37 @@ const CreateNetworkBody = z.object({
 
 export function readCreateNetwork(body: unknown): CreateNetwork {
   const { NetworkID, Options: all, IPv4Data, IPv6Data } = parse(CreateNetworkBody, body);
-  const generic = z.record(z.string(), z.string()).safeParse(all?.[GENERIC]);
-  const pools = [...(IPv4Data ?? []), ...(IPv6Data ?? [])].map(
-    ({ AddressSpace, Pool, Gateway }) => ({
-      ipam: AddressSpace === ADDRESS_SPACE ? ("overlay-ts" as const) : ("docker" as const),
-      subnet: parse(Cidr, networkOf(Pool)),
-      gateway: Gateway ? parseInterfaceAddress(Gateway).ip : undefined,
-    }),
-  );
   return {
     id: NetworkID,
-    options: generic.success ? generic.data : {},
+    options: parse(StringOptions, all?.[GENERIC]) ?? {},
     internal: all?.[INTERNAL] === true,
-    pools,
+    pools: [...poolsOf(4, IPv4Data ?? []), ...poolsOf(6, IPv6Data ?? [])],
   };
+}
+
+/** @throws INVALID for a second one: a network has one subnet of each family. */
+function poolsOf(family: Family, given: readonly PoolData[]): NetworkPool[] {
+  if (given.length > 1)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `an overlay-ts network has one IPv${family} subnet, and these were given: ${given.map(({ Pool }) => Pool).join(", ")}`,
+      next: "give one --subnet of each family, or make a network for each",
+    });
+  return given.map(({ AddressSpace, Pool, Gateway, AuxAddresses }) => ({
+    ipam: AddressSpace === ADDRESS_SPACE ? "overlay-ts" : "docker",
+    subnet: ofFamily(family, parse(Cidr, networkOf(Pool))),
+    gateway: Gateway ? interfaceAddress(Gateway) : undefined,
+    reserved: Object.entries(AuxAddresses ?? {}).map(([name, text]) => reservedOf(name, text)),
+  }));
+}
+
+function reservedOf(name: string, text: string): Ip {
+  if (text !== NO_ADDRESS) return interfaceAddress(text);
+  throw new OverlayError({
+    code: "INVALID",
+    message: `Docker does not say which address --aux-address ${name} is: it lies outside of --ip-range`,
+    next: "add --ipam-driver overlay-ts, or choose it inside of the range",
+  });
 }
 
 const NetworkBody = z.object({ NetworkID: DockerNetworkId });
@@ -69,12 +117,12 @@ const CreateEndpointBody = EndpointBody.extend({
 
 export function readCreateEndpoint(body: unknown): CreateEndpoint {
   const { NetworkID, EndpointID, Options: all, Interface } = parse(CreateEndpointBody, body);
-  const given = Interface?.MacAddress ? parse(Mac, Interface.MacAddress) : undefined;
+  const given = Interface?.MacAddress ? macOf(Interface.MacAddress) : undefined;
   return {
     network: NetworkID,
     endpoint: EndpointID,
-    ipv4: addressOf(Interface?.Address),
-    ipv6: addressOf(Interface?.AddressIPv6),
+    ipv4: addressOf(4, Interface?.Address),
+    ipv6: addressOf(6, Interface?.AddressIPv6),
     mac: given ?? macOption(all?.[MAC_ADDRESS]),
     // Docker refuses an answer that repeats what it gave.
     macGiven: given !== undefined,
@@ -96,14 +144,26 @@ const RequestPoolBody = z.object({
   V6: z.boolean().nullish(),
 });
 
+/** @throws INVALID also for options, ranges and families that no pool of ours can have. */
 export function readRequestPool(body: unknown): RequestPool {
   const { Pool, SubPool, Options: options, V6 } = parse(RequestPoolBody, body);
-  return {
-    subnet: Pool ? parse(Cidr, networkOf(Pool)) : undefined,
-    range: SubPool ? parse(Cidr, networkOf(SubPool)) : undefined,
-    options: options ?? {},
-    ipv6: V6 === true,
-  };
+  const family = V6 === true ? 6 : 4;
+  const subnet = Pool ? ofFamily(family, parse(Cidr, networkOf(Pool))) : undefined;
+  const range = SubPool ? ofFamily(family, parse(Cidr, networkOf(SubPool))) : undefined;
+  if (range !== undefined && (subnet === undefined || !cidrContainsCidr(subnet, range)))
+    throw new OverlayError({
+      code: "INVALID",
+      message: `the range ${range} does not lie in ${subnet ?? "a subnet that was given"}`,
+      next: "give --subnet, and an --ip-range inside of it",
+    });
+  for (const name of Object.keys(options ?? {}))
+    if (name !== NETWORK_OPTION)
+      throw new OverlayError({
+        code: "INVALID",
+        message: `overlay-ts knows no IPAM option ${name}`,
+        next: `known is ${NETWORK_OPTION}, which overlay-ts itself gives; leave the other away`,
+      });
+  return { subnet, range, options: options ?? {}, ipv6: V6 === true };
 }
 
 const PoolBody = z.object({ PoolID: z.string().max(256) });
@@ -132,14 +192,23 @@ export function readReleaseAddress(body: unknown): { pool: string; ip: Ip } {
 function parse<S extends z.ZodType>(schema: S, value: unknown): z.infer<S> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new OverlayError(
+  throw notUnderstood(issuesOf(parsed.error), parsed.error);
+}
+
+function notUnderstood(why: string, cause?: unknown): OverlayError {
+  return new OverlayError(
     {
       code: "INVALID",
-      message: `Docker's call is not understood: ${z.prettifyError(parsed.error)}`,
+      message: `Docker's call is not understood: ${why}`,
       next: "try again; if it stays, this engine's version speaks another plugin protocol",
     },
-    { cause: parsed.error },
+    { cause },
   );
+}
+
+function ofFamily<T extends Cidr | Ip>(family: Family, address: T): T {
+  if (familyOf(address) === family) return address;
+  throw notUnderstood(`${address} is not IPv${family}`);
 }
 
 /** `10.1.2.3/16`: Docker takes host bits in `--subnet` and passes them on. */
@@ -151,13 +220,32 @@ function networkOf(text: string): string {
   }
 }
 
-function addressOf(text: string | null | undefined): Ip | undefined {
-  return text ? parseInterfaceAddress(text).ip : undefined;
+/** `10.1.2.3/16`, the address of it. */
+function interfaceAddress(text: string): Ip {
+  try {
+    return parseInterfaceAddress(text).ip;
+  } catch (cause) {
+    throw notUnderstood(asFailure(cause).message, cause);
+  }
 }
 
-/** `--mac-address`: base64 of six bytes. */
+function addressOf(family: Family, text: string | null | undefined): Ip | undefined {
+  return text ? ofFamily(family, interfaceAddress(text)) : undefined;
+}
+
+/** `--mac-address`: Go's bytes, in base64. */
 function macOption(value: unknown): Mac | undefined {
-  if (typeof value !== "string" || value === "") return undefined;
-  const bytes = Buffer.from(value, "base64");
-  return bytes.length === 6 ? bytesToMac(bytes) : undefined;
+  if (value === undefined || value === null || value === "") return undefined;
+  const bytes = Buffer.from(parse(z.string(), value), "base64");
+  return macOf([...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":"));
+}
+
+function macOf(text: string): Mac {
+  const mac = Mac.safeParse(text);
+  if (mac.success) return mac.data;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `--mac-address ${text} is no unicast Ethernet address of six bytes`,
+    next: "give one such as 0a:1b:2c:3d:4e:5f, or none",
+  });
 }

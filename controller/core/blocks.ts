@@ -12,7 +12,6 @@ import {
   hostCidr,
   type Ip,
   ipToNumber,
-  numberToIp,
   rangeOf,
   toCidr,
 } from "../../shared/ip.ts";
@@ -38,6 +37,7 @@ export function allotBlock(
     throw new OverlayError({
       code: "INVALID",
       message: `network ${held.name ?? held.id} has no IPv${family} subnet`,
+      next: "make it with a --subnet of that family",
     });
   const inRanges = (block: BlockRecord): boolean =>
     subnet.dynamicRanges.some((range) => cidrContainsCidr(range, block.block));
@@ -45,7 +45,7 @@ export function allotBlock(
   const size = own.reduce((sum, { block }) => sum + sizeOf(block), 0n);
   for (let want = powerOfTwo(size); want >= 1n; want /= 2n)
     for (const range of subnet.dynamicRanges) {
-      const first = freeRun(rangeOf(range), want, blocks, (at) => unusable(subnet, at));
+      const first = freeRun(rangeOf(range), want, blocks, unusable(subnet));
       if (first === undefined) continue;
       const length = ADDRESS_BITS[family] - log2(want);
       const block: BlockRecord = { network, block: toCidr(first, length, family), node };
@@ -74,6 +74,13 @@ export function grantAddress(
     throw new OverlayError({
       code: "INVALID",
       message: `${ip} is no host address of ${held.subnets.map((s) => s.subnet).join(", ")}`,
+      next: "choose another --ip, or none",
+    });
+  if (subnet.reserved?.includes(ip) === true)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${ip} is reserved (--aux-address) on network ${held.name ?? held.id}`,
+      next: "choose another --ip, or none",
     });
   const holder = record.state.blocks.find(
     (block) => block.network === network && cidrContains(block.block, ip),
@@ -117,6 +124,7 @@ export function allowedNetwork(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `host ${admitted.name} is not allowed on network ${held.name ?? held.id}`,
+      next: "join it with a token that names the network (`overlay-ts token create --network`)",
     });
   return held;
 }
@@ -126,23 +134,26 @@ function freeRun(
   range: { first: bigint; last: bigint },
   size: bigint,
   blocks: readonly BlockRecord[],
-  unusable: (address: bigint) => boolean,
+  unusable: readonly bigint[],
 ): bigint | undefined {
   const taken = blocks.map(({ block }) => rangeOf(block));
   for (let at = alignUp(range.first, size); at + size - 1n <= range.last;) {
     const end = at + size - 1n;
     const clash = taken.find(({ first, last }) => first <= end && at <= last);
     if (clash === undefined) {
-      if (size > 1n || !unusable(at)) return at;
+      const lost = unusable.filter((address) => at <= address && address <= end).length;
+      if (BigInt(lost) < size) return at;
       at += size;
     } else at = alignUp(clash.last + 1n, size);
   }
   return undefined;
 }
 
-function unusable({ subnet, gateway }: SubnetRecord, address: bigint): boolean {
-  const edge = isEdge(subnet, numberToIp(address, familyOf(subnet)));
-  return edge || address === ipToNumber(gateway);
+/** Each once: what no container can have. */
+function unusable({ subnet, gateway, reserved = [] }: SubnetRecord): bigint[] {
+  const { first, last, family } = rangeOf(subnet);
+  const edges = family === 4 ? [first, last] : [first];
+  return [...new Set([...edges, ipToNumber(gateway), ...reserved.map(ipToNumber)])];
 }
 
 function sizeOf(block: Cidr): bigint {

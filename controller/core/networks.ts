@@ -5,7 +5,7 @@ import { hex } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { type DockerNetworkId, NetworkId, type NodeId, Vni } from "../../shared/ids.ts";
 import {
-  type Cidr,
+  Cidr,
   cidrContains,
   cidrContainsCidr,
   cidrOverlaps,
@@ -27,6 +27,15 @@ import {
 } from "./record.ts";
 
 const IPV6_LEAST_MTU_BYTES = 1280;
+/** "This network", loopback, multicast and reserved, link-local (RFC 6890). */
+const NOT_FOR_HOSTS = [
+  "0.0.0.0/8",
+  "127.0.0.0/8",
+  "224.0.0.0/3",
+  "::/127",
+  "fe80::/10",
+  "ff00::/8",
+].map((text) => Cidr.parse(text));
 
 /** What a user asks for; what is absent is the cluster's to choose. */
 export interface NetworkRequest {
@@ -36,6 +45,8 @@ export interface NetworkRequest {
     readonly gateway?: Ip | undefined;
     /** `--ip-range` */
     readonly range?: Cidr | undefined;
+    /** `--aux-address` */
+    readonly reserved?: readonly Ip[] | undefined;
     /** Docker's own IPAM hands out this subnet on the creating host, lowest address first. */
     readonly dockerIpam?: boolean | undefined;
   }[];
@@ -67,6 +78,7 @@ export function createNetwork(
     throw new OverlayError({
       code: "FULL",
       message: `the cluster has ${BOUNDS.networks} networks, the most it can have`,
+      next: "remove networks that are no longer used",
     });
   const options = readOptions(request.driverOptions, state);
   // As Docker: IPv4 always, from the cluster's pools unless given.
@@ -146,6 +158,7 @@ export function removeNetwork(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `network ${held.name ?? id} was made by another host, and this one is restricted`,
+      next: "remove it on the host that made it",
     });
   const { [id]: _, ...networkKeys } = record.networkKeys;
   return {
@@ -216,8 +229,15 @@ function checkFamilies(asked: NetworkRequest["subnets"], mtuBytes: number): void
 
 function subnetRecord(
   state: ClusterState,
-  { subnet, gateway, range, dockerIpam }: NetworkRequest["subnets"][number],
+  { subnet, gateway, range, reserved, dockerIpam }: NetworkRequest["subnets"][number],
 ): SubnetRecord {
+  const special = NOT_FOR_HOSTS.find((other) => cidrOverlaps(other, subnet));
+  if (special !== undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `${subnet} overlaps ${special}, whose addresses are not for hosts`,
+      next: "give a --subnet of private addresses, or none",
+    });
   const owner = state.nodes.find(({ ownSubnets }) =>
     ownSubnets.some((own) => cidrOverlaps(own, subnet)),
   );
@@ -241,16 +261,26 @@ function subnetRecord(
     throw new OverlayError({
       code: "INVALID",
       message: `the gateway ${gatewayIp} is no host address of ${subnet}`,
+      next: "give a --gateway inside of --subnet, neither its first nor its last address",
     });
   if (range !== undefined && !(familyOf(range) === family && cidrContainsCidr(subnet, range)))
     throw new OverlayError({
       code: "INVALID",
       message: `the range ${range} does not lie in ${subnet}`,
+      next: "give an --ip-range inside of --subnet",
+    });
+  const outside = reserved?.find((ip) => !cidrContains(subnet, ip));
+  if (outside !== undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `--aux-address ${outside} does not lie in ${subnet}`,
+      next: "give one inside of --subnet",
     });
   return {
     subnet,
     gateway: gatewayIp,
     dynamicRanges: range === undefined ? dynamicRanges(subnet, dockerIpam === true) : [range],
+    ...(reserved === undefined || reserved.length === 0 ? {} : { reserved: [...reserved] }),
   };
 }
 

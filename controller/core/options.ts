@@ -1,16 +1,21 @@
 import type { ClusterState, SecurityClass } from "../../shared/cluster-state.ts";
 import { SecurityClass as SecurityClassSchema } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import { oneLine } from "../../shared/text.ts";
 import { largestMtuBytes } from "../../shared/vxlan.ts";
 
-const KNOWN = new Set([
+const KNOWN = [
   "encryption",
   "encrypted",
   "mtu",
   "com.docker.network.driver.mtu",
   "multicast",
-  "overlay-ts.network",
-]);
+  // Docker carries these out itself, for every driver (moby daemon/network.go, libnetwork/network.go).
+  "com.docker.network.enable_ipv4",
+  "com.docker.network.enable_ipv6",
+  "com.docker.network.advertise_addr_nmsgs",
+  "com.docker.network.advertise_addr_ms",
+];
 
 /** `-o` options of a network. @throws INVALID, UNSUPPORTED: never a network other than asked for. */
 export function readOptions(
@@ -18,11 +23,11 @@ export function readOptions(
   state: Pick<ClusterState, "settings" | "nodes">,
 ): { encryption: SecurityClass; mtuBytes: number; multicast: boolean } {
   for (const name of Object.keys(options))
-    if (!KNOWN.has(name) && !name.startsWith("com.docker."))
+    if (!KNOWN.includes(name))
       throw new OverlayError({
         code: "INVALID",
-        message: `overlay-ts knows no network option ${name}`,
-        next: "known are encryption, encrypted, mtu and multicast",
+        message: `overlay-ts knows no network option ${oneLine(name, 64)}`,
+        next: `known are ${KNOWN.join(", ")}`,
       });
   const encryption = encryptionOf(options, state);
   // Refused, never quietly sent in clear (CVE-2023-28841 was a warning and clear text).
@@ -50,7 +55,8 @@ function encryptionOf(
     if (parsed.success) return parsed.data;
     throw new OverlayError({
       code: "INVALID",
-      message: `encryption=${kind} is not one of ${SecurityClassSchema.options.join(", ")}`,
+      message: `encryption=${oneLine(kind, 64)} is not one of ${SecurityClassSchema.options.join(", ")}`,
+      next: "give one of these, or leave the option away",
     });
   }
   const encrypted = flagOf("encrypted", flag);
@@ -65,7 +71,8 @@ function flagOf(name: string, text: string | undefined): boolean | undefined {
   if (["false", "0"].includes(text)) return false;
   throw new OverlayError({
     code: "INVALID",
-    message: `${name}=${text} is neither true nor false`,
+    message: `${name}=${oneLine(text, 64)} is neither true nor false`,
+    next: `give \`${name}\`, \`${name}=true\` or \`${name}=false\``,
   });
 }
 
@@ -77,11 +84,12 @@ function mtuOf(
   const most = largestMtuBytes(settings, nodes.length === 0 ? 1500 : underlay);
   const asked = options["mtu"] ?? options["com.docker.network.driver.mtu"];
   if (asked === undefined) return most;
-  const mtu = Number(asked);
-  if (!Number.isInteger(mtu) || mtu < 576 || mtu > most)
+  const mtu = /^\d{1,5}$/.test(asked) ? Number(asked) : NaN;
+  if (!(mtu >= 576 && mtu <= most))
     throw new OverlayError({
       code: "INVALID",
-      message: `an MTU of ${asked} does not fit: 576 to ${most} bytes on this cluster's hosts`,
+      message: `an MTU of ${oneLine(asked, 64)} does not fit: 576 to ${most} bytes on this cluster's hosts`,
+      next: "give one between these, or leave the option away",
     });
   return mtu;
 }

@@ -35,6 +35,7 @@ const NetworkRequest = z.object({
         subnet: Cidr,
         gateway: Ip.optional(),
         range: Cidr.optional(),
+        reserved: z.array(Ip).max(BOUNDS.reservedAddresses).optional(),
         dockerIpam: z.boolean().optional(),
       }),
     )

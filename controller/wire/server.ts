@@ -2,15 +2,15 @@ import type { Connection, Stream } from "@libp2p/interface";
 import { lpStream } from "@libp2p/utils";
 import type { Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
-import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
+import { encodeCbor } from "../../shared/codec.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { Controller } from "../controller.ts";
+import { answerRequest } from "./answer.ts";
 import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
-import { ControlRequest } from "./messages.ts";
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_STREAMS = 64;
@@ -58,9 +58,8 @@ export class ControlServer {
     try {
       const framed = lpStream(stream, { maxDataLength: BOUNDS.httpBodyBytes });
       const bytes = (await framed.read({ signal })).subarray();
-      const request = ControlRequest.parse(decodeCbor(bytes, BOUNDS.httpBodyBytes));
-      const answer = await this.#controller.handle(peerOf(connection), request);
-      await framed.write(encodeCbor(answer), { signal });
+      const answer = await answerRequest(this.#controller, peerOf(connection), bytes);
+      await framed.write(answer, { signal });
       await stream.close({ signal });
     } catch (error) {
       this.#log.info({ message: asFailure(error).message }, "request dropped");

@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import { BOUNDS } from "../bounds.ts";
 import { asFailure, type ErrorCode, type Failure, OverlayError } from "../errors.ts";
+import { oneLine } from "../text.ts";
 
 /** JSON over HTTP on a unix socket that only root opens: the local interface of agent and controller. */
 
@@ -15,6 +16,9 @@ export type Routes = Readonly<
 /** Lists of a full cluster. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
+/** What is still on its way on a local socket is there long before. */
+const UNREAD_MS = 500;
+
 const STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID: 400,
   UNAUTHENTICATED: 401,
@@ -22,6 +26,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   NOT_FOUND: 404,
   CONFLICT: 409,
   NOT_JOINED: 409,
+  TOO_LARGE: 413,
   UNREACHABLE: 502,
   TIMEOUT: 504,
 };
@@ -33,9 +38,10 @@ export class UnixHttpServer {
   constructor(path: string, routes: Routes) {
     this.#path = path;
     this.#server = createServer((request, response) => {
-      void answer(routes, request).then(({ status, body }) => {
+      void answer(routes, request).then(({ status, text }) => {
         response.writeHead(status, { "content-type": "application/json" });
-        response.end(`${JSON.stringify(body)}\n`);
+        response.end(text);
+        endUnread(request);
       });
     });
   }
@@ -117,33 +123,76 @@ function exchange(
 async function answer(
   routes: Routes,
   request: IncomingMessage,
-): Promise<{ status: number; body: unknown }> {
+): Promise<{ status: number; text: string }> {
   try {
-    const url = new URL(request.url ?? "/", "http://local");
-    const route = routes[`${request.method ?? ""} ${url.pathname}`];
+    const [path = "", query = ""] = (request.url ?? "").split("?", 2);
+    const name = `${request.method ?? ""} ${path}`;
+    const route = Object.hasOwn(routes, name) ? routes[name] : undefined;
     if (route === undefined)
       throw new OverlayError({
         code: "NOT_FOUND",
-        message: `no ${request.method ?? ""} ${url.pathname} here`,
+        message: `no ${oneLine(name, 128)} here`,
         next: "run the same version of the command and of the service",
       });
-    const bytes = await readAll(request, BOUNDS.httpBodyBytes);
-    const body: unknown = bytes.length === 0 ? undefined : JSON.parse(bytes.toString());
-    return { status: 200, body: (await route(url.searchParams, body)) ?? {} };
+    const body = await readJson(request, BOUNDS.httpBodyBytes);
+    const answered = (await route(new URLSearchParams(query), body)) ?? {};
+    return { status: 200, text: `${JSON.stringify(answered)}\n` };
   } catch (error) {
     const failure = asFailure(error);
-    return { status: STATUS[failure.code] ?? 500, body: { failure } };
+    return { status: STATUS[failure.code] ?? 500, text: `${JSON.stringify({ failure })}\n` };
   }
 }
 
-/** @throws TOO_LARGE */
-export async function readAll(message: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** @throws TOO_LARGE, and the connection is gone then. */
+export function readAll(message: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  return collect(message as AsyncIterable<Buffer>, maxBytes);
+}
+
+/**
+ * A request's body; undefined: an empty one. @throws TOO_LARGE, INVALID when it is no JSON. The
+ * connection stays open, so that the asker can be told.
+ */
+export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
+  const parts = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  const bytes = await collect(parts, maxBytes);
+  if (bytes.length === 0) return undefined;
+  try {
+    return JSON.parse(bytes.toString());
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "INVALID",
+        message: `the body is not JSON: ${asFailure(cause).message}`,
+        next: "send one JSON object",
+      },
+      { cause },
+    );
+  }
+}
+
+/**
+ * After an answer that came before the request's end: who still sends must be able to read it, and
+ * only then does the connection go. A request that never ends is not waited for.
+ */
+export function endUnread(request: IncomingMessage): void {
+  if (request.complete) return;
+  request.resume();
+  const timer = setTimeout(() => request.socket.destroy(), UNREAD_MS);
+  const done = (): void => clearTimeout(timer);
+  request.once("end", done).once("close", done);
+}
+
+async function collect(parts: AsyncIterable<Buffer>, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of message as AsyncIterable<Buffer>) {
+  for await (const chunk of parts) {
     length += chunk.length;
     if (length > maxBytes)
-      throw new OverlayError({ code: "TOO_LARGE", message: "the message is too large" });
+      throw new OverlayError({
+        code: "TOO_LARGE",
+        message: `the message has more than ${maxBytes} bytes`,
+        next: "give shorter or fewer options",
+      });
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -346,10 +346,10 @@ describe("MTU", () => {
     expect(joined).toMatch(/fits.*needs an underlay of 1500/s);
     await h3.waitForNetwork("fits");
     expect(await refusal(start(h3, "not", "fits"))).toMatch(/MTU of 1450.*1350/s);
-    await h1.docker(...OURS, "small");
-    await everywhere("small");
-    const address = await start(h3, "here", "small");
-    await start(h1, "there", "small");
+    await h1.docker(...OURS, "smaller");
+    await everywhere("smaller");
+    const address = await start(h3, "here", "smaller");
+    await start(h1, "there", "smaller");
     expect(await pings(h1, "there", address)).toBe(3);
     expect(existsSync(h3.path("/run/overlay-ts/netns"))).toBe(true);
   });

@@ -110,7 +110,7 @@ describe("the plugin", () => {
 
   test("what it does not know, or cannot read, reaches nobody", async () => {
     for (const name of ["NetworkDriver.Nothing", "constructor"])
-      expect((await call(name)).status).toBe(500);
+      expect((await call(name)).status).toBe(404);
     expect((await call("NetworkDriver.CreateNetwork")).status).toBe(500);
     expect(calls).toEqual([]);
   });

@@ -21,7 +21,7 @@ describe("Docker's calls", () => {
       id: NETWORK,
       options: { mtu: "1400" },
       internal: true,
-      pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1" }],
+      pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1", reserved: [] }],
     });
     const dual = {
       ...body,
@@ -33,7 +33,7 @@ describe("Docker's calls", () => {
     ]);
     const docker = { ...body, IPv4Data: [{ AddressSpace: "LocalDefault", Pool: "10.1.0.5/24" }] };
     expect(protocol.readCreateNetwork(docker).pools).toEqual([
-      { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined },
+      { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined, reserved: [] },
     ]);
   });
 
@@ -49,8 +49,8 @@ describe("Docker's calls", () => {
       mac: undefined,
       macGiven: false,
     });
-    const option = { "com.docker.network.endpoint.macaddress": "Iso7UA==" };
-    expect(protocol.readCreateEndpoint({ ...plain, Options: option }).mac).toBeUndefined();
+    const short = { "com.docker.network.endpoint.macaddress": "Iso7UA==" };
+    expect(() => protocol.readCreateEndpoint({ ...plain, Options: short })).toThrow(/22:ca:3b:50/);
     const chosen = { "com.docker.network.endpoint.macaddress": "qrvM3e7w" };
     expect(protocol.readCreateEndpoint({ ...plain, Options: chosen })).toMatchObject({
       mac: "aa:bb:cc:dd:ee:f0",

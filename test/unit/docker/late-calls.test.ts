@@ -1,0 +1,186 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { delegateIpam, delegateNetwork } from "../../../agent/docker/delegate.ts";
+import { PluginServer } from "../../../agent/docker/plugin-server.ts";
+import type { IpamDriver, NetworkDriver } from "../../../agent/docker/port.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import { failOnCrashes } from "../../support/crashes.ts";
+import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
+import {
+  countsOf,
+  createEndpoint,
+  createNetwork,
+  done,
+  ENDPOINT,
+  endpointBody,
+  joinBody,
+  makeNetwork,
+  NETWORK,
+  SUBNET,
+  until,
+} from "../../support/plugin-bodies.ts";
+import { callPlugin } from "../../support/plugin-client.ts";
+
+failOnCrashes();
+const directory = mkdtempSync(join(tmpdir(), "ovt-late-"));
+let cluster: FakeCluster;
+let host: FakeHost;
+/** The same agent's, for calls that must not be done in time. */
+let impatient: PluginServer;
+const socket = join(directory, "impatient.sock");
+
+beforeEach(async () => {
+  cluster = await fakeCluster(1, directory);
+  [host] = cluster.hosts as [FakeHost];
+  const { driver, ipam } = host.agent;
+  impatient = new PluginServer(socket, { network: driver, ipam, log: silentLog }, 50);
+  await impatient.start();
+});
+
+afterEach(async () => {
+  await impatient.stop();
+  await cluster.stop();
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** The controller answers only after Docker was told that the call failed. */
+async function tooLate(name: string, body: object): Promise<void> {
+  const release = host.control.hold();
+  const { status, body: answer } = await callPlugin(socket, name, body);
+  expect({ status, answer }).toEqual({
+    status: 500,
+    answer: { Err: answer["Err"], Error: answer["Err"] },
+  });
+  expect(answer["Err"]).toMatch(/did not finish .* in 0\.05 s \(see `overlay-ts status`/);
+  const late = (): number | undefined => impatient.counts().calls[name]?.late;
+  expect(late()).toBe(0);
+  release();
+  await until(() => late() === 1);
+  await host.quiet();
+}
+
+const POOL = { AddressSpace: "overlay-ts", Pool: SUBNET, SubPool: "", Options: {}, V6: false };
+
+describe("a call that ends after its deadline", () => {
+  test("CreateNetwork: the cluster has no network of it, and Docker may ask again", async () => {
+    const { PoolID } = await done(host, "IpamDriver.RequestPool", POOL);
+    await tooLate("NetworkDriver.CreateNetwork", createNetwork());
+    expect((await cluster.controller.state()).networks).toEqual([]);
+    expect(host.agent.bindings.networks().size).toBe(0);
+    expect(host.agent.bindings.pool(PoolID as string)?.network).toBeUndefined();
+    await done(host, "NetworkDriver.CreateNetwork", createNetwork());
+    expect((await cluster.controller.state()).networks).toHaveLength(1);
+  });
+
+  test("CreateEndpoint: no endpoint, and the network is not entered for nothing", async () => {
+    await makeNetwork(host);
+    const network = networkId();
+    // An address that the controller must grant first.
+    const body = createEndpoint("10.7.0.9/24");
+    await tooLate("NetworkDriver.CreateEndpoint", body);
+    expect(host.agent.hosting.endpoints(network)).toEqual([]);
+    expect(host.agent.hosting.hosted()).toEqual([]);
+    await done(host, "NetworkDriver.CreateEndpoint", body);
+    expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  });
+
+  test("RequestAddress, by name or not: the address stays free", async () => {
+    const PoolID = await makeNetwork(host);
+    await host.quiet();
+    await tooLate("IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
+    expect([...host.agent.bindings.used(networkId())]).toEqual([]);
+    await done(host, "IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
+  });
+
+  test("RequestAddress that waits for a block", async () => {
+    const PoolID = await makeNetwork(host);
+    await tooLate("IpamDriver.RequestAddress", { PoolID, Address: "", Options: null });
+    expect([...host.agent.bindings.used(networkId())]).toEqual([]);
+  });
+
+  test("DeleteNetwork waits for nobody: what becomes of the network is decided after it", async () => {
+    await makeNetwork(host);
+    const release = host.control.hold();
+    const { status } = await host.call("NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    expect(status).toBe(200);
+    expect(host.agent.bindings.networks().size).toBe(0);
+    expect((await cluster.controller.state()).networks).toHaveLength(1);
+    release();
+    await host.quiet();
+    expect((await cluster.controller.state()).networks).toEqual([]);
+  });
+
+  test("Docker that hangs up is as a deadline", async () => {
+    await makeNetwork(host);
+    const release = host.control.hold();
+    const path = "/NetworkDriver.CreateEndpoint";
+    const asked = request({ socketPath: host.socket, method: "POST", path });
+    asked.on("error", () => {});
+    asked.end(JSON.stringify(createEndpoint("10.7.0.9/24")));
+    const name = "NetworkDriver.CreateEndpoint";
+    await until(() => countsOf(host, name).decoded === 1);
+    asked.destroy();
+    await until(() => countsOf(host, name).refused === 1);
+    release();
+    await until(() => countsOf(host, name).late === 1);
+    expect(host.agent.hosting.endpoints(networkId())).toEqual([]);
+  });
+});
+
+test("what a starting agent was asked too long ago it does not begin; what was given up, it does", async () => {
+  const carriedOut: string[] = [];
+  const note = (what: string) => async (): Promise<never> => void carriedOut.push(what) as never;
+  const network: NetworkDriver = {
+    createNetwork: note("createNetwork"),
+    deleteNetwork: note("deleteNetwork"),
+    createEndpoint: note("createEndpoint"),
+    deleteEndpoint: note("deleteEndpoint"),
+    join: note("join"),
+    leave: note("leave"),
+  };
+  const ipam: IpamDriver = {
+    requestPool: note("requestPool"),
+    releasePool: note("releasePool"),
+    requestAddress: note("requestAddress"),
+    releaseAddress: note("releaseAddress"),
+  };
+  const starting = Promise.withResolvers<void>();
+  const path = join(directory, "starting.sock");
+  const modules = {
+    network: delegateNetwork(() => starting.promise.then(() => network)),
+    ipam: delegateIpam(() => starting.promise.then(() => ipam)),
+    log: silentLog,
+  };
+  const server = new PluginServer(path, modules, 20);
+  await server.start();
+  const PoolID = "p-1 10.7.0.0/24";
+  const calls: [string, object][] = [
+    ["IpamDriver.RequestPool", POOL],
+    ["IpamDriver.RequestAddress", { PoolID, Address: "", Options: null }],
+    ["NetworkDriver.CreateNetwork", createNetwork()],
+    ["NetworkDriver.CreateEndpoint", createEndpoint("10.7.0.9/24")],
+    ["NetworkDriver.Join", joinBody()],
+    ["NetworkDriver.Leave", endpointBody()],
+    ["NetworkDriver.DeleteEndpoint", endpointBody()],
+    ["NetworkDriver.DeleteNetwork", { NetworkID: NETWORK }],
+    ["IpamDriver.ReleaseAddress", { PoolID, Address: "10.7.0.9" }],
+    ["IpamDriver.ReleasePool", { PoolID }],
+  ];
+  for (const [name, body] of calls)
+    expect((await callPlugin(path, name, body)).body["Err"]).toMatch(/did not finish/);
+  starting.resolve();
+  await until(() => calls.every(([name]) => server.counts().calls[name]?.late === 1));
+  expect(carriedOut.toSorted()).toEqual(
+    ["deleteEndpoint", "deleteNetwork", "leave", "releaseAddress", "releasePool"].toSorted(),
+  );
+  await server.stop();
+});
+
+function networkId() {
+  const network = [...host.agent.bindings.networks().values()].at(0);
+  if (network === undefined) throw new Error("no network");
+  return network;
+}
