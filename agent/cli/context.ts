@@ -62,3 +62,13 @@ export function parseDuration(text: string): number {
     });
   return Number(match[1]) * unit * 1000;
 }
+
+/** A whole number above zero. @throws INVALID */
+export function parseCount(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new OverlayError({
+    code: "INVALID",
+    message: `not a number above zero: ${text}`,
+    next: "write it in digits",
+  });
+}
