@@ -47,7 +47,11 @@ export function requireRoot(): void {
 export function parseIp(text: string): Ip {
   const parsed = Ip.safeParse(text);
   if (parsed.success) return parsed.data;
-  throw new OverlayError({ code: "INVALID", message: `not an IP address: ${text}` });
+  throw new OverlayError({
+    code: "INVALID",
+    message: `not an IP address: ${text}`,
+    next: "write one such as 198.51.100.1, without a prefix",
+  });
 }
 
 /** `90s`, `15m`, `24h`, `7d` in milliseconds. @throws INVALID */
