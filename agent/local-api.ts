@@ -1,8 +1,11 @@
 import { z } from "zod";
+import { BOUNDS } from "../shared/bounds.ts";
 import { NetworkId } from "../shared/ids.ts";
 import { type Failure, OverlayError } from "../shared/errors.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
+import { bare, byBody, byQuery } from "../shared/node/routes.ts";
 import type { Routes } from "../shared/node/unix-http.ts";
+import { oneLine } from "../shared/text.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
@@ -26,50 +29,61 @@ export function localRoutes(
     return found;
   };
   return {
-    "GET /v1/status": async () => {
+    "GET /v1/status": bare(async () => {
       const found = agent();
       const rest = { plugin: plugin() };
       if (found === undefined) return { joined: false, problem: problem(), ...rest };
       return { ...(await statusOf(found)), ...rest };
-    },
-    "POST /v1/probe": () => joined().proving.probeAll(),
-    "GET /v1/verify": async () => ({ findings: await verify(joined()) }),
-    "GET /v1/nodes": async () => nodes(joined()),
-    "GET /v1/networks": async () => networks(joined()),
-    "GET /v1/endpoints": async (query) => endpoints(joined(), query.get("network") ?? undefined),
-    "POST /v1/networks": (_query, body) => createNetwork(joined(), CreateBody.parse(body)),
-    "POST /v1/networks/exposed": (query) => {
+    }),
+    "POST /v1/probe": bare(() => joined().proving.probeAll()),
+    "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
+    "GET /v1/nodes": bare(async () => nodes(joined())),
+    "GET /v1/networks": bare(async () => networks(joined())),
+    "GET /v1/endpoints": byQuery(["network"], async ({ network }) => endpoints(joined(), network)),
+    "POST /v1/networks": byBody(CreateBody, (body) => createNetwork(joined(), body)),
+    "POST /v1/networks/exposed": byQuery(["name"], ({ name = "" }) => {
       const found = joined();
-      return found.exposing.expose(findNetwork(found, query.get("name") ?? "").id);
-    },
-    "DELETE /v1/networks/exposed": async (query) => {
+      return found.exposing.expose(findNetwork(found, name).id);
+    }),
+    "DELETE /v1/networks/exposed": byQuery(["name"], async ({ name = "" }) => {
       const found = joined();
-      await found.exposing.hide(findNetwork(found, query.get("name") ?? "").id);
+      await found.exposing.hide(findNetwork(found, name).id);
       return { hidden: true };
-    },
-    "DELETE /v1/networks": (query) => removeNetwork(joined(), query.get("name") ?? ""),
+    }),
+    "DELETE /v1/networks": byQuery(["name"], ({ name = "" }) => removeNetwork(joined(), name)),
   };
 }
 
 const CreateBody = z.object({
-  name: z.string().min(1).max(128),
+  /** As engines take it: the network must be shown on all of them (moby daemon/names). */
+  name: z
+    .string()
+    .max(128)
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "letters, digits, and _ . - after the first"),
   subnet: Cidr.optional(),
   gateway: Ip.optional(),
   range: Cidr.optional(),
+  reserved: z.array(Ip).max(BOUNDS.reservedAddresses).default([]),
   internal: z.boolean().default(false),
   options: z.record(z.string(), z.string()).default({}),
   labels: z.record(z.string(), z.string()).default({}),
 });
 
 async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Promise<unknown> {
-  const { subnet, gateway, range } = body;
+  const { subnet, gateway, range, reserved } = body;
+  if (subnet === undefined && (gateway ?? range ?? reserved[0]) !== undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "a gateway, a range or reserved addresses need a subnet that they lie in",
+      next: "give --subnet too",
+    });
   const { network } = await agent.controller.request(
     {
       v: 1,
       kind: "createNetwork",
       network: {
         name: body.name,
-        subnets: subnet === undefined ? [] : [{ subnet, gateway, range }],
+        subnets: subnet === undefined ? [] : [{ subnet, gateway, range, reserved }],
         internal: body.internal,
         attachable: true,
         labels: body.labels,
@@ -106,7 +120,7 @@ function findNetwork(agent: Agent, name: string) {
   if (found !== undefined) return found;
   throw new OverlayError({
     code: "NOT_FOUND",
-    message: `the cluster has no network ${name}`,
+    message: `the cluster has no network ${oneLine(name, 64)}`,
     next: "see `overlay-ts network ls`",
   });
 }

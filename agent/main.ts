@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
+import { bare } from "../shared/node/routes.ts";
 import { UnixHttpServer } from "../shared/node/unix-http.ts";
 import { asFailure, type Failure } from "../shared/errors.ts";
 import type { Log } from "../shared/ports.ts";
@@ -67,10 +68,10 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       () => problem,
       () => plugin?.counts(),
     ),
-    "POST /v1/leave": async () => {
+    "POST /v1/leave": bare(async () => {
       await leave();
       return { left: true };
-    },
+    }),
   });
   await local.start();
   await plugin?.start();

@@ -1,4 +1,5 @@
 import { fromBase64Url } from "../shared/base64url.ts";
+import { BOUNDS } from "../shared/bounds.ts";
 import type {
   BlockRecord,
   ClusterState,
@@ -221,6 +222,7 @@ export class Controller {
       const { version, record } = await this.#read();
       const next = transition(record, { wallMs: clock.wallMs(), random });
       if (next.record === record) return next.result;
+      checkSize(record, next.record);
       if (!(await store.write(version, encodeRecord(next.record)))) continue;
       if (next.record.state.revision !== record.state.revision) await this.#tell(next.record.state);
       return next.result;
@@ -258,6 +260,22 @@ export class Controller {
       });
     return { version: stored.version, record: decodeRecord(stored.bytes) };
   }
+}
+
+/** @throws FULL: a state that no host could take in must not come to be. */
+function checkSize(before: ControllerRecord, after: ControllerRecord): void {
+  const bytes = signedBytes(after.state);
+  if (bytes <= BOUNDS.stateBytes || bytes <= signedBytes(before.state)) return;
+  throw new OverlayError({
+    code: "FULL",
+    message: `the cluster's state would have ${bytes} bytes, and ${BOUNDS.stateBytes} is the most that hosts take`,
+    next: "give shorter or fewer labels and options, or remove networks that are no longer used",
+  });
+}
+
+/** Of the state's compact JWS (RFC 7515): base64url of the JSON, and room for head and signature. */
+function signedBytes(state: ClusterState): number {
+  return Math.ceil((Buffer.byteLength(JSON.stringify(state)) * 4) / 3) + 256;
 }
 
 export function encodeRecord(record: ControllerRecord): Uint8Array {

@@ -1,11 +1,10 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { z } from "zod";
 import type { Log } from "../shared/ports.ts";
 import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
-import { type Routes, UnixHttpServer } from "../shared/node/unix-http.ts";
+import { UnixHttpServer } from "../shared/node/unix-http.ts";
+import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
-import { DEFAULT_TOKEN_TTL_MS, DEFAULT_TOKEN_USES } from "./core/tokens.ts";
 import { controllerFiles, hasCluster, readKeys } from "./init.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import { ControlServer } from "./wire/server.ts";
@@ -49,22 +48,4 @@ export async function runController(
   await local.stop();
   await server.stop();
   store.close();
-}
-
-const TokenBody = z.object({
-  ttlMs: z.number().int().default(DEFAULT_TOKEN_TTL_MS),
-  uses: z.number().int().default(DEFAULT_TOKEN_USES),
-  networks: z.array(z.string()).optional(),
-});
-
-/** What root on the controller's host may do: admission is decided here and nowhere else. */
-function adminRoutes(controller: Controller): Routes {
-  return {
-    "GET /v1/state": () => controller.state(),
-    "POST /v1/tokens": (_query, body) => {
-      const { networks, ...rest } = TokenBody.parse(body ?? {});
-      return controller.createToken(networks === undefined ? rest : { ...rest, networks });
-    },
-    "DELETE /v1/nodes": (query) => controller.removeNode(query.get("name") ?? ""),
-  };
 }

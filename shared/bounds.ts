@@ -4,6 +4,8 @@ export const BOUNDS = {
   endpointsPerHostAndNetwork: 1023,
   nodes: 1000,
   networks: 4000,
+  /** Of the controller, expired ones of the last day included. */
+  tokens: 1000,
   /** One gossip message: a delta; whole documents travel by sync only. */
   gossipMessageBytes: 64 * 1024,
   /** One sync request or answer. */

@@ -47,7 +47,11 @@ export function requireRoot(): void {
 export function parseIp(text: string): Ip {
   const parsed = Ip.safeParse(text);
   if (parsed.success) return parsed.data;
-  throw new OverlayError({ code: "INVALID", message: `not an IP address: ${text}` });
+  throw new OverlayError({
+    code: "INVALID",
+    message: `not an IP address: ${text}`,
+    next: "write one such as 198.51.100.1, without a prefix",
+  });
 }
 
 /** `90s`, `15m`, `24h`, `7d` in milliseconds. @throws INVALID */
@@ -61,4 +65,14 @@ export function parseDuration(text: string): number {
       next: "write 90s, 15m, 24h or 7d",
     });
   return Number(match[1]) * unit * 1000;
+}
+
+/** A whole number above zero. @throws INVALID */
+export function parseCount(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new OverlayError({
+    code: "INVALID",
+    message: `not a number above zero: ${text}`,
+    next: "write it in digits",
+  });
 }

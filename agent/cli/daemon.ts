@@ -2,6 +2,7 @@ import { flushCompileCache } from "node:module";
 import { pino } from "pino";
 import type { Log } from "../../shared/ports.ts";
 import { requireRoot } from "./context.ts";
+import { readEnvironment } from "./environment.ts";
 
 /** What both services share: JSON log on stdout (journald keeps it), end on SIGTERM and SIGINT. */
 
@@ -9,7 +10,8 @@ import { requireRoot } from "./context.ts";
 const FLUSH_MS = 5000;
 
 export function daemonLog(name: string): Log {
-  const log = pino({ name, level: process.env["OVERLAY_TS_LOG_LEVEL"] ?? "info", base: { name } });
+  const level = readEnvironment(process.env).logLevel;
+  const log = pino({ name, level, base: { name } });
   return {
     debug: (fields, message) => log.debug(fields, message),
     info: (fields, message) => log.info(fields, message),

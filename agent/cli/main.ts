@@ -1,24 +1,27 @@
 import { Command } from "commander";
 import type { Context } from "./context.ts";
+import { type Environment, readEnvironment } from "./environment.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail } from "./output.ts";
 import * as show from "./show-commands.ts";
 
 /** The command line: every command, its options, and nothing else. */
 
+const environment = environmentOrExit();
+
 const program = new Command("overlay-ts")
   .description("Networks that span Docker hosts")
-  .option(
-    "--data-dir <path>",
-    "where keys and databases are",
-    process.env["OVERLAY_TS_DATA_DIR"] ?? "/var/lib/overlay-ts",
-  )
-  .option(
-    "--run-dir <path>",
-    "where sockets and namespaces are",
-    process.env["OVERLAY_TS_RUN_DIR"] ?? "/run/overlay-ts",
-  )
+  .option("--data-dir <path>", "where keys and databases are", environment.dataDirectory)
+  .option("--run-dir <path>", "where sockets and namespaces are", environment.runDirectory)
   .showHelpAfterError();
+
+function environmentOrExit(): Environment {
+  try {
+    return readEnvironment(process.env);
+  } catch (error) {
+    process.exit(fail({}, error));
+  }
+}
 
 function contextOf(command: Command): Context {
   const { dataDir, runDir, json } = command.optsWithGlobals<{
@@ -104,6 +107,7 @@ add(network, "create <name>", "make one; it appears on every host's engine")
   .option("--subnet <cidr>", "default: a free one of the cluster's pools")
   .option("--gateway <ip>", "default: the subnet's first address")
   .option("--ip-range <cidr>", "containers get addresses from here")
+  .option("--aux-address <ip>", "no container gets it; may be given again", collect, [])
   .option("--internal", "without the way out through the host")
   .option("-o, --opt <name=value>", "driver option", collect, [])
   .option("--label <name=value>", "label", collect, [])

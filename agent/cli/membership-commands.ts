@@ -17,6 +17,7 @@ import {
   parseIp,
   requireRoot,
 } from "./context.ts";
+import { readEnvironment } from "./environment.ts";
 import { print, progress } from "./output.ts";
 
 const SERVICE_TIMEOUT_MS = 15_000;
@@ -192,7 +193,7 @@ function readToken({ token, tokenFile }: JoinOptions): string {
   const found =
     token ??
     (tokenFile === undefined ? undefined : readFileSync(tokenFile, "utf8").trim()) ??
-    process.env["OVERLAY_TS_TOKEN"];
+    readEnvironment(process.env).token;
   if (found !== undefined) return found;
   throw new OverlayError({
     code: "INVALID",
@@ -205,9 +206,16 @@ function ipOption(text: string | undefined): Ip | undefined {
   return text === undefined ? undefined : parseIp(text);
 }
 
-/** `198.51.100.1`, `198.51.100.1:7952`, `[2001:db8::1]:7952`. */
+/** `198.51.100.1`, `198.51.100.1:7952`, `[2001:db8::1]:7952`. @throws INVALID */
 function splitPort(text: string): [string, number | undefined] {
   const match = /^(?:\[(.+)\]|([^:]+))(?::(\d+))?$/.exec(text);
   if (match === null) return [text, undefined];
-  return [match[1] ?? match[2] ?? text, match[3] === undefined ? undefined : Number(match[3])];
+  const port = match[3] === undefined ? undefined : Number(match[3]);
+  if (port !== undefined && (port < 1 || port > 65535))
+    throw new OverlayError({
+      code: "INVALID",
+      message: `no port has the number ${port}`,
+      next: "give the controller's, or leave it away",
+    });
+  return [match[1] ?? match[2] ?? text, port];
 }

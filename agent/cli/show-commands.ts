@@ -3,7 +3,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
 import type { Exposed } from "../exposing.ts";
 import type { Finding, NotRunning, Status } from "../status.ts";
-import { callAgent, callController, type Context, parseDuration } from "./context.ts";
+import { callAgent, callController, type Context, parseCount, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
 
 /** Commands that show or change what is there, through the agent's and the controller's sockets. */
@@ -186,6 +186,7 @@ export interface NetworkCreateOptions {
   readonly subnet?: string;
   readonly gateway?: string;
   readonly ipRange?: string;
+  readonly auxAddress?: readonly string[];
   readonly internal?: boolean;
   readonly opt?: readonly string[];
   readonly label?: readonly string[];
@@ -201,6 +202,7 @@ export async function networkCreate(
     subnet: options.subnet,
     gateway: options.gateway,
     range: options.ipRange,
+    reserved: options.auxAddress,
     internal: options.internal,
     options: pairs(options.opt),
     labels: pairs(options.label),
@@ -262,7 +264,7 @@ export interface TokenOptions {
 export async function tokenCreate(context: Context, options: TokenOptions): Promise<void> {
   const body = {
     ttlMs: parseDuration(options.ttl),
-    uses: Number(options.uses),
+    uses: parseCount(options.uses),
     networks: options.network,
   };
   const made = await onController(() =>
@@ -291,10 +293,17 @@ async function onController<T>(call: () => Promise<T>): Promise<T> {
 }
 
 function pairs(list: readonly string[] | undefined): Record<string, string> {
-  return Object.fromEntries(
-    (list ?? []).map((text) => {
-      const at = text.indexOf("=");
-      return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
-    }),
-  );
+  const named = new Map<string, string>();
+  for (const text of list ?? []) {
+    const at = text.indexOf("=");
+    const [name, value] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+    if (name === "" || named.has(name))
+      throw new OverlayError({
+        code: "INVALID",
+        message: name === "" ? `no name before = in ${text}` : `${name} is given twice`,
+        next: "give each option and label once, as name=value",
+      });
+    named.set(name, value);
+  }
+  return Object.fromEntries(named);
 }

@@ -1,3 +1,4 @@
+import { BOUNDS } from "../../shared/bounds.ts";
 import { hex } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Hasher } from "../../shared/ports.ts";
@@ -5,6 +6,9 @@ import type { Context, ControllerRecord, TokenRecord, Transition } from "./recor
 
 export const DEFAULT_TOKEN_TTL_MS = 24 * 3600 * 1000;
 export const DEFAULT_TOKEN_USES = 10;
+/** A sum with the time of day stays a whole number, and a date. */
+const MAX_TOKEN_TTL_MS = 10 * 365 * 24 * 3600 * 1000;
+const MAX_TOKEN_USES = 100_000;
 
 export interface TokenRequest {
   readonly ttlMs: number;
@@ -19,10 +23,11 @@ export function issueToken(
   hasher: Hasher,
   { wallMs, random }: Context,
 ): Transition<{ id: string; secret: Uint8Array; expiresAtMs: number }> {
-  if (ttlMs <= 0 || uses <= 0)
+  if (!(ttlMs > 0 && ttlMs <= MAX_TOKEN_TTL_MS && uses > 0 && uses <= MAX_TOKEN_USES))
     throw new OverlayError({
       code: "INVALID",
-      message: "a token needs a time and a number of uses above zero",
+      message: `a token holds for up to ten years and ${MAX_TOKEN_USES} hosts, and for more than none`,
+      next: "give --ttl and --uses in these bounds, or leave them away",
     });
   const secret = random.bytes(32);
   const token: TokenRecord = {
@@ -36,6 +41,12 @@ export function issueToken(
   const alive = record.tokens.filter(
     ({ expiresAtMs }) => expiresAtMs > wallMs - DEFAULT_TOKEN_TTL_MS,
   );
+  if (alive.length >= BOUNDS.tokens)
+    throw new OverlayError({
+      code: "FULL",
+      message: `the cluster has ${BOUNDS.tokens} tokens that hold, the most it can have`,
+      next: "use one of them, or wait until they expire",
+    });
   return {
     record: { ...record, tokens: [...alive, token] },
     result: { id: token.id, secret, expiresAtMs: token.expiresAtMs },

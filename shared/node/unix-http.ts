@@ -86,9 +86,23 @@ export async function callUnix<T>(
   body?: unknown,
 ): Promise<T> {
   const { status, text } = await exchange(path, method, url, body);
-  const parsed = JSON.parse(text) as unknown;
-  if (status < 300) return parsed as T;
-  throw new OverlayError((parsed as { failure: Failure }).failure);
+  const parsed = parseAnswer(text);
+  if (status < 300 && parsed !== undefined) return parsed as T;
+  throw new OverlayError(
+    (parsed as { failure?: Failure } | undefined)?.failure ?? {
+      code: "INTERNAL",
+      message: `what serves ${path} answered ${status}, in no words of overlay-ts`,
+      next: "run the same version of the command and of the service",
+    },
+  );
+}
+
+function parseAnswer(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
 }
 
 function exchange(

@@ -22,7 +22,7 @@ import {
   SUBNET,
   until,
 } from "../../support/plugin-bodies.ts";
-import { callPlugin } from "../../support/plugin-client.ts";
+import { callPlugin, sendRaw } from "../../support/plugin-client.ts";
 
 failOnCrashes();
 const directory = mkdtempSync(join(tmpdir(), "ovt-late-"));
@@ -111,6 +111,13 @@ describe("a call that ends after its deadline", () => {
     release();
     await host.quiet();
     expect((await cluster.controller.state()).networks).toEqual([]);
+  });
+
+  test("a body that never comes is not waited for", async () => {
+    const half = "POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+    const answer = await sendRaw(socket, Buffer.from(half), Buffer.alloc(0));
+    expect(answer).toMatch(/^HTTP\/1\.1 500 /);
+    expect(answer).toMatch(/did not finish NetworkDriver\.Leave/);
   });
 
   test("Docker that hangs up is as a deadline", async () => {

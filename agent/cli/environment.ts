@@ -1,0 +1,62 @@
+import { isAbsolute } from "node:path";
+import { OverlayError } from "../../shared/errors.ts";
+import { oneLine } from "../../shared/text.ts";
+
+const PREFIX = "OVERLAY_TS_";
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+
+/** Every variable of ours, and what it must be. Another of our prefix is a misspelt one. */
+const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>> = {
+  OVERLAY_TS_DATA_DIR: absolute,
+  OVERLAY_TS_RUN_DIR: absolute,
+  /** Of compiled code; read by deploy/overlay-ts. */
+  OVERLAY_TS_CACHE_DIR: absolute,
+  /** Of `npm run lab`. */
+  OVERLAY_TS_LAB_DIR: absolute,
+  OVERLAY_TS_LOG_LEVEL: (value) =>
+    LOG_LEVELS.includes(value) ? undefined : `is not one of ${LOG_LEVELS.join(", ")}`,
+  OVERLAY_TS_TOKEN: () => undefined,
+  /** Set: failures inside of the program show where. */
+  OVERLAY_TS_DEBUG: () => undefined,
+};
+
+export interface Environment {
+  readonly dataDirectory: string;
+  readonly runDirectory: string;
+  readonly logLevel: string;
+  readonly token: string | undefined;
+  readonly debug: boolean;
+}
+
+/** @throws INVALID for a variable of ours that is not known, or cannot be what it says. */
+export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
+  for (const [name, value] of Object.entries(variables)) {
+    if (!name.startsWith(PREFIX) || value === undefined) continue;
+    const check = Object.hasOwn(VARIABLES, name) ? VARIABLES[name] : undefined;
+    if (check === undefined)
+      throw new OverlayError({
+        code: "INVALID",
+        message: `overlay-ts knows no environment variable ${oneLine(name, 64)}`,
+        next: `known are ${Object.keys(VARIABLES).join(", ")}`,
+      });
+    const fault = check(value);
+    if (fault !== undefined)
+      throw new OverlayError({
+        code: "INVALID",
+        // Whatever the value is: it could be a token in the wrong place.
+        message: `the environment variable ${name} ${fault}`,
+        next: "set it right, or not at all",
+      });
+  }
+  return {
+    dataDirectory: variables["OVERLAY_TS_DATA_DIR"] ?? "/var/lib/overlay-ts",
+    runDirectory: variables["OVERLAY_TS_RUN_DIR"] ?? "/run/overlay-ts",
+    logLevel: variables["OVERLAY_TS_LOG_LEVEL"] ?? "info",
+    token: variables["OVERLAY_TS_TOKEN"],
+    debug: variables["OVERLAY_TS_DEBUG"] !== undefined,
+  };
+}
+
+function absolute(value: string): string | undefined {
+  return isAbsolute(value) ? undefined : "is not an absolute path";
+}

@@ -1,0 +1,24 @@
+import { z } from "zod";
+import { bare, byBody, byQuery } from "../shared/node/routes.ts";
+import type { Routes } from "../shared/node/unix-http.ts";
+import type { Controller } from "./controller.ts";
+import { DEFAULT_TOKEN_TTL_MS, DEFAULT_TOKEN_USES } from "./core/tokens.ts";
+
+const TokenBody = z.object({
+  ttlMs: z.number().int().default(DEFAULT_TOKEN_TTL_MS),
+  uses: z.number().int().default(DEFAULT_TOKEN_USES),
+  networks: z.array(z.string().min(1).max(128)).max(128).optional(),
+});
+
+/** What root on the controller's host may do: admission is decided here and nowhere else. */
+export function adminRoutes(
+  controller: Pick<Controller, "state" | "createToken" | "removeNode">,
+): Routes {
+  return {
+    "GET /v1/state": bare(() => controller.state()),
+    "POST /v1/tokens": byBody(TokenBody, ({ networks, ...rest }) =>
+      controller.createToken(networks === undefined ? rest : { ...rest, networks }),
+    ),
+    "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) => controller.removeNode(name)),
+  };
+}

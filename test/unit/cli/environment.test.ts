@@ -1,0 +1,50 @@
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { readEnvironment } from "../../../agent/cli/environment.ts";
+
+const root = join(import.meta.dirname, "../../..");
+
+describe("the environment", () => {
+  test("what is not set is as ever", () => {
+    expect(readEnvironment({ PATH: "/bin", OVERLAY: "x" })).toEqual({
+      dataDirectory: "/var/lib/overlay-ts",
+      runDirectory: "/run/overlay-ts",
+      logLevel: "info",
+      token: undefined,
+      debug: false,
+    });
+  });
+
+  test.each<[Record<string, string>, RegExp]>([
+    [{ OVERLAY_TS_LOGLEVEL: "debug" }, /knows no environment variable OVERLAY_TS_LOGLEVEL/],
+    [{ OVERLAY_TS_: "x" }, /knows no environment variable OVERLAY_TS_/],
+    [{ OVERLAY_TS_LOG_LEVEL: "loud" }, /OVERLAY_TS_LOG_LEVEL is not one of trace, debug/],
+    [{ OVERLAY_TS_LOG_LEVEL: "" }, /OVERLAY_TS_LOG_LEVEL is not one of/],
+    [{ OVERLAY_TS_DATA_DIR: "" }, /OVERLAY_TS_DATA_DIR is not an absolute path/],
+    [{ OVERLAY_TS_RUN_DIR: "run" }, /OVERLAY_TS_RUN_DIR is not an absolute path/],
+  ])("%j is refused by name", (variables, reason) => {
+    expect(() => readEnvironment(variables)).toThrow(reason);
+  });
+
+  test("a value is never repeated: it could be a token", () => {
+    const variables = { OVERLAY_TS_DATA_DIR: "ovt1.secret", OVERLAY_TS_TOKEN: "ovt1.secret" };
+    expect(() => readEnvironment(variables)).toThrow(expect.not.stringContaining("secret"));
+  });
+
+  test("every variable that the project names is known", () => {
+    const folders = "{agent,controller,shared,deploy,test/bench,test/lab,test/support}/**/*";
+    const files = globSync(folders, { cwd: root, withFileTypes: true }).filter((entry) =>
+      entry.isFile(),
+    );
+    const named = files.flatMap((entry) => {
+      const text = readFileSync(join(entry.parentPath, entry.name), "utf8");
+      return text.match(/\bOVERLAY_TS_[A-Z_]*[A-Z]\b/g) ?? [];
+    });
+    expect(new Set(named)).toContain("OVERLAY_TS_TOKEN");
+    for (const name of new Set(named))
+      expect(() =>
+        readEnvironment({ [name]: name.endsWith("LEVEL") ? "info" : "/x" }),
+      ).not.toThrow();
+  });
+});
