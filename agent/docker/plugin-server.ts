@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { prefixLength } from "../../shared/ip.ts";
+import { HttpDrain } from "../../shared/node/http-drain.ts";
 import { listenUnix, readAll } from "../../shared/node/unix-http.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { IpamDriver, NetworkDriver } from "./port.ts";
@@ -23,6 +24,7 @@ export class PluginServer {
   readonly #path: string;
   readonly #log: Log;
   readonly #server: Server;
+  readonly #drain: HttpDrain;
 
   constructor(path: string, { network, ipam, log }: PluginModules) {
     this.#path = path;
@@ -36,6 +38,7 @@ export class PluginServer {
         response.end(JSON.stringify(body));
       });
     });
+    this.#drain = new HttpDrain(this.#server);
   }
 
   /** @throws PORT_TAKEN */
@@ -44,9 +47,8 @@ export class PluginServer {
   }
 
   /** Calls under way are answered first. */
-  async stop(): Promise<void> {
-    this.#server.closeIdleConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+  stop(): Promise<void> {
+    return this.#drain.end();
   }
 
   async #answer(
