@@ -16,8 +16,11 @@ import type { Replication } from "./replication.ts";
 
 const RETRY_MS = 1000;
 const RESYNC_MS = 30_000;
-/** An endpoint Docker does not list may be one it is just making: only what stays unlisted goes. */
-const UNLISTED_MS = 60_000;
+/**
+ * An endpoint Docker does not list may be one it is just making: only what stays unlisted for longer
+ * than a call may take goes.
+ */
+const UNLISTED_MS = 30_000;
 
 export interface DockerSideModules {
   readonly self: NodeId;
@@ -241,13 +244,16 @@ export class DockerSide {
       const own = hosting.endpoints(network);
       if (own.length === 0) continue;
       const listed = new Set(await this.#listed(docker));
-      for (const { id } of own) {
+      for (const endpoint of own) {
+        const { id } = endpoint;
         if (listed.has(id)) this.#unlistedSinceMs.delete(id);
         else if (!this.#unlistedSinceMs.has(id)) this.#unlistedSinceMs.set(id, now);
         else if (now - (this.#unlistedSinceMs.get(id) ?? now) > UNLISTED_MS) {
           log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
           this.#unlistedSinceMs.delete(id);
           hosting.remove(network, id);
+          // With its endpoint Docker forgot the address, and says of neither that they are free.
+          for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
         }
       }
     }
