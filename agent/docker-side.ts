@@ -18,8 +18,11 @@ import type { Replication } from "./replication.ts";
 
 const RETRY_MS = 1000;
 const RESYNC_MS = 30_000;
-/** An endpoint Docker does not list may be one it is just making: only what stays unlisted goes. */
-const UNLISTED_MS = 60_000;
+/**
+ * An endpoint Docker does not list may be one it is just making: only what stays unlisted for longer
+ * than a call may take goes.
+ */
+const UNLISTED_MS = 30_000;
 
 export interface DockerSideModules {
   readonly self: NodeId;
@@ -272,12 +275,13 @@ export class DockerSide {
 
   /** Containers that ended while nobody took Docker's word for it: a crash of ours, or of Docker. */
   async #dropUnlisted(): Promise<void> {
-    const { hosting, log } = this.#modules;
+    const { bindings, hosting, log } = this.#modules;
     const now = performance.now();
     const busy = (network: NetworkId): boolean =>
       containersOf(hosting.endpoints(network)).length > 0;
     for (const [network, listed] of await this.#listed(busy))
-      for (const { id } of containersOf(hosting.endpoints(network))) {
+      for (const endpoint of containersOf(hosting.endpoints(network))) {
+        const { id } = endpoint;
         const since = this.#unlistedSinceMs.get(id);
         if (listed.has(id)) this.#unlistedSinceMs.delete(id);
         else if (since === undefined) this.#unlistedSinceMs.set(id, now);
@@ -285,6 +289,8 @@ export class DockerSide {
           log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
           this.#unlistedSinceMs.delete(id);
           hosting.remove(network, id);
+          // With its endpoint Docker forgot the address, and says of neither that they are free.
+          for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
         }
       }
   }

@@ -106,6 +106,8 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
         forgetMembership(files);
         log.info({ cluster: membership.cluster }, "left the cluster");
       }
+      // Docker's calls under way are answered by an agent that still works.
+      if (signal.aborted) await plugin?.stop();
       agent = undefined;
       started = Promise.withResolvers();
       await made.stop();

@@ -41,6 +41,8 @@ export class Proving {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    // One under way would open sockets again after they were closed, and keep the process.
+    await this.#setting.catch(() => {});
     await this.#proof.close();
   }
 
@@ -50,7 +52,7 @@ export class Proving {
 
   /** The state may have changed: a new host must be answered before we think of asking it. */
   async update(): Promise<DesiredProof | undefined> {
-    const state = this.#state();
+    const state = this.#stopped ? undefined : this.#state();
     const desired = state === undefined ? undefined : desiredProof(state, this.#self);
     const written = JSON.stringify(desired);
     if (desired === undefined || written === this.#written) return desired;

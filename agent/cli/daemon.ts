@@ -30,4 +30,6 @@ export async function untilSignal(run: (signal: AbortSignal) => Promise<void>): 
   // Kept for the next start: a service ends by signals, not by itself, when Node would write it.
   setTimeout(flushCompileCache, FLUSH_MS).unref();
   await run(stopping.signal);
+  // Nothing that is still open may keep a service that was told to end.
+  process.exit();
 }

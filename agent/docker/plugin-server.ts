@@ -8,6 +8,7 @@ import {
 import type { Duplex } from "node:stream";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { HttpDrain } from "../../shared/node/http-drain.ts";
 import { endUnread, listenUnix, readJson } from "../../shared/node/unix-http.ts";
 import type { Log } from "../../shared/ports.ts";
 import { oneLine } from "../../shared/text.ts";
@@ -41,6 +42,7 @@ export class PluginServer {
   readonly #callTimeoutMs: number;
   readonly #counters = new PluginCounters();
   readonly #server: Server;
+  readonly #drain: HttpDrain;
 
   constructor(
     path: string,
@@ -53,6 +55,7 @@ export class PluginServer {
     this.#callTimeoutMs = callTimeoutMs;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.on("clientError", (error, socket) => this.#garbage(error, socket));
+    this.#drain = new HttpDrain(this.#server);
   }
 
   /** @throws PORT_TAKEN */
@@ -61,9 +64,8 @@ export class PluginServer {
   }
 
   /** Calls under way are answered first. */
-  async stop(): Promise<void> {
-    this.#server.closeIdleConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+  stop(): Promise<void> {
+    return this.#drain.end();
   }
 
   counts(): PluginCounts {

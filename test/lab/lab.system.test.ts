@@ -368,7 +368,7 @@ describe("what is lost comes back", () => {
   test("the agent's database: containers run on, and are known again", async () => {
     const address = await start(h1, "d1", "app");
     const own = await start(h2, "d2", "app");
-    await h2.kill("agent");
+    await h2.stopService("agent", "KILL");
     await h2.exec("sh", "-c", "rm -f $OVERLAY_TS_DATA_DIR/agent/agent.db*");
     startAgent(h2, true);
     await eventually(20_000, "the agent", async () => {
@@ -403,7 +403,7 @@ describe("an agent that is killed", () => {
       going,
     );
     await delay(1000);
-    await h2.kill("agent");
+    await h2.stopService("agent", "KILL");
     await delay(1000);
     const starting = h2.docker("run", "-d", "--name", "begins", "--network", "app", ...SLEEP);
     const ending = h2.docker("rm", "-f", "ends");
@@ -421,7 +421,7 @@ describe("an agent that is killed", () => {
   test("the controller's end stops nothing that has its block", async () => {
     const address = await start(h1, "k1", "app");
     await start(h2, "k2", "app");
-    await h1.kill("controller");
+    await h1.stopService("controller", "KILL");
     await start(h2, "k3", "app");
     expect(await pings(h2, "k3", address)).toBe(3);
     expect(await refusal(h2.docker(...OURS, "later"))).toMatch(

@@ -114,7 +114,7 @@ describe("a network ends", () => {
   test("with the controller away the end waits for it, and the view does not come back meanwhile", async () => {
     await h2.docker(...OURS, "later");
     await everywhere("later");
-    await h1.kill("controller");
+    await h1.stopService("controller", "KILL");
     await h2.docker("network", "rm", "later");
     expect(await clusterId("later")).toBeDefined();
     expect(await refusal(h2.docker("network", "inspect", "later"))).toMatch(GONE);
@@ -253,7 +253,7 @@ describe("network expose", () => {
     // The host is reached too, and what it forwards between its interfaces goes nowhere.
     expect(await pings(h2, "web", exposed.ips[0] ?? "")).toBe(3);
     await h1.exec("ip", "link", "set", exposed.link, "down");
-    await h1.kill("agent");
+    await h1.stopService("agent", "KILL");
     h1.startAgent();
     await eventually(20_000, "the address again", () => fetch(h1));
     await allAgree();

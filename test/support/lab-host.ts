@@ -156,12 +156,6 @@ export class LabHost {
     return this.exec(OVERLAY_TS, ...args);
   }
 
-  /** -9, by id, found in this host's own PID namespace. */
-  async kill(service: "agent" | "controller"): Promise<void> {
-    const script = `for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[c]li/main.ts ${service}"; then kill -9 \${p#/proc/}; fi; done`;
-    await this.exec("sh", "-c", script);
-  }
-
   startAgent(...options: string[]): ChildProcess {
     return this.service("agent", OVERLAY_TS, "agent", ...options);
   }
@@ -171,7 +165,7 @@ export class LabHost {
   }
 
   /** Debian's engine, with everything of it in this host's directory. */
-  async startEngine(): Promise<ChildProcess> {
+  async startEngine(...options: string[]): Promise<ChildProcess> {
     const child = this.service(
       "docker",
       "/usr/sbin/dockerd",
@@ -181,9 +175,28 @@ export class LabHost {
       "--pidfile=/run/docker.pid",
       "--storage-driver=vfs",
       "--log-level=warn",
+      ...options,
     );
     await eventually(60_000, `the engine of ${this.name}`, () => this.docker("version"));
     return child;
+  }
+
+  /** Ends the engine and its containerd; its containers end with it, or are left behind by SIGKILL. */
+  async stopEngine(signal: "TERM" | "KILL"): Promise<void> {
+    for (const file of ["/run/docker.pid", "/run/docker/containerd/containerd.pid"])
+      await this.#stop(signal, `cat ${file} 2>/dev/null`);
+  }
+
+  /** Ends the agent or the controller, and waits for it. */
+  async stopService(service: "agent" | "controller", signal: "TERM" | "KILL"): Promise<void> {
+    const find = `for f in /proc/[0-9]*; do tr '\\0' ' ' <$f/cmdline 2>/dev/null | grep -q '[c]li/main\\.ts ${service}' && basename $f; done`;
+    await this.#stop(signal, find);
+  }
+
+  /** `find` prints ids of this host's own PID namespace. */
+  async #stop(signal: string, find: string): Promise<void> {
+    const script = `for p in $(${find}); do kill -${signal} "$p" 2>/dev/null; while [ -e "/proc/$p" ]; do sleep 0.1; done; done`;
+    await this.exec("sh", "-c", script);
   }
 
   log(name: string): string {

@@ -1,5 +1,6 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -124,5 +125,33 @@ describe("the plugin", () => {
     const third = new PluginServer(dead, { network, ipam, log: silentLog });
     await third.start();
     await third.stop();
+  });
+
+  test("stops after the calls under way, whatever connections Docker keeps open", async () => {
+    const silent = connect(path);
+    await new Promise<void>((resolve) => silent.once("connect", () => resolve()));
+    const answer = Promise.withResolvers<{ id: string; subnet: Cidr }>();
+    const asked = Promise.withResolvers<void>();
+    const slow = new PluginServer(join(directory, "slow.sock"), {
+      network,
+      log: silentLog,
+      ipam: {
+        ...ipam,
+        requestPool: () => {
+          asked.resolve();
+          return answer.promise;
+        },
+      },
+    });
+    await slow.start();
+    path = join(directory, "slow.sock");
+    const waiting = call("IpamDriver.RequestPool", { AddressSpace: "overlay-ts" });
+    await asked.promise;
+    const stopped = slow.stop();
+    answer.resolve({ id: "p-1", subnet });
+    expect(await waiting).toMatchObject({ status: 200 });
+    await stopped;
+    await server.stop();
+    silent.destroy();
   });
 });

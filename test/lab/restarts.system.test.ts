@@ -1,0 +1,233 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Status } from "../../agent/status.ts";
+import { eventually, type LabHost } from "../support/lab-host.ts";
+import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
+import { Lab, startAgent } from "./lab.ts";
+import { Pinging } from "./pinging.ts";
+
+/**
+ * Agents, engines and the controller end and start again, in any order, while containers talk: h2 is
+ * where things happen, h1 (the controller's host) and h3 must not notice.
+ */
+
+// Docker alone waits 15 seconds for each call that a plugin does not take.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
+
+const directory = mkdtempSync(join(tmpdir(), "overlay-ts-restarts-test-"));
+let lab: Lab;
+let h1: LabHost;
+let h2: LabHost;
+let h3: LabHost;
+const address: Record<string, string> = {};
+
+beforeAll(async () => {
+  lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
+  [h1, h2, h3] = lab.hosts as [LabHost, LabHost, LabHost];
+  await lab.form(() => {});
+  await h1.docker(...OURS, "--subnet", "10.90.0.0/22", "app");
+  await everywhere("app");
+  for (const host of [h1, h3]) address[host.name] = await start(host, "still", "app");
+  address["h2"] = await start(h2, "still", "app", "--restart", "always", "--ip", "10.90.0.9");
+});
+
+afterAll(() => Lab.down(directory));
+
+async function everywhere(network: string): Promise<void> {
+  for (const host of lab.hosts) await host.waitForNetwork(network);
+}
+
+/** Between h1 and h3, which nothing that happens on h2 may touch; and with h2 when it should stay. */
+let pinging: Pinging[] = [];
+
+async function keepPinging(...to: readonly (readonly [LabHost, LabHost])[]): Promise<void> {
+  for (const [from, of] of to)
+    pinging.push(await Pinging.start(from, "still", address[of.name] ?? ""));
+}
+
+async function nothingLost(): Promise<void> {
+  const stopping = pinging;
+  pinging = [];
+  for (const one of stopping) {
+    const { sent, lost } = await one.stop();
+    expect(lost).toEqual([]);
+    expect(sent).toBeGreaterThan(10);
+  }
+}
+
+beforeEach(() => keepPinging([h1, h3]));
+
+afterEach(async () => {
+  await nothingLost();
+  for (const host of lab.hosts)
+    await eventually(120_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+});
+
+async function agentUp(host: LabHost): Promise<void> {
+  startAgent(host, true);
+  await eventually(30_000, `the agent of ${host.name}`, async () => {
+    const status = JSON.parse(await host.overlay("status", "--json")) as Status;
+    expect(status).toMatchObject({ joined: true, docker: { reachable: true } });
+  });
+}
+
+/** Everybody reaches h2's container, and it reaches everybody. */
+async function h2Reaches(): Promise<void> {
+  for (const host of [h1, h3])
+    await eventually(30_000, `h2's container, from ${host.name}`, async () => {
+      expect(await pings(host, "still", address["h2"] ?? "")).toBe(3);
+      expect(await pings(h2, "still", address[host.name] ?? "")).toBe(3);
+    });
+}
+
+async function addresses(): Promise<string> {
+  const held = JSON.parse(await h1.overlay("endpoint", "ls", "--json")) as { ips: string[] }[];
+  return held
+    .flatMap(({ ips }) => ips)
+    .toSorted()
+    .join(" ");
+}
+
+describe.each(["TERM", "KILL"] as const)("by SIG%s:", (signal) => {
+  test("an agent", async () => {
+    await keepPinging([h1, h2], [h2, h3]);
+    await h2.stopService("agent", signal);
+    expect(await pings(h3, "still", address["h2"] ?? "")).toBe(3);
+    await agentUp(h2);
+    expect(await pings(h2, "still", address["h3"] ?? "")).toBe(3);
+  });
+
+  test("all agents at once", async () => {
+    await keepPinging([h1, h2], [h2, h3]);
+    await Promise.all(lab.hosts.map((host) => host.stopService("agent", signal)));
+    await h2Reaches();
+    await Promise.all(lab.hosts.map(agentUp));
+    await h2Reaches();
+  });
+
+  test("an engine: its containers come back, with the addresses they asked for", async () => {
+    await start(h2, "any", "app", "--restart", "always");
+    await h2.stopEngine(signal);
+    await h2.startEngine();
+    await h2Reaches();
+    expect(await addressOf(h2, "still", "app")).toBe(address["h2"]);
+    const again = await addressOf(h2, "any", "app");
+    expect(await pings(h1, "still", again)).toBe(3);
+    await h2.docker("rm", "-f", "any");
+  });
+
+  test("an engine with --live-restore: its containers notice nothing", async () => {
+    await h2.stopEngine(signal);
+    await h2.startEngine("--live-restore");
+    await h2Reaches();
+    const before = await addresses();
+    await keepPinging([h1, h2], [h2, h3]);
+    await h2.stopEngine(signal);
+    expect(await pings(h1, "still", address["h2"] ?? "")).toBe(3);
+    await h2.startEngine("--live-restore");
+    expect(await pings(h2, "still", address["h3"] ?? "")).toBe(3);
+    // Agent and engine together, the engine first to come.
+    await h2.stopService("agent", signal);
+    await h2.stopEngine(signal);
+    const engine = h2.startEngine("--live-restore");
+    await agentUp(h2);
+    await engine;
+    await h2Reaches();
+    expect(await addresses()).toBe(before);
+    await nothingLost();
+    await h2.docker("rm", "-f", "still");
+    address["h2"] = await start(h2, "still", "app", "--restart", "always", "--ip", "10.90.0.9");
+    await h2Reaches();
+  });
+
+  test("agent and engine, the agent first to go and to come", async () => {
+    await h2.stopService("agent", signal);
+    await h2.stopEngine(signal);
+    await agentUpWithoutEngine(h2);
+    await h2.startEngine();
+    await h2Reaches();
+  });
+
+  test("engine and agent, the engine first to go and to come", async () => {
+    await h2.stopEngine(signal);
+    await h2.stopService("agent", signal);
+    const engine = h2.startEngine();
+    await agentUp(h2);
+    await engine;
+    await h2Reaches();
+  });
+});
+
+async function agentUpWithoutEngine(host: LabHost): Promise<void> {
+  startAgent(host, true);
+  await eventually(30_000, `the agent of ${host.name}`, () => host.overlay("node", "ls"));
+}
+
+test("everything on a host while the controller is away", async () => {
+  await h1.stopService("controller", "KILL");
+  await Promise.all(lab.hosts.map((host) => host.stopService("agent", "KILL")));
+  await Promise.all(lab.hosts.map(agentUp));
+  await h2Reaches();
+  await h2.stopEngine("TERM");
+  await h2.stopService("agent", "TERM");
+  await agentUpWithoutEngine(h2);
+  await h2.startEngine();
+  await h2Reaches();
+  h1.startController();
+  await eventually(30_000, "the controller", () => h1.overlay("token", "create"));
+});
+
+describe("while the agent is away", () => {
+  const run = (name: string): string[] => ["run", "-d", "--name", name, "--network", "app"];
+
+  test("Docker says why no container starts, and starts them when it is back", async () => {
+    await h2.stopService("agent", "KILL");
+    const refused = await refusal(h2.docker(...run("later"), ...SLEEP));
+    expect(refused).toMatch(/overlay-ts\.sock/);
+    await agentUp(h2);
+    await h2.docker("start", "later");
+    expect(await pings(h1, "still", await addressOf(h2, "later", "app"))).toBe(3);
+    await h2.docker("rm", "-f", "later");
+  });
+
+  test("containers stop and are removed, and nothing of them stays", async () => {
+    const before = await addresses();
+    const held: string[] = [];
+    for (const name of ["stops", "goes"])
+      held.push(await start(h2, name, "app", "--ip", `10.90.0.${10 + held.length}`));
+    await h2.stopService("agent", "TERM");
+    await Promise.all([h2.docker("stop", "-t", "0", "stops"), h2.docker("rm", "-f", "goes")]);
+    await agentUp(h2);
+    await eventually(120_000, "their end", async () => {
+      expect(await addresses()).toBe(before);
+    });
+    // Their addresses are free.
+    for (const ip of held) await start(h2, `again-${ip}`, "app", "--ip", ip);
+    for (const ip of held) await h2.docker("rm", "-f", `again-${ip}`);
+    await h2.docker("start", "stops");
+    expect(await addressOf(h2, "stops", "app")).toBe(held[0]);
+    expect(await pings(h1, "still", held[0] ?? "")).toBe(3);
+    await h2.docker("rm", "-f", "stops");
+  });
+
+  test("a network ends and another begins", async () => {
+    await h1.docker(...OURS, "ends");
+    await everywhere("ends");
+    await h2.stopService("agent", "TERM");
+    await h1.docker("network", "rm", "ends");
+    await h1.docker(...OURS, "begins");
+    expect(await refusal(h2.docker(...OURS, "refused"))).toMatch(/overlay-ts\.sock/);
+    await agentUp(h2);
+    await everywhere("begins");
+    await eventually(60_000, "the end of a view", async () => {
+      expect(await refusal(h2.docker("network", "inspect", "ends"))).toMatch(GONE);
+    });
+    await start(h2, "b2", "begins");
+    const far = await start(h3, "b3", "begins");
+    expect(await pings(h2, "b2", far)).toBe(3);
+    for (const [host, name] of [[h2, "b2"] as const, [h3, "b3"] as const])
+      await host.docker("rm", "-f", name);
+  });
+});
