@@ -7,7 +7,10 @@ import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
-/** Four hosts with real engines and agents; three form the cluster, h4 is for what must fail. */
+/**
+ * Four hosts with real engines, of two versions, and agents; three form the cluster, h4 is for what
+ * must fail.
+ */
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-lab-test-"));
 let lab: Lab;
@@ -19,7 +22,13 @@ let members: LabHost[];
 let token: string;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 4, docker: true, say: () => {} });
+  lab = await Lab.up({
+    directory,
+    hosts: 4,
+    docker: true,
+    engines: ["20.10", "20.10", "26.1", "26.1"],
+    say: () => {},
+  });
   [h1, h2, h3, h4] = lab.hosts as [LabHost, LabHost, LabHost, LabHost];
   members = [h1, h2, h3];
   token = (JSON.parse(await h1.overlay("init", "--json")) as { token: string }).token;
@@ -28,6 +37,8 @@ beforeAll(async () => {
 
 afterAll(() => Lab.down(directory));
 
+/** What engines of both ages say of a network that they do not have. */
+const GONE = /No such network|network \w+ not found/i;
 const SLEEP = [IMAGE, "/bin/sleep", "100000"];
 const OURS = [
   "network",
@@ -156,9 +167,7 @@ describe("a network made on one host", () => {
     await h1.overlay("network", "rm", "byhand");
     for (const host of members)
       await eventually(10_000, "its end", async () => {
-        expect(await refusal(host.docker("network", "inspect", "byhand"))).toMatch(
-          /No such network/i,
-        );
+        expect(await refusal(host.docker("network", "inspect", "byhand"))).toMatch(GONE);
       });
   });
 
@@ -170,9 +179,7 @@ describe("a network made on one host", () => {
     await h1.docker("network", "rm", "short");
     for (const host of members)
       await eventually(10_000, "its end", async () => {
-        expect(await refusal(host.docker("network", "inspect", "short"))).toMatch(
-          /No such network/i,
-        );
+        expect(await refusal(host.docker("network", "inspect", "short"))).toMatch(GONE);
       });
   });
 
