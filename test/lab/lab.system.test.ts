@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
+import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /**
@@ -37,52 +38,13 @@ beforeAll(async () => {
 
 afterAll(() => Lab.down(directory));
 
-/** What engines of both ages say of a network that they do not have. */
-const GONE = /No such network|network \w+ not found/i;
-const SLEEP = [IMAGE, "/bin/sleep", "100000"];
-const OURS = [
-  "network",
-  "create",
-  "-d",
-  "overlay-ts",
-  "--attachable",
-  "--ipam-driver",
-  "overlay-ts",
-];
-
 async function everywhere(network: string): Promise<void> {
   for (const host of members) await host.waitForNetwork(network);
-}
-
-async function start(host: LabHost, name: string, network: string, ...options: string[]) {
-  await host.docker("run", "-d", "--name", name, "--network", network, ...options, ...SLEEP);
-  return addressOf(host, name, network);
-}
-
-async function addressOf(host: LabHost, name: string, network: string): Promise<string> {
-  const format = `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
-  return (await host.docker("inspect", "-f", format, name)).trim();
-}
-
-/** Answers received of three echo requests. */
-async function pings(host: LabHost, container: string, address: string): Promise<number> {
-  const text = await host
-    .docker("exec", container, "/bin/ping", "-c", "3", "-W", "1", address)
-    .catch((error: { stdout?: string }) => error.stdout ?? "");
-  return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
 }
 
 async function remove(...names: string[]): Promise<void> {
   for (const host of members)
     for (const name of names) await host.docker("rm", "-f", name).catch(() => {});
-}
-
-/** What a command that must fail says. */
-async function refusal(run: Promise<string>): Promise<string> {
-  return run.then(
-    (text) => `succeeded: ${text}`,
-    (error: { stderr?: string; stdout?: string }) => `${error.stderr ?? ""}${error.stdout ?? ""}`,
-  );
 }
 
 async function status(host: LabHost): Promise<Status> {

@@ -190,6 +190,13 @@ export class LabHost {
     return child;
   }
 
+  /** Ends the engine and waits for it; its containers end with it, or are left behind by SIGKILL. */
+  async stopEngine(signal: "TERM" | "KILL"): Promise<void> {
+    const wait =
+      'p=$(cat /run/docker.pid); kill -"$1" "$p"; while [ -e "/proc/$p" ]; do sleep 0.1; done';
+    await this.exec("sh", "-c", wait, "sh", signal);
+  }
+
   log(name: string): string {
     return readFileSync(join(this.directory, "log", `${name}.log`), "utf8");
   }

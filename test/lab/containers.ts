@@ -1,0 +1,47 @@
+import type { LabHost } from "../support/lab-host.ts";
+import { IMAGE } from "./lab.ts";
+
+export const SLEEP = [IMAGE, "/bin/sleep", "100000"];
+export const OURS = [
+  "network",
+  "create",
+  "-d",
+  "overlay-ts",
+  "--attachable",
+  "--ipam-driver",
+  "overlay-ts",
+];
+/** What engines of both ages say of a network that they do not have. */
+export const GONE = /No such network|network \w+ not found/i;
+
+/** @returns the container's address. */
+export async function start(
+  host: LabHost,
+  name: string,
+  network: string,
+  ...options: string[]
+): Promise<string> {
+  await host.docker("run", "-d", "--name", name, "--network", network, ...options, ...SLEEP);
+  return addressOf(host, name, network);
+}
+
+export async function addressOf(host: LabHost, name: string, network: string): Promise<string> {
+  const format = `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
+  return (await host.docker("inspect", "-f", format, name)).trim();
+}
+
+/** Answers received of three echo requests. */
+export async function pings(host: LabHost, container: string, address: string): Promise<number> {
+  const text = await host
+    .docker("exec", container, "/bin/ping", "-c", "3", "-i", "0.2", "-W", "1", address)
+    .catch((error: { stdout?: string }) => error.stdout ?? "");
+  return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
+}
+
+/** What a command that must fail says. */
+export async function refusal(run: Promise<string>): Promise<string> {
+  return run.then(
+    (text) => `succeeded: ${text}`,
+    (error: { stderr?: string; stdout?: string }) => `${error.stderr ?? ""}${error.stdout ?? ""}`,
+  );
+}
