@@ -9,7 +9,8 @@ import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import { ensureGwbridge } from "./docker/gwbridge.ts";
-import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
+import { giveWay } from "./docker/give-way.ts";
+import { DRIVER, planViews, shownNetwork, type ViewPlan, viewOf } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
@@ -205,29 +206,49 @@ export class DockerSide {
   /** After our database was lost: views name their network, and the cluster knows who made which. */
   #rebind(shown: readonly EngineNetwork[], networks: readonly NetworkRecord[]): void {
     const { bindings } = this.#modules;
-    for (const { id, driver, options } of shown) {
-      if (driver !== DRIVER || bindings.network(id) !== undefined) continue;
-      const found = networks.find(
-        (network) => network.id === options[NETWORK_OPTION] || network.createdAs === id,
-      );
-      if (found !== undefined) bindings.bind(id, found.id);
+    for (const view of shown) {
+      if (view.driver !== DRIVER || bindings.network(view.id) !== undefined) continue;
+      const found = shownNetwork(view, networks);
+      if (found !== undefined) bindings.bind(view.id, found.id);
     }
   }
 
   /** The name that Docker gave a network made here; with it, it appears on the other engines. */
   async #tell(network: NetworkId, view: EngineNetwork): Promise<void> {
-    const { controller, engine, log } = this.#modules;
+    const { bindings, controller, engine, replication, self, log } = this.#modules;
     const { name, labels, attachable } = view;
+    const dockerRanges = [...view.dockerRanges];
     try {
       await controller.request(
-        { v: 1, kind: "nameNetwork", network, name, labels: { ...labels }, attachable },
+        {
+          v: 1,
+          kind: "nameNetwork",
+          network,
+          name,
+          labels: { ...labels },
+          attachable,
+          dockerRanges,
+        },
         "network",
       );
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
       // Made on two hosts at once: the first is the cluster's, and this engine shows that one.
+      const { state } = replication.tables;
+      const first = state?.networks.find((candidate) => candidate.name === name);
+      // On its way here.
+      if (state === undefined || first === undefined) throw error;
       log.info({ name }, "made elsewhere at the same time: this one gives way");
-      await engine.removeNetwork(view.id);
+      if (!mayHost(state, self, first.id)) await engine.removeNetwork(view.id);
+      else {
+        await giveWay(view, viewOf(first, name), {
+          engine,
+          unbind: (docker) => bindings.unbind(docker),
+          bindAgain: (docker) => bindings.bind(docker, network),
+          log,
+        });
+        await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+      }
       this.dirty();
     }
   }

@@ -1,5 +1,5 @@
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import { type DockerNetworkId, type EndpointId, NetworkId, type NodeId } from "../shared/ids.ts";
+import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
@@ -13,7 +13,7 @@ import type {
   Joined,
   NetworkDriver,
 } from "./docker/port.ts";
-import { NETWORK_OPTION } from "./docker/views.ts";
+import { VNI_OPTION } from "./docker/views.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Kernel } from "./kernel/port.ts";
@@ -47,10 +47,10 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async createNetwork(request: CreateNetwork): Promise<void> {
-    const { bindings, hosting, controller } = this.#modules;
-    const named = request.options[NETWORK_OPTION];
-    if (named !== undefined) {
-      bindings.bind(request.id, hosting.record(NetworkId.parse(named)).id);
+    const { bindings, controller } = this.#modules;
+    const vni = request.options[VNI_OPTION];
+    if (vni !== undefined) {
+      this.#showView(request, vni);
       return;
     }
     const [pool] = request.pools;
@@ -71,6 +71,7 @@ export class OverlayDriver implements NetworkDriver {
               subnet: pool.subnet,
               gateway: pool.gateway,
               range: held?.range,
+              reserved: [...pool.reserved],
               dockerIpam: pool.ipam === "docker",
             },
           ],
@@ -152,6 +153,23 @@ export class OverlayDriver implements NetworkDriver {
 
   leave(): Promise<void> {
     return Promise.resolve();
+  }
+
+  /** A network that the cluster has, made on this engine by us. */
+  #showView({ id, pools }: CreateNetwork, vni: string): void {
+    const { bindings, replication } = this.#modules;
+    const record = replication.tables.state?.networks.find((known) => String(known.vni) === vni);
+    if (record === undefined)
+      throw new OverlayError({
+        code: "NOT_FOUND",
+        message: `the cluster has no network with VNI ${vni} (any more)`,
+        next: "see `overlay-ts network ls`",
+      });
+    for (const { ipam, subnet } of pools) {
+      const held = ipam === "docker" ? undefined : bindings.unboundPool(subnet);
+      if (held !== undefined) bindings.bindPool(held.id, record.id);
+    }
+    bindings.bind(id, record.id);
   }
 
   #network(docker: DockerNetworkId): NetworkId {

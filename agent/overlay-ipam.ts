@@ -1,7 +1,7 @@
 import type { BlockRecord, NetworkRecord, SubnetRecord } from "../shared/cluster-state.ts";
 import { hex } from "../shared/codec.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import { NetworkId, type NodeId } from "../shared/ids.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import {
   Cidr,
   cidrContains,
@@ -20,13 +20,9 @@ import type { ControllerLink } from "./controller-link.ts";
 import { freeAddresses, isReserved, nextAddress } from "./core/addresses.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
-import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
-/** A pool's id says of which network or subnet it is. */
-const VIEW = "n-";
-const OWN = "p-";
 const RETURN_AFTER_MS = 5 * 60_000;
 
 export interface IpamModules {
@@ -54,16 +50,9 @@ export class OverlayIpam implements IpamDriver {
     this.#modules = modules;
   }
 
-  async requestPool({ subnet, range, options, ipv6 }: RequestPool): Promise<Pool> {
-    const { bindings, replication, random, hosting } = this.#modules;
-    const named = options[NETWORK_OPTION];
-    if (named !== undefined) {
-      const record = hosting.record(NetworkId.parse(named));
-      const held = subnetOf(record, ipv6 ? 6 : 4);
-      const id = `${VIEW}${record.id} ${held.subnet}`;
-      bindings.addPool({ id, subnet: held.subnet, network: record.id });
-      return { id, subnet: held.subnet };
-    }
+  /** Of which network it is, CreateNetwork tells. */
+  async requestPool({ subnet, range, ipv6 }: RequestPool): Promise<Pool> {
+    const { bindings, replication, random } = this.#modules;
     if (ipv6)
       throw new OverlayError({
         code: "UNSUPPORTED",
@@ -73,7 +62,7 @@ export class OverlayIpam implements IpamDriver {
     const { state } = replication.tables;
     if (state === undefined) throw notJoined();
     const chosen = subnet ?? freeSubnet(state, random);
-    const id = `${OWN}${hex(random.bytes(8))} ${chosen}`;
+    const id = `p-${hex(random.bytes(8))} ${chosen}`;
     bindings.addPool({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
     return { id, subnet: chosen };
   }
@@ -84,10 +73,11 @@ export class OverlayIpam implements IpamDriver {
   }
 
   async requestAddress(request: RequestAddress): Promise<{ ip: Ip; subnet: Pool["subnet"] }> {
-    const pool = this.#pool(request.pool);
+    let pool = this.#pool(request.pool);
     const { subnet } = pool;
+    // While a network is made Docker asks for its gateway and auxiliary addresses, all of them named.
     if (pool.network === undefined && request.purpose === "endpoint" && request.ip === undefined)
-      throw unknownPool(request.pool);
+      pool = this.#bySubnet(request.pool);
     if (request.purpose === "gateway" || pool.network === undefined)
       return { ip: request.ip ?? this.#gateway(pool), subnet };
     const record = this.#modules.hosting.record(pool.network);
@@ -140,19 +130,19 @@ export class OverlayIpam implements IpamDriver {
     }
   }
 
-  /** By its name alone after our database was lost: Docker goes on using it. @throws NOT_FOUND */
   #pool(id: string): SavedPool {
+    return this.#modules.bindings.pool(id) ?? this.#bySubnet(id);
+  }
+
+  /** After our database was lost: Docker goes on using the pool. @throws NOT_FOUND */
+  #bySubnet(id: string): SavedPool {
     const { bindings, replication } = this.#modules;
-    const held = bindings.pool(id);
-    if (held !== undefined) return held;
-    const [name = "", text = ""] = id.split(" ");
-    const subnet = Cidr.safeParse(text);
+    const subnet = Cidr.safeParse(id.split(" ")[1]);
+    const shown = new Set(bindings.networks().values());
     const networks = (replication.tables.state?.networks ?? []).filter(
       (network) =>
-        network.subnets.some((candidate) => candidate.subnet === subnet.data) &&
-        (name.startsWith(VIEW)
-          ? name === `${VIEW}${network.id}`
-          : network.createdBy === this.#node && network.createdAs !== undefined),
+        shown.has(network.id) &&
+        network.subnets.some((candidate) => candidate.subnet === subnet.data),
     );
     const [network, ...others] = networks;
     if (!subnet.success || network === undefined || others.length > 0) throw unknownPool(id);
@@ -201,7 +191,7 @@ export class OverlayIpam implements IpamDriver {
     if (!cidrContains(subnet.subnet, ip) || isReserved(subnet, ipToNumber(ip)))
       throw new OverlayError({
         code: "INVALID",
-        message: `${ip} is no free address of ${subnet.subnet} (gateway ${subnet.gateway})`,
+        message: `${ip} is no free address of ${subnet.subnet} (gateway ${subnet.gateway}, kept ${(subnet.reserved ?? []).join(", ") || "none"})`,
       });
     if (this.#modules.bindings.used(record.id).has(ip))
       throw new OverlayError({

@@ -13,6 +13,7 @@ export const BOUNDS = {
   /** A plugin call's or local API call's body. */
   httpBodyBytes: 1024 * 1024,
   endpointNames: 32,
+  reservedAddresses: 64,
   labels: 128,
   labelBytes: 4096,
 } as const;

@@ -89,6 +89,8 @@ export type NodeRecord = z.infer<typeof NodeRecord>;
 export const SubnetRecord = z.object({
   subnet: Cidr,
   gateway: Ip,
+  /** Docker's `--aux-address`: of something outside, no container's. */
+  reserved: z.array(Ip).max(BOUNDS.reservedAddresses).optional(),
   /** Blocks come from here, in this order; what lies outside is given by address (`--ip`). */
   dynamicRanges: z.array(Cidr).min(1).max(4),
 });

@@ -65,8 +65,12 @@ function firstFree(
   return undefined;
 }
 
-/** Network and broadcast address, and the gateway's. */
-export function isReserved({ subnet, gateway }: SubnetRecord, value: bigint): boolean {
+/** Network and broadcast address, the gateway's, and what the user keeps for something else. */
+export function isReserved(
+  { subnet, gateway, reserved = [] }: SubnetRecord,
+  value: bigint,
+): boolean {
   const { first, last, family } = rangeOf(subnet);
-  return value === first || (family === 4 && value === last) || value === ipToNumber(gateway);
+  if (value === first || (family === 4 && value === last)) return true;
+  return [gateway, ...reserved].some((ip) => ipToNumber(ip) === value);
 }

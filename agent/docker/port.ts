@@ -32,6 +32,8 @@ export interface NetworkPool {
   readonly ipam: "overlay-ts" | "docker";
   readonly subnet: Cidr;
   readonly gateway: Ip | undefined;
+  /** `--aux-address` */
+  readonly reserved: readonly Ip[];
 }
 
 export interface CreateEndpoint {

@@ -23,7 +23,13 @@ const StringOptions = z.record(z.string(), z.string()).nullish();
 /** Go's empty string: not given. */
 const Text = z.string().nullish();
 
-const PoolData = z.object({ AddressSpace: Text, Pool: z.string(), Gateway: Text });
+const PoolData = z.object({
+  AddressSpace: Text,
+  Pool: z.string(),
+  Gateway: Text,
+  /** By name, each with the pool's prefix length. */
+  AuxAddresses: z.record(z.string(), z.string()).nullish(),
+});
 
 const CreateNetworkBody = z.object({
   NetworkID: DockerNetworkId,
@@ -36,10 +42,11 @@ export function readCreateNetwork(body: unknown): CreateNetwork {
   const { NetworkID, Options: all, IPv4Data, IPv6Data } = parse(CreateNetworkBody, body);
   const generic = z.record(z.string(), z.string()).safeParse(all?.[GENERIC]);
   const pools = [...(IPv4Data ?? []), ...(IPv6Data ?? [])].map(
-    ({ AddressSpace, Pool, Gateway }) => ({
+    ({ AddressSpace, Pool, Gateway, AuxAddresses }) => ({
       ipam: AddressSpace === ADDRESS_SPACE ? ("overlay-ts" as const) : ("docker" as const),
       subnet: parse(Cidr, networkOf(Pool)),
       gateway: Gateway ? parseInterfaceAddress(Gateway).ip : undefined,
+      reserved: Object.values(AuxAddresses ?? {}).map((text) => parseInterfaceAddress(text).ip),
     }),
   );
   return {

@@ -62,7 +62,7 @@ export function grantAddress(
 ): Transition<BlockRecord> {
   const held = allowedNetwork(record, node, network);
   const subnet = held.subnets.find((candidate) => cidrContains(candidate.subnet, ip));
-  if (subnet === undefined || isEdge(subnet.subnet, ip) || subnet.gateway === ip)
+  if (subnet === undefined || isEdge(subnet.subnet, ip) || kept(subnet).includes(ip))
     throw new OverlayError({
       code: "INVALID",
       message: `${ip} is no host address of ${held.subnets.map((s) => s.subnet).join(", ")}`,
@@ -76,11 +76,20 @@ export function grantAddress(
     throw new OverlayError({
       code: "CONFLICT",
       message: `${ip} belongs to the addresses of host ${name} (${holder.block})`,
-      next: `start the container on ${name}, or choose an address outside the network's range`,
+      next: nextWhenTaken(held, name),
     });
   }
   const block: BlockRecord = { network, block: hostCidr(ip), node };
   return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
+}
+
+/** Half of a subnet is Docker's own IPAM's on one host; with ours each host has what it uses. */
+function nextWhenTaken({ subnets }: NetworkRecord, holder: string): string {
+  const ranges = subnets.flatMap(({ dynamicRanges }) => dynamicRanges).join(", ");
+  return (
+    `start the container on ${holder}, choose an address that is neither its nor in ${ranges}, ` +
+    "or make the network with the IPAM driver overlay-ts"
+  );
 }
 
 /** The host no longer uses the block. What is not its own is left alone. */
@@ -132,9 +141,15 @@ function freeRun(
   return undefined;
 }
 
-function unusable({ subnet, gateway }: SubnetRecord, address: bigint): boolean {
-  const { first, last } = rangeOf(subnet);
-  return address === first || address === last || address === ipToNumber(gateway);
+function unusable(record: SubnetRecord, address: bigint): boolean {
+  const { first, last } = rangeOf(record.subnet);
+  if (address === first || address === last) return true;
+  return kept(record).some((ip) => ipToNumber(ip) === address);
+}
+
+/** Not for containers. */
+function kept({ gateway, reserved = [] }: SubnetRecord): readonly Ip[] {
+  return [gateway, ...reserved];
 }
 
 function sizeOf(block: Cidr): bigint {

@@ -3,13 +3,7 @@ import { SecurityClass as SecurityClassSchema } from "../../shared/cluster-state
 import { OverlayError } from "../../shared/errors.ts";
 import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
 
-const KNOWN = new Set([
-  "encryption",
-  "encrypted",
-  "mtu",
-  "com.docker.network.driver.mtu",
-  "overlay-ts.network",
-]);
+const KNOWN = new Set(["encryption", "encrypted", "mtu"]);
 
 /** `-o` options of a network. @throws INVALID, UNSUPPORTED: never a network other than asked for. */
 export function readOptions(

@@ -35,6 +35,7 @@ const NetworkRequest = z.object({
         subnet: Cidr,
         gateway: Ip.optional(),
         range: Cidr.optional(),
+        reserved: z.array(Ip).max(BOUNDS.reservedAddresses).optional(),
         dockerIpam: z.boolean().optional(),
       }),
     )
@@ -59,6 +60,7 @@ export const ControlRequest = z.discriminatedUnion("kind", [
     name: z.string().min(1).max(128),
     labels: Labels,
     attachable: z.boolean(),
+    dockerRanges: z.array(Cidr).max(2).optional(),
   }),
   z.object({ v, kind: z.literal("removeNetwork"), network: NetworkId }),
   /** What a host needs to put its first container on a network, in one exchange. */

@@ -14,7 +14,14 @@ describe("Docker's calls", () => {
         "com.docker.network.generic": { mtu: "1400" },
         "com.docker.network.internal": true,
       },
-      IPv4Data: [{ AddressSpace: "overlay-ts", Pool: "10.1.0.0/24", Gateway: "10.1.0.1/24" }],
+      IPv4Data: [
+        {
+          AddressSpace: "overlay-ts",
+          Pool: "10.1.0.0/24",
+          Gateway: "10.1.0.1/24",
+          AuxAddresses: { router: "10.1.0.7/24" },
+        },
+      ],
       IPv6Data: [],
     };
     expect(protocol.readCreateNetwork(body)).toEqual({
@@ -22,11 +29,18 @@ describe("Docker's calls", () => {
       options: { mtu: "1400" },
       internal: true,
       ipv6: false,
-      pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1" }],
+      pools: [
+        {
+          ipam: "overlay-ts",
+          subnet: "10.1.0.0/24",
+          gateway: "10.1.0.1",
+          reserved: ["10.1.0.7"],
+        },
+      ],
     });
     const docker = { ...body, IPv4Data: [{ AddressSpace: "LocalDefault", Pool: "10.1.0.5/24" }] };
     expect(protocol.readCreateNetwork(docker).pools).toEqual([
-      { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined },
+      { ipam: "docker", subnet: "10.1.0.0/24", gateway: undefined, reserved: [] },
     ]);
   });
 
