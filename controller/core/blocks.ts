@@ -10,6 +10,7 @@ import {
   hostCidr,
   type Ip,
   ipToNumber,
+  prefixLength,
   rangeOf,
   toCidr,
 } from "../../shared/ip.ts";
@@ -76,20 +77,19 @@ export function grantAddress(
     throw new OverlayError({
       code: "CONFLICT",
       message: `${ip} belongs to the addresses of host ${name} (${holder.block})`,
-      next: nextWhenTaken(held, name),
+      next: nextWhenTaken(subnet, holder.block, name),
     });
   }
   const block: BlockRecord = { network, block: hostCidr(ip), node };
   return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
 }
 
-/** Half of a subnet is Docker's own IPAM's on one host; with ours each host has what it uses. */
-function nextWhenTaken({ subnets }: NetworkRecord, holder: string): string {
-  const ranges = subnets.flatMap(({ dynamicRanges }) => dynamicRanges).join(", ");
-  return (
-    `start the container on ${holder}, choose an address that is neither its nor in ${ranges}, ` +
-    "or make the network with the IPAM driver overlay-ts"
-  );
+function nextWhenTaken({ dynamicRanges }: SubnetRecord, taken: Cidr, holder: string): string {
+  const ranges = dynamicRanges.join(", ");
+  return dynamicRanges.some((range) => cidrContainsCidr(range, taken)) || prefixLength(taken) === 32
+    ? `start the container on ${holder}, or choose an address outside ${ranges}`
+    : // Docker's own IPAM on the host that made the network has that part of the subnet for good.
+      `start the container on ${holder}, choose a high address of ${ranges}, or make the network with the IPAM driver overlay-ts`;
 }
 
 /** The host no longer uses the block. What is not its own is left alone. */

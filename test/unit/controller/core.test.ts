@@ -216,6 +216,9 @@ describe("blocks", () => {
       { network: result.id, block: "10.7.0.0/25", node: nodeId(1) },
     ]);
     expect(allotBlock(record, nodeId(2), result.id).result.block).toBe("10.7.0.128/29");
+    expect(() => grantAddress(record, nodeId(2), result.id, Ip.parse("10.7.0.9"))).toThrow(
+      expect.objectContaining({ next: expect.stringContaining("the IPAM driver overlay-ts") }),
+    );
   });
 
   test("Docker's own IPAM keeps to its range, told with the name: each half of it", () => {
