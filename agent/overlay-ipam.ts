@@ -139,12 +139,12 @@ export class OverlayIpam implements IpamDriver {
     const { bindings, replication } = this.#modules;
     const subnet = Cidr.safeParse(id.split(" ")[1]);
     const shown = new Set(bindings.networks().values());
-    const networks = (replication.tables.state?.networks ?? []).filter(
-      (network) =>
-        shown.has(network.id) &&
-        network.subnets.some((candidate) => candidate.subnet === subnet.data),
+    const networks = (replication.tables.state?.networks ?? []).filter(({ subnets }) =>
+      subnets.some((candidate) => candidate.subnet === subnet.data),
     );
-    const [network, ...others] = networks;
+    // Which networks this engine has, the engine may not have told again yet.
+    const here = networks.filter(({ id: network }) => shown.has(network));
+    const [network, ...others] = here.length > 0 ? here : networks;
     if (!subnet.success || network === undefined || others.length > 0) throw unknownPool(id);
     bindings.addPool({ id, subnet: subnet.data, network: network.id });
     return this.#pool(id);
