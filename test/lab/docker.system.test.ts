@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
-import { IMAGE, Lab } from "./lab.ts";
+import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /**
  * What Docker's users do with a network of ours, the same on each engine: two hosts, one engine of
@@ -155,6 +155,31 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
       await eventually(10_000, "agreement", () => host.overlay("verify"));
     },
   );
+
+  test("the agent ends by SIGKILL: traffic goes on, Docker waits for it", async () => {
+    const address = await begin("goes-on");
+    await begin("ends");
+    await host.kill("agent");
+    expect(await pings(other, `far-${network}`, address)).toBe(3);
+    const both = Promise.all([begin("begins"), host.docker("rm", "-f", "ends")]);
+    startAgent(host, true);
+    const [later] = await both;
+    expect(await pings(other, `far-${network}`, later)).toBe(3);
+    await eventually(20_000, "agreement", () => host.overlay("verify"));
+  });
+
+  test("the agent's database is lost: containers and network are known again", async () => {
+    const address = await begin("goes-on");
+    await host.kill("agent");
+    await host.exec("sh", "-c", "rm $OVERLAY_TS_DATA_DIR/agent/agent.db*");
+    startAgent(host, true);
+    await eventually(30_000, "agreement", async () => {
+      expect(await host.overlay("endpoint", "ls")).toContain(address);
+      await host.overlay("verify");
+    });
+    expect(await pings(other, `far-${network}`, await begin("begins"))).toBe(3);
+    expect(await pings(other, `far-${network}`, address)).toBe(3);
+  });
 
   test("network rm, where nothing uses it", async () => {
     const short = `short${network}`;

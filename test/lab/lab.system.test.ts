@@ -337,7 +337,7 @@ describe("what is lost comes back", () => {
   test("the agent's database: containers run on, and are known again", async () => {
     const address = await start(h1, "d1", "app");
     const own = await start(h2, "d2", "app");
-    await killAgent(h2);
+    await h2.kill("agent");
     await h2.exec("sh", "-c", "rm -f $OVERLAY_TS_DATA_DIR/agent/agent.db*");
     startAgent(h2, true);
     await eventually(20_000, "the agent", async () => {
@@ -372,7 +372,7 @@ describe("an agent that is killed", () => {
       going,
     );
     await delay(1000);
-    await killAgent(h2);
+    await h2.kill("agent");
     await delay(1000);
     const starting = h2.docker("run", "-d", "--name", "begins", "--network", "app", ...SLEEP);
     const ending = h2.docker("rm", "-f", "ends");
@@ -390,7 +390,7 @@ describe("an agent that is killed", () => {
   test("the controller's end stops nothing that has its block", async () => {
     const address = await start(h1, "k1", "app");
     await start(h2, "k2", "app");
-    await kill(h1, "controller");
+    await h1.kill("controller");
     await start(h2, "k3", "app");
     expect(await pings(h2, "k3", address)).toBe(3);
     expect(await refusal(h2.docker(...OURS, "later"))).toMatch(
@@ -402,16 +402,6 @@ describe("an agent that is killed", () => {
     await remove("k1", "k2", "k3");
   });
 });
-
-async function killAgent(host: LabHost): Promise<void> {
-  await kill(host, "agent");
-}
-
-/** By id, found in the host's own PID namespace; -9. */
-async function kill(host: LabHost, service: string): Promise<void> {
-  const script = `for p in /proc/[0-9]*; do if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[c]li/main.ts ${service}"; then kill -9 \${p#/proc/}; fi; done`;
-  await host.exec("sh", "-c", script);
-}
 
 describe("joining", () => {
   test("before it, Docker is told why there are no networks of ours", async () => {

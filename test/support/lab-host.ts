@@ -190,6 +190,13 @@ export class LabHost {
     return child;
   }
 
+  /** SIGKILL; found in the host's own PID namespace. */
+  async kill(service: "agent" | "controller"): Promise<void> {
+    const script =
+      'for p in /proc/[0-9]*; do if tr "\\0" " " <$p/cmdline 2>/dev/null | grep -q "[c]li/main.ts $1"; then kill -9 ${p#/proc/}; fi; done';
+    await this.exec("sh", "-c", script, "sh", service);
+  }
+
   /** Ends the engine and waits for it; its containers end with it, or are left behind by SIGKILL. */
   async stopEngine(signal: "TERM" | "KILL"): Promise<void> {
     const wait =
