@@ -8,10 +8,11 @@ import type { Bindings } from "./bindings.ts";
 import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
-import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
+import type { DockerEngine, EngineContainer, EngineNetwork } from "./docker/engine-port.ts";
 import { ensureGwbridge } from "./docker/gwbridge.ts";
+import { giveWay } from "./docker/give-way.ts";
 import { referredNetworks, staleReferences } from "./docker/references.ts";
-import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
+import { DRIVER, planViews, shownNetwork, type ViewPlan, viewOf } from "./docker/views.ts";
 import type { Ending } from "./ending.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
@@ -191,7 +192,7 @@ export class DockerSide {
       await step(`removing ${name}, which ended`, () => engine.removeNetwork(docker));
     for (const { container, network } of staleReferences(containers, shown))
       await step(`container ${container.id.slice(0, 12)} on ${network.name}, made again`, () =>
-        engine.refer(container, network),
+        this.#reconnect(container, network),
       );
     // What was made now is looked at again: stopped containers may remember the one before.
     if (plan.create.length > 0) this.dirty();
@@ -202,6 +203,12 @@ export class DockerSide {
     };
     await this.#dropUnlisted();
     this.#releaseUnused();
+  }
+
+  async #reconnect({ id }: EngineContainer, network: EngineNetwork): Promise<void> {
+    const { engine } = this.#modules;
+    const found = (await engine.connections(network)).find(({ container }) => container === id);
+    if (found !== undefined) await engine.connect(network.id, found);
   }
 
   /** Views that went while nobody took Docker's word for it. A new one may not be listed yet. */
@@ -242,33 +249,51 @@ export class DockerSide {
   /** After our database was lost: views name their network, and the cluster knows who made which. */
   #rebind(shown: readonly EngineNetwork[], networks: readonly NetworkRecord[]): void {
     const { bindings, ending } = this.#modules;
-    for (const { id, driver, options } of shown) {
-      if (driver !== DRIVER || bindings.network(id) !== undefined) continue;
-      const found = networks.find(
-        (network) => network.id === options[NETWORK_OPTION] || network.createdAs === id,
-      );
+    for (const view of shown) {
+      if (view.driver !== DRIVER || bindings.network(view.id) !== undefined) continue;
+      const found = shownNetwork(view, networks);
       // Removed moments ago it may be listed still.
-      if (found !== undefined && !ending.undecided().has(found.id)) bindings.bind(id, found.id);
+      if (found !== undefined && !ending.undecided().has(found.id))
+        bindings.bind(view.id, found.id);
     }
   }
 
   /** The name that Docker gave a network made here; with it, it appears on the other engines. */
   async #tell(network: NetworkId, view: EngineNetwork): Promise<void> {
-    const { bindings, controller, engine, log } = this.#modules;
+    const { bindings, controller, engine, replication, self, log } = this.#modules;
     const { name, labels, attachable } = view;
+    const dockerRanges = [...view.dockerRanges];
     try {
       await controller.request(
-        { v: 1, kind: "nameNetwork", network, name, labels: { ...labels }, attachable },
+        {
+          v: 1,
+          kind: "nameNetwork",
+          network,
+          name,
+          labels: { ...labels },
+          attachable,
+          dockerRanges,
+        },
         "network",
       );
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
-      // Made on two hosts at once: the first is the cluster's, and this engine shows that one. Unbound
-      // first: a container that starts now is refused, and does not keep Docker from removing it.
+      // Made on two hosts at once: the first is the cluster's, and this engine shows that one.
+      const { state } = replication.tables;
+      const first = state?.networks.find((candidate) => candidate.name === name);
+      // On its way here.
+      if (state === undefined || first === undefined) throw error;
       log.info({ name }, "made elsewhere at the same time: this one gives way");
-      bindings.unbind(view.id);
-      await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
-      await engine.removeNetwork(view.id);
+      if (!mayHost(state, self, first.id)) await engine.removeNetwork(view.id);
+      else {
+        await giveWay(view, viewOf(first, name), {
+          engine,
+          unbind: (docker) => bindings.unbind(docker),
+          bindAgain: (docker) => bindings.bind(docker, network),
+          log,
+        });
+        await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+      }
       this.dirty();
     }
   }

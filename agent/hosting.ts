@@ -94,11 +94,6 @@ export class Hosting {
     return this.#modules.replication.tables.state?.networks.find(({ id }) => id === network);
   }
 
-  /** As views name it in their options. @throws NOT_FOUND */
-  named(text: string): NetworkRecord {
-    return this.record(text as NetworkId);
-  }
-
   /** @throws UNSUPPORTED when this host's underlay is too small for the network. */
   requireFit(record: NetworkRecord): void {
     const { state } = this.#modules.replication.tables;

@@ -5,6 +5,7 @@ import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../shared/mac.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
+import { oneLine } from "../shared/text.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { clashOf, sameEndpoint } from "./core/clash.ts";
@@ -17,7 +18,7 @@ import type {
   Joined,
   NetworkDriver,
 } from "./docker/port.ts";
-import { NETWORK_OPTION } from "./docker/views.ts";
+import { VNI_OPTION } from "./docker/views.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
@@ -26,13 +27,11 @@ import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
 
-/** The engine told us of a network, and the controller knows its name: longer only while one is away. */
-const NAMING_MS = 3000;
 /** A container waits this long for what peers know, then starts with what is known here. */
 const JOIN_SYNC_MS = 500;
 
 export interface DriverModules {
-  readonly replication: Pick<Replication, "tables" | "synced" | "until">;
+  readonly replication: Pick<Replication, "tables" | "synced">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly guarding: Pick<Guarding, "settled">;
   readonly bindings: Bindings;
@@ -49,8 +48,6 @@ export class OverlayDriver implements NetworkDriver {
   readonly #creating = new InTurn<DockerNetworkId>();
   /** Pools that a network under way will have. */
   readonly #taken = new Set<string>();
-  /** Networks made here since the start that have no name yet, for all we know. */
-  readonly #madeAtMs = new Map<DockerNetworkId, number>();
 
   constructor(modules: DriverModules) {
     this.#modules = modules;
@@ -77,7 +74,6 @@ export class OverlayDriver implements NetworkDriver {
 
   async createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint> {
     const { hosting, ipam } = this.#modules;
-    await this.#named(request.network, signal);
     const network = this.#network(request.network);
     const record = hosting.record(network);
     const ips = claimedAddresses(request);
@@ -143,21 +139,27 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async #createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {
-    const { bindings, hosting, controller } = this.#modules;
-    const named = request.options[NETWORK_OPTION];
-    const known = named === undefined ? bindings.network(request.id) : hosting.named(named).id;
-    if (known !== undefined) {
-      this.#checkSame(request, known);
-      bindings.bind(request.id, known);
-      return;
-    }
+    const { bindings, controller } = this.#modules;
+    const vni = request.options[VNI_OPTION];
+    const bound = bindings.network(request.id);
+    const known = vni === undefined ? bound : this.#byVni(vni);
+    if (known !== undefined) this.#checkSame(request, known);
+    if (bound !== undefined) return;
     const pools = request.pools.map((pool) => {
       const held =
         pool.ipam === "docker" ? undefined : bindings.unboundPool(pool.subnet, this.#taken);
       if (held !== undefined) this.#taken.add(held.id);
       return { ...pool, held };
     });
+    const bind = (network: NetworkId): void => {
+      for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network);
+      bindings.bind(request.id, network);
+    };
     try {
+      if (known !== undefined) {
+        bind(known);
+        return;
+      }
       const { network } = await controller.request(
         {
           v: 1,
@@ -181,12 +183,22 @@ export class OverlayDriver implements NetworkDriver {
       );
       if (signal.aborted) await this.#takeBack(network.id);
       signal.throwIfAborted();
-      for (const { held } of pools) if (held !== undefined) bindings.bindPool(held.id, network.id);
-      bindings.bind(request.id, network.id);
-      this.#madeAtMs.set(request.id, performance.now());
+      bind(network.id);
     } finally {
       for (const { held } of pools) if (held !== undefined) this.#taken.delete(held.id);
     }
+  }
+
+  /** A network that the cluster has, made on this engine by us. @throws NOT_FOUND */
+  #byVni(vni: string): NetworkId {
+    const { state } = this.#modules.replication.tables;
+    const record = state?.networks.find((known) => String(known.vni) === vni);
+    if (record !== undefined) return record.id;
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `the cluster has no network with VNI ${oneLine(vni, 64)} (any more)`,
+      next: "see `overlay-ts network ls`",
+    });
   }
 
   /** Docker was told that the network could not be made. */
@@ -223,26 +235,6 @@ export class OverlayDriver implements NetworkDriver {
     const own = hosting.endpoints(record.id);
     const clash = clashOf(endpoint, own, readNetwork(replication.tables, record));
     if (clash !== undefined) throw clash;
-  }
-
-  /**
-   * A network made here moments ago may have been made on another host too, under the same name:
-   * only one of them stays, and a container must not be on the other.
-   */
-  async #named(docker: DockerNetworkId, signal: AbortSignal): Promise<void> {
-    const { replication, bindings, hosting } = this.#modules;
-    const network = bindings.network(docker);
-    const leftMs = NAMING_MS - (performance.now() - (this.#madeAtMs.get(docker) ?? -Infinity));
-    if (network === undefined || leftMs <= 0) return;
-    const decided = (): boolean => {
-      const record = hosting.find(network);
-      return (
-        bindings.network(docker) !== network || record === undefined || record.name !== undefined
-      );
-    };
-    await replication.until(decided, leftMs);
-    signal.throwIfAborted();
-    this.#madeAtMs.delete(docker);
   }
 
   #network(docker: DockerNetworkId): NetworkId {

@@ -1,7 +1,7 @@
 import type { BlockRecord, NetworkRecord, SubnetRecord } from "../shared/cluster-state.ts";
 import { hex } from "../shared/codec.ts";
-import { asFailure, OverlayError } from "../shared/errors.ts";
-import { NetworkId, type NodeId } from "../shared/ids.ts";
+import { asFailure, assert, OverlayError } from "../shared/errors.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import {
   ADDRESS_BITS,
   Cidr,
@@ -22,19 +22,15 @@ import type { ControllerLink } from "./controller-link.ts";
 import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
-import { NETWORK_OPTION } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
-/** A pool's id says of which network or subnet it is. */
-const VIEW = "n-";
-const OWN = "p-";
 const RETURN_AFTER_MS = 5 * 60_000;
 
 export interface IpamModules {
   readonly replication: Pick<Replication, "tables">;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "record" | "named" | "keyCame" | "endpoints">;
+  readonly hosting: Pick<Hosting, "record" | "keyCame" | "endpoints">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly random: Random;
   readonly log: Log;
@@ -57,27 +53,13 @@ export class OverlayIpam implements IpamDriver {
     this.#modules = modules;
   }
 
-  async requestPool({ subnet, range, options, ipv6 }: RequestPool): Promise<Pool> {
-    const { bindings, replication, random, hosting } = this.#modules;
-    const named = options[NETWORK_OPTION];
-    if (named !== undefined) {
-      const record = hosting.named(named);
-      const held = subnetOf(record, ipv6 ? 6 : 4);
-      if (subnet !== undefined && subnet !== held.subnet)
-        throw new OverlayError({
-          code: "CONFLICT",
-          message: `network ${record.name ?? record.id} has ${held.subnet}, not ${subnet}`,
-          next: "leave --subnet away, or give the network's own",
-        });
-      const id = `${VIEW}${record.id} ${held.subnet}`;
-      if (bindings.pool(id) === undefined)
-        bindings.addPool({ id, subnet: held.subnet, network: record.id });
-      return { id, subnet: held.subnet };
-    }
+  /** Of which network it is, CreateNetwork tells. */
+  async requestPool({ subnet, range, ipv6 }: RequestPool): Promise<Pool> {
+    const { bindings, replication, random } = this.#modules;
     const { state } = replication.tables;
     if (state === undefined) throw notJoined();
     const chosen = subnet ?? freeSubnet(state, random, ipv6 ? 6 : 4);
-    const id = `${OWN}${hex(random.bytes(8))} ${chosen}`;
+    const id = `p-${hex(random.bytes(8))} ${chosen}`;
     bindings.addPool({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
     return { id, subnet: chosen };
   }
@@ -94,12 +76,11 @@ export class OverlayIpam implements IpamDriver {
     const pool = this.#pool(request.pool);
     const { subnet } = pool;
     if (request.purpose === "gateway") return { ip: this.#gateway(pool, request.ip), subnet };
-    if (pool.network === undefined) {
-      // `--aux-address`, before there is a network: CreateNetwork says it again, and then it counts.
-      if (request.ip === undefined) throw unknownPool(request.pool);
+    // `--aux-address`, before there is a network: CreateNetwork says it again, and then it counts.
+    if (pool.network === undefined && request.ip !== undefined)
       return { ip: checkHostAddress({ subnet }, request.ip), subnet };
-    }
-    const record = this.#modules.hosting.record(pool.network);
+    const network = pool.network ?? this.#bySubnet(request.pool);
+    const record = this.#modules.hosting.record(network);
     const held =
       record.subnets.find((candidate) => candidate.subnet === subnet) ??
       subnetOf(record, familyOf(subnet));
@@ -176,24 +157,28 @@ export class OverlayIpam implements IpamDriver {
     }
   }
 
-  /** By its name alone after our database was lost: Docker goes on using it. @throws NOT_FOUND */
   #pool(id: string): SavedPool {
-    const { bindings, replication } = this.#modules;
+    const { bindings } = this.#modules;
+    if (bindings.pool(id) === undefined) this.#bySubnet(id);
     const held = bindings.pool(id);
-    if (held !== undefined) return held;
-    const [name = "", text = ""] = id.split(" ");
-    const subnet = Cidr.safeParse(text);
-    const networks = (replication.tables.state?.networks ?? []).filter(
-      (network) =>
-        network.subnets.some((candidate) => candidate.subnet === subnet.data) &&
-        (name.startsWith(VIEW)
-          ? name === `${VIEW}${network.id}`
-          : network.createdBy === this.#node && network.createdAs !== undefined),
+    assert(held !== undefined, "a pool that was found is kept");
+    return held;
+  }
+
+  /** After our database was lost: Docker goes on using the pool. @throws NOT_FOUND */
+  #bySubnet(id: string): NetworkId {
+    const { bindings, replication } = this.#modules;
+    const subnet = Cidr.safeParse(id.split(" ")[1]);
+    const shown = new Set(bindings.networks().values());
+    const networks = (replication.tables.state?.networks ?? []).filter(({ subnets }) =>
+      subnets.some((candidate) => candidate.subnet === subnet.data),
     );
-    const [network, ...others] = networks;
+    // Which networks this engine has, the engine may not have told again yet.
+    const here = networks.filter(({ id: network }) => shown.has(network));
+    const [network, ...others] = here.length > 0 ? here : networks;
     if (!subnet.success || network === undefined || others.length > 0) throw unknownPool(id);
     bindings.addPool({ id, subnet: subnet.data, network: network.id });
-    return this.#pool(id);
+    return network.id;
   }
 
   /** The network's, or the one that it will have. @throws INVALID */

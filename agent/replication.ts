@@ -49,7 +49,7 @@ export class Replication {
   readonly #handlers: ReplicationHandlers;
   /** Writes that the disk did not take since the start. */
   unsaved = 0;
-  readonly #waiting = new Set<{ holds: () => boolean; resolve: () => void }>();
+  readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #fresh = false;
@@ -133,16 +133,11 @@ export class Replication {
    * Nobody else is known on the network, or one full exchange was had with a peer that is:
    * resolves then, or after `timeoutMs` all the same.
    */
-  synced(network: NetworkId, timeoutMs: number): Promise<void> {
-    return this.until(() => this.#settled(network), timeoutMs);
-  }
-
-  /** Resolves when the tables are so, looked at after each of their changes, or after `timeoutMs`. */
-  async until(holds: () => boolean, timeoutMs: number): Promise<void> {
-    if (holds()) return;
+  async synced(network: NetworkId, timeoutMs: number): Promise<void> {
+    if (this.#settled(network)) return;
     await new Promise<void>((resolve) => {
       const waiter = {
-        holds,
+        network,
         resolve: () => {
           clearTimeout(timer);
           this.#waiting.delete(waiter);
@@ -318,7 +313,7 @@ export class Replication {
 
   /** After every input: who waited may go on, and the timer stands at what comes next. */
   #wake(): void {
-    for (const { holds, resolve } of this.#waiting) if (holds()) resolve();
+    for (const { network, resolve } of this.#waiting) if (this.#settled(network)) resolve();
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     const next = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());

@@ -2,14 +2,17 @@ import { type ClientRequest, type IncomingMessage, request as httpRequest } from
 import { z } from "zod";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
+import { parseInterfaceAddress } from "../../shared/ip.ts";
 import { readAll } from "../../shared/node/unix-http.ts";
 import type {
+  Connection,
   DockerEngine,
   EngineContainer,
   EngineInfo,
   EngineNetwork,
   NewEngineNetwork,
 } from "./engine-port.ts";
+import { DRIVER } from "./views.ts";
 
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
@@ -29,7 +32,12 @@ const NetworkJson = z.object({
   Labels: Strings,
   Options: Strings,
   IPAM: z
-    .object({ Config: z.array(z.object({ Subnet: z.string().optional() })).nullish() })
+    .object({
+      Driver: z.string().default(""),
+      Config: z
+        .array(z.object({ Subnet: z.string().optional(), IPRange: z.string().optional() }))
+        .nullish(),
+    })
     .nullish(),
 });
 
@@ -47,15 +55,17 @@ const ContainersJson = z.array(
   }),
 );
 
-/** What a container's endpoint was asked for; the rest of it is what the engine found out. */
-const EndpointSettings = z.object({
-  IPAMConfig: z.unknown(),
-  Links: z.unknown(),
-  Aliases: z.unknown(),
-  DriverOpts: z.unknown(),
-});
 const ContainerJson = z.object({
-  NetworkSettings: z.object({ Networks: z.record(z.string(), EndpointSettings).nullish() }),
+  NetworkSettings: z.object({
+    Networks: z.record(
+      z.string(),
+      z.object({
+        Aliases: z.array(z.string()).nullish(),
+        Links: z.array(z.string()).nullish(),
+        IPAMConfig: z.record(z.string(), z.unknown()).nullish(),
+      }),
+    ),
+  }),
 });
 
 const InfoJson = z.object({
@@ -94,6 +104,12 @@ export class EngineClient implements DockerEngine {
       labels: network.Labels,
       options: network.Options,
       subnets: (network.IPAM?.Config ?? []).flatMap(({ Subnet }) => Subnet ?? []),
+      dockerRanges:
+        network.IPAM?.Driver === DRIVER
+          ? []
+          : (network.IPAM?.Config ?? []).flatMap(({ IPRange }) =>
+              IPRange ? [parseInterfaceAddress(IPRange).subnet] : [],
+            ),
     }));
   }
 
@@ -114,12 +130,38 @@ export class EngineClient implements DockerEngine {
     }));
   }
 
-  async refer({ id }: EngineContainer, network: EngineNetwork): Promise<void> {
-    const found = ContainerJson.parse(await this.#call("GET", `/containers/${id}/json`));
-    const settings = found.NetworkSettings.Networks?.[network.name] ?? {};
-    await this.#call("POST", `/networks/${network.id}/connect`, {
-      Container: id,
-      EndpointConfig: settings,
+  async connections({ id, name }: EngineNetwork): Promise<Connection[]> {
+    const filters = encodeURIComponent(JSON.stringify({ network: [id, name] }));
+    const path = `/containers/json?all=1&filters=${filters}`;
+    const listed = ContainersJson.parse(await this.#call("GET", path));
+    const found: Connection[] = [];
+    for (const { Id, State } of listed) {
+      const json = await this.#call("GET", `/containers/${Id}/json`);
+      const held = ContainerJson.parse(json).NetworkSettings.Networks[name];
+      if (held === undefined) continue;
+      found.push({
+        container: Id,
+        started: State !== "created",
+        aliases: held.Aliases ?? [],
+        links: held.Links ?? [],
+        addresses: held.IPAMConfig ?? {},
+      });
+    }
+    return found;
+  }
+
+  async connect(network: string, connection: Connection): Promise<void> {
+    const { container, aliases, links, addresses } = connection;
+    await this.#call("POST", `/networks/${network}/connect`, {
+      Container: container,
+      EndpointConfig: { Aliases: aliases, Links: links, IPAMConfig: addresses },
+    });
+  }
+
+  async disconnect(network: DockerNetworkId, { container }: Connection): Promise<void> {
+    await this.#call("POST", `/networks/${network}/disconnect`, {
+      Container: container,
+      Force: true,
     });
   }
 

@@ -1,4 +1,5 @@
 import type { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
+import type { Cidr } from "../../shared/ip.ts";
 
 /** What we ask of the engine. Never inside a plugin call: dockerd waits for us and holds its locks. */
 export interface DockerEngine {
@@ -8,8 +9,10 @@ export interface DockerEngine {
   endpoints(network: DockerNetworkId): Promise<EndpointId[]>;
   /** All containers, also those that do not run. */
   containers(): Promise<EngineContainer[]>;
-  /** A stopped container refers to this network from now on, with the settings it had. */
-  refer(container: EngineContainer, network: EngineNetwork): Promise<void>;
+  /** Of all containers that name the network, running or not. */
+  connections(network: EngineNetwork): Promise<Connection[]>;
+  connect(network: string, connection: Connection): Promise<void>;
+  disconnect(network: DockerNetworkId, connection: Connection): Promise<void>;
   createNetwork(request: NewEngineNetwork): Promise<DockerNetworkId>;
   removeNetwork(network: DockerNetworkId): Promise<void>;
   /** A hint each time networks, containers or connections changed; ends with the connection or `signal`. */
@@ -33,6 +36,19 @@ export interface EngineNetwork {
   readonly labels: Readonly<Record<string, string>>;
   readonly options: Readonly<Record<string, string>>;
   readonly subnets: readonly string[];
+  /** `--ip-range` of an IPAM that is not ours. */
+  readonly dockerRanges: readonly Cidr[];
+}
+
+/** What the user asked of a container's connection; addresses that Docker chose are not in it. */
+export interface Connection {
+  readonly container: string;
+  /** Before its first start a container has its network by name only. */
+  readonly started: boolean;
+  readonly aliases: readonly string[];
+  readonly links: readonly string[];
+  /** `--ip` and the like, as Docker keeps them. */
+  readonly addresses: Readonly<Record<string, unknown>>;
 }
 
 export interface EngineContainer {

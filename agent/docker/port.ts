@@ -83,8 +83,6 @@ export interface RequestPool {
   readonly subnet: Cidr | undefined;
   /** `--ip-range`. */
   readonly range: Cidr | undefined;
-  /** `--ipam-opt`, as given. */
-  readonly options: Readonly<Record<string, string>>;
   readonly ipv6: boolean;
 }
 

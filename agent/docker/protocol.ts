@@ -19,7 +19,6 @@ import type {
   RequestAddress,
   RequestPool,
 } from "./port.ts";
-import { NETWORK_OPTION } from "./views.ts";
 
 /**
  * The bodies of Docker's v1 plugin calls (moby libnetwork/drivers/remote/api, ipams/remote/api),
@@ -157,13 +156,12 @@ export function readRequestPool(body: unknown): RequestPool {
       next: "give --subnet, and an --ip-range inside of it",
     });
   for (const name of Object.keys(options ?? {}))
-    if (name !== NETWORK_OPTION)
-      throw new OverlayError({
-        code: "INVALID",
-        message: `overlay-ts knows no IPAM option ${name}`,
-        next: `known is ${NETWORK_OPTION}, which overlay-ts itself gives; leave the other away`,
-      });
-  return { subnet, range, options: options ?? {}, ipv6: V6 === true };
+    throw new OverlayError({
+      code: "INVALID",
+      message: `overlay-ts knows no IPAM option ${name}`,
+      next: "leave it away: there are none",
+    });
+  return { subnet, range, ipv6: V6 === true };
 }
 
 const PoolBody = z.object({ PoolID: z.string().max(256) });

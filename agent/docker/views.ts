@@ -5,8 +5,12 @@ import type { EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
 
 /** Docker's name for us: of the plugin's socket, the network driver and the IPAM driver. */
 export const DRIVER = "overlay-ts";
-/** The IPAM and driver option by which a view on an engine names the cluster's network. */
-export const NETWORK_OPTION = "overlay-ts.network";
+/**
+ * By its VNI, under Swarm's option for it, a view on an engine names the cluster's network. Any other
+ * option that the original has not makes Compose 1 refuse the view (compose/network.py,
+ * check_remote_network_config and OPTS_EXCEPTIONS); an IPAM option does too.
+ */
+export const VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list";
 
 /** What is to be done so that this engine shows the cluster's networks, and nothing that ended. */
 export interface ViewPlan {
@@ -56,8 +60,7 @@ export function planViews(
 }
 
 /** With everything of the original: Compose refuses a network of its own without its labels. */
-function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
-  const named = { [NETWORK_OPTION]: network.id };
+export function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
   return {
     name,
     driver: DRIVER,
@@ -65,11 +68,26 @@ function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
     attachable: network.attachable,
     ipv6: network.subnets.some(({ subnet }) => familyOf(subnet) === 6),
     labels: network.labels,
-    options: { ...network.driverOptions, ...named },
+    options: { ...network.driverOptions, [VNI_OPTION]: String(network.vni) },
     ipam: {
       driver: DRIVER,
-      options: named,
+      options: {},
       config: network.subnets.map(({ subnet, gateway }) => ({ subnet, gateway })),
     },
   };
+}
+
+/** Which of the cluster's networks an engine's network shows, by what the engine says of it. */
+export function shownNetwork(
+  { id, name, options, subnets }: EngineNetwork,
+  networks: readonly NetworkRecord[],
+): NetworkRecord | undefined {
+  return networks.find(
+    (network) =>
+      network.createdAs === id ||
+      // A VNI alone may be of a cluster that this host has left.
+      (String(network.vni) === options[VNI_OPTION] &&
+        network.name === name &&
+        network.subnets.every(({ subnet }) => subnets.includes(subnet))),
+  );
 }

@@ -12,6 +12,7 @@ import {
   hostCidr,
   type Ip,
   ipToNumber,
+  prefixLength,
   rangeOf,
   toCidr,
 } from "../../shared/ip.ts";
@@ -91,11 +92,20 @@ export function grantAddress(
     throw new OverlayError({
       code: "CONFLICT",
       message: `${ip} belongs to the addresses of host ${name} (${holder.block})`,
-      next: `start the container on ${name}, or choose an address outside the network's range`,
+      next: nextWhenTaken(subnet, holder.block, name),
     });
   }
   const block: BlockRecord = { network, block: hostCidr(ip), node };
   return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
+}
+
+function nextWhenTaken({ dynamicRanges }: SubnetRecord, taken: Cidr, holder: string): string {
+  const ranges = dynamicRanges.join(", ");
+  return dynamicRanges.some((range) => cidrContainsCidr(range, taken)) ||
+    prefixLength(taken) === ADDRESS_BITS[familyOf(taken)]
+    ? `start the container on ${holder}, or choose an address outside ${ranges}`
+    : // Docker's own IPAM on the host that made the network has that part of the subnet for good.
+      `start the container on ${holder}, choose a high address of ${ranges}, or make the network with the IPAM driver overlay-ts`;
 }
 
 /** The host no longer uses the block. What is not its own is left alone. */

@@ -126,8 +126,13 @@ export function nameNetwork(
   record: ControllerRecord,
   from: NodeId,
   id: NetworkId,
-  { name, labels, attachable }: Pick<NetworkRequest, "labels" | "attachable"> & { name: string },
+  request: Pick<NetworkRequest, "labels" | "attachable"> & {
+    readonly name: string;
+    /** `--ip-range` of Docker's own IPAM, which keeps it from the plugin's calls. */
+    readonly dockerRanges?: readonly Cidr[] | undefined;
+  },
 ): Transition<NetworkRecord> {
+  const { name, labels, attachable, dockerRanges = [] } = request;
   const held = networkOf(record.state, id);
   if (held.name === name) return { record, result: held };
   // Tokens restrict hosts by network name: whoever could rename could widen what it may have.
@@ -137,9 +142,34 @@ export function nameNetwork(
       message: `network ${held.name ?? id} is not this host's to name`,
     });
   checkName(record.state, name);
-  const named: NetworkRecord = { ...held, name, labels: { ...labels }, attachable };
+  const { subnets, blocks } = dockerRanges.reduce(withDockerRange, {
+    subnets: held.subnets,
+    blocks: record.state.blocks.filter(({ network }) => network === id),
+  });
+  const named: NetworkRecord = { ...held, name, labels: { ...labels }, attachable, subnets };
   const networks = record.state.networks.map((network) => (network.id === id ? named : network));
-  return { record: withState(record, { networks }), result: named };
+  const others = record.state.blocks.filter(({ network }) => network !== id);
+  return {
+    record: withState(record, { networks, blocks: [...others, ...blocks] }),
+    result: named,
+  };
+}
+
+/** Docker's own IPAM hands out this range only: instead of the subnet's halves, its halves. */
+function withDockerRange(
+  { subnets, blocks }: Pick<NetworkRecord, "subnets"> & Pick<ClusterState, "blocks">,
+  range: Cidr,
+): Pick<NetworkRecord, "subnets"> & Pick<ClusterState, "blocks"> {
+  const subnet = subnets.find((candidate) => cidrContainsCidr(candidate.subnet, range));
+  if (subnet === undefined) return { subnets, blocks };
+  const lowerHalf = partOf(subnet.subnet, 1, 0);
+  const { first, last } = rangeOf(range);
+  const [lower, upper] =
+    last - first < 3n ? [range, range] : [partOf(range, 1, 0), partOf(range, 1, 1)];
+  return {
+    subnets: subnets.map((held) => (held === subnet ? { ...held, dynamicRanges: [upper] } : held)),
+    blocks: blocks.map((held) => (held.block === lowerHalf ? { ...held, block: lower } : held)),
+  };
 }
 
 /**

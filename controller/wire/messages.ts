@@ -60,6 +60,7 @@ export const ControlRequest = z.discriminatedUnion("kind", [
     name: z.string().min(1).max(128),
     labels: Labels,
     attachable: z.boolean(),
+    dockerRanges: z.array(Cidr).max(2).optional(),
   }),
   z.object({ v, kind: z.literal("removeNetwork"), network: NetworkId }),
   /** What a host needs to put its first container on a network, in one exchange. */

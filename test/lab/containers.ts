@@ -38,6 +38,17 @@ export async function pings(host: LabHost, container: string, address: string): 
   return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
 }
 
+/** Which of them answer the container, one echo request each. */
+export async function answering(
+  host: LabHost,
+  container: string,
+  addresses: readonly string[],
+): Promise<string[]> {
+  const script = 'for a in "$@"; do if ping -c 1 -W 2 "$a" >&2; then echo "$a"; fi; done';
+  const text = await host.docker("exec", container, "/bin/sh", "-c", script, "sh", ...addresses);
+  return text.split("\n").filter(Boolean);
+}
+
 /** What a command that must fail says. */
 export async function refusal(run: Promise<string>): Promise<string> {
   return run.then(

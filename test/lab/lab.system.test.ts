@@ -5,9 +5,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
+import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
-/** Four hosts with real engines and agents; three form the cluster, h4 is for what must fail. */
+/**
+ * Four hosts with real engines, of two versions, and agents; three form the cluster, h4 is for what
+ * must fail.
+ */
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-lab-test-"));
 let lab: Lab;
@@ -19,7 +23,13 @@ let members: LabHost[];
 let token: string;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 4, docker: true, say: () => {} });
+  lab = await Lab.up({
+    directory,
+    hosts: 4,
+    docker: true,
+    engines: ["20.10", "20.10", "26.1", "26.1"],
+    say: () => {},
+  });
   [h1, h2, h3, h4] = lab.hosts as [LabHost, LabHost, LabHost, LabHost];
   members = [h1, h2, h3];
   token = (JSON.parse(await h1.overlay("init", "--json")) as { token: string }).token;
@@ -28,50 +38,13 @@ beforeAll(async () => {
 
 afterAll(() => Lab.down(directory));
 
-const SLEEP = [IMAGE, "/bin/sleep", "100000"];
-const OURS = [
-  "network",
-  "create",
-  "-d",
-  "overlay-ts",
-  "--attachable",
-  "--ipam-driver",
-  "overlay-ts",
-];
-
 async function everywhere(network: string): Promise<void> {
   for (const host of members) await host.waitForNetwork(network);
-}
-
-async function start(host: LabHost, name: string, network: string, ...options: string[]) {
-  await host.docker("run", "-d", "--name", name, "--network", network, ...options, ...SLEEP);
-  return addressOf(host, name, network);
-}
-
-async function addressOf(host: LabHost, name: string, network: string): Promise<string> {
-  const format = `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
-  return (await host.docker("inspect", "-f", format, name)).trim();
-}
-
-/** Answers received of three echo requests. */
-async function pings(host: LabHost, container: string, address: string): Promise<number> {
-  const text = await host
-    .docker("exec", container, "/bin/ping", "-c", "3", "-W", "1", address)
-    .catch((error: { stdout?: string }) => error.stdout ?? "");
-  return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
 }
 
 async function remove(...names: string[]): Promise<void> {
   for (const host of members)
     for (const name of names) await host.docker("rm", "-f", name).catch(() => {});
-}
-
-/** What a command that must fail says. */
-async function refusal(run: Promise<string>): Promise<string> {
-  return run.then(
-    (text) => `succeeded: ${text}`,
-    (error: { stderr?: string; stdout?: string }) => `${error.stderr ?? ""}${error.stdout ?? ""}`,
-  );
 }
 
 async function status(host: LabHost): Promise<Status> {
@@ -156,9 +129,7 @@ describe("a network made on one host", () => {
     await h1.overlay("network", "rm", "byhand");
     for (const host of members)
       await eventually(10_000, "its end", async () => {
-        expect(await refusal(host.docker("network", "inspect", "byhand"))).toMatch(
-          /No such network/i,
-        );
+        expect(await refusal(host.docker("network", "inspect", "byhand"))).toMatch(GONE);
       });
   });
 
@@ -170,9 +141,7 @@ describe("a network made on one host", () => {
     await h1.docker("network", "rm", "short");
     for (const host of members)
       await eventually(10_000, "its end", async () => {
-        expect(await refusal(host.docker("network", "inspect", "short"))).toMatch(
-          /No such network/i,
-        );
+        expect(await refusal(host.docker("network", "inspect", "short"))).toMatch(GONE);
       });
   });
 

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { deletePinnedNetns } from "../../agent/kernel/netns.ts";
+import type { EngineKind } from "../support/engine-root.ts";
 import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
 import { eventually, LabHost } from "../support/lab-host.ts";
@@ -13,6 +14,8 @@ export interface LabOptions {
   readonly directory: string;
   readonly hosts: number;
   readonly docker: boolean;
+  /** Of h1, h2 and so on, and again from the start; without it Debian 12's, on which the lab runs. */
+  readonly engines?: readonly EngineKind[];
   /** What happens, for who waits. */
   readonly say: (text: string) => void;
 }
@@ -31,7 +34,13 @@ export class Lab {
   }
 
   /** What the last one left, also after a crash, is cleaned first. */
-  static async up({ directory, hosts: count, docker, say }: LabOptions): Promise<Lab> {
+  static async up({
+    directory,
+    hosts: count,
+    docker,
+    engines = ["20.10"],
+    say,
+  }: LabOptions): Promise<Lab> {
     await Lab.down(directory);
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
@@ -44,7 +53,9 @@ export class Lab {
       );
     if (docker) {
       say("Docker engines");
-      await Promise.all(hosts.map((host) => host.startEngine()));
+      await Promise.all(
+        hosts.map((host, i) => host.startEngine(engines[i % engines.length] ?? "20.10")),
+      );
       const image = busyboxImage(directory);
       await Promise.all(hosts.map((host) => host.docker("import", image, IMAGE)));
     }

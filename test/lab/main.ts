@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
+import { ENGINE_KINDS, type EngineKind } from "../support/engine-root.ts";
 import { Lab } from "./lab.ts";
 import {
   NETWORK,
@@ -32,8 +33,15 @@ program
   .description("start anew, make a network, run containers, measure")
   .option("--hosts <count>", "how many", "3")
   .option("--no-docker", "agents only")
-  .action(async ({ hosts, docker }: { hosts: string; docker: boolean }) => {
-    const lab = await Lab.up({ directory: DIRECTORY, hosts: Number(hosts), docker, say });
+  .option("--engine <version>", "20.10, 26.1, or one for each host: 20.10,26.1,26.1", engines)
+  .action(async ({ hosts, docker, engine }: UpOptions) => {
+    const lab = await Lab.up({
+      directory: DIRECTORY,
+      hosts: Number(hosts),
+      docker,
+      ...(engine === undefined ? {} : { engines: engine }),
+      say,
+    });
     await lab.form(say);
     if (docker) await populate(lab, say);
     const proof = docker ? await prove(lab, QUICK, say) : await proveWithoutDocker(lab, QUICK);
@@ -54,12 +62,12 @@ program
     // The real CLI: what stands first in this machine's PATH may be another client.
     const [first = "bash", ...rest] = command;
     const real =
-      first === "docker"
-        ? "/usr/bin/docker"
+      first === "docker" || first === "docker-compose"
+        ? host.withEngine(`/usr/bin/${first}`)
         : first === "overlay-ts"
-          ? join(import.meta.dirname, "../../deploy/overlay-ts")
-          : first;
-    const [file, args] = host.argv([real, ...rest]);
+          ? [join(import.meta.dirname, "../../deploy/overlay-ts")]
+          : [first];
+    const [file, args] = host.argv([...real, ...rest]);
     process.exitCode = spawnSync(file, args, { stdio: "inherit", env: host.env() }).status ?? 1;
   });
 
@@ -110,6 +118,21 @@ program
     await Lab.down(DIRECTORY);
     say("down");
   });
+
+interface UpOptions {
+  readonly hosts: string;
+  readonly docker: boolean;
+  readonly engine?: EngineKind[];
+}
+
+function engines(text: string): EngineKind[] {
+  return text.split(",").map((version) => {
+    const kind = ENGINE_KINDS.find((known) => known === version);
+    if (kind === undefined)
+      throw new InvalidArgumentError(`known are ${ENGINE_KINDS.join(" and ")}.`);
+    return kind;
+  });
+}
 
 if (process.geteuid?.() !== 0) {
   process.stderr.write("lab: run as root: it makes network namespaces\n");

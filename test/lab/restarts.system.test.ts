@@ -110,7 +110,7 @@ describe.each(["TERM", "KILL"] as const)("by SIG%s:", (signal) => {
   test("an engine: its containers come back, with the addresses they asked for", async () => {
     await start(h2, "any", "app", "--restart", "always");
     await h2.stopEngine(signal);
-    await h2.startEngine();
+    await h2.startEngine("20.10");
     await h2Reaches();
     expect(await addressOf(h2, "still", "app")).toBe(address["h2"]);
     const again = await addressOf(h2, "any", "app");
@@ -120,18 +120,18 @@ describe.each(["TERM", "KILL"] as const)("by SIG%s:", (signal) => {
 
   test("an engine with --live-restore: its containers notice nothing", async () => {
     await h2.stopEngine(signal);
-    await h2.startEngine("--live-restore");
+    await h2.startEngine("20.10", "--live-restore");
     await h2Reaches();
     const before = await addresses();
     await keepPinging([h1, h2], [h2, h3]);
     await h2.stopEngine(signal);
     expect(await pings(h1, "still", address["h2"] ?? "")).toBe(3);
-    await h2.startEngine("--live-restore");
+    await h2.startEngine("20.10", "--live-restore");
     expect(await pings(h2, "still", address["h3"] ?? "")).toBe(3);
     // Agent and engine together, the engine first to come.
     await h2.stopService("agent", signal);
     await h2.stopEngine(signal);
-    const engine = h2.startEngine("--live-restore");
+    const engine = h2.startEngine("20.10", "--live-restore");
     await agentUp(h2);
     await engine;
     await h2Reaches();
@@ -146,14 +146,14 @@ describe.each(["TERM", "KILL"] as const)("by SIG%s:", (signal) => {
     await h2.stopService("agent", signal);
     await h2.stopEngine(signal);
     await agentUpWithoutEngine(h2);
-    await h2.startEngine();
+    await h2.startEngine("20.10");
     await h2Reaches();
   });
 
   test("engine and agent, the engine first to go and to come", async () => {
     await h2.stopEngine(signal);
     await h2.stopService("agent", signal);
-    const engine = h2.startEngine();
+    const engine = h2.startEngine("20.10");
     await agentUp(h2);
     await engine;
     await h2Reaches();
@@ -173,7 +173,7 @@ test("everything on a host while the controller is away", async () => {
   await h2.stopEngine("TERM");
   await h2.stopService("agent", "TERM");
   await agentUpWithoutEngine(h2);
-  await h2.startEngine();
+  await h2.startEngine("20.10");
   await h2Reaches();
   h1.startController();
   await eventually(30_000, "the controller", () => h1.overlay("token", "create"));

@@ -75,7 +75,7 @@ const field = fc.constantFrom(
   "com.docker.network.generic",
   "com.docker.network.endpoint.macaddress",
   "RequestAddressType",
-  "overlay-ts.network",
+  "com.docker.network.driver.overlay.vxlanid_list",
   "__proto__",
   "constructor",
 );

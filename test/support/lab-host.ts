@@ -1,8 +1,9 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import { type EngineKind, engineRoot, enterEngineRoot } from "./engine-root.ts";
 
 const run = promisify(execFile);
 /** The command, from this very checkout. */
@@ -31,7 +32,8 @@ export class LabHost {
       mkdirSync(join(directory, folder), { recursive: true });
     const script = [
       "set -e",
-      `mount --bind "${directory}/run" /run`,
+      // Shared with the mount namespace that a newer engine has; see engine-root.ts.
+      `mount --bind "${directory}/run" /run && mount --make-shared /run`,
       "mkdir -p /run/lock /run/docker/plugins",
       "umount -R -l /sys && mount -t sysfs sysfs /sys",
       // As many hierarchies as the machine has: version 2, or 1 with each controller apart.
@@ -142,7 +144,17 @@ export class LabHost {
   }
 
   docker(...args: string[]): Promise<string> {
-    return this.exec("/usr/bin/docker", ...args);
+    return this.exec(...this.withEngine("/usr/bin/docker", ...args));
+  }
+
+  /** Compose of the engine's Debian: 1.29 beside 20.10, 2 beside 26.1. */
+  compose(...args: string[]): Promise<string> {
+    return this.exec(...this.withEngine("/usr/bin/docker-compose", ...args));
+  }
+
+  /** The command where the engine's own programs are. */
+  withEngine(...command: string[]): string[] {
+    return [...enterEngineRoot(this.directory), ...command];
   }
 
   /** A network made elsewhere has appeared on this engine. */
@@ -165,10 +177,16 @@ export class LabHost {
   }
 
   /** Debian's engine, with everything of it in this host's directory. */
-  async startEngine(...options: string[]): Promise<ChildProcess> {
+  async startEngine(kind: EngineKind, ...options: string[]): Promise<ChildProcess> {
+    if (kind === "26.1" && enterEngineRoot(this.directory).length === 0) {
+      this.service("engine-root", ...(await engineRoot(dirname(this.directory), this.directory)));
+      await eventually(10_000, `the engine's root on ${this.name}`, async () => {
+        if (enterEngineRoot(this.directory).length === 0) throw new Error(this.log("engine-root"));
+      });
+    }
     const child = this.service(
       "docker",
-      "/usr/sbin/dockerd",
+      ...this.withEngine("/usr/sbin/dockerd"),
       "--host=unix:///run/docker.sock",
       `--data-root=${join(this.directory, "docker")}`,
       "--exec-root=/run/docker",

@@ -289,6 +289,36 @@ describe("blocks", () => {
       { network: result.id, block: "10.7.0.0/25", node: nodeId(1) },
     ]);
     expect(allotBlock(record, nodeId(2), result.id, 4).result.block).toBe("10.7.0.128/29");
+    expect(() => grantAddress(record, nodeId(2), result.id, Ip.parse("10.7.0.9"))).toThrow(
+      expect.objectContaining({ next: expect.stringContaining("the IPAM driver overlay-ts") }),
+    );
+  });
+
+  test("Docker's own IPAM keeps to its range, told with the name: each half of it", () => {
+    const request = { ...plain, subnets: [{ subnet, dockerIpam: true }] };
+    const made = createNetwork(cluster(2), nodeId(1), request, context);
+    const named = nameNetwork(made.record, nodeId(1), made.result.id, {
+      name: "app",
+      labels: {},
+      attachable: true,
+      dockerRanges: [Cidr.parse("10.7.0.64/26")],
+    });
+    expect(named.record.state.blocks).toEqual([
+      { network: made.result.id, block: "10.7.0.64/27", node: nodeId(1) },
+    ]);
+    expect(allotBlock(named.record, nodeId(2), made.result.id, 4).result.block).toBe(
+      "10.7.0.96/29",
+    );
+    const low = Ip.parse("10.7.0.9");
+    expect(grantAddress(named.record, nodeId(2), made.result.id, low).result.node).toBe(nodeId(2));
+  });
+
+  test("what the user keeps for something else is given to nobody", () => {
+    const reserved = [Ip.parse("10.7.0.9")];
+    const request = { ...plain, name: "app", subnets: [{ subnet, reserved }] };
+    const { record, result } = createNetwork(cluster(1), nodeId(1), request, context);
+    for (const ip of reserved)
+      expect(() => grantAddress(record, nodeId(1), result.id, ip)).toThrow(/reserved/);
   });
 
   test("an address by name: free, one's own, another's, none", () => {

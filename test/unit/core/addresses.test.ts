@@ -34,6 +34,12 @@ test("through own blocks, round and round, never network, gateway or broadcast a
   ]);
 });
 
+test("nor one that the user keeps for something else", () => {
+  const kept = { ...subnet, reserved: [ip("10.7.0.2"), ip("10.7.0.13")] };
+  expect(nextAddress(nodeId(1), kept, blocks, new Set(), undefined)).toBe("10.7.0.3");
+  expect(freeAddresses(nodeId(1), kept, blocks, new Set())).toEqual({ free: 3, total: 3 });
+});
+
 test("none that is used; none at all when all are", () => {
   const used = new Set(["10.7.0.2", "10.7.0.12", "10.7.0.13"].map(ip));
   expect(nextAddress(nodeId(1), subnet, blocks, used, ip("10.7.0.3"))).toBe("10.7.0.14");

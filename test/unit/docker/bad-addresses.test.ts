@@ -1,3 +1,4 @@
+import { VNI_OPTION } from "../../../agent/docker/views.ts";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -324,11 +325,11 @@ async function view(where: FakeHost, subnet = SUBNET): Promise<string> {
   await expect
     .poll(() => where.agent.replication.tables.state?.networks.some(({ id }) => id === found?.id))
     .toBe(true);
-  const Options = { "overlay-ts.network": found?.id ?? "" };
-  const asked = { AddressSpace: "overlay-ts", Pool: subnet, SubPool: "", Options, V6: false };
+  const options = { [VNI_OPTION]: String(found?.vni) };
+  const asked = { AddressSpace: "overlay-ts", Pool: subnet, SubPool: "", Options: {}, V6: false };
   const { PoolID } = await done(where, "IpamDriver.RequestPool", asked);
   const pools = [pool({ Pool: subnet, Gateway: `${found?.subnets[0]?.gateway}/24` })];
-  await done(where, "NetworkDriver.CreateNetwork", createNetwork({ options: Options, pools }));
+  await done(where, "NetworkDriver.CreateNetwork", createNetwork({ options, pools }));
   return PoolID as string;
 }
 

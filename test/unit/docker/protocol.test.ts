@@ -14,14 +14,28 @@ describe("Docker's calls", () => {
         "com.docker.network.generic": { mtu: "1400" },
         "com.docker.network.internal": true,
       },
-      IPv4Data: [{ AddressSpace: "overlay-ts", Pool: "10.1.0.0/24", Gateway: "10.1.0.1/24" }],
+      IPv4Data: [
+        {
+          AddressSpace: "overlay-ts",
+          Pool: "10.1.0.0/24",
+          Gateway: "10.1.0.1/24",
+          AuxAddresses: { router: "10.1.0.7/24" },
+        },
+      ],
       IPv6Data: [],
     };
     expect(protocol.readCreateNetwork(body)).toEqual({
       id: NETWORK,
       options: { mtu: "1400" },
       internal: true,
-      pools: [{ ipam: "overlay-ts", subnet: "10.1.0.0/24", gateway: "10.1.0.1", reserved: [] }],
+      pools: [
+        {
+          ipam: "overlay-ts",
+          subnet: "10.1.0.0/24",
+          gateway: "10.1.0.1",
+          reserved: ["10.1.0.7"],
+        },
+      ],
     });
     const dual = {
       ...body,

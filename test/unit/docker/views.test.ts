@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
-import { planViews } from "../../../agent/docker/views.ts";
+import { planViews, shownNetwork, viewOf } from "../../../agent/docker/views.ts";
 import { DockerNetworkId, NetworkId } from "../../../shared/ids.ts";
 import { app } from "../../support/cluster.ts";
 
@@ -9,7 +9,7 @@ const other = { ...app, id: NetworkId.parse("0b".repeat(16)), name: "web" };
 
 function view(name: string, id: DockerNetworkId, driver = "overlay-ts"): EngineNetwork {
   const rest = { internal: false, attachable: true, labels: {}, options: {}, subnets: [] };
-  return { id, name, driver, ...rest };
+  return { id, name, driver, ...rest, dockerRanges: [] };
 }
 
 const always = (): boolean => true;
@@ -28,10 +28,10 @@ describe("an engine's views", () => {
           attachable: true,
           ipv6: false,
           labels: { a: "b" },
-          options: { mtu: "1400", "overlay-ts.network": app.id },
+          options: { mtu: "1400", "com.docker.network.driver.overlay.vxlanid_list": "256" },
           ipam: {
             driver: "overlay-ts",
-            options: { "overlay-ts.network": app.id },
+            options: {},
             config: [{ subnet: "10.192.0.0/16", gateway: "10.192.0.1" }],
           },
         },
@@ -82,5 +82,17 @@ describe("an engine's views", () => {
       ({ request }) => request.name,
     );
     expect(names).toEqual(["web"]);
+  });
+
+  test("which network it is, the engine knows after a lost database", () => {
+    const { options, ipam } = viewOf(app, "app");
+    const subnets = ipam.config.map((pool) => pool.subnet);
+    const shown = { ...view("app", docker("a")), options, subnets };
+    expect(shownNetwork(shown, [other, app])).toBe(app);
+    // Left behind by a cluster that counted its VNIs from the same start.
+    expect(shownNetwork({ ...shown, name: "web" }, [app])).toBeUndefined();
+    expect(shownNetwork({ ...shown, subnets: ["10.1.0.0/24"] }, [app])).toBeUndefined();
+    const made = { ...app, createdAs: docker("b") };
+    expect(shownNetwork(view("app", docker("b")), [made])).toBe(made);
   });
 });

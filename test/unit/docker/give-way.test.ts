@@ -1,0 +1,119 @@
+import { describe, expect, test } from "vitest";
+import type {
+  Connection,
+  EngineNetwork,
+  NewEngineNetwork,
+} from "../../../agent/docker/engine-port.ts";
+import { giveWay, type GiveWayModules } from "../../../agent/docker/give-way.ts";
+import { viewOf } from "../../../agent/docker/views.ts";
+import { DockerNetworkId } from "../../../shared/ids.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import { app } from "../../support/cluster.ts";
+
+const network: EngineNetwork = {
+  id: DockerNetworkId.parse("a".repeat(64)),
+  name: "app",
+  driver: "overlay-ts",
+  internal: false,
+  attachable: true,
+  labels: {},
+  options: {},
+  subnets: [],
+  dockerRanges: [],
+};
+
+const container = (name: string, started = true): Connection => ({
+  container: name,
+  started,
+  aliases: [`alias-of-${name}`],
+  links: [],
+  addresses: {},
+});
+
+/** An engine with one network; it refuses to remove one that a container runs on. */
+class FakeEngine {
+  readonly said: string[] = [];
+  /** Before each look; the last one stays. */
+  readonly looks: Connection[][];
+  readonly refuseRemovals: number;
+  #removals = 0;
+
+  constructor(looks: Connection[][], refuseRemovals = 0) {
+    this.looks = looks;
+    this.refuseRemovals = refuseRemovals;
+  }
+
+  modules(): GiveWayModules {
+    return {
+      engine: {
+        connections: async () => (this.looks.length > 1 ? this.looks.shift() : this.looks[0]) ?? [],
+        connect: async (name, { container: id, aliases }) => {
+          this.said.push(`connect ${id} (${aliases.join()}) to ${name}`);
+        },
+        disconnect: async (_, { container: id }) => {
+          this.said.push(`disconnect ${id}`);
+        },
+        removeNetwork: async () => {
+          if (++this.#removals <= this.refuseRemovals) throw new Error("has active endpoints");
+          this.said.push("remove");
+        },
+        createNetwork: async (request: NewEngineNetwork) => {
+          this.said.push(`create ${request.name}`);
+          return DockerNetworkId.parse("b".repeat(64));
+        },
+      },
+      unbind: () => this.said.push("unbind"),
+      bindAgain: () => this.said.push("bind again"),
+      log: silentLog,
+    };
+  }
+}
+
+describe("a network that gives way", () => {
+  const give = (engine: FakeEngine): Promise<void> =>
+    giveWay(network, viewOf(app, "app"), engine.modules());
+
+  test("is no longer ours when it goes, and is there again at once", async () => {
+    const engine = new FakeEngine([[]]);
+    await give(engine);
+    expect(engine.said).toEqual(["unbind", "remove", "create app"]);
+  });
+
+  test("takes its containers over, with their aliases", async () => {
+    const engine = new FakeEngine([[container("x")]]);
+    await give(engine);
+    expect(engine.said).toEqual([
+      "disconnect x",
+      "unbind",
+      "remove",
+      "create app",
+      "connect x (alias-of-x) to app",
+    ]);
+  });
+
+  test("waits for what is about to start", async () => {
+    const engine = new FakeEngine([[container("x", false)], [container("x")]]);
+    await give(engine);
+    expect(engine.said[0]).toBe("disconnect x");
+  });
+
+  test("takes over who started meanwhile", async () => {
+    const engine = new FakeEngine([[], [], [container("x")]], 1);
+    await give(engine);
+    expect(engine.said).toEqual([
+      "unbind",
+      "bind again",
+      "disconnect x",
+      "unbind",
+      "remove",
+      "create app",
+      "connect x (alias-of-x) to app",
+    ]);
+  });
+
+  test("that cannot go keeps its containers", async () => {
+    const engine = new FakeEngine([[], [container("x")], []], 9);
+    await expect(give(engine)).rejects.toThrow(/active endpoints/);
+    expect(engine.said.slice(-2)).toEqual(["bind again", "connect x (alias-of-x) to app"]);
+  });
+});
