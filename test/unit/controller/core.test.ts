@@ -334,6 +334,18 @@ describe("blocks", () => {
       );
   });
 
+  test("a reserved address is nobody's, and no block is made of nothing else", () => {
+    const reserved = [64, 65, 66, 67, 68, 69, 70, 71, 200].map((n) => Ip.parse(`10.7.0.${n}`));
+    const request = { ...plain, name: "app", subnets: [{ subnet, reserved }] };
+    const app = createNetwork(cluster(2), nodeId(1), request, context);
+    expect(app.result.subnets[0]?.reserved).toEqual(reserved);
+    for (const ip of reserved)
+      expect(() => grantAddress(app.record, nodeId(1), app.result.id, ip)).toThrow(
+        /is reserved \(--aux-address\) on network app/,
+      );
+    expect(allotBlock(app.record, nodeId(1), app.result.id).result.block).toBe("10.7.0.72/29");
+  });
+
   test("only the holder gives a block back", () => {
     const app = withApp(2);
     const { record, result } = allotBlock(app.record, nodeId(1), app.result.id, 4);

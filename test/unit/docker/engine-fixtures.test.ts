@@ -55,6 +55,19 @@ test.each(readdirSync(fixtures).filter((name) => name.startsWith("docker-")))(
   },
 );
 
+test.each(["", "/run/docker/plugins/overlay-ts.sock", "plugin.moby.localhost", "localhost"])(
+  "the Host header %j is as good as any: engines differ",
+  async (host) => {
+    const cluster = await fakeCluster(1, directory);
+    const socket = cluster.hosts[0]?.socket ?? "";
+    const { status } = await callPlugin(socket, "Plugin.Activate", undefined, {
+      headers: { host },
+    });
+    expect(status).toBe(200);
+    await cluster.stop();
+  },
+);
+
 async function holdings(host: FakeHost) {
   const { bindings, replication } = host.agent;
   await host.quiet();

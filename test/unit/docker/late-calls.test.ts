@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { delegateIpam, delegateNetwork } from "../../../agent/docker/delegate.ts";
 import { PluginServer } from "../../../agent/docker/plugin-server.ts";
 import type { IpamDriver, NetworkDriver } from "../../../agent/docker/port.ts";
@@ -87,6 +87,35 @@ describe("a call that ends after its deadline", () => {
     expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
   });
 
+  test("CreateEndpoint that waits for the mesh: the network lingers, and goes", async () => {
+    await makeNetwork(host);
+    const { hosting } = host.agent;
+    const entering = Promise.withResolvers<void>();
+    const enter = vi.spyOn(hosting, "enter").mockReturnValue(entering.promise);
+    const notUsed = vi.spyOn(hosting, "notUsed");
+    const name = "NetworkDriver.CreateEndpoint";
+    const { status } = await callPlugin(socket, name, createEndpoint("10.7.0.9/24"));
+    expect(status).toBe(500);
+    entering.resolve();
+    await until(() => impatient.counts().calls[name]?.late === 1);
+    expect(hosting.endpoints(networkId())).toEqual([]);
+    expect(enter).toHaveBeenCalledOnce();
+    expect(notUsed).toHaveBeenCalledWith(networkId());
+  });
+
+  test("CreateNetwork, asked again meanwhile: what the second got is not taken back", async () => {
+    const release = host.control.hold();
+    const first = await callPlugin(socket, "NetworkDriver.CreateNetwork", createNetwork());
+    expect(first.status).toBe(500);
+    const second = host.call("NetworkDriver.CreateNetwork", createNetwork());
+    await until(() => countsOf(host, "NetworkDriver.CreateNetwork").decoded === 1);
+    release();
+    expect((await second).status).toBe(200);
+    await host.quiet();
+    const networks = (await cluster.controller.state()).networks.map(({ id }) => id);
+    expect(networks).toEqual([networkId()]);
+  });
+
   test("RequestAddress, by name or not: the address stays free", async () => {
     const PoolID = await makeNetwork(host);
     await host.quiet();
@@ -122,18 +151,23 @@ describe("a call that ends after its deadline", () => {
 
   test("Docker that hangs up is as a deadline", async () => {
     await makeNetwork(host);
+    const { driver, ipam } = host.agent;
+    const path = join(directory, "patient.sock");
+    const patient = new PluginServer(path, { network: driver, ipam, log: silentLog }, 3_600_000);
+    await patient.start();
+    const name = "NetworkDriver.CreateEndpoint";
+    const counts = () => patient.counts().calls[name];
     const release = host.control.hold();
-    const path = "/NetworkDriver.CreateEndpoint";
-    const asked = request({ socketPath: host.socket, method: "POST", path });
+    const asked = request({ socketPath: path, method: "POST", path: `/${name}` });
     asked.on("error", () => {});
     asked.end(JSON.stringify(createEndpoint("10.7.0.9/24")));
-    const name = "NetworkDriver.CreateEndpoint";
-    await until(() => countsOf(host, name).decoded === 1);
+    await until(() => counts()?.decoded === 1);
     asked.destroy();
-    await until(() => countsOf(host, name).refused === 1);
+    await until(() => counts()?.refused === 1);
     release();
-    await until(() => countsOf(host, name).late === 1);
+    await until(() => counts()?.late === 1);
     expect(host.agent.hosting.endpoints(networkId())).toEqual([]);
+    await patient.stop();
   });
 });
 

@@ -3,9 +3,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { DockerNetworkId } from "../../../shared/ids.ts";
 import { failOnCrashes } from "../../support/crashes.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
 import {
+  countsOf,
   createEndpoint,
   createNetwork,
   done,
@@ -20,6 +22,7 @@ import {
   pool,
   refused,
   SUBNET,
+  until,
 } from "../../support/plugin-bodies.ts";
 
 failOnCrashes();
@@ -214,12 +217,15 @@ describe("at once", () => {
   });
 
   test("ten CreateEndpoint for one address: one container has it", async () => {
-    const poolId = await makeNetwork(host);
-    const asked = { PoolID: poolId, Address: "", Options: null };
-    const { Address } = await done(host, "IpamDriver.RequestAddress", asked);
-    const answers = await ten((i) =>
-      host.call("NetworkDriver.CreateEndpoint", createEndpoint(Address as string, idOf(i))),
+    await makeNetwork(host);
+    // All of them wait for the controller's word before one is done.
+    const release = host.control.hold();
+    const calls = ten((i) =>
+      host.call("NetworkDriver.CreateEndpoint", createEndpoint("10.7.0.9/24", idOf(i))),
     );
+    await until(() => countsOf(host, "NetworkDriver.CreateEndpoint").decoded === 10);
+    release();
+    const answers = await calls;
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
     for (const { status, body } of answers)
       if (status !== 200) expect(body["Err"]).toMatch(/is another container's on this network \(/);
@@ -269,17 +275,33 @@ describe("at once", () => {
   });
 
   test("CreateEndpoint and DeleteNetwork: no endpoint is on a network that is gone", async () => {
-    const poolId = await makeNetwork(host);
+    await makeNetwork(host);
     const network = networkId();
-    const asked = { PoolID: poolId, Address: "", Options: null };
-    const { Address } = await done(host, "IpamDriver.RequestAddress", asked);
-    const answers = await Promise.all([
-      host.call("NetworkDriver.CreateEndpoint", createEndpoint(Address as string)),
-      host.call("NetworkDriver.DeleteNetwork", { NetworkID: NETWORK }),
-    ]);
-    const made = answers[0].status === 200;
-    expect(host.agent.hosting.endpoints(network)).toHaveLength(made ? 1 : 0);
-    if (!made) expect(answers[0].body["Err"]).toMatch(/knows no network|has no network/);
+    const release = host.control.hold();
+    const endpoint = createEndpoint("10.7.0.9/24");
+    const created = host.call("NetworkDriver.CreateEndpoint", endpoint);
+    await until(() => countsOf(host, "NetworkDriver.CreateEndpoint").decoded === 1);
+    const deleted = host.call("NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    await until(() => countsOf(host, "NetworkDriver.DeleteNetwork").decoded === 1);
+    release();
+    const { status, body } = await created;
+    expect({ status, body }).toMatchObject({ status: 500 });
+    expect(body["Err"]).toMatch(/knows no network|has no network/);
+    expect((await deleted).status).toBe(200);
+    expect(host.agent.hosting.endpoints(network)).toEqual([]);
+  });
+
+  test("CreateEndpoint and a view that goes, of a network that stays", async () => {
+    await makeNetwork(host);
+    const release = host.control.hold();
+    const endpoint = createEndpoint("10.7.0.9/24");
+    const created = host.call("NetworkDriver.CreateEndpoint", endpoint);
+    await until(() => countsOf(host, "NetworkDriver.CreateEndpoint").decoded === 1);
+    const network = networkId();
+    host.agent.bindings.unbind(DockerNetworkId.parse(NETWORK));
+    release();
+    expect((await created).body["Err"]).toMatch(/knows no network 9a9a/);
+    expect(host.agent.hosting.endpoints(network)).toEqual([]);
   });
 
   test("pools that nobody makes a network of are bounded", async () => {
