@@ -6,6 +6,7 @@ import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { familyOf } from "../shared/ip.ts";
 import type { NetworkId } from "../shared/ids.ts";
+import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
@@ -180,6 +181,11 @@ export class Agent {
     await this.adapters.guards.close();
     await this.adapters.kernel.close();
     this.adapters.store.close();
+  }
+
+  /** For the watchdog: which parts owe progress, and since when. */
+  owed(): Owed {
+    return { mesh: this.adapters.mesh.owesSinceMs(), reconciler: this.reconciler.passSinceMs() };
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */

@@ -2,8 +2,11 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
-import { UnixHttpServer } from "../shared/node/unix-http.ts";
+import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { asFailure, type Failure } from "../shared/errors.ts";
+import type { Supervisor } from "../shared/node/supervisor.ts";
+import { systemClock } from "../shared/node/system.ts";
+import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
@@ -30,7 +33,8 @@ export interface AgentConfig {
   readonly dataDirectory: string;
   readonly runDirectory: string;
   /** Undefined: a host without an engine. */
-  readonly docker: { readonly engineSocket: string; readonly pluginSocket: string } | undefined;
+  readonly docker:
+    { readonly engineSocket: string; readonly pluginSocket: UnixAddress } | undefined;
 }
 
 const WAIT_MS = 100;
@@ -40,7 +44,11 @@ const RETRY_MS = 2000;
  * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
  * it, and without one again after `leave`.
  */
-export async function runAgent(config: AgentConfig, log: Log, signal: AbortSignal): Promise<void> {
+export async function runAgent(
+  config: AgentConfig,
+  { log, supervisor }: { readonly log: Log; readonly supervisor: Supervisor },
+  signal: AbortSignal,
+): Promise<void> {
   const files = agentFiles(config.dataDirectory);
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
@@ -72,9 +80,22 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
     });
   await local.start();
   await plugin?.start();
+  // Also of one that does not get to its end with starting.
+  let watched: Agent | undefined;
+  const endWatch = startWatchdog({
+    supervisor,
+    log,
+    clock: systemClock,
+    owed: () => watched?.owed() ?? {},
+  });
   try {
     while (!signal.aborted) {
-      const membership = await waitForMembership(files, log, signal);
+      if (readMembership(files) === undefined) {
+        log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
+        supervisor.status("in no cluster yet");
+        supervisor.ready();
+      }
+      const membership = await waitForMembership(files, signal);
       if (membership === undefined) return;
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
@@ -83,12 +104,17 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
         leaving.abort();
         return left.promise;
       };
+      watched = made;
       try {
         await made.start();
       } catch (error) {
         // A port that is taken, a kernel that lacks something: told to who asks, and tried again.
         problem = asFailure(error);
         log.error({ ...problem }, "the agent cannot start");
+        supervisor.status(problem.message);
+        // It serves, if only to say why it cannot: Docker and the rest of the host go on.
+        supervisor.ready();
+        watched = undefined;
         await made.stop().catch(() => {});
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
         continue;
@@ -97,6 +123,8 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       // Only now: a call that came before would find half of it.
       agent = made;
       started.resolve(made);
+      supervisor.status(`in cluster ${membership.cluster}`);
+      supervisor.ready();
       await serve(made, log, AbortSignal.any([signal, leaving.signal]));
       if (leaving.signal.aborted) {
         await made.withdraw();
@@ -104,11 +132,13 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
         log.info({ cluster: membership.cluster }, "left the cluster");
       }
       agent = undefined;
+      watched = undefined;
       started = Promise.withResolvers();
       await made.stop();
       left.resolve();
     }
   } finally {
+    endWatch();
     await plugin?.stop();
     await local.stop();
   }
@@ -116,11 +146,8 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
 
 async function waitForMembership(
   files: AgentFiles,
-  log: Log,
   signal: AbortSignal,
 ): Promise<Membership | undefined> {
-  if (readMembership(files) === undefined)
-    log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
   while (!signal.aborted) {
     const membership = readMembership(files);
     if (membership !== undefined) return membership;

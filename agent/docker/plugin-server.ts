@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { prefixLength } from "../../shared/ip.ts";
-import { listenUnix, readAll } from "../../shared/node/unix-http.ts";
+import { listenUnix, readAll, type UnixAddress } from "../../shared/node/unix-http.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { IpamDriver, NetworkDriver } from "./port.ts";
 import * as protocol from "./protocol.ts";
@@ -20,12 +20,12 @@ export interface PluginModules {
 
 /** Docker's v1 plugin protocol on a unix socket: HTTP POST, JSON both ways. */
 export class PluginServer {
-  readonly #path: string;
+  readonly #address: UnixAddress;
   readonly #log: Log;
   readonly #server: Server;
 
-  constructor(path: string, { network, ipam, log }: PluginModules) {
-    this.#path = path;
+  constructor(address: UnixAddress, { network, ipam, log }: PluginModules) {
+    this.#address = address;
     this.#log = log;
     const calls = { ...general(), ...networkCalls(network), ...ipamCalls(ipam) };
     this.#server = createServer((request, response) => {
@@ -40,7 +40,7 @@ export class PluginServer {
 
   /** @throws PORT_TAKEN */
   start(): Promise<void> {
-    return listenUnix(this.#server, this.#path);
+    return listenUnix(this.#server, this.#address);
   }
 
   /** Calls under way are answered first. */

@@ -41,6 +41,7 @@ export class Libp2pMesh implements Mesh {
   #worker: Worker | undefined;
   #restart: NodeJS.Timeout | undefined;
   #lastCall = 0;
+  #pingedMs: number | undefined;
   #stopped = false;
 
   constructor(options: MeshOptions, log: Log) {
@@ -91,6 +92,19 @@ export class Libp2pMesh implements Mesh {
 
   async counters(): Promise<Readonly<Record<string, number>>> {
     return (await this.#call("counters")) as Record<string, number>;
+  }
+
+  /** Asks the worker for a sign of life when it owes none. */
+  owesSinceMs(): number | undefined {
+    if (this.#worker !== undefined && this.#pingedMs === undefined) {
+      this.#pingedMs = performance.now();
+      const answered = (): void => {
+        this.#pingedMs = undefined;
+      };
+      // Without a time limit: a worker that ended owes nothing, one that hangs does.
+      this.#send("ping", [], undefined).then(answered, answered);
+    }
+    return this.#pingedMs;
   }
 
   async stop(): Promise<void> {
