@@ -8,7 +8,7 @@ import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
-import { ensureGwbridge } from "./docker/gwbridge.ts";
+import { ensureGwbridge, removeGwbridge } from "./docker/gwbridge.ts";
 import { DRIVER, NETWORK_OPTION, planViews, type ViewPlan } from "./docker/views.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
@@ -82,6 +82,9 @@ export class DockerSide {
         .removeNetwork(docker)
         .catch((error: unknown) => log.warn({ ...asFailure(error) }, "a view stays on the engine"));
     }
+    await removeGwbridge(engine).catch((error: unknown) =>
+      log.warn({ ...asFailure(error) }, "docker_gwbridge stays on the engine"),
+    );
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */

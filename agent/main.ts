@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
 import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
-import { asFailure, type Failure } from "../shared/errors.ts";
+import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
 import { systemClock } from "../shared/node/system.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
@@ -53,20 +53,27 @@ export async function runAgent(
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
   let problem: Failure | undefined;
-  let leave = (): Promise<void> => Promise.reject(notJoined());
+  let leave: (membershipIs: "forgotten" | "kept") => Promise<void> = () =>
+    Promise.reject(notJoined());
+  let withdrawn = false;
   const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
     ...localRoutes(
       () => agent,
       () => problem,
     ),
     "POST /v1/leave": async () => {
-      await leave();
+      await leave("forgotten");
       return { left: true };
+    },
+    "POST /v1/withdraw": async () => {
+      await leave("kept");
+      return { withdrawn: true };
     },
   });
   let started = Promise.withResolvers<Agent>();
   /** A member that is just starting lets Docker wait; one that is none says so. */
   const member = async (): Promise<Agent> => {
+    if (withdrawn) throw hasWithdrawn();
     if (agent === undefined && readMembership(files) === undefined) throw notJoined();
     return started.promise;
   };
@@ -100,7 +107,8 @@ export async function runAgent(
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
       const made = await makeAgent(config, membership, log);
-      leave = () => {
+      leave = (membershipIs) => {
+        withdrawn = membershipIs === "kept";
         leaving.abort();
         return left.promise;
       };
@@ -128,14 +136,19 @@ export async function runAgent(
       await serve(made, log, AbortSignal.any([signal, leaving.signal]));
       if (leaving.signal.aborted) {
         await made.withdraw();
-        forgetMembership(files);
-        log.info({ cluster: membership.cluster }, "left the cluster");
+        if (!withdrawn) forgetMembership(files);
+        log.info({ cluster: membership.cluster }, withdrawn ? "withdrawn" : "left the cluster");
       }
       agent = undefined;
       watched = undefined;
       started = Promise.withResolvers();
       await made.stop();
       left.resolve();
+      if (!withdrawn) continue;
+      const failure = hasWithdrawn();
+      problem = failure.toFailure();
+      supervisor.status(failure.message);
+      await aborted(signal);
     }
   } finally {
     endWatch();
@@ -159,9 +172,21 @@ async function waitForMembership(
 async function serve(agent: Agent, log: Log, until: AbortSignal): Promise<void> {
   agent.docker?.start();
   log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
-  if (!until.aborted)
-    await new Promise((resolve) => until.addEventListener("abort", resolve, { once: true }));
+  await aborted(until);
   await agent.docker?.stop();
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+}
+
+function hasWithdrawn(): OverlayError {
+  return new OverlayError({
+    code: "NOT_JOINED",
+    message: "this host has withdrawn from its networks; its membership is kept",
+    next: "to take part again: `systemctl restart overlay-ts-agent`",
+  });
 }
 
 async function makeAgent(
