@@ -12,7 +12,7 @@ import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
 import { EngineClient } from "./docker/engine-client.ts";
 import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
-import { PluginServer } from "./docker/plugin-server.ts";
+import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin-server.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
@@ -39,6 +39,8 @@ export interface AgentConfig {
 
 const WAIT_MS = 100;
 const RETRY_MS = 2000;
+/** For Docker's call that meets an agent at its start, which is bounded itself. */
+const STARTING_TIMEOUT_MS = 150_000;
 
 /**
  * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
@@ -84,6 +86,8 @@ export async function runAgent(
       network: delegateNetwork(async () => (await member()).driver),
       ipam: delegateIpam(async () => (await member()).ipam),
       log,
+      timeoutMs: () =>
+        agent === undefined && problem === undefined ? STARTING_TIMEOUT_MS : CALL_TIMEOUT_MS,
     });
   await local.start();
   await plugin?.start();

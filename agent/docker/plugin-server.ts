@@ -8,7 +8,7 @@ import type { IpamDriver, NetworkDriver } from "./port.ts";
 import * as protocol from "./protocol.ts";
 
 /** dockerd has no time limit of its own: a call that hangs would hang it. */
-const CALL_TIMEOUT_MS = 25_000;
+export const CALL_TIMEOUT_MS = 25_000;
 
 type Calls = Readonly<Record<string, (body: unknown) => Promise<unknown>>>;
 
@@ -16,17 +16,21 @@ export interface PluginModules {
   readonly network: NetworkDriver;
   readonly ipam: IpamDriver;
   readonly log: Log;
+  /** How long a call that comes now may take. */
+  readonly timeoutMs?: () => number;
 }
 
 /** Docker's v1 plugin protocol on a unix socket: HTTP POST, JSON both ways. */
 export class PluginServer {
   readonly #address: UnixAddress;
   readonly #log: Log;
+  readonly #timeoutMs: () => number;
   readonly #server: Server;
 
-  constructor(address: UnixAddress, { network, ipam, log }: PluginModules) {
+  constructor(address: UnixAddress, { network, ipam, log, timeoutMs }: PluginModules) {
     this.#address = address;
     this.#log = log;
+    this.#timeoutMs = timeoutMs ?? (() => CALL_TIMEOUT_MS);
     const calls = { ...general(), ...networkCalls(network), ...ipamCalls(ipam) };
     this.#server = createServer((request, response) => {
       void this.#answer(calls, request).then(({ status, body }) => {
@@ -62,7 +66,7 @@ export class PluginServer {
       // Activate and the Get calls have an empty body.
       const body: unknown = bytes.length === 0 ? {} : JSON.parse(bytes.toString());
       const begunMs = performance.now();
-      const answer = await withDeadline(call(body), name);
+      const answer = await withDeadline(call(body), name, this.#timeoutMs());
       this.#log.debug({ name, ms: Math.round(performance.now() - begunMs) }, "plugin call");
       return { status: 200, body: answer };
     } catch (error) {
@@ -157,7 +161,7 @@ function ipamCalls(driver: IpamDriver): Calls {
   };
 }
 
-async function withDeadline<T>(work: Promise<T>, name: string): Promise<T> {
+async function withDeadline<T>(work: Promise<T>, name: string, timeoutMs: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(
@@ -165,11 +169,11 @@ async function withDeadline<T>(work: Promise<T>, name: string): Promise<T> {
         reject(
           new OverlayError({
             code: "TIMEOUT",
-            message: `overlay-ts did not finish ${name} in ${CALL_TIMEOUT_MS / 1000} s`,
+            message: `overlay-ts did not finish ${name} in ${timeoutMs / 1000} s`,
             next: "see `overlay-ts status` for what it waits for",
           }),
         ),
-      CALL_TIMEOUT_MS,
+      timeoutMs,
     );
   });
   try {

@@ -7,6 +7,8 @@ import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./por
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
 
 const CALL_TIMEOUT_MS = 15_000;
+/** All of libp2p is loaded first: a small machine under load must get to the end of it. */
+const START_TIMEOUT_MS = 120_000;
 const RESTART_MS = 1000;
 
 interface Call {
@@ -41,6 +43,7 @@ export class Libp2pMesh implements Mesh {
   #worker: Worker | undefined;
   #restart: NodeJS.Timeout | undefined;
   #lastCall = 0;
+  #started = false;
   #pingedMs: number | undefined;
   #stopped = false;
 
@@ -96,12 +99,12 @@ export class Libp2pMesh implements Mesh {
 
   /** Asks the worker for a sign of life when it owes none. */
   owesSinceMs(): number | undefined {
-    if (this.#worker !== undefined && this.#pingedMs === undefined) {
+    if (this.#started && this.#pingedMs === undefined) {
       this.#pingedMs = performance.now();
       const answered = (): void => {
         this.#pingedMs = undefined;
       };
-      // Without a time limit: a worker that ended owes nothing, one that hangs does.
+      // Without a time limit: a worker that ended owes nothing, one that hangs does. (The start has one.)
       this.#send("ping", [], undefined).then(answered, answered);
     }
     return this.#pingedMs;
@@ -133,12 +136,14 @@ export class Libp2pMesh implements Mesh {
       this.#log.error({ message: asFailure(error).message }, "mesh worker failed"),
     );
     worker.on("exit", () => this.#ended(worker));
-    await this.#call("start");
+    await this.#send("start", [], START_TIMEOUT_MS);
+    this.#started = true;
   }
 
   #ended(worker: Worker): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
+    this.#started = false;
     for (const { reject, timer } of this.#calls.values()) {
       clearTimeout(timer);
       reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh ended" }));
