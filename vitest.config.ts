@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 
 // unit: pure and fast, no root. system: real kernel, processes and sockets, one file at a time.
+// guest: a machine in software, so slow that time limits are only there to end a test that hangs.
 export default defineConfig({
   test: {
     passWithNoTests: false,
@@ -23,6 +24,16 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 300_000,
+          ...node,
+        },
+      },
+      {
+        test: {
+          name: "guest",
+          include: ["test/guest/**/*.guest.test.ts"],
+          // Its own steps follow from each other; beside the other tests both would be slower.
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
           ...node,
         },
       },

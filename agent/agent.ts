@@ -7,6 +7,7 @@ import { asFailure, assert } from "../shared/errors.ts";
 import { familiesOf } from "../shared/documents.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Cidr } from "../shared/ip.ts";
+import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
@@ -198,6 +199,11 @@ export class Agent {
     await this.adapters.guards.close();
     await this.adapters.kernel.close();
     this.adapters.store.close();
+  }
+
+  /** For the watchdog: which parts owe progress, and since when. */
+  owed(): Owed {
+    return { mesh: this.adapters.mesh.owesSinceMs(), reconciler: this.reconciler.passSinceMs() };
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */

@@ -9,7 +9,7 @@ import { mayHost } from "../shared/allowed.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { unsupportedKind } from "./docker/engine-client.ts";
 import type { DockerEngine, EngineContainer, EngineNetwork } from "./docker/engine-port.ts";
-import { ensureGwbridge } from "./docker/gwbridge.ts";
+import { ensureGwbridge, removeGwbridge } from "./docker/gwbridge.ts";
 import { giveWay } from "./docker/give-way.ts";
 import { referredNetworks, staleReferences } from "./docker/references.ts";
 import { DRIVER, planViews, shownNetwork, type ViewPlan, viewOf } from "./docker/views.ts";
@@ -91,6 +91,9 @@ export class DockerSide {
         .removeNetwork(docker)
         .catch((error: unknown) => log.warn({ ...asFailure(error) }, "a view stays on the engine"));
     }
+    await removeGwbridge(engine).catch((error: unknown) =>
+      log.warn({ ...asFailure(error) }, "docker_gwbridge stays on the engine"),
+    );
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */

@@ -3,14 +3,17 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
 import { bare } from "../shared/node/routes.ts";
-import { UnixHttpServer } from "../shared/node/unix-http.ts";
-import { asFailure, type Failure } from "../shared/errors.ts";
+import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
+import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
+import type { Supervisor } from "../shared/node/supervisor.ts";
+import { systemClock } from "../shared/node/system.ts";
+import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
 import { EngineClient } from "./docker/engine-client.ts";
 import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
-import { PluginServer } from "./docker/plugin-server.ts";
+import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin-server.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
@@ -32,25 +35,35 @@ export interface AgentConfig {
   readonly dataDirectory: string;
   readonly runDirectory: string;
   /** Undefined: a host without an engine. */
-  readonly docker: { readonly engineSocket: string; readonly pluginSocket: string } | undefined;
+  readonly docker:
+    { readonly engineSocket: string; readonly pluginSocket: UnixAddress } | undefined;
 }
 
 const WAIT_MS = 100;
 const RETRY_MS = 2000;
+/** For Docker's call that meets an agent at its start, which is bounded itself. */
+const STARTING_TIMEOUT_MS = 150_000;
 
 /**
  * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
  * it, and without one again after `leave`.
  */
-export async function runAgent(config: AgentConfig, log: Log, signal: AbortSignal): Promise<void> {
+export async function runAgent(
+  config: AgentConfig,
+  { log, supervisor }: { readonly log: Log; readonly supervisor: Supervisor },
+  signal: AbortSignal,
+): Promise<void> {
   const files = agentFiles(config.dataDirectory);
   mkdirSync(files.directory, { recursive: true, mode: 0o700 });
   let agent: Agent | undefined;
   let problem: Failure | undefined;
-  let leave = (): Promise<void> => Promise.reject(notJoined());
+  let leave: (membershipIs: "forgotten" | "kept") => Promise<void> = () =>
+    Promise.reject(notJoined());
+  let withdrawn = false;
   let started = Promise.withResolvers<Agent>();
   /** A member that is just starting lets Docker wait; one that is none says so. */
   const member = async (): Promise<Agent> => {
+    if (withdrawn) throw hasWithdrawn();
     if (agent === undefined && readMembership(files) === undefined) throw notJoined();
     return started.promise;
   };
@@ -61,6 +74,8 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       network: delegateNetwork(async () => (await member()).driver),
       ipam: delegateIpam(async () => (await member()).ipam),
       log,
+      timeoutMs: () =>
+        agent === undefined && problem === undefined ? STARTING_TIMEOUT_MS : CALL_TIMEOUT_MS,
     });
   const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
     ...localRoutes(
@@ -69,29 +84,52 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       () => plugin?.counts(),
     ),
     "POST /v1/leave": bare(async () => {
-      await leave();
+      await leave("forgotten");
       return { left: true };
+    }),
+    "POST /v1/withdraw": bare(async () => {
+      await leave("kept");
+      return { withdrawn: true };
     }),
   });
   await local.start();
   await plugin?.start();
+  // Also of one that does not get to its end with starting.
+  let watched: Agent | undefined;
+  const endWatch = startWatchdog({
+    supervisor,
+    log,
+    clock: systemClock,
+    owed: () => watched?.owed() ?? {},
+  });
   try {
     while (!signal.aborted) {
-      const membership = await waitForMembership(files, log, signal);
+      if (readMembership(files) === undefined) {
+        log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
+        supervisor.status("in no cluster yet");
+        supervisor.ready();
+      }
+      const membership = await waitForMembership(files, signal);
       if (membership === undefined) return;
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
       const made = await makeAgent(config, membership, log);
-      leave = () => {
+      leave = (membershipIs) => {
+        withdrawn = membershipIs === "kept";
         leaving.abort();
         return left.promise;
       };
+      watched = made;
       try {
         await made.start();
       } catch (error) {
         // A port that is taken, a kernel that lacks something: told to who asks, and tried again.
         problem = asFailure(error);
         log.error({ ...problem }, "the agent cannot start");
+        supervisor.status(problem.message);
+        // It serves, if only to say why it cannot: Docker and the rest of the host go on.
+        supervisor.ready();
+        watched = undefined;
         await made.stop().catch(() => {});
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
         continue;
@@ -100,20 +138,29 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
       // Only now: a call that came before would find half of it.
       agent = made;
       started.resolve(made);
+      supervisor.status(`in cluster ${membership.cluster}`);
+      supervisor.ready();
       await serve(made, log, AbortSignal.any([signal, leaving.signal]));
       if (leaving.signal.aborted) {
         await made.withdraw();
-        forgetMembership(files);
-        log.info({ cluster: membership.cluster }, "left the cluster");
+        if (!withdrawn) forgetMembership(files);
+        log.info({ cluster: membership.cluster }, withdrawn ? "withdrawn" : "left the cluster");
       }
       // Docker's calls under way are answered by an agent that still works.
       if (signal.aborted) await plugin?.stop();
       agent = undefined;
+      watched = undefined;
       started = Promise.withResolvers();
       await made.stop();
       left.resolve();
+      if (!withdrawn) continue;
+      const failure = hasWithdrawn();
+      problem = failure.toFailure();
+      supervisor.status(failure.message);
+      await aborted(signal);
     }
   } finally {
+    endWatch();
     await plugin?.stop();
     await local.stop();
   }
@@ -121,11 +168,8 @@ export async function runAgent(config: AgentConfig, log: Log, signal: AbortSigna
 
 async function waitForMembership(
   files: AgentFiles,
-  log: Log,
   signal: AbortSignal,
 ): Promise<Membership | undefined> {
-  if (readMembership(files) === undefined)
-    log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
   while (!signal.aborted) {
     const membership = readMembership(files);
     if (membership !== undefined) return membership;
@@ -137,9 +181,21 @@ async function waitForMembership(
 async function serve(agent: Agent, log: Log, until: AbortSignal): Promise<void> {
   agent.docker?.start();
   log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
-  if (!until.aborted)
-    await new Promise((resolve) => until.addEventListener("abort", resolve, { once: true }));
+  await aborted(until);
   await agent.docker?.stop();
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+}
+
+function hasWithdrawn(): OverlayError {
+  return new OverlayError({
+    code: "NOT_JOINED",
+    message: "this host has withdrawn from its networks; its membership is kept",
+    next: "to take part again: `systemctl restart overlay-ts-agent`",
+  });
 }
 
 async function makeAgent(

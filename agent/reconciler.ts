@@ -53,6 +53,8 @@ interface Entry {
   hurry: AbortController;
   waiting: { resolve: () => void; reject: (error: unknown) => void }[];
   status: PassStatus;
+  /** A pass is under way. */
+  passSinceMs: number | undefined;
 }
 
 /**
@@ -101,6 +103,12 @@ export class Reconciler {
     return this.#entries.get(network)?.status;
   }
 
+  /** Since when the oldest pass is under way; a network that waits for its next has none. */
+  passSinceMs(): number | undefined {
+    const since = [...this.#entries.values()].flatMap(({ passSinceMs }) => passSinceMs ?? []);
+    return since.length === 0 ? undefined : Math.min(...since);
+  }
+
   /** Ends after the passes under way; the kernel stays as it is. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -117,6 +125,7 @@ export class Reconciler {
         hurry: new AbortController(),
         waiting: [],
         status: { passes: 0, stepsApplied: 0, failures: 0, failure: undefined },
+        passSinceMs: undefined,
       };
       this.#entries.set(network, entry);
     }
@@ -133,7 +142,9 @@ export class Reconciler {
       entry.dirty = false;
       entry.hurry = new AbortController();
       const waiting = entry.waiting.splice(0);
+      entry.passSinceMs = performance.now();
       const failure = await this.#pass(network, entry);
+      entry.passSinceMs = undefined;
       for (const { resolve, reject } of waiting)
         if (failure === undefined) resolve();
         else reject(failure.error);

@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Supervisor } from "../shared/node/supervisor.ts";
+import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
 import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
 import { UnixHttpServer } from "../shared/node/unix-http.ts";
@@ -19,11 +21,17 @@ const WAIT_MS = 100;
 /** The controller of this host, from when `overlay-ts init` made a cluster until `signal` aborts. */
 export async function runController(
   { dataDirectory, runDirectory }: ControllerConfig,
-  log: Log,
+  { log, supervisor }: { readonly log: Log; readonly supervisor: Supervisor },
   signal: AbortSignal,
 ): Promise<void> {
   const files = controllerFiles(dataDirectory);
-  if (!hasCluster(files)) log.info({}, "no cluster here yet: waiting for `overlay-ts init`");
+  const endWatch = startWatchdog({ supervisor, log, clock: systemClock, owed: () => ({}) });
+  signal.addEventListener("abort", endWatch, { once: true });
+  if (!hasCluster(files)) {
+    log.info({}, "no cluster here yet: waiting for `overlay-ts init`");
+    supervisor.status("no cluster yet");
+    supervisor.ready();
+  }
   while (!hasCluster(files) && !signal.aborted) await delay(WAIT_MS);
   if (signal.aborted) return;
   const keys = await readKeys(files);
@@ -43,6 +51,8 @@ export async function runController(
   const local = new UnixHttpServer(join(runDirectory, "controller.sock"), adminRoutes(controller));
   await local.start();
   log.info({ cluster: state.cluster, revision: state.revision, address, port }, "controller ready");
+  supervisor.status(`cluster ${state.cluster}`);
+  supervisor.ready();
   if (!signal.aborted)
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   await local.stop();

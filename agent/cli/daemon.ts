@@ -1,5 +1,6 @@
 import { flushCompileCache } from "node:module";
 import { pino } from "pino";
+import type { Supervisor } from "../../shared/node/supervisor.ts";
 import type { Log } from "../../shared/ports.ts";
 import { requireRoot } from "./context.ts";
 import { readEnvironment } from "./environment.ts";
@@ -20,11 +21,15 @@ export function daemonLog(name: string): Log {
   };
 }
 
-export async function untilSignal(run: (signal: AbortSignal) => Promise<void>): Promise<void> {
+export async function untilSignal(
+  supervisor: Supervisor,
+  run: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
   requireRoot();
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const)
     process.once(name, () => {
+      supervisor.stopping();
       stopping.abort();
     });
   // Kept for the next start: a service ends by signals, not by itself, when Node would write it.

@@ -80,6 +80,14 @@ add(program, "leave", "this host forgets the cluster")
   .option("--force", "also while containers use its networks")
   .action(run(async (context, _args, options) => (await membership()).leave(context, options)));
 
+add(
+  program,
+  "withdraw",
+  "take this host's networks out of kernel and engine until the agent starts again; it stays a member",
+)
+  .option("--force", "also while containers use its networks")
+  .action(run(async (context, _args, options) => (await membership()).withdraw(context, options)));
+
 add(program, "status", "this host: peers, data path, networks, what is wrong").action(
   run((context) => show.status(context)),
 );

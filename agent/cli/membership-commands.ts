@@ -20,7 +20,10 @@ import {
 import { readEnvironment } from "./environment.ts";
 import { print, progress } from "./output.ts";
 
+/** Until a service answers at all. */
 const SERVICE_TIMEOUT_MS = 15_000;
+/** Until the agent has loaded its mesh and takes part: a small machine needs its time. */
+const START_TIMEOUT_MS = 120_000;
 /** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
 const REACH_TIMEOUT_MS = 20_000;
 
@@ -49,7 +52,7 @@ export async function init(context: Context, options: InitOptions): Promise<void
     name,
     advertise: address,
   });
-  await waitFor(SERVICE_TIMEOUT_MS, () => joinedStatus(context));
+  await waitFor(START_TIMEOUT_MS, () => joinedStatus(context));
   const token = await createToken(context, undefined);
   const command = `overlay-ts join --token ${token} ${address}`;
   print(context, { cluster: membership.cluster, node, address, token }, () =>
@@ -90,7 +93,7 @@ export async function join(
     advertise: chooseAddress(ipOption(options.advertiseAddr)),
   });
   progress("admitted; waiting for the agent");
-  const status = await waitFor(SERVICE_TIMEOUT_MS, () => joinedStatus(context));
+  const status = await waitFor(START_TIMEOUT_MS, () => joinedStatus(context));
   progress("agent runs; asking the other hosts");
   await reachOthers(context);
   for (const { name, id, needsUnderlayBytes } of status.tooLarge)
@@ -111,14 +114,7 @@ export async function leave(context: Context, options: { force?: boolean }): Pro
   const files = filesOf(context);
   if (!existsSync(files.membership))
     throw new OverlayError({ code: "NOT_JOINED", message: "this host is in no cluster" });
-  const status = await joinedStatus(context).catch(() => undefined);
-  const busy = status?.networks.filter(({ endpoints }) => endpoints > 0) ?? [];
-  if (busy.length > 0 && options.force !== true)
-    throw new OverlayError({
-      code: "CONFLICT",
-      message: `containers here use ${busy.map(({ name, id }) => name ?? id).join(", ")}`,
-      next: "stop them, or give --force to cut them off",
-    });
+  if (options.force !== true) await refuseWhileUsed(context);
   // The agent takes its things out of kernel and engine; without it only the files go.
   await callAgent(context, "POST", "/v1/leave").catch((error: unknown) => {
     if (!(error instanceof OverlayError) || error.code !== "UNREACHABLE") throw error;
@@ -130,6 +126,25 @@ export async function leave(context: Context, options: { force?: boolean }): Pro
     () =>
       "This host has left. Remove it from the table with `overlay-ts node rm` on the controller's host.",
   );
+}
+
+/** Kernel and engine as if we had never been there, until the agent starts again. */
+export async function withdraw(context: Context, options: { force?: boolean }): Promise<void> {
+  requireRoot();
+  if (options.force !== true) await refuseWhileUsed(context);
+  await callAgent(context, "POST", "/v1/withdraw");
+  print(context, { withdrawn: true }, () => "This host's networks are gone; it is still a member.");
+}
+
+async function refuseWhileUsed(context: Context): Promise<void> {
+  const status = await joinedStatus(context).catch(() => undefined);
+  const busy = status?.networks.filter(({ endpoints }) => endpoints > 0) ?? [];
+  if (busy.length > 0)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `containers here use ${busy.map(({ name, id }) => name ?? id).join(", ")}`,
+      next: "stop them, or give --force to cut them off",
+    });
 }
 
 async function createToken(context: Context, uses: number | undefined): Promise<string> {
@@ -179,11 +194,13 @@ function names(peers: readonly { name: string }[]): string {
 /** Again until it succeeds; what failed last is thrown when the time is over. */
 async function waitFor<T>(timeoutMs: number, attempt: () => Promise<T>): Promise<T> {
   const until = Date.now() + timeoutMs;
+  const absentUntil = Date.now() + SERVICE_TIMEOUT_MS;
   for (;;)
     try {
       return await attempt();
     } catch (error) {
-      if (Date.now() > until) throw error;
+      const absent = error instanceof OverlayError && error.code === "UNREACHABLE";
+      if (Date.now() > (absent ? Math.min(until, absentUntil) : until)) throw error;
       await delay(100);
     }
 }

@@ -1,5 +1,7 @@
 import { flushCompileCache } from "node:module";
 import { runController } from "../../controller/main.ts";
+import { supervisor } from "../../shared/node/supervisor.ts";
+import { takeSupervision } from "../../shared/node/supervision.ts";
 import { runAgent } from "../main.ts";
 import type { Context } from "./context.ts";
 import { daemonLog, untilSignal } from "./daemon.ts";
@@ -12,13 +14,20 @@ export interface AgentOptions {
 }
 
 export function agent(context: Context, { docker, pluginSocket }: AgentOptions): Promise<void> {
-  const engine = docker === false ? undefined : { engineSocket: docker, pluginSocket };
-  const log = daemonLog("agent");
-  return untilSignal((signal) => runAgent({ ...context, docker: engine }, log, signal));
+  const supervision = takeSupervision();
+  const inherited = supervision.sockets.get("plugin");
+  const engine = docker !== false && {
+    engineSocket: docker,
+    pluginSocket: inherited === undefined ? pluginSocket : { fd: inherited },
+  };
+  const config = { ...context, docker: engine || undefined };
+  const service = { log: daemonLog("agent"), supervisor: supervisor(supervision) };
+  return untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
 }
 
 export function controller(context: Context): Promise<void> {
-  return untilSignal((signal) => runController(context, daemonLog("controller"), signal));
+  const service = { log: daemonLog("controller"), supervisor: supervisor(takeSupervision()) };
+  return untilSignal(service.supervisor, (signal) => runController(context, service, signal));
 }
 
 /** Loads all that the services load and keeps it compiled: they start faster and smaller then. */

@@ -2,6 +2,8 @@ import type { Cidr } from "../../shared/ip.ts";
 import type { DockerEngine } from "./engine-port.ts";
 
 const NAME = "docker_gwbridge";
+/** Who made it: one that Swarm or Docker made is not ours to remove. */
+const MADE_LABEL = "overlay-ts.made";
 
 /**
  * Docker's way out for containers on networks of ours. Made by us before any view, with a subnet
@@ -24,7 +26,7 @@ export async function ensureGwbridge(
     internal: false,
     attachable: false,
     ipv6: false,
-    labels: {},
+    labels: { [MADE_LABEL]: "" },
     // As libnetwork makes it (moby daemon/libnetwork/controller.go, default_gateway_linux.go).
     options: {
       "com.docker.network.bridge.name": NAME,
@@ -34,4 +36,10 @@ export async function ensureGwbridge(
     ipam: { driver: "default", options: {}, config: [{ subnet }] },
   });
   return undefined;
+}
+
+/** Only ours; one that a container still uses Docker refuses to remove. @throws DOCKER */
+export async function removeGwbridge(engine: DockerEngine): Promise<void> {
+  const held = (await engine.networks()).find(({ name }) => name === NAME);
+  if (held !== undefined && MADE_LABEL in held.labels) await engine.removeNetwork(held.id);
 }

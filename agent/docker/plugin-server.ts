@@ -9,7 +9,7 @@ import type { Duplex } from "node:stream";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { HttpDrain } from "../../shared/node/http-drain.ts";
-import { endUnread, listenUnix, readJson } from "../../shared/node/unix-http.ts";
+import { endUnread, listenUnix, readJson, type UnixAddress } from "../../shared/node/unix-http.ts";
 import type { Log } from "../../shared/ports.ts";
 import { oneLine } from "../../shared/text.ts";
 import { withinDeadline } from "./deadline.ts";
@@ -18,7 +18,7 @@ import { PluginCounters, type PluginCounts } from "./plugin-counters.ts";
 import type { IpamDriver, NetworkDriver } from "./port.ts";
 
 /** dockerd has no time limit of its own: a call that hangs would hang it. */
-const CALL_TIMEOUT_MS = 25_000;
+export const CALL_TIMEOUT_MS = 25_000;
 const CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json";
 /** A terminal shows the text: it names what is wrong, it does not repeat all of it. */
 const MAX_ERROR_CHARS = 600;
@@ -27,6 +27,8 @@ export interface PluginModules {
   readonly network: NetworkDriver;
   readonly ipam: IpamDriver;
   readonly log: Log;
+  /** How long a call that comes now may take. */
+  readonly timeoutMs?: () => number;
 }
 
 interface Answer {
@@ -36,23 +38,19 @@ interface Answer {
 
 /** Docker's v1 plugin protocol on a unix socket: HTTP POST, JSON both ways. */
 export class PluginServer {
-  readonly #path: string;
+  readonly #address: UnixAddress;
   readonly #log: Log;
   readonly #calls: Readonly<Record<string, Call>>;
-  readonly #callTimeoutMs: number;
+  readonly #timeoutMs: () => number;
   readonly #counters = new PluginCounters();
   readonly #server: Server;
   readonly #drain: HttpDrain;
 
-  constructor(
-    path: string,
-    { network, ipam, log }: PluginModules,
-    callTimeoutMs: number = CALL_TIMEOUT_MS,
-  ) {
-    this.#path = path;
+  constructor(address: UnixAddress, { network, ipam, log, timeoutMs }: PluginModules) {
+    this.#address = address;
     this.#log = log;
     this.#calls = pluginCalls(network, ipam);
-    this.#callTimeoutMs = callTimeoutMs;
+    this.#timeoutMs = timeoutMs ?? (() => CALL_TIMEOUT_MS);
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.on("clientError", (error, socket) => this.#garbage(error, socket));
     this.#drain = new HttpDrain(this.#server);
@@ -60,7 +58,7 @@ export class PluginServer {
 
   /** @throws PORT_TAKEN */
   start(): Promise<void> {
-    return listenUnix(this.#server, this.#path);
+    return listenUnix(this.#server, this.#address);
   }
 
   /** Calls under way are answered first. */
@@ -99,7 +97,7 @@ export class PluginServer {
       const body = await withinDeadline(
         {
           name,
-          timeoutMs: this.#callTimeoutMs,
+          timeoutMs: this.#timeoutMs(),
           gone: gone.signal,
           late: () => this.#counters.count(name, "late"),
         },

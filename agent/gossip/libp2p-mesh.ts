@@ -7,6 +7,8 @@ import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./por
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
 
 const CALL_TIMEOUT_MS = 15_000;
+/** All of libp2p is loaded first: a small machine under load must get to the end of it. */
+const START_TIMEOUT_MS = 120_000;
 const RESTART_MS = 1000;
 
 interface Call {
@@ -41,6 +43,8 @@ export class Libp2pMesh implements Mesh {
   #worker: Worker | undefined;
   #restart: NodeJS.Timeout | undefined;
   #lastCall = 0;
+  #started = false;
+  #pingedMs: number | undefined;
   #stopped = false;
 
   constructor(options: MeshOptions, log: Log) {
@@ -93,6 +97,19 @@ export class Libp2pMesh implements Mesh {
     return (await this.#call("counters")) as Record<string, number>;
   }
 
+  /** Asks the worker for a sign of life when it owes none. */
+  owesSinceMs(): number | undefined {
+    if (this.#started && this.#pingedMs === undefined) {
+      this.#pingedMs = performance.now();
+      const answered = (): void => {
+        this.#pingedMs = undefined;
+      };
+      // Without a time limit: a worker that ended owes nothing, one that hangs does. (The start has one.)
+      this.#send("ping", [], undefined).then(answered, answered);
+    }
+    return this.#pingedMs;
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#restart);
@@ -119,12 +136,14 @@ export class Libp2pMesh implements Mesh {
       this.#log.error({ message: asFailure(error).message }, "mesh worker failed"),
     );
     worker.on("exit", () => this.#ended(worker));
-    await this.#call("start");
+    await this.#send("start", [], START_TIMEOUT_MS);
+    this.#started = true;
   }
 
   #ended(worker: Worker): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
+    this.#started = false;
     for (const { reject, timer } of this.#calls.values()) {
       clearTimeout(timer);
       reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh ended" }));

@@ -78,6 +78,10 @@ export class MemoryMesh implements Mesh {
     return [...this.#connected];
   }
 
+  owesSinceMs(): undefined {
+    return undefined;
+  }
+
   counters(): Promise<Readonly<Record<string, number>>> {
     return Promise.resolve({ ...this.#counters });
   }

@@ -131,6 +131,11 @@ export class MeshNode implements Mesh {
     return (this.#node?.getPeers() ?? []).map((peer) => NodeId.parse(peer.toString()));
   }
 
+  /** Who runs in the caller's own thread cannot stall apart from it. */
+  owesSinceMs(): undefined {
+    return undefined;
+  }
+
   counters(): Promise<Readonly<Record<string, number>>> {
     return Promise.resolve({ ...this.#counters });
   }

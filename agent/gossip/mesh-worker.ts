@@ -49,6 +49,8 @@ async function call(id: number, method: MeshMethod, args: unknown[]): Promise<un
         .watch(args[0] as ControllerAddress, heard, stop.signal)
         .finally(() => watches.delete(id));
     }
+    case "ping":
+      return undefined;
     case "unwatch":
       watches.get(args[0] as number)?.abort();
       return undefined;

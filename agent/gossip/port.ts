@@ -49,5 +49,7 @@ export interface Mesh {
   peers(topic: string): Promise<NodeId[]>;
   connections(): NodeId[];
   counters(): Promise<Readonly<Record<string, number>>>;
+  /** Monotonic milliseconds since when it owes a sign of life; undefined: it owes none. */
+  owesSinceMs(): number | undefined;
   stop(): Promise<void>;
 }

@@ -57,10 +57,20 @@ export class UnixHttpServer {
   }
 }
 
+/** A path, or a socket that somebody listens on for us: it stays when we end. */
+export type UnixAddress = string | { readonly fd: number };
+
 /**
  * Mode 0600. A dead process's socket is replaced. @throws PORT_TAKEN when somebody answers there.
  */
-export async function listenUnix(server: Server, path: string): Promise<void> {
+export async function listenUnix(server: Server, address: UnixAddress): Promise<void> {
+  if (typeof address !== "string") return listening(server, () => server.listen(address));
+  await makeWay(address);
+  await listening(server, () => server.listen(address));
+  chmodSync(address, 0o600);
+}
+
+async function makeWay(path: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
   if (existsSync(path)) {
     if (await answers(path))
@@ -71,11 +81,13 @@ export async function listenUnix(server: Server, path: string): Promise<void> {
       });
     rmSync(path);
   }
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, resolve);
+}
+
+function listening(server: Server, listen: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject).once("listening", resolve);
+    listen();
   });
-  chmodSync(path, 0o600);
 }
 
 /** @throws UNREACHABLE when nobody serves the socket, or the server's own failure. */

@@ -129,3 +129,17 @@ test("after stop nothing is applied any more", async () => {
   await expect(reconciler.settle(app)).rejects.toMatchObject({ code: "INTERNAL" });
   expect(applied).toEqual([]);
 });
+
+test("a pass that does not end is told by since when; a network that waits has none", async () => {
+  const read = Promise.withResolvers<ActualNetwork>();
+  const { reconciler } = make({
+    kernel: { read: () => read.promise, apply: () => Promise.resolve() },
+  });
+  expect(reconciler.passSinceMs()).toBeUndefined();
+  const beforeMs = performance.now();
+  const settled = reconciler.settle(app);
+  expect(reconciler.passSinceMs()).toBeGreaterThanOrEqual(beforeMs);
+  read.resolve(nothing(app));
+  await settled;
+  expect(reconciler.passSinceMs()).toBeUndefined();
+});

@@ -36,7 +36,12 @@ beforeEach(async () => {
   cluster = await fakeCluster(1, directory);
   [host] = cluster.hosts as [FakeHost];
   const { driver, ipam } = host.agent;
-  impatient = new PluginServer(socket, { network: driver, ipam, log: silentLog }, 50);
+  impatient = new PluginServer(socket, {
+    network: driver,
+    ipam,
+    log: silentLog,
+    timeoutMs: () => 50,
+  });
   await impatient.start();
 });
 
@@ -153,7 +158,12 @@ describe("a call that ends after its deadline", () => {
     await makeNetwork(host);
     const { driver, ipam } = host.agent;
     const path = join(directory, "patient.sock");
-    const patient = new PluginServer(path, { network: driver, ipam, log: silentLog }, 3_600_000);
+    const patient = new PluginServer(path, {
+      network: driver,
+      ipam,
+      log: silentLog,
+      timeoutMs: () => 3_600_000,
+    });
     await patient.start();
     const name = "NetworkDriver.CreateEndpoint";
     const counts = () => patient.counts().calls[name];
@@ -195,7 +205,7 @@ test("what a starting agent was asked too long ago it does not begin; what was g
     ipam: delegateIpam(() => starting.promise.then(() => ipam)),
     log: silentLog,
   };
-  const server = new PluginServer(path, modules, 20);
+  const server = new PluginServer(path, { ...modules, timeoutMs: () => 20 });
   await server.start();
   const PoolID = "p-1 10.7.0.0/24";
   const calls: [string, object][] = [

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Installs overlay-ts on this host: program, command, services. Run again to upgrade: traffic goes on.
+#   deploy/install.sh [--controller]     --controller: this is the host where `overlay-ts init` will run
+set -eu
+cd "$(dirname "$0")/.."
+say() { echo "overlay-ts: $*" >&2; }
+[ "$(id -u)" = 0 ] || { say "run as root"; exit 1; }
+case ${1-} in
+  "" | --controller) ;;
+  *) say "usage: deploy/install.sh [--controller]"; exit 2 ;;
+esac
+command -v apt-get >/dev/null || { say "this installer is for Debian and Ubuntu"; exit 1; }
+deploy/bootstrap install
+
+to=/usr/local/lib/overlay-ts
+units=/etc/systemd/system
+say "installing to $to"
+mkdir -p $to /usr/local/bin
+rm -rf $to.new $to.old
+mkdir $to.new
+# What the program runs with: no development packages, and of Node only the program itself.
+node_modules/.bin/node -p '
+  const { packages } = JSON.parse(require("fs").readFileSync("package-lock.json", "utf8"));
+  const needed = ([path, { dev }]) => path !== "" && !dev && require("fs").existsSync(path);
+  Object.entries(packages).filter(needed).map(([path]) => path).join("\n")
+' | tar -cf - --no-recursion node_modules/.bin/node --recursion \
+  --exclude='node_modules/node-*/include' --exclude='node_modules/node-*/share' \
+  --exclude='*.map' --exclude='*.d.ts' --exclude='node_modules/*/node_modules/.bin' \
+  agent controller shared deploy package.json package-lock.json README.md LICENSE -T - |
+  tar -xf - -C $to.new
+# A directory cannot be exchanged for another in one step: who starts in between is started again.
+[ ! -e $to ] || mv $to $to.old
+mv $to.new $to
+rm -rf $to.old
+ln -sf $to/deploy/overlay-ts /usr/local/bin/overlay-ts
+overlay-ts prepare
+
+if [ ! -d /run/systemd/system ]; then
+  say "no systemd here: start \`overlay-ts agent\` (and \`overlay-ts controller\`) by your own means"
+  exit
+fi
+services=overlay-ts-agent
+install -m 644 deploy/systemd/overlay-ts-plugin.socket deploy/systemd/overlay-ts-agent.service $units/
+if [ "${1-}" = --controller ] || [ -e $units/overlay-ts-controller.service ]; then
+  install -m 644 deploy/systemd/overlay-ts-controller.service $units/
+  services="overlay-ts-controller $services"
+fi
+systemctl daemon-reload
+# An agent that made the plugin's socket itself lets go of it first.
+systemctl is-active -q overlay-ts-plugin.socket || systemctl stop overlay-ts-agent
+systemctl enable --now overlay-ts-plugin.socket
+# shellcheck disable=SC2086
+systemctl enable $services
+# shellcheck disable=SC2086
+systemctl restart $services
+if [ -e /var/lib/overlay-ts/agent/membership.json ]; then
+  say "the agent runs; see \`overlay-ts status\`"
+else
+  say "the agent runs; next: \`overlay-ts init\` on the first host, \`overlay-ts join\` on the others"
+fi

@@ -1,0 +1,91 @@
+#!/bin/sh
+# Takes overlay-ts off this host: services, program, and all it made in kernel and engine.
+#   deploy/uninstall.sh [--force] [--purge]
+#     --force: also while containers use its networks; they are cut off
+#     --purge: also /var/lib/overlay-ts: the host's key and membership, a controller's cluster
+set -eu
+say() { echo "overlay-ts: $*" >&2; }
+[ "$(id -u)" = 0 ] || { say "run as root"; exit 1; }
+force= purge=
+for option; do
+  case $option in
+    --force) force=--force ;;
+    --purge) purge=yes ;;
+    *) say "usage: deploy/uninstall.sh [--force] [--purge]"; exit 2 ;;
+  esac
+done
+PATH="$PATH:/usr/local/bin:/usr/sbin:/sbin"
+units=/etc/systemd/system
+data=/var/lib/overlay-ts
+netns=/run/overlay-ts/netns
+
+engine() { timeout 60 docker "$@" 2>/dev/null; }
+
+# "network container" lines, stopped containers too: they could not start again.
+used() {
+  for network in $(engine network ls --filter driver=overlay-ts --format '{{.Name}}'); do
+    engine ps -a --filter "network=$network" --format "$network {{.Names}}" || true
+  done
+}
+
+if [ -z "$force" ]; then
+  users=$(used)
+  if [ -n "$users" ]; then
+    say "these containers use its networks (network, container):"
+    printf '%s\n' "$users" | sed 's/^/    /' >&2
+    say "remove them first, or give --force to cut them off"
+    exit 1
+  fi
+  # Without an engine to ask: ports in the kernel are containers' too.
+  for namespace in "$netns"/*; do
+    [ -e "$namespace" ] || continue
+    if nsenter --net="$namespace" ip -o link show type veth 2>/dev/null | grep -q ' ovp'; then
+      say "containers are on network ${namespace##*/}; stop them first, or give --force to cut them off"
+      exit 1
+    fi
+  done
+  if [ -n "$purge" ] && [ -e $data/controller ]; then
+    say "this host is the controller: --purge ends its cluster for all hosts"
+    say "give --force too if that is meant"
+    exit 1
+  fi
+fi
+used | while read -r network container; do
+  engine network disconnect --force "$network" "$container" || true
+done
+
+# The agent itself takes its networks off the engine, which asks it about each.
+if [ -e $data/agent/membership.json ] && [ -e $units/overlay-ts-agent.service ]; then
+  systemctl start overlay-ts-agent 2>/dev/null || true
+  overlay-ts withdraw $force >&2 || say "the agent does not answer: its networks stay in \`docker network ls\`"
+fi
+
+if [ -d /run/systemd/system ]; then
+  for unit in overlay-ts-plugin.socket overlay-ts-agent.service overlay-ts-controller.service; do
+    [ ! -e $units/$unit ] || systemctl disable --now $unit
+    rm -f $units/$unit
+  done
+  systemctl daemon-reload
+  systemctl reset-failed 'overlay-ts-*' 2>/dev/null || true
+fi
+
+# What is left when no agent did it. Devices end with their namespace.
+for namespace in "$netns"/*; do
+  [ -e "$namespace" ] || continue
+  umount -l "$namespace" 2>/dev/null || true
+  rm -f "$namespace"
+done
+for link in $(ip -o link show type veth | sed -n 's/^[0-9]*: \(ovc[^@:]*\).*/\1/p'); do
+  ip link delete "$link" || true
+done
+nft delete table inet overlay_ts 2>/dev/null || true
+
+rm -rf /usr/local/lib/overlay-ts /usr/local/lib/overlay-ts.new /usr/local/lib/overlay-ts.old
+rm -rf /usr/local/bin/overlay-ts /var/cache/overlay-ts /run/overlay-ts
+rm -f /run/docker/plugins/overlay-ts.sock
+[ -z "$purge" ] || rm -rf $data
+if [ -e $data ]; then
+  say "gone; the host's key and membership are kept in $data (--purge removes them)"
+else
+  say "gone"
+fi

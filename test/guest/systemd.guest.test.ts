@@ -1,0 +1,159 @@
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { busyboxImage } from "../support/image.ts";
+import { Guest } from "./guest.ts";
+
+/**
+ * One host as its owner has it: systemd, Debian's engine started by its own unit, overlay-ts
+ * installed by the README. What happens to such a host happens here in one life of it, in order.
+ */
+describe("a host with systemd", { timeout: 900_000 }, () => {
+  const repository = join(import.meta.dirname, "../..");
+  let guest: Guest;
+
+  const exec = (script: string): Promise<string> => guest.exec(script);
+  const agentPid = (): Promise<string> =>
+    exec("systemctl show --property MainPID --value overlay-ts-agent");
+  const until = (condition: string): Promise<string> =>
+    exec(`for i in $(seq 500); do if ${condition}; then exit 0; fi; sleep 1; done; ${condition}`);
+  const verified = async (): Promise<void> => {
+    expect(await until("overlay-ts verify")).toContain("kernel, Docker and tables agree");
+  };
+
+  /** From one container to another, five times a second from before it until after it. */
+  async function losesNothing(disturb: () => Promise<unknown>): Promise<void> {
+    await exec(
+      "nsenter --net=/proc/$(docker inspect --format '{{.State.Pid}}' one)/ns/net " +
+        "/bin/busybox ping -i 0.2 10.77.0.12 >/tmp/ping 2>&1 & echo $! >/tmp/ping.pid",
+    );
+    await until("grep -q seq= /tmp/ping");
+    await disturb();
+    await exec(
+      "kill -INT $(cat /tmp/ping.pid); while [ -e /proc/$(cat /tmp/ping.pid) ]; do sleep 0.1; done",
+    );
+    const said = await exec("tail -3 /tmp/ping");
+    const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(said) ?? [];
+    expect(Number(sent), said).toBeGreaterThan(5);
+    // The last may be on its way when the count is made.
+    expect(Number(sent) - Number(received), said).toBeLessThanOrEqual(1);
+  }
+
+  beforeAll(async () => {
+    guest = await Guest.start(busyboxImage);
+    await until("systemctl is-active -q docker");
+  }, 600_000);
+
+  afterAll(async () => {
+    await guest?.stop();
+  }, 60_000);
+
+  // Each step stands on those before it; of the first that fails the journal is shown.
+  let broken = false;
+  beforeEach(({ skip }) => skip(broken, "an earlier step failed"));
+  afterEach(async ({ task }) => {
+    if (broken || task.result?.state !== "fail") return;
+    broken = true;
+    const journal = "journalctl --no-pager -n 80 -u 'overlay-ts*' -u docker | cut -c-300";
+    console.error((await guest.try(journal)).output);
+  });
+
+  test("is installed, makes a cluster and a network, and its containers reach each other", async () => {
+    await exec(`cd ${repository} && deploy/install.sh --controller`);
+    expect(
+      await exec(
+        "systemctl is-enabled overlay-ts-plugin.socket overlay-ts-agent overlay-ts-controller",
+      ),
+    ).toBe("enabled\nenabled\nenabled");
+    expect(await exec("overlay-ts init --advertise-addr 198.51.100.1")).toContain(
+      "overlay-ts join",
+    );
+    await exec(`docker import ${guest.directory}/image.tar box`);
+    await exec("docker network create -d overlay-ts --attachable --subnet 10.77.0.0/24 app");
+    for (const [name, ip] of [
+      ["one", "10.77.0.11"],
+      ["two", "10.77.0.12"],
+    ])
+      await exec(
+        `docker run -d --restart always --name ${name} --network app --ip ${ip} box /bin/sleep 1000000`,
+      );
+    await exec("docker exec one /bin/ping -c 2 10.77.0.12");
+    await verified();
+  });
+
+  test("a stopped agent is started by the container that needs it; no packet is lost", async () => {
+    await losesNothing(async () => {
+      await exec("systemctl stop overlay-ts-agent");
+      await exec("docker run --rm --network app box /bin/ping -c 1 10.77.0.11");
+    });
+    await exec("systemctl is-active overlay-ts-agent");
+    await verified();
+  });
+
+  test("an agent that is killed is started again, and no packet is lost", async () => {
+    const before = await agentPid();
+    await losesNothing(async () => {
+      await exec(`kill -KILL ${before}`);
+      await until(
+        `[ "$(systemctl show -p MainPID --value overlay-ts-agent)" != ${before} ] && systemctl is-active -q overlay-ts-agent`,
+      );
+    });
+    expect(await agentPid()).not.toBe(before);
+    await verified();
+  });
+
+  test("an agent that hangs is ended by the watchdog; a container that starts meanwhile waits for the next", async () => {
+    const before = await agentPid();
+    await losesNothing(async () => {
+      await exec(`kill -STOP ${before}`);
+      await exec("docker run --rm --network app box /bin/ping -c 1 10.77.0.11");
+    });
+    expect(await agentPid()).not.toBe(before);
+    expect(await exec("journalctl -u overlay-ts-agent --no-pager")).toContain("Watchdog timeout");
+    await verified();
+  });
+
+  test("an upgrade loses no packet", async () => {
+    const before = await agentPid();
+    await losesNothing(() => exec(`cd ${repository} && deploy/install.sh`));
+    expect(await agentPid()).not.toBe(before);
+    await verified();
+  });
+
+  test("containers come back with their addresses when the engine is restarted", async () => {
+    await exec("systemctl restart docker");
+    await until("docker exec one /bin/ping -c 1 -W 2 10.77.0.12");
+    await verified();
+  });
+
+  test("and when the host is", async () => {
+    await guest.reboot();
+    await until("docker exec one /bin/ping -c 1 -W 2 10.77.0.12");
+    expect(await exec("docker exec one /bin/ip -4 -o address show")).toContain("10.77.0.11/24");
+    await verified();
+  });
+
+  test("is not taken from under its containers", async () => {
+    const { status, output } = await guest.try(`cd ${repository} && deploy/uninstall.sh`);
+    expect(status).toBe(1);
+    expect(output).toContain("app one");
+    expect(output).toContain("app two");
+    await exec("docker exec one /bin/ping -c 1 10.77.0.12");
+  });
+
+  test("goes and leaves nothing but its membership, and with --purge not even that", async () => {
+    await exec("docker rm -f one two");
+    await exec(`cd ${repository} && deploy/uninstall.sh`);
+    expect(await exec("ls /var/lib/overlay-ts/agent")).toContain("membership.json");
+    await exec(`cd ${repository} && deploy/uninstall.sh --purge --force`);
+    const left = [
+      "find /etc /usr/local /var/lib /var/cache /run -name '*overlay-ts*'",
+      "systemctl list-units --all --no-legend 'overlay-ts*'",
+      "findmnt --noheadings --types nsfs --output TARGET | grep overlay || true",
+      "lsns --noheadings --type net --output NSFS | grep overlay || true",
+      "nft list tables | grep overlay || true",
+      "ip -o link | grep -E ' (ov[cp]|docker_gwbridge)' || true",
+      "docker network ls --format '{{.Name}}' | grep -vxE 'bridge|host|none' || true",
+    ];
+    for (const look of left) expect.soft(await exec(look), look).toBe("");
+  });
+});
