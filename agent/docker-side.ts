@@ -289,13 +289,17 @@ export class DockerSide {
       log.info({ name }, "made elsewhere at the same time: this one gives way");
       if (!mayHost(state, self, first.id)) await engine.removeNetwork(view.id);
       else {
-        await giveWay(view, viewOf(first, name), {
-          engine,
-          unbind: (docker) => bindings.unbind(docker),
-          bindAgain: (docker) => bindings.bind(docker, network),
-          log,
-        });
-        await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+        try {
+          await giveWay(view, viewOf(first, name), {
+            engine,
+            unbind: (docker) => bindings.unbind(docker),
+            bindAgain: (docker) => bindings.bind(docker, network),
+            log,
+          });
+        } finally {
+          if (bindings.network(view.id) === undefined)
+            await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
+        }
       }
       this.dirty();
     }

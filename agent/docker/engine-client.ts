@@ -60,6 +60,7 @@ const ContainerJson = z.object({
     Networks: z.record(
       z.string(),
       z.object({
+        NetworkID: z.string().default(""),
         Aliases: z.array(z.string()).nullish(),
         Links: z.array(z.string()).nullish(),
         IPAMConfig: z.record(z.string(), z.unknown()).nullish(),
@@ -67,6 +68,8 @@ const ContainerJson = z.object({
     ),
   }),
 });
+
+const NO_CONTAINER = { NetworkSettings: { Networks: {} } };
 
 const InfoJson = z.object({
   ServerVersion: z.string().default(""),
@@ -136,9 +139,10 @@ export class EngineClient implements DockerEngine {
     const listed = ContainersJson.parse(await this.#call("GET", path));
     const found: Connection[] = [];
     for (const { Id, State } of listed) {
-      const json = await this.#call("GET", `/containers/${Id}/json`);
-      const held = ContainerJson.parse(json).NetworkSettings.Networks[name];
-      if (held === undefined) continue;
+      const json = await this.#call("GET", `/containers/${Id}/json`).catch(gone);
+      const held = ContainerJson.parse(json ?? NO_CONTAINER).NetworkSettings.Networks[name];
+      // None yet before the first start; another one's with engines that let two have one name.
+      if (held === undefined || !["", id].includes(held.NetworkID)) continue;
       found.push({
         container: Id,
         started: State !== "created",
@@ -241,6 +245,11 @@ export class EngineClient implements DockerEngine {
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
+}
+
+/** What ended between two calls. */
+function gone(error: unknown): undefined {
+  if (!(error instanceof OverlayError) || error.code !== "NOT_FOUND") throw error;
 }
 
 function messageOf(text: string): string {

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { asFailure } from "../../shared/errors.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { DockerNetworkId } from "../../shared/ids.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { Connection, DockerEngine, EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
 
 const ATTEMPTS = 5;
 /** Compose starts what it created within this time, unless one container waits for another. */
-const START_MS = 5000;
+const START_MS = 15_000;
 const LOOK_MS = 50;
 
 export interface GiveWayModules {
@@ -42,7 +42,10 @@ export async function giveWay(
     await delay(LOOK_MS);
   try {
     await empty(network, moving, modules);
-    await engine.createNetwork(replacement);
+    await engine.createNetwork(replacement).catch((error: unknown) => {
+      // Engines before 25 let two networks have one name: the other one is there already.
+      if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
+    });
   } finally {
     // By name: whichever network of it the engine has now.
     for (const connection of moving)

@@ -6,6 +6,7 @@ import type {
 } from "../../../agent/docker/engine-port.ts";
 import { giveWay, type GiveWayModules } from "../../../agent/docker/give-way.ts";
 import { viewOf } from "../../../agent/docker/views.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 import { DockerNetworkId } from "../../../shared/ids.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app } from "../../support/cluster.ts";
@@ -36,6 +37,7 @@ class FakeEngine {
   /** Before each look; the last one stays. */
   readonly looks: Connection[][];
   readonly refuseRemovals: number;
+  taken = false;
   #removals = 0;
 
   constructor(looks: Connection[][], refuseRemovals = 0) {
@@ -58,6 +60,7 @@ class FakeEngine {
           this.said.push("remove");
         },
         createNetwork: async (request: NewEngineNetwork) => {
+          if (this.taken) throw new OverlayError({ code: "CONFLICT", message: "exists" });
           this.said.push(`create ${request.name}`);
           return DockerNetworkId.parse("b".repeat(64));
         },
@@ -109,6 +112,13 @@ describe("a network that gives way", () => {
       "create app",
       "connect x (alias-of-x) to app",
     ]);
+  });
+
+  test("may find the other one there already", async () => {
+    const engine = new FakeEngine([[container("x")]]);
+    engine.taken = true;
+    await give(engine);
+    expect(engine.said.at(-1)).toBe("connect x (alias-of-x) to app");
   });
 
   test("that cannot go keeps its containers", async () => {
