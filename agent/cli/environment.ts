@@ -13,6 +13,7 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
   OVERLAY_TS_CACHE_DIR: absolute,
   /** Of `npm run lab`. */
   OVERLAY_TS_LAB_DIR: absolute,
+  OVERLAY_TS_LAB_CACHE: absolute,
   OVERLAY_TS_LOG_LEVEL: (value) =>
     LOG_LEVELS.includes(value) ? undefined : `is not one of ${LOG_LEVELS.join(", ")}`,
   OVERLAY_TS_TOKEN: () => undefined,
