@@ -100,7 +100,7 @@ export class OverlayDriver implements NetworkDriver {
     const endpoint: Endpoint = { id: request.endpoint, ipv4: request.ipv4, mac };
     if (this.#has(network, endpoint)) return { mac };
     this.#checkFree(record, endpoint);
-    await ipam.claim(record, request.ipv4);
+    await ipam.claim(record, request.ipv4, signal);
     signal.throwIfAborted();
     await hosting.enter(network);
     try {
