@@ -95,7 +95,7 @@ export class OverlayDriver implements NetworkDriver {
     const endpoint: Endpoint = { id: request.endpoint, ...familiesOf(ips), mac };
     if (this.#has(network, endpoint)) return { mac };
     this.#checkFree(record, endpoint);
-    for (const ip of ips) await ipam.claim(record, ip);
+    for (const ip of ips) await ipam.claim(record, ip, signal);
     signal.throwIfAborted();
     await hosting.enter(network);
     try {

@@ -23,6 +23,7 @@ import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.t
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
 import type { Hosting } from "./hosting.ts";
+import { InTurn } from "./in-turn.ts";
 import type { Replication } from "./replication.ts";
 
 const RETURN_AFTER_MS = 5 * 60_000;
@@ -47,6 +48,7 @@ export class OverlayIpam implements IpamDriver {
   readonly #last = new Map<string, Ip>();
   readonly #emptySinceMs = new Map<string, number>();
   readonly #growing = new Map<string, Promise<void>>();
+  readonly #owning = new InTurn<string>();
 
   constructor(node: NodeId, modules: IpamModules) {
     this.#node = node;
@@ -109,12 +111,11 @@ export class OverlayIpam implements IpamDriver {
   }
 
   /** Docker's own IPAM chose it: is it this host's to give? Asks the controller when it is nobody's. */
-  async claim(record: NetworkRecord, ip: Ip): Promise<void> {
+  async claim(record: NetworkRecord, ip: Ip, signal: AbortSignal): Promise<void> {
     const subnet = record.subnets.find((candidate) => cidrContains(candidate.subnet, ip));
     checkHostAddress(subnet ?? subnetOf(record, familyOf(ip)), ip);
-    if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
     try {
-      await this.#grant(record, ip);
+      await this.#own(record, ip, signal);
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
       // Docker's own IPAM offers its lowest free address, this one again and again from now on.
@@ -240,8 +241,7 @@ export class OverlayIpam implements IpamDriver {
     // Before the round trip: a second asker in the meantime finds it used.
     this.#modules.bindings.reserve(record.id, ip);
     try {
-      if (blockHolder(this.#blocks(record.id), ip) !== this.#node) await this.#grant(record, ip);
-      signal.throwIfAborted();
+      await this.#own(record, ip, signal);
     } catch (error) {
       this.#modules.bindings.release(record.id, ip);
       throw error;
@@ -256,12 +256,33 @@ export class OverlayIpam implements IpamDriver {
     return new Set([...bindings.used(network), ...held.filter((ip) => ip !== undefined)]);
   }
 
-  async #grant(record: NetworkRecord, ip: Ip): Promise<void> {
-    const answer = await this.#modules.controller.request(
-      { v: 1, kind: "grantAddress", network: record.id, ip },
-      "block",
-    );
-    this.#modules.hosting.keyCame(record.id, answer.key);
+  /**
+   * The address lies in a block of this host. In turn: what a call that came too late gives back,
+   * another has not been told of yet.
+   */
+  #own(record: NetworkRecord, ip: Ip, signal: AbortSignal): Promise<void> {
+    return this.#owning.run(`${record.id} ${ip}`, async () => {
+      signal.throwIfAborted();
+      if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
+      const { controller, hosting } = this.#modules;
+      const { block, key } = await controller.request(
+        { v: 1, kind: "grantAddress", network: record.id, ip },
+        "block",
+      );
+      hosting.keyCame(record.id, key);
+      if (signal.aborted) await this.#giveBack(block);
+      signal.throwIfAborted();
+    });
+  }
+
+  async #giveBack({ network, block }: BlockRecord): Promise<void> {
+    const { controller, log } = this.#modules;
+    try {
+      await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
+    } catch (error) {
+      // Then with the blocks that nobody here has used for a while.
+      log.info({ network, block, message: asFailure(error).message }, "not given back yet");
+    }
   }
 
   /** Asked for by several containers at once, the next block comes once. */

@@ -44,8 +44,10 @@ async function open(over: Family): Promise<void> {
   kernel = new LinuxKernel({ netnsDirectory: join(hosts.directory, "netns"), hostNetns: host(1) });
   guards = new NftGuards({ hostNetns: host(1) });
   await guards.set(desired);
+  const quiet = dataPlane(1, over);
   await kernel.apply(app.id, [
-    { kind: "extend", desired: dataPlane(1, over) },
+    // Quiet: a gateway's IPv6 address would be told to the containers (MLD), and be counted.
+    { kind: "extend", desired: { ...quiet, gateways: quiet.gateways.slice(0, 1) } },
     {
       kind: "putRemotes",
       remotes: [{ mac: remote.mac, vtep: vtepOf(2, over), ips: addressesOf(remote) }],

@@ -121,7 +121,7 @@ test.each(ALL_CALLS)(
         expect(answer["Error"]).toBe(text);
         expect(await host.tables()).toBe(before.tables);
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
     expect(countsOf(host, name).decoded).toBeGreaterThan(0);
     expect(countsOf(host, name).refused).toBeGreaterThan(0);

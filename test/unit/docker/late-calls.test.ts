@@ -88,6 +88,7 @@ describe("a call that ends after its deadline", () => {
     await tooLate("NetworkDriver.CreateEndpoint", body);
     expect(host.agent.hosting.endpoints(network)).toEqual([]);
     expect(host.agent.hosting.hosted()).toEqual([]);
+    expect(await granted()).toEqual([]);
     await done(host, "NetworkDriver.CreateEndpoint", body);
     expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
   });
@@ -121,11 +122,26 @@ describe("a call that ends after its deadline", () => {
     expect(networks).toEqual([networkId()]);
   });
 
+  test("CreateEndpoint, asked again meanwhile: the second's address is this host's", async () => {
+    await makeNetwork(host);
+    const release = host.control.hold();
+    const name = "NetworkDriver.CreateEndpoint";
+    const body = createEndpoint("10.7.0.9/24");
+    expect((await callPlugin(socket, name, body)).status).toBe(500);
+    const second = host.call(name, body);
+    await until(() => countsOf(host, name).decoded === 1);
+    release();
+    expect((await second).status).toBe(200);
+    await host.quiet();
+    expect(await granted()).toEqual(["10.7.0.9/32"]);
+  });
+
   test("RequestAddress, by name or not: the address stays free", async () => {
     const PoolID = await makeNetwork(host);
     await host.quiet();
     await tooLate("IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
     expect([...host.agent.bindings.used(networkId())]).toEqual([]);
+    expect(await granted()).toEqual([]);
     await done(host, "IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
   });
 
@@ -229,6 +245,12 @@ test("what a starting agent was asked too long ago it does not begin; what was g
   );
   await server.stop();
 });
+
+/** Single addresses that the controller gave to this host. */
+async function granted(): Promise<string[]> {
+  const { blocks } = await cluster.controller.state();
+  return blocks.map(({ block }) => block).filter((block) => block.endsWith("/32"));
+}
 
 function networkId() {
   const network = [...host.agent.bindings.networks().values()].at(0);
