@@ -63,7 +63,7 @@ export async function runAgent(
   let started = Promise.withResolvers<Agent>();
   /** A member that is just starting lets Docker wait; one that is none says so. */
   const member = async (): Promise<Agent> => {
-    if (withdrawn) throw hasWithdrawn();
+    if (agent === undefined && withdrawn) throw hasWithdrawn();
     if (agent === undefined && readMembership(files) === undefined) throw notJoined();
     return started.promise;
   };
@@ -113,6 +113,7 @@ export async function runAgent(
       if (membership === undefined) return;
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
+      left.promise.catch(() => {});
       const made = await makeAgent(config, membership, log);
       leave = (membershipIs) => {
         withdrawn = membershipIs === "kept";
@@ -130,6 +131,8 @@ export async function runAgent(
         // It serves, if only to say why it cannot: Docker and the rest of the host go on.
         supervisor.ready();
         watched = undefined;
+        withdrawn = false;
+        left.reject(error);
         await made.stop().catch(() => {});
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
         continue;
@@ -161,6 +164,9 @@ export async function runAgent(
     }
   } finally {
     endWatch();
+    // Who still waits for a start that does not come any more.
+    started.promise.catch(() => {});
+    started.reject(new OverlayError({ code: "UNREACHABLE", message: "the agent is stopping" }));
     await plugin?.stop();
     await local.stop();
   }

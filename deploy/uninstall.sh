@@ -57,7 +57,7 @@ done
 # The agent itself takes its networks off the engine, which asks it about each.
 if [ -e $data/agent/membership.json ] && [ -e $units/overlay-ts-agent.service ]; then
   systemctl start overlay-ts-agent 2>/dev/null || true
-  overlay-ts withdraw $force >&2 || say "the agent does not answer: its networks stay in \`docker network ls\`"
+  timeout 180 overlay-ts withdraw $force >&2 || say "the agent cannot do it: its networks stay in \`docker network ls\`"
 fi
 
 if [ -d /run/systemd/system ]; then
