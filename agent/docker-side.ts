@@ -19,6 +19,10 @@ import type { Replication } from "./replication.ts";
 
 const RETRY_MS = 1000;
 const RESYNC_MS = 30_000;
+/** What follows an event within this time shares a pass: each lists all that the engine has. */
+const COALESCE_MS = 100;
+/** What the engine is, and each network's containers, are asked for less often than there are events. */
+const CHECK_MS = 10_000;
 /**
  * An endpoint Docker does not list may be one it is just making: only what stays unlisted for longer
  * than a call may take goes.
@@ -53,6 +57,7 @@ export class DockerSide {
   readonly #unusedSinceMs = new Map<string, number>();
   readonly #unlistedSinceMs = new Map<EndpointId, number>();
   readonly #goneSinceMs = new Map<DockerNetworkId, number>();
+  #checkedMs = -Infinity;
   #dirty = true;
   #wake = (): void => {};
   #loop: Promise<unknown> = Promise.resolve();
@@ -127,7 +132,10 @@ export class DockerSide {
       this.#dirty = false;
       try {
         await this.#pass();
+        await delay(COALESCE_MS, undefined, { signal }).catch(() => {});
       } catch (error) {
+        // It may come back as another.
+        this.#checkedMs = -Infinity;
         const { code, message } = asFailure(error);
         this.#status = { ...this.#status, reachable: code !== "UNREACHABLE", problem: message };
         this.#modules.log.warn(
@@ -154,7 +162,8 @@ export class DockerSide {
     const { engine, replication, bindings, hosting, ending, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
-    const why = unsupportedKind(await engine.info());
+    const check = performance.now() - this.#checkedMs > CHECK_MS;
+    const why = check ? unsupportedKind(await engine.info()) : undefined;
     if (why !== undefined)
       throw new OverlayError({
         code: "UNSUPPORTED",
@@ -204,7 +213,10 @@ export class DockerSide {
       problem: problems.length === 0 ? undefined : problems.join("; "),
       conflicts: plan.conflicts,
     };
-    await this.#dropUnlisted();
+    if (check) {
+      await this.#dropUnlisted();
+      this.#checkedMs = performance.now();
+    }
     this.#releaseUnused();
   }
 

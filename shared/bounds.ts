@@ -1,7 +1,7 @@
 /** Every bound of the wire and the tables. What passes a bound is dropped and counted, see `status`. */
 export const BOUNDS = {
-  /** Bridge ports: BR_MAX_PORTS 1024 less the VXLAN port (net/bridge/br_private.h). */
-  endpointsPerHostAndNetwork: 1023,
+  /** Bridge ports: BR_MAX_PORTS 1024, of which 0 is none (find_portno of net/bridge/br_if.c), less the VXLAN port. */
+  endpointsPerHostAndNetwork: 1022,
   nodes: 1000,
   networks: 4000,
   /** Of the controller, expired ones of the last day included. */

@@ -4,6 +4,7 @@ import type { NodeId } from "../../shared/ids.ts";
 import {
   cidrContains,
   cidrContainsCidr,
+  familyOf,
   type Ip,
   ipToNumber,
   numberToIp,
@@ -36,15 +37,21 @@ export function freeAddresses(
   blocks: readonly BlockRecord[],
   used: ReadonlySet<Ip>,
 ): { free: number; total: number } {
-  let total = 0;
-  let free = 0;
-  for (const { first, last, family } of ownRanges(self, subnet, blocks))
-    for (let value = first; value <= last; value++) {
-      if (isReserved(subnet, value)) continue;
-      total++;
-      if (!used.has(numberToIp(value, family))) free++;
-    }
-  return { free, total };
+  const ranges = ownRanges(self, subnet, blocks);
+  const { first, last, family } = rangeOf(subnet.subnet);
+  const edges = family === 4 ? [first, last] : [first];
+  const kept = [subnet.gateway, ...(subnet.reserved ?? [])].map(ipToNumber);
+  const reserved = new Set([...edges, ...kept]);
+  const inside = (value: bigint): boolean =>
+    ranges.some((range) => range.first <= value && value <= range.last);
+  const size = ranges.reduce((sum, range) => sum + Number(range.last - range.first) + 1, 0);
+  const total = size - [...reserved].filter(inside).length;
+  // Counted by what is used: as many as containers, not as many as the blocks have addresses.
+  const taken = [...used].filter((ip) => {
+    const value = ipToNumber(ip);
+    return familyOf(ip) === family && inside(value) && !reserved.has(value);
+  });
+  return { free: total - taken.length, total };
 }
 
 /** Blocks given by range; a single granted address (`--ip`) is for who asked for it. */

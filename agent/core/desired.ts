@@ -1,13 +1,26 @@
 import type {
   BlockRecord,
+  ClusterState,
   NetworkRecord,
   Ports,
   SecurityClass,
 } from "../../shared/cluster-state.ts";
-import { addressesOf, claimedAddresses, type Endpoint } from "../../shared/documents.ts";
+import {
+  addressesOf,
+  claimedAddresses,
+  type Endpoint,
+  type NetworkDocument,
+} from "../../shared/documents.ts";
 import { mayHost } from "../../shared/allowed.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import { cidrContains, prefixLength, type Ip } from "../../shared/ip.ts";
+import {
+  cidrContains,
+  familyOf,
+  type Ip,
+  ipToNumber,
+  prefixLength,
+  rangeOf,
+} from "../../shared/ip.ts";
 import { inRuleSpace, type Mac, ruleMac } from "../../shared/mac.ts";
 import type {
   DesiredGuards,
@@ -44,8 +57,32 @@ export interface Reading {
  * what the address demands or lies outside the rule's space and is not claimed twice.
  */
 export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
+  const documents = [...tables.documents(record.id).values()];
+  const held = readings.get(record);
+  const same =
+    held !== undefined &&
+    held.state === tables.state &&
+    held.documents.length === documents.length &&
+    held.documents.every((document, i) => document === documents[i]);
+  if (same) return held.reading;
+  const reading = read(tables, record);
+  readings.set(record, { state: tables.state, documents, reading });
+  return reading;
+}
+
+/** Records and documents are never changed, only replaced: what was read of the same is read again. */
+const readings = new WeakMap<
+  NetworkRecord,
+  {
+    readonly state: ClusterState | undefined;
+    readonly documents: readonly NetworkDocument[];
+    readonly reading: Reading;
+  }
+>();
+
+function read(tables: Tables, record: NetworkRecord): Reading {
   const state = tables.state;
-  const blocks = (state?.blocks ?? []).filter((block) => block.network === record.id);
+  const holder = blockHolders((state?.blocks ?? []).filter((block) => block.network === record.id));
   const admitted = new Set(state?.nodes.map((node) => node.id));
   for (const node of state?.revoked ?? []) admitted.delete(node);
   const gateways = new Set<Ip>(record.subnets.map((subnet) => subnet.gateway));
@@ -74,7 +111,7 @@ export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
     const [first] = ips;
     if (first === undefined) return "no-address";
     if (ips.some((ip) => gateways.has(ip))) return "gateway";
-    if (!ips.every((ip) => blockHolder(blocks, ip) === node)) return "not-in-block";
+    if (!ips.every((ip) => holder(ip) === node)) return "not-in-block";
     if (inRuleSpace(endpoint.mac)) return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";
     if (freeMacs.has(endpoint.mac)) return "mac-taken";
     freeMacs.add(endpoint.mac);
@@ -84,14 +121,21 @@ export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
 
 /** Which host may give out the address: that of the most specific block around it. */
 export function blockHolder(blocks: readonly BlockRecord[], ip: Ip): NodeId | undefined {
-  let best: BlockRecord | undefined;
-  for (const block of blocks)
-    if (
-      cidrContains(block.block, ip) &&
-      (best === undefined || prefixLength(block.block) > prefixLength(best.block))
-    )
-      best = block;
-  return best?.node;
+  return blockHolders(blocks)(ip);
+}
+
+/** The same for many addresses. */
+function blockHolders(blocks: readonly BlockRecord[]): (ip: Ip) => NodeId | undefined {
+  const ranges = blocks
+    .map(({ block, node }) => ({ ...rangeOf(block), node, length: prefixLength(block) }))
+    .toSorted((a, b) => b.length - a.length);
+  return (ip) => {
+    const family = familyOf(ip);
+    const value = ipToNumber(ip);
+    return ranges.find(
+      (range) => range.family === family && range.first <= value && value <= range.last,
+    )?.node;
+  };
 }
 
 export function udpPortOf(ports: Ports, encryption: SecurityClass): number {

@@ -31,6 +31,7 @@ const NSFS_MAGIC = 0x6e736673;
 const BRIDGE = "br0";
 const VXLAN = "vx0";
 const ALIAS = "overlay-ts";
+const PORTS_AT_ONCE = 64;
 
 /** The data plane of this host over rtnetlink, see README.md in this folder. */
 export class LinuxKernel implements Kernel {
@@ -94,7 +95,8 @@ export class LinuxKernel implements Kernel {
             gateways: addresses(bridge.index),
           }
         : undefined,
-      ports: await this.#filtered(
+      // A port whose frames are not filtered is no port yet: it is put again.
+      ports: await this.#filter.holding(
         network,
         await this.#withHostEnds(
           links
@@ -131,7 +133,7 @@ export class LinuxKernel implements Kernel {
     const watch = this.#watches.get(network);
     watch?.pause();
     try {
-      for (const step of steps) await this.#step(network, step);
+      for (const group of inGroups(steps)) await this.#steps(network, group);
     } finally {
       watch?.resume();
     }
@@ -160,6 +162,15 @@ export class LinuxKernel implements Kernel {
     return Promise.resolve();
   }
 
+  /** All of one kind. */
+  async #steps(network: NetworkId, steps: readonly Step[]): Promise<void> {
+    const puts = steps.flatMap((step) => (step.kind === "putPort" ? [step.port] : []));
+    const removals = steps.flatMap((step) => (step.kind === "removePort" ? [step.endpoint] : []));
+    if (puts.length > 0) return this.#putPorts(network, puts);
+    if (removals.length > 0) return this.#removePorts(network, removals);
+    for (const step of steps) await this.#step(network, step);
+  }
+
   async #step(network: NetworkId, step: Step): Promise<void> {
     switch (step.kind) {
       case "extend":
@@ -172,11 +183,11 @@ export class LinuxKernel implements Kernel {
           route.deleteFdb(vxlan.index, mac, "self"),
           route.deleteFdb(vxlan.index, mac, "master"),
         ]);
-        return this.#gone(network, halves);
+        return this.#entriesGone(network, halves);
       }
       case "removeNeighbours": {
         const { bridge } = await this.#devices(network);
-        return this.#gone(
+        return this.#entriesGone(
           network,
           step.ips.map((ip) => route.deleteNeighbour(bridge.index, ip)),
         );
@@ -189,15 +200,15 @@ export class LinuxKernel implements Kernel {
       }
       case "removeFlood": {
         const { vxlan } = await this.#devices(network);
-        return this.#gone(
+        return this.#entriesGone(
           network,
           step.vteps.map((vtep) => route.deleteFlood(vxlan.index, vtep)),
         );
       }
       case "putPort":
-        return this.#putPort(network, step.port);
+        return this.#putPorts(network, [step.port]);
       case "removePort":
-        return this.#removePort(network, step.endpoint);
+        return this.#removePorts(network, [step.endpoint]);
       case "retract":
         return this.#retract(network);
     }
@@ -262,30 +273,55 @@ export class LinuxKernel implements Kernel {
     );
   }
 
-  async #putPort(network: NetworkId, port: LocalPort): Promise<void> {
-    const { bridge, vxlan } = await this.#devices(network);
+  /** One that the kernel refuses does not keep the others away. */
+  async #putPorts(network: NetworkId, ports: readonly LocalPort[]): Promise<void> {
+    const { bridge, vxlan, links } = await this.#devices(network);
     const socket = this.#socket(network);
-    const name = portName(port.endpoint);
+    const before = new Set(links.map(({ name }) => name));
     // One that is there is mended: its other end may be in a running container.
-    if (!(await this.#links(network)).some((link) => link.name === name)) {
-      const fd = inNetns(this.#options.hostNetns, () => openSync("/proc/thread-self/ns/net", "r"));
-      try {
-        const peer = { name: this.containerLink(port.endpoint), mac: port.mac, netnsFd: fd };
-        await socket.request(route.addVeth(name, peer, vxlan.mtuBytes));
-      } finally {
-        closeSync(fd);
-      }
+    const missingPorts = ports.filter(({ endpoint }) => !before.has(portName(endpoint)));
+    let refused = await failureOf(this.#addVeths(network, missingPorts, vxlan.mtuBytes));
+    const after = new Map((await this.#links(network)).map((link) => [link.name, link]));
+    const made = ports.flatMap((port) => {
+      const link = after.get(portName(port.endpoint));
+      if (link === undefined) refused ??= missing(portName(port.endpoint));
+      return link === undefined ? [] : [{ port, link }];
+    });
+    await this.#filter.put(
+      network,
+      made.map(({ port }) => port),
+      new Set(after.keys()),
+    );
+    for (const { port } of made)
+      if (port.host !== undefined) await this.#putHostEnd(port.endpoint, port.host, vxlan.mtuBytes);
+    await socket.batch(
+      made.flatMap(({ port, link }) => [
+        ...route.makePort(link.index, bridge.index, "container"),
+        route.putStaticFdb(link.index, port.mac),
+        // Last: a port that a crash left half made has no alias, and is made anew.
+        route.setAlias(link.index, encodeAlias(port)),
+      ]),
+    );
+    if (refused !== undefined) throw refused;
+  }
+
+  async #addVeths(
+    network: NetworkId,
+    ports: readonly LocalPort[],
+    mtuBytes: number,
+  ): Promise<void> {
+    if (ports.length === 0) return;
+    const fd = inNetns(this.#options.hostNetns, () => openSync("/proc/thread-self/ns/net", "r"));
+    try {
+      await this.#socket(network).batch(
+        ports.map(({ endpoint, mac }) => {
+          const peer = { name: this.containerLink(endpoint), mac, netnsFd: fd };
+          return route.addVeth(portName(endpoint), peer, mtuBytes);
+        }),
+      );
+    } finally {
+      closeSync(fd);
     }
-    const made = (await this.#links(network)).find((link) => link.name === name);
-    if (made === undefined) throw missing(name);
-    await this.#filter.put(network, port);
-    if (port.host !== undefined) await this.#putHostEnd(port.endpoint, port.host, vxlan.mtuBytes);
-    await socket.batch([
-      ...route.makePort(made.index, bridge.index, "container"),
-      route.putStaticFdb(made.index, port.mac),
-      // Last: a port that a crash left half made has no alias, and is made anew.
-      route.setAlias(made.index, encodeAlias(port)),
-    ]);
   }
 
   async #putHostEnd(
@@ -316,11 +352,17 @@ export class LinuxKernel implements Kernel {
     });
   }
 
-  async #removePort(network: NetworkId, endpoint: EndpointId): Promise<void> {
-    const name = portName(endpoint);
-    const link = (await this.#links(network)).find((candidate) => candidate.name === name);
-    if (link !== undefined) await this.#gone(network, [route.deleteLink(link.index, name)]);
-    await this.#filter.removed(network, endpoint);
+  async #removePorts(network: NetworkId, endpoints: readonly EndpointId[]): Promise<void> {
+    const names = new Set(endpoints.map(portName));
+    const links = await this.#links(network);
+    await this.#gone(
+      network,
+      links
+        .filter(({ name }) => names.has(name))
+        .map(({ index, name }) => route.deleteLink(index, name)),
+    );
+    const rest = links.map(({ name }) => name).filter((name) => !names.has(name));
+    await this.#filter.put(network, [], new Set(rest));
   }
 
   async #retract(network: NetworkId): Promise<void> {
@@ -342,6 +384,13 @@ export class LinuxKernel implements Kernel {
     this.#filter.forget(network);
   }
 
+  /** Entries at once, the kernel needs some microseconds for each; a link it needs milliseconds for. */
+  async #entriesGone(network: NetworkId, requests: readonly Request[]): Promise<void> {
+    if ((await failureOf(this.#socket(network).batch(requests))) === undefined) return;
+    // A batch tells its first failure only, and that may be one that is as wanted.
+    await this.#gone(network, requests);
+  }
+
   /** Deletions: what is gone already is as wanted. */
   async #gone(network: NetworkId, requests: readonly Request[]): Promise<void> {
     for (const request of requests)
@@ -358,14 +407,16 @@ export class LinuxKernel implements Kernel {
     return (await this.#socket(network).dump(route.dumpLinks)).map(route.decodeLink);
   }
 
-  async #devices(network: NetworkId): Promise<{ bridge: route.Link; vxlan: route.Link }> {
+  async #devices(
+    network: NetworkId,
+  ): Promise<{ bridge: route.Link; vxlan: route.Link; links: readonly route.Link[] }> {
     if (!this.#exists(network)) throw missing(`network ${network}`);
     const links = await this.#links(network);
     const bridge = links.find((link) => link.name === BRIDGE);
     const vxlan = links.find((link) => link.name === VXLAN);
     if (bridge === undefined || vxlan === undefined)
       throw missing(bridge === undefined ? BRIDGE : VXLAN);
-    return { bridge, vxlan };
+    return { bridge, vxlan, links };
   }
 
   /** @throws NETLINK ENODEV when the network has no namespace here. */
@@ -382,12 +433,6 @@ export class LinuxKernel implements Kernel {
     return socket;
   }
 
-  /** A port whose frames are not filtered is no port yet: it is put again. */
-  async #filtered(network: NetworkId, ports: readonly LocalPort[]): Promise<LocalPort[]> {
-    const holds = await Promise.all(ports.map((port) => this.#filter.holds(network, port)));
-    return ports.filter((_, i) => holds[i]);
-  }
-
   #path(network: NetworkId): string {
     return join(this.#options.netnsDirectory, network);
   }
@@ -396,6 +441,28 @@ export class LinuxKernel implements Kernel {
     const path = this.#path(network);
     return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
   }
+}
+
+/**
+ * Neighbours of one kind that are done together; so few that the kernel, which carries out a send at
+ * once, does not keep this thread for long.
+ */
+function inGroups(steps: readonly Step[]): Step[][] {
+  const groups: Step[][] = [];
+  for (const step of steps) {
+    const last = groups.at(-1);
+    if (last !== undefined && last[0]?.kind === step.kind && last.length < PORTS_AT_ONCE)
+      last.push(step);
+    else groups.push([step]);
+  }
+  return groups;
+}
+
+function failureOf(work: Promise<void>): Promise<unknown> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => error ?? new Error("failed"),
+  );
 }
 
 function portName(endpoint: EndpointId): string {

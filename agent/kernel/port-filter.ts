@@ -9,6 +9,7 @@ const TABLE = "overlay_ts";
 /** What is in the table: a port with a MAC and an address it may speak from, as nft writes it. */
 interface Element {
   readonly set: "ports" | "ports6";
+  readonly port: string;
   readonly text: string;
 }
 
@@ -20,10 +21,8 @@ interface Element {
 export class PortFilter {
   readonly #path: (network: NetworkId) => string;
   readonly #portName: (endpoint: EndpointId) => string;
-  /** What the table of a network holds; undefined: not read yet. */
-  readonly #held = new Map<NetworkId, Map<string, Element>>();
-  /** Elements of ports that are gone: deleted with the next change, not with a process of their own. */
-  readonly #stale = new Map<NetworkId, Map<string, Element>>();
+  /** What the table of a network holds, or is being read; undefined: not read yet. */
+  readonly #held = new Map<NetworkId, Promise<Map<string, Element>>>();
 
   constructor(path: (network: NetworkId) => string, portName: (endpoint: EndpointId) => string) {
     this.#path = path;
@@ -35,21 +34,28 @@ export class PortFilter {
     await this.#write(network, [...(await this.#elements(network)).values()]);
   }
 
-  /** Before the port counts as complete. */
-  async put(network: NetworkId, port: LocalPort): Promise<void> {
+  /**
+   * Before the ports count as complete; what these, and ports that are no longer among `links`, had
+   * before goes with it. One run of nft for all.
+   */
+  async put(
+    network: NetworkId,
+    ports: readonly LocalPort[],
+    links: ReadonlySet<string>,
+  ): Promise<void> {
     const held = await this.#elements(network);
-    const own = this.#of(port);
-    const wanted = own.filter(({ text }) => !held.has(text));
-    const removable = [...(this.#stale.get(network)?.values() ?? [])].filter(
-      ({ text }) => held.has(text) && !own.some((element) => element.text === text),
+    const own = byText(ports.flatMap((port) => this.#of(port)));
+    const names = new Set(ports.map(({ endpoint }) => this.#portName(endpoint)));
+    const wanted = [...own.values()].filter(({ text }) => !held.has(text));
+    const stale = [...held.values()].filter(
+      ({ port, text }) => !links.has(port) || (names.has(port) && !own.has(text)),
     );
-    const script = statements("add", wanted) + statements("delete", removable);
-    if (script === "") return;
+    if (wanted.length === 0 && stale.length === 0) return;
     for (const element of wanted) held.set(element.text, element);
-    for (const { text } of removable) held.delete(text);
-    this.#stale.delete(network);
+    for (const { text } of stale) held.delete(text);
     try {
-      await this.#nft(network).apply(script, "bridge port");
+      const script = statements("add", wanted) + statements("delete", stale);
+      await this.#nft(network).apply(script, "bridge ports");
     } catch {
       // Somebody took the table away, or changed it: written whole.
       await this.#write(network, [...held.values()]);
@@ -59,46 +65,45 @@ export class PortFilter {
   async #write(network: NetworkId, elements: readonly Element[]): Promise<void> {
     try {
       await this.#nft(network).apply(RULES + statements("add", elements), "bridge rules");
-      this.#held.set(network, byText(elements));
+      this.#held.set(network, Promise.resolve(byText(elements)));
     } catch (error) {
       this.forget(network);
       throw error;
     }
   }
 
-  /** The port's element means nothing without the port, and goes with the next change. */
-  async removed(network: NetworkId, endpoint: EndpointId): Promise<void> {
-    const prefix = `"${this.#portName(endpoint)}" . `;
-    const stale = this.#stale.get(network) ?? new Map<string, Element>();
-    for (const [text, element] of await this.#elements(network))
-      if (text.startsWith(prefix)) stale.set(text, element);
-    this.#stale.set(network, stale);
-  }
-
-  async holds(network: NetworkId, port: LocalPort): Promise<boolean> {
+  /** Those of the ports whose frames are filtered. */
+  async holding<P extends LocalPort>(network: NetworkId, ports: readonly P[]): Promise<P[]> {
+    if (ports.length === 0) return [];
     const held = await this.#elements(network);
-    return this.#of(port).every(({ text }) => held.has(text));
+    return ports.filter((port) => this.#of(port).every(({ text }) => held.has(text)));
   }
 
   /** The namespace is gone, or what is believed of it is no longer sure. */
   forget(network: NetworkId): void {
     this.#held.delete(network);
-    this.#stale.delete(network);
   }
 
   #of({ endpoint, mac, ips }: LocalPort): Element[] {
-    const name = this.#portName(endpoint);
+    const port = this.#portName(endpoint);
     return ips.map((ip) =>
       familyOf(ip) === 4
-        ? { set: "ports", text: `"${name}" . ${mac} . ${ip}` }
-        : { set: "ports6", text: `"${name}" . ${mac} . 0x${hex(ipToBytes(ip))}` },
+        ? { set: "ports", port, text: `"${port}" . ${mac} . ${ip}` }
+        : { set: "ports6", port, text: `"${port}" . ${mac} . 0x${hex(ipToBytes(ip))}` },
     );
   }
 
-  async #elements(network: NetworkId): Promise<Map<string, Element>> {
+  /** Asked for by all ports of a network at once it is read once. */
+  #elements(network: NetworkId): Promise<Map<string, Element>> {
     let held = this.#held.get(network);
     if (held === undefined) {
-      held = byText(elementsOf((await this.#nft(network).table("bridge", TABLE)) ?? []));
+      const reading = this.#nft(network)
+        .table("bridge", TABLE)
+        .then((table) => byText(elementsOf(table ?? [])));
+      held = reading.catch((error: unknown) => {
+        this.forget(network);
+        throw error;
+      });
       this.#held.set(network, held);
     }
     return held;
@@ -171,6 +176,7 @@ function elementsOf(table: readonly unknown[]): Element[] {
     const name = set.name;
     return (set.elem ?? []).map(({ concat: [port, mac, ip] }) => ({
       set: name,
+      port,
       text: `"${port}" . ${mac} . ${name === "ports" ? ip : rawIp6(ip)}`,
     }));
   });

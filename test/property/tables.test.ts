@@ -125,14 +125,14 @@ describe("the merge rule", () => {
     expect(tables.state?.nodes.length).toBe(2);
   });
 
-  test("the 1,024th container of a host is refused by name", () => {
-    const many = Array.from({ length: 1023 }, (_, i) => ({
+  test("the 1,023rd container of a host is refused by name", () => {
+    const many = Array.from({ length: 1022 }, (_, i) => ({
       ...endpoint(1, 1),
       id: (0x10000000 + i).toString(16) as ReturnType<typeof endpoint>["id"],
     }));
     const { document } = changeOwn(own(1), app.id, undefined, many, []);
     expect(() => changeOwn(own(1), app.id, document, [endpoint(1, 2)], [])).toThrow(
-      /1023 containers/,
+      /1022 containers/,
     );
   });
 });

@@ -42,7 +42,9 @@ const IFLA = {
   linkinfo: 18,
   alias: 20,
   netnsFd: 28,
+  extMask: 29,
 } as const;
+const RTEXT_FILTER_SKIP_STATS = 8;
 const LINKINFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const;
 const VXLAN = { id: 1, ttl: 5, local: 4, learning: 7, port: 15, local6: 17, df: 29 } as const;
 const BRPORT = {
@@ -304,11 +306,12 @@ export function isLoss({ type, payload }: NetlinkMessage): boolean {
   }
 }
 
+/** Without counters: they are most of what is said of a link, and nobody reads them. */
 export const dumpLinks: Request = {
   op: "RTM_GETLINK",
   type: RTM_GETLINK,
   flags: 0,
-  parts: [ifinfo(0, false)],
+  parts: [ifinfo(0, false), attr(IFLA.extMask, u32(RTEXT_FILTER_SKIP_STATS))],
 };
 export const dumpAddresses: Request = {
   op: "RTM_GETADDR",
@@ -338,7 +341,7 @@ export interface Link {
 export function decodeLink({ payload }: NetlinkMessage): Link {
   const attributes = decodeAttributes(payload.subarray(16));
   const info = decodeAttributes(attributes.get(IFLA.linkinfo) ?? Buffer.alloc(0));
-  const port = decodeAttributes(info.get(LINKINFO.slaveData) ?? Buffer.alloc(0));
+  const isVxlan = decodeText(info.get(LINKINFO.kind)) === "vxlan";
   return {
     index: payload.readInt32LE(4),
     name: decodeText(attributes.get(IFLA.ifname)),
@@ -346,9 +349,14 @@ export function decodeLink({ payload }: NetlinkMessage): Link {
     mtuBytes: attributes.get(IFLA.mtu)?.readUInt32LE() ?? 0,
     up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     master: attributes.get(IFLA.master)?.readUInt32LE() ?? 0,
-    multicastFlood: port.get(BRPORT.mcastFlood)?.readUInt8() === 1,
-    vxlan: decodeText(info.get(LINKINFO.kind)) === "vxlan" ? decodeVxlan(info) : undefined,
+    multicastFlood: isVxlan && portFlag(info, BRPORT.mcastFlood),
+    vxlan: isVxlan ? decodeVxlan(info) : undefined,
   };
+}
+
+function portFlag(info: Attributes, flag: number): boolean {
+  const port = decodeAttributes(info.get(LINKINFO.slaveData) ?? Buffer.alloc(0));
+  return port.get(flag)?.readUInt8() === 1;
 }
 
 function decodeVxlan(info: Attributes): Link["vxlan"] {
