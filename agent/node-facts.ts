@@ -3,6 +3,7 @@ import { hostname, networkInterfaces } from "node:os";
 import { OverlayError } from "../shared/errors.ts";
 import {
   type Cidr,
+  type Family,
   familyOf,
   hostCidr,
   Ip as IpSchema,
@@ -35,8 +36,11 @@ export function defaultName(): string {
   return hostname().split(".")[0] ?? "host";
 }
 
-/** The one address others can reach; with several the user must say. @throws INVALID */
-export function chooseAddress(asked: Ip | undefined): Ip {
+/**
+ * The one address others can reach, of the family that the cluster's hosts talk when that is known;
+ * with several the user must say. @throws INVALID
+ */
+export function chooseAddress(asked: Ip | undefined, family?: Family): Ip {
   const addresses = hostAddresses().filter(({ link }) => !DOCKER_LINKS.test(link));
   if (asked !== undefined) {
     if (addresses.some(({ ip }) => ip === asked)) return asked;
@@ -46,13 +50,15 @@ export function chooseAddress(asked: Ip | undefined): Ip {
       next: `its addresses are ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ") || "none"}`,
     });
   }
-  const [only, ...others] = addresses.filter(({ ip }) => familyOf(ip) === 4);
+  const of = (wanted: Family) => addresses.filter(({ ip }) => familyOf(ip) === wanted);
+  const ipv4 = of(4);
+  const [only, ...others] = family === undefined ? (ipv4.length > 0 ? ipv4 : of(6)) : of(family);
   if (only !== undefined && others.length === 0) return only.ip;
   throw new OverlayError({
     code: "INVALID",
     message:
       only === undefined
-        ? "this host has no IPv4 address that others could reach"
+        ? `this host has no ${family === undefined ? "" : `IPv${family} `}address that others could reach`
         : "this host has several addresses",
     next: `say which with --advertise-addr: ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ")}`,
   });

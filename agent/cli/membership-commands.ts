@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import type { Ip } from "../../shared/ip.ts";
+import { familyOf, type Ip } from "../../shared/ip.ts";
 import { alreadyMember, joinCluster } from "../joining.ts";
 import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
 import { chooseAddress, defaultName } from "../node-facts.ts";
@@ -86,11 +86,12 @@ export async function join(
 ): Promise<void> {
   requireRoot();
   const [host, port] = splitPort(controllerAddress);
+  const address = parseIp(host);
   const membership = await joinCluster(filesOf(context), {
     token: readToken(options),
-    controller: { address: parseIp(host), port },
+    controller: { address, port },
     name: options.name ?? defaultName(),
-    advertise: chooseAddress(ipOption(options.advertiseAddr)),
+    advertise: chooseAddress(ipOption(options.advertiseAddr), familyOf(address)),
   });
   progress("admitted; waiting for the agent");
   const status = await waitFor(START_TIMEOUT_MS, () => joinedStatus(context));

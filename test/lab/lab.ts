@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { deletePinnedNetns } from "../../agent/kernel/netns.ts";
 import type { EngineKind } from "../support/engine-root.ts";
+import type { Family } from "../../shared/ip.ts";
 import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
 import { eventually, LabHost } from "../support/lab-host.ts";
@@ -73,15 +74,15 @@ export class Lab {
   }
 
   /** The cluster: `init` on h1, `join` on the others, one after another as a person would. */
-  async form(say: (text: string) => void): Promise<void> {
+  async form(say: (text: string) => void, underlay: Family = 4): Promise<void> {
     const [first, ...others] = this.hosts;
+    const address = underlay === 4 ? "198.51.100.1" : "2001:db8::1";
     say("overlay-ts init on h1");
-    const { token } = JSON.parse((await first?.overlay("init", "--json")) ?? "{}") as {
-      token: string;
-    };
+    const made = await first?.overlay("init", "--json", "--advertise-addr", address);
+    const { token } = JSON.parse(made ?? "{}") as { token: string };
     for (const host of others) {
       say(`overlay-ts join on ${host.name}`);
-      await host.overlay("join", "--token", token, "198.51.100.1");
+      await host.overlay("join", "--token", token, address);
     }
   }
 
