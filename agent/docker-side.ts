@@ -59,6 +59,8 @@ export class DockerSide {
   readonly #goneSinceMs = new Map<DockerNetworkId, number>();
   #checkedMs = -Infinity;
   #dirty = true;
+  /** Some step of the last pass failed: soon again. */
+  #unfinished = false;
   #wake = (): void => {};
   #loop: Promise<unknown> = Promise.resolve();
   #status: DockerStatus = { reachable: false, problem: undefined, conflicts: [] };
@@ -153,7 +155,9 @@ export class DockerSide {
     const pause = new AbortController();
     await Promise.race([
       new Promise<void>((resolve) => (this.#wake = resolve)),
-      delay(RESYNC_MS, undefined, { signal: pause.signal }).catch(() => {}),
+      delay(this.#unfinished ? RETRY_MS : RESYNC_MS, undefined, { signal: pause.signal }).catch(
+        () => {},
+      ),
     ]);
     pause.abort();
   }
@@ -179,6 +183,7 @@ export class DockerSide {
     this.#forgetGone(shown);
     hosting.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const problems = problem === undefined ? [] : [problem];
+    this.#unfinished = false;
     // Each by itself: one network that Docker refuses must not keep the others away.
     const step = async (what: string, work: () => Promise<unknown>): Promise<void> => {
       try {
@@ -186,6 +191,7 @@ export class DockerSide {
         log.info({ what }, "engine follows the cluster");
       } catch (error) {
         problems.push(`${what}: ${asFailure(error).message}`);
+        this.#unfinished = true;
       }
     };
     for (const network of ending.undecided())
@@ -202,9 +208,9 @@ export class DockerSide {
       await step(`showing ${request.name}`, () => engine.createNetwork(request));
     for (const { docker, name } of plan.remove)
       await step(`removing ${name}, which ended`, () => engine.removeNetwork(docker));
-    for (const { container, network } of staleReferences(containers, shown))
+    for (const { container, before, network } of staleReferences(containers, shown))
       await step(`container ${container.id.slice(0, 12)} on ${network.name}, made again`, () =>
-        this.#reconnect(container, network),
+        this.#reconnect(container, { id: before, name: network.name }, network),
       );
     // What was made now is looked at again: stopped containers may remember the one before.
     if (plan.create.length > 0) this.dirty();
@@ -220,9 +226,14 @@ export class DockerSide {
     this.#releaseUnused();
   }
 
-  async #reconnect({ id }: EngineContainer, network: EngineNetwork): Promise<void> {
+  /** With what the user had asked for its connection. One that went, or started, meanwhile needs nothing. */
+  async #reconnect(
+    { id }: EngineContainer,
+    before: Pick<EngineNetwork, "id" | "name">,
+    network: EngineNetwork,
+  ): Promise<void> {
     const { engine } = this.#modules;
-    const found = (await engine.connections(network)).find(({ container }) => container === id);
+    const found = (await engine.connections(before)).find(({ container }) => container === id);
     if (found !== undefined) await engine.connect(network.id, found);
   }
 

@@ -20,6 +20,7 @@ import { oneLine } from "../shared/text.ts";
 import type { Bindings, Pool as SavedPool } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.ts";
+import { ANOTHER_ADDRESS } from "./core/clash.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
 import type { Hosting } from "./hosting.ts";
@@ -118,13 +119,9 @@ export class OverlayIpam implements IpamDriver {
       await this.#own(record, ip, signal);
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
-      // Docker's own IPAM offers its lowest free address, this one again and again from now on.
+      const { message } = error;
       throw new OverlayError(
-        {
-          code: "CONFLICT",
-          message: error.message,
-          next: `choose another --ip; if Docker's own IPAM chose it, network ${record.name ?? record.id} is full on this host: start the container on another one, or make networks with --ipam-driver overlay-ts`,
-        },
+        { code: "CONFLICT", message, next: ANOTHER_ADDRESS },
         { cause: error },
       );
     }

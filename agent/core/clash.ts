@@ -2,6 +2,10 @@ import type { Endpoint } from "../../shared/documents.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Reading } from "./desired.ts";
 
+/** Docker's own IPAM offers its lowest free address, the same again and again. */
+export const ANOTHER_ADDRESS =
+  "choose another --ip, or none; if Docker's own IPAM chose it, the network is full on this host: start the container on another one, or make networks with --ipam-driver overlay-ts";
+
 /**
  * What keeps a new endpoint from a network: it is there with another address, or its address or MAC
  * is another container's. `own`: this host's endpoints, whatever others think of them; `reading`:
@@ -24,10 +28,7 @@ export function clashOf(
   const ips = ipsOf(endpoint);
   const taken = ips.find((ip) => others.some((other) => ipsOf(other).includes(ip)));
   if (taken !== undefined)
-    return conflict(
-      `${taken} is another container's on this network`,
-      "choose another --ip, or none; see `overlay-ts endpoint ls` for who has it",
-    );
+    return conflict(`${taken} is another container's on this network`, ANOTHER_ADDRESS);
   if (others.some(({ mac }) => mac === endpoint.mac))
     return conflict(
       `the MAC address ${endpoint.mac} is another container's on this network`,

@@ -133,7 +133,7 @@ export class EngineClient implements DockerEngine {
     }));
   }
 
-  async connections({ id, name }: EngineNetwork): Promise<Connection[]> {
+  async connections({ id, name }: Pick<EngineNetwork, "id" | "name">): Promise<Connection[]> {
     const filters = encodeURIComponent(JSON.stringify({ network: [id, name] }));
     const path = `/containers/json?all=1&filters=${filters}`;
     const listed = ContainersJson.parse(await this.#call("GET", path));

@@ -10,7 +10,7 @@ export interface DockerEngine {
   /** All containers, also those that do not run. */
   containers(): Promise<EngineContainer[]>;
   /** Of all containers that name the network, running or not. */
-  connections(network: EngineNetwork): Promise<Connection[]>;
+  connections(network: Pick<EngineNetwork, "id" | "name">): Promise<Connection[]>;
   connect(network: string, connection: Connection): Promise<void>;
   disconnect(network: DockerNetworkId, connection: Connection): Promise<void>;
   createNetwork(request: NewEngineNetwork): Promise<DockerNetworkId>;

@@ -25,7 +25,7 @@ export function referredNetworks(
 export function staleReferences(
   containers: readonly EngineContainer[],
   engine: readonly EngineNetwork[],
-): { container: EngineContainer; network: EngineNetwork }[] {
+): { container: EngineContainer; before: DockerNetworkId; network: EngineNetwork }[] {
   const ids = new Set(engine.map(({ id }) => id));
   const views = new Map(
     engine.filter(({ driver }) => driver === DRIVER).map((view) => [view.name, view]),
@@ -35,8 +35,9 @@ export function staleReferences(
     .flatMap((container) =>
       container.networks.flatMap(({ id, name }) => {
         const network = views.get(name);
-        const stale = id !== undefined && !ids.has(id);
-        return network !== undefined && stale ? [{ container, network }] : [];
+        return network !== undefined && id !== undefined && !ids.has(id)
+          ? [{ container, before: id, network }]
+          : [];
       }),
     );
 }
