@@ -225,10 +225,11 @@ export class Agent {
     const known = new Set(this.#state().networks.map(({ id }) => id));
     // An old state may not know them yet: they are looked at again with the next.
     const now = this.#unadopted.filter((network) => known.has(network));
-    this.#unadopted = this.#unadopted.filter((network) => !known.has(network));
     for (const network of now) {
-      if (this.hosting.endpoints(network).length > 0) continue;
       const { ports } = await this.adapters.kernel.read(network);
+      // Only now: what could not be read is adopted with the next round.
+      this.#unadopted = this.#unadopted.filter((other) => other !== network);
+      if (this.hosting.endpoints(network).length > 0) continue;
       for (const { endpoint, mac, ips, host } of ports) {
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
@@ -244,6 +245,7 @@ export class Agent {
   #resyncAll(): void {
     this.adapters.kernel.recheck();
     this.hosting.rekey().catch(() => {});
+    this.#adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
     // The controller may be away: with the next round.

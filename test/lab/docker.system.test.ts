@@ -62,7 +62,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     expect(await inspect('{{index .Labels "a"}}', network)).toBe("b");
     expect(await inspect("{{json .Containers}}", network)).toContain(address);
     await host.docker("rm", "-f", "c1");
-    await eventually(10_000, "its end on the other host", async () => {
+    await eventually(30_000, "its end on the other host", async () => {
       expect(await other.overlay("endpoint", "ls")).not.toContain(address);
     });
   });
@@ -145,14 +145,14 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
       await begin("goes");
       await host.stopEngine(signal);
       await host.startEngine(kind);
-      await eventually(30_000, "the container with a restart policy", async () => {
+      await eventually(60_000, "the container with a restart policy", async () => {
         expect(await inspect("{{.State.Running}}", "stays")).toBe("true");
         expect(await pings(host, "stays", far)).toBe(3);
       });
       expect(await pings(other, `far-${network}`, await addressOf(host, "stays", network))).toBe(3);
       await host.docker("start", "goes");
       expect(await pings(host, "goes", far)).toBe(3);
-      await eventually(10_000, "agreement", () => host.overlay("verify"));
+      await eventually(60_000, "agreement", () => host.overlay("verify"));
     },
   );
 
@@ -168,7 +168,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await eventually(10_000, "word of the new container", async () => {
       expect(await pings(other, `far-${network}`, later)).toBe(3);
     });
-    await eventually(20_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.overlay("verify"));
   });
 
   test("the agent's database is lost: containers and network are known again", async () => {
@@ -176,7 +176,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await host.stopService("agent", "KILL");
     await host.exec("sh", "-c", "rm $OVERLAY_TS_DATA_DIR/agent/agent.db*");
     startAgent(host, true);
-    await eventually(30_000, "agreement", async () => {
+    await eventually(90_000, "agreement", async () => {
       expect(await host.overlay("endpoint", "ls")).toContain(address);
       await host.overlay("verify");
     });
@@ -189,7 +189,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await host.docker(...OURS, short);
     await other.waitForNetwork(short);
     await host.docker("network", "rm", short);
-    await eventually(10_000, "its end", async () => {
+    await eventually(30_000, "its end", async () => {
       expect(await refusal(other.docker("network", "inspect", short))).toMatch(GONE);
     });
   });

@@ -41,6 +41,7 @@ export class RtNetlink {
   readonly #socket: RawNetlinkSocket;
   readonly #pending = new Set<Pending>();
   #lastSeq = 0;
+  #dumping: Promise<void> = Promise.resolve();
 
   constructor(netns: string | undefined) {
     this.#socket = openRouteSocket(netns);
@@ -73,8 +74,18 @@ export class RtNetlink {
     if (first !== undefined) throw first;
   }
 
+  /** One after another: a socket has one dump at a time, EBUSY else (net/netlink/af_netlink.c). */
+  dump(request: Request): Promise<NetlinkMessage[]> {
+    const result = this.#dumping.then(() => this.#dump(request));
+    this.#dumping = result.then(
+      () => {},
+      () => {},
+    );
+    return result;
+  }
+
   /** Again when the kernel says that what it listed changed under its hands. */
-  async dump(request: Request): Promise<NetlinkMessage[]> {
+  async #dump(request: Request): Promise<NetlinkMessage[]> {
     for (let attempt = 1; ; attempt++) {
       const messages: NetlinkMessage[] = [];
       const error = await this.#send([request], NLM_F_DUMP, messages);
