@@ -102,7 +102,8 @@ export class Guest {
 
   async reboot(): Promise<void> {
     const before = this.#boot;
-    await this.exec("systemctl --no-block reboot");
+    // Its answer may not come any more: the line's other end goes down with the rest.
+    void this.try("systemctl --no-block reboot");
     await this.#booted(before);
   }
 
@@ -142,6 +143,7 @@ export class Guest {
     const [word = "", second = "", third = ""] = line.split(" ");
     if (word === "ready") {
       this.#boot = second;
+      this.#asked.clear();
       return;
     }
     const number = Number(word);

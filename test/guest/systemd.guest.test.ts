@@ -74,7 +74,7 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
       ["two", "10.77.0.12"],
     ])
       await exec(
-        `docker run -d --restart always --name ${name} --network app --ip ${ip} box /bin/sleep 1000000`,
+        `docker run -d --restart always --stop-signal KILL --name ${name} --network app --ip ${ip} box /bin/sleep 1000000`,
       );
     await exec("docker exec one /bin/ping -c 2 10.77.0.12");
     await verified();
