@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
@@ -78,6 +79,8 @@ export class Agent {
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
   #unadopted: NetworkId[] = [];
+  /** At the last change of state or hosts. */
+  #wanted: ReadonlyMap<NetworkId, Wanted> = new Map();
   #resync: NodeJS.Timeout | undefined;
 
   constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
@@ -264,8 +267,8 @@ export class Agent {
 
   #changed(): void {
     this.guarding.dirty();
-    // VTEPs, blocks, MTU, admission: every network here may look different now.
-    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
+    // VTEPs, blocks, MTU, admission: any network here may look different now.
+    for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
     this.docker?.dirty();
     if (this.#unadopted.length > 0)
       this.#adopt().catch((error: unknown) =>
@@ -276,6 +279,17 @@ export class Agent {
     this.hosting
       .rekey()
       .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "new key not had yet"));
+  }
+
+  /** A block more for one network is nothing to the others: their kernel need not be read for it. */
+  #lookDifferent(): NetworkId[] {
+    const before = this.#wanted;
+    this.#wanted = new Map(
+      this.hosting.hosted().map((network) => [network, this.want(network)] as const),
+    );
+    return [...this.#wanted].flatMap(([network, wanted]) =>
+      isDeepStrictEqual(wanted, before.get(network)) ? [] : [network],
+    );
   }
 
   #facts() {

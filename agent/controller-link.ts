@@ -3,9 +3,12 @@ import type { ControlClient } from "../controller/wire/client.ts";
 import type { AnswerOf, ControlAnswer, ControlRequest } from "../controller/wire/messages.ts";
 import type { SignedState } from "../shared/cluster-state.ts";
 import { asFailure } from "../shared/errors.ts";
+import { AtMost } from "./at-most.ts";
 import type { Log } from "../shared/ports.ts";
 
 const WATCH_RETRY_MS = 1000;
+/** The controller does one after another, and each has its time limit: what waits, waits here. */
+const REQUESTS_AT_ONCE = 4;
 
 /** This host's line to the controller: what an answer says of the state is merged before it returns. */
 export class ControllerLink {
@@ -13,6 +16,7 @@ export class ControllerLink {
   readonly #stateCame: (signed: SignedState) => Promise<void>;
   readonly #log: Log;
   readonly #stopping = new AbortController();
+  readonly #underWay = new AtMost(REQUESTS_AT_ONCE);
   #watching: Promise<void> = Promise.resolve();
 
   constructor(client: ControlClient, stateCame: (signed: SignedState) => Promise<void>, log: Log) {
@@ -26,7 +30,7 @@ export class ControllerLink {
     request: ControlRequest,
     kind: K,
   ): Promise<AnswerOf<K>> {
-    const { answer } = await this.#client.request(request, kind);
+    const { answer } = await this.#underWay.run(() => this.#client.request(request, kind));
     const state = "state" in answer ? answer.state : undefined;
     if (state !== undefined) await this.#stateCame(state);
     return answer;

@@ -52,6 +52,7 @@ export class Replication {
   readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  #networksOnDisk: string | undefined;
   #fresh = false;
 
   constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
@@ -248,7 +249,10 @@ export class Replication {
     const { state, hosts } = this.tables;
     const { mesh, hasher, saved } = this.#modules;
     if (state === undefined) return;
-    this.#save(() => saved.forgetOthers(state));
+    const networks = state.networks.map(({ id }) => id).join();
+    // All that is on disk is looked through: not for each block that is given to some host.
+    if (networks !== this.#networksOnDisk) this.#save(() => saved.forgetOthers(state));
+    this.#networksOnDisk = networks;
     mesh.admit({
       revision: state.revision,
       nodes: state.nodes.map(({ id }) => id),

@@ -49,6 +49,8 @@ export interface NetworkStatus {
   readonly name: string | undefined;
   readonly endpoints: number;
   readonly remotes: number;
+  /** In use by containers here, or about to be. */
+  readonly addresses: number;
   readonly inSync: boolean;
   readonly pass: PassStatus | undefined;
   /** Endpoints that some host claims and the rules do not allow. */
@@ -110,6 +112,7 @@ function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
     name: record?.name,
     endpoints: own,
     remotes: reading.holders.filter(({ node }) => node !== agent.identity.node).length,
+    addresses: agent.bindings.used(network).size,
     inSync: networks.inSync(network),
     pass: agent.reconciler.status(network),
     ignored: reading.ignored,

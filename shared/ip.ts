@@ -145,7 +145,11 @@ function validLength(ip: string, length: string): boolean {
   return Number(length) <= (ip.includes(":") ? 128 : 32);
 }
 
+/** As it is always written: what matches is what a parser would make of it. */
+const CANONICAL_IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
+
 function canonicalIp(text: string): string | undefined {
+  if (CANONICAL_IPV4.test(text)) return text;
   if (/^\d{1,3}(\.\d{1,3}){3}$/.test(text) && Address4.isValid(text))
     return new Address4(text).correctForm();
   if (text.includes(":") && !/[/%]/.test(text) && Address6.isValid(text))

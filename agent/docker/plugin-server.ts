@@ -19,6 +19,11 @@ import type { IpamDriver, NetworkDriver } from "./port.ts";
 
 /** dockerd has no time limit of its own: a call that hangs would hang it. */
 export const CALL_TIMEOUT_MS = 25_000;
+/**
+ * Docker's connections end when Docker ends them. One that we close while a call is on its way is a
+ * call that Docker repeats without its body (moby pkg/plugins, callWithRetry), and that is refused.
+ */
+const KEPT_OPEN = { keepAliveTimeout: 0, headersTimeout: 0, requestTimeout: 0 };
 const CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json";
 /** A terminal shows the text: it names what is wrong, it does not repeat all of it. */
 const MAX_ERROR_CHARS = 600;
@@ -51,7 +56,10 @@ export class PluginServer {
     this.#log = log;
     this.#calls = pluginCalls(network, ipam);
     this.#timeoutMs = timeoutMs ?? (() => CALL_TIMEOUT_MS);
-    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server = createServer(
+      KEPT_OPEN,
+      (request, response) => void this.#serve(request, response),
+    );
     this.#server.on("clientError", (error, socket) => this.#garbage(error, socket));
     this.#drain = new HttpDrain(this.#server);
   }

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { request } from "node:http";
+import { Agent, type IncomingHttpHeaders, request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -125,6 +125,18 @@ describe("the plugin", () => {
     const third = new PluginServer(dead, { network, ipam, log: silentLog });
     await third.start();
     await third.stop();
+  });
+
+  test("closes no connection that Docker keeps for its next call", async () => {
+    const agent = new Agent({ keepAlive: true });
+    const asked = request({ socketPath: path, method: "POST", path: "/Plugin.Activate", agent });
+    const headers = await new Promise<IncomingHttpHeaders>((resolve) => {
+      asked.on("response", (response) => resolve(response.resume().headers)).end();
+    });
+    // A server that closes idle ones says after how long.
+    expect(headers).toMatchObject({ connection: "keep-alive" });
+    expect(headers).not.toHaveProperty("keep-alive");
+    agent.destroy();
   });
 
   test("stops after the calls under way, whatever connections Docker keeps open", async () => {
