@@ -9,7 +9,7 @@ say() { echo "overlay-ts: $*" >&2; }
 force= purge=
 for option; do
   case $option in
-    --force) force=--force ;;
+    --force) force=yes ;;
     --purge) purge=yes ;;
     *) say "usage: deploy/uninstall.sh [--force] [--purge]"; exit 2 ;;
   esac
@@ -57,7 +57,8 @@ done
 # The agent itself takes its networks off the engine, which asks it about each.
 if [ -e $data/agent/membership.json ] && [ -e $units/overlay-ts-agent.service ]; then
   systemctl start overlay-ts-agent 2>/dev/null || true
-  timeout 180 overlay-ts withdraw $force >&2 || say "the agent cannot do it: its networks stay in \`docker network ls\`"
+  # Who uses them was asked above; Docker and the kernel know, the agent may still hold what just went.
+  timeout 180 overlay-ts withdraw --force >&2 || say "the agent cannot do it: its networks stay in \`docker network ls\`"
 fi
 
 if [ -d /run/systemd/system ]; then
