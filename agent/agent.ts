@@ -1,11 +1,10 @@
-import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
-import { familiesOf } from "../shared/documents.ts";
+import { claimedAddresses, familiesOf } from "../shared/documents.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Cidr } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
@@ -53,6 +52,8 @@ export interface AgentAdapters {
   readonly guards: Guards;
   readonly proof: DataPathProof;
   readonly store: AgentStore;
+  /** random(4): another one each time the machine starts. */
+  readonly bootId: string;
   /** Subnets on this host's interfaces, and the interface. */
   readonly hostSubnets: () => { link: string; subnet: Cidr }[];
   /** Undefined: a host without an engine. */
@@ -169,6 +170,7 @@ export class Agent {
     await this.replication.restore();
     await this.guarding.start();
     await this.replication.start();
+    this.#forgetLastBoot();
     this.#unadopted = await this.adapters.kernel.list();
     await this.#adopt();
     await this.hosting.start();
@@ -244,6 +246,27 @@ export class Agent {
     }
   }
 
+  /**
+   * The machine was started anew since our own document was written: no container of then runs, and
+   * their addresses must be free before Docker starts them again. The host's own interfaces stay wanted.
+   */
+  #forgetLastBoot(): void {
+    const { tables } = this.replication;
+    const said = tables.hosts.get(this.identity.node)?.bootId;
+    if (said === undefined || said === this.adapters.bootId) return;
+    for (const { id: network } of this.#state().networks) {
+      const gone = this.hosting.endpoints(network).filter(({ role }) => role !== "host");
+      if (gone.length === 0) continue;
+      this.#log.info({ network, endpoints: gone.length }, "gone with the last boot");
+      this.replication.change(
+        network,
+        [],
+        gone.map(({ id }) => id),
+      );
+      for (const ip of gone.flatMap(claimedAddresses)) this.bindings.release(network, ip);
+    }
+  }
+
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
     this.adapters.kernel.recheck();
@@ -296,7 +319,7 @@ export class Agent {
     const own = this.#state().nodes.find(({ id }) => id === this.identity.node);
     if (own === undefined) return undefined;
     return {
-      bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+      bootId: this.adapters.bootId,
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
       capabilities: [],

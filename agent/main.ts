@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
@@ -232,6 +232,7 @@ async function makeAgent(
     guards: new NftGuards({}),
     engine: docker && new EngineClient(docker.engineSocket),
     hostSubnets,
+    bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     proof: new LinuxDataPathProof({ netnsDirectory }),
   };
   return new Agent(identity, membership, adapters, log);

@@ -53,6 +53,8 @@ export interface FakeHost {
   tables(): Promise<string>;
   /** What follows a change by itself has come: the controller's newest state, the kernel's passes. */
   quiet(): Promise<void>;
+  /** The agent after the machine's next start: the same disk, nothing in the kernel. The caller stops it. */
+  rebooted(): Promise<Agent>;
 }
 
 export interface FakeCluster {
@@ -110,6 +112,7 @@ export async function fakeCluster(count: number, directory: string): Promise<Fak
         control,
         controllerStore: store,
         mesh: new MemoryMesh(identity.node, net),
+        net,
         socket: join(directory, `h${i + 1}.sock`),
       });
     }),
@@ -130,19 +133,21 @@ interface FakeHostModules {
   readonly control: MemoryControl;
   readonly controllerStore: ControllerStore;
   readonly mesh: MemoryMesh;
+  readonly net: Map<NodeId, MemoryMesh>;
   readonly socket: string;
 }
 
 async function fakeHost(
   identity: Identity,
   membership: Membership,
-  { control, controllerStore, mesh, socket }: FakeHostModules,
+  { control, controllerStore, mesh, net, socket }: FakeHostModules,
 ): Promise<FakeHost> {
   const kernel = new FakeKernel();
   const store = new MemoryStore();
   const engine = undefined;
   const hostSubnets = (): [] => [];
-  const adapters = { mesh, control, kernel, guards, proof, store, engine, hostSubnets };
+  const rest = { control, guards, proof, store, engine, hostSubnets };
+  const adapters = { ...rest, mesh, kernel, bootId: "first" };
   const agent = new Agent(identity, membership, adapters, silentLog);
   await agent.start();
   const plugin = new PluginServer(socket, {
@@ -178,8 +183,20 @@ async function fakeHost(
       for (const network of agent.ending.undecided()) await agent.ending.decide(network);
     }
   };
+  const rebooted = async (): Promise<Agent> => {
+    await agent.stop();
+    const fresh = { mesh: new MemoryMesh(identity.node, net), kernel: new FakeKernel() };
+    const next = new Agent(
+      identity,
+      membership,
+      { ...rest, ...fresh, bootId: "second" },
+      silentLog,
+    );
+    await next.start();
+    return next;
+  };
   const call = (name: string, body?: unknown): Promise<Answer> => callPlugin(socket, name, body);
-  return { agent, control, kernel, plugin, socket, call, tables, quiet };
+  return { agent, control, kernel, plugin, socket, call, tables, quiet, rebooted };
 }
 
 function factsOf(k: number) {
