@@ -44,7 +44,10 @@ export async function init(context: Context, options: InitOptions): Promise<void
   // A crash between leaves a cluster without its first host: the same command goes on from there.
   if (!hasCluster(controller)) await createCluster(controller, { controllerNode: node, address });
   progress("cluster made; waiting for the controller");
-  const own = await waitFor(SERVICE_TIMEOUT_MS, () => createToken(context, 1));
+  const own = await waitFor(
+    () => createToken(context, 1),
+    () => SERVICE_TIMEOUT_MS,
+  );
   const name = options.name ?? defaultName();
   const membership = await joinCluster(files, {
     token: own,
@@ -52,7 +55,7 @@ export async function init(context: Context, options: InitOptions): Promise<void
     name,
     advertise: address,
   });
-  await waitFor(START_TIMEOUT_MS, () => joinedStatus(context));
+  await waitForMember(context);
   const token = await createToken(context, undefined);
   const command = `overlay-ts join --token ${token} ${address}`;
   print(context, { cluster: membership.cluster, node, address, token }, () =>
@@ -94,7 +97,7 @@ export async function join(
     advertise: chooseAddress(ipOption(options.advertiseAddr), familyOf(address)),
   });
   progress("admitted; waiting for the agent");
-  const status = await waitFor(START_TIMEOUT_MS, () => joinedStatus(context));
+  const status = await waitForMember(context);
   progress("agent runs; asking the other hosts");
   await reachOthers(context);
   for (const { name, id, needsUnderlayBytes } of status.tooLarge)
@@ -166,23 +169,26 @@ async function joinedStatus(context: Context): Promise<Status> {
 
 /** Mesh and data path to at least one other host, or the reason in words. */
 async function reachOthers(context: Context): Promise<void> {
-  await waitFor(REACH_TIMEOUT_MS, async () => {
-    const status = await joinedStatus(context);
-    if (status.peers.length === 0) return;
-    if (!status.peers.some(({ connected }) => connected))
-      throw new OverlayError({
-        code: "UNREACHABLE",
-        message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(status.peers)} cannot be reached`,
-        next: "open it between the hosts; the host stays joined and goes on trying",
-      });
-    const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
-    if (!proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
-      throw new OverlayError({
-        code: "UNREACHABLE",
-        message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,
-        next: "open the port between the hosts, and check that their MTU is what the interfaces say",
-      });
-  });
+  await waitFor(
+    async () => {
+      const status = await joinedStatus(context);
+      if (status.peers.length === 0) return;
+      if (!status.peers.some(({ connected }) => connected))
+        throw new OverlayError({
+          code: "UNREACHABLE",
+          message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(status.peers)} cannot be reached`,
+          next: "open it between the hosts; the host stays joined and goes on trying",
+        });
+      const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
+      if (!proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
+        throw new OverlayError({
+          code: "UNREACHABLE",
+          message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,
+          next: "open the port between the hosts, and check that their MTU is what the interfaces say",
+        });
+    },
+    () => REACH_TIMEOUT_MS,
+  );
 }
 
 function names(peers: readonly { name: string }[]): string {
@@ -192,18 +198,30 @@ function names(peers: readonly { name: string }[]): string {
     .join(", ");
 }
 
-/** Again until it succeeds; what failed last is thrown when the time is over. */
-async function waitFor<T>(timeoutMs: number, attempt: () => Promise<T>): Promise<T> {
-  const until = Date.now() + timeoutMs;
-  const absentUntil = Date.now() + SERVICE_TIMEOUT_MS;
+/** Again until it succeeds; a failure is thrown when its time, counted from the start, is over. */
+async function waitFor<T>(
+  attempt: () => Promise<T>,
+  timeoutMs: (error: unknown) => number,
+): Promise<T> {
+  const begunMs = Date.now();
   for (;;)
     try {
       return await attempt();
     } catch (error) {
-      const absent = error instanceof OverlayError && error.code === "UNREACHABLE";
-      if (Date.now() > (absent ? Math.min(until, absentUntil) : until)) throw error;
+      if (Date.now() - begunMs > timeoutMs(error)) throw error;
       await delay(100);
     }
+}
+
+/** One that is starting has its time; one that is not there, or says what is wrong, a shorter one. */
+function waitForMember(context: Context): Promise<Status> {
+  return waitFor(
+    () => joinedStatus(context),
+    (error) =>
+      error instanceof OverlayError && error.code === "TIMEOUT"
+        ? START_TIMEOUT_MS
+        : SERVICE_TIMEOUT_MS,
+  );
 }
 
 /** Not from the command line where it can be helped: that shows in `ps`. */

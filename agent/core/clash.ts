@@ -1,4 +1,4 @@
-import type { Endpoint } from "../../shared/documents.ts";
+import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Reading } from "./desired.ts";
 
@@ -19,14 +19,14 @@ export function clashOf(
   const held = own.find(({ id }) => id === endpoint.id);
   if (held !== undefined && !sameEndpoint(held, endpoint))
     return conflict(
-      `endpoint ${endpoint.id.slice(0, 12)} is on this network with ${ipsOf(held).join(", ")}`,
+      `endpoint ${endpoint.id.slice(0, 12)} is on this network with ${claimedAddresses(held).join(", ")}`,
       "remove the container, and start it again",
     );
   const others = [...own, ...holders.map((holder) => holder.endpoint)].filter(
     ({ id }) => id !== endpoint.id,
   );
-  const ips = ipsOf(endpoint);
-  const taken = ips.find((ip) => others.some((other) => ipsOf(other).includes(ip)));
+  const ips = claimedAddresses(endpoint);
+  const taken = ips.find((ip) => others.some((other) => claimedAddresses(other).includes(ip)));
   if (taken !== undefined)
     return conflict(`${taken} is another container's on this network`, ANOTHER_ADDRESS);
   if (others.some(({ mac }) => mac === endpoint.mac))
@@ -40,10 +40,6 @@ export function clashOf(
 /** A call that Docker repeats. */
 export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
   return a.id === b.id && a.mac === b.mac && a.ipv4 === b.ipv4 && a.ipv6 === b.ipv6;
-}
-
-function ipsOf({ ipv4, ipv6 }: Endpoint) {
-  return [ipv4, ipv6].filter((ip) => ip !== undefined);
 }
 
 function conflict(message: string, next: string): OverlayError {
