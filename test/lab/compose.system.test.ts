@@ -62,7 +62,13 @@ class Project {
     };
     // JSON is YAML.
     writeFileSync(this.#file(host), JSON.stringify(file));
-    await this.#compose(host, "up", "-d", ...options);
+    const up = (): Promise<string> => this.#compose(host, "up", "-d", ...options);
+    // Between its look and its create a view may come back, or go with a network that ends: `up` again.
+    await up().catch(async (error: { stderr?: string }) => {
+      if (!/already exists|not found|No such network/.test(error.stderr ?? "")) throw error;
+      console.info(`${host.name}: ${error.stderr}`);
+      await up();
+    });
   }
 
   down(host: LabHost): Promise<string> {
