@@ -171,7 +171,8 @@ export class Agent {
     await this.guarding.start();
     await this.replication.start();
     this.#forgetLastBoot();
-    this.#unadopted = await this.adapters.kernel.list();
+    const found = await this.adapters.kernel.list();
+    this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
     await this.hosting.start();
     if (this.#state().controller.node === this.identity.node) this.controller.watch();
@@ -217,6 +218,8 @@ export class Agent {
     const wanted = desired(tables, this.identity.node, network);
     // That this host is not on a network, no peer needs to say; that there is no such network, one must.
     const known = tables.state?.networks.some(({ id }) => id === network) === true;
+    // Containers may run there that our documents have lost: nothing is taken away before it was looked.
+    if (known && this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
     const gone = wanted === undefined && (known || this.replication.stateIsFresh());
     const inSync = wanted === undefined ? gone : this.#alone(network) || networks.inSync(network);
     return { desired: wanted, inSync };
@@ -234,8 +237,9 @@ export class Agent {
       const { ports } = await this.adapters.kernel.read(network);
       // Only now: what could not be read is adopted with the next round.
       this.#unadopted = this.#unadopted.filter((other) => other !== network);
-      if (this.hosting.endpoints(network).length > 0) continue;
+      const held = new Set(this.hosting.endpoints(network).map(({ id }) => id));
       for (const { endpoint, mac, ips, host } of ports) {
+        if (held.has(endpoint)) continue;
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
         const role = host === undefined ? {} : { role: "host" as const };
@@ -243,6 +247,7 @@ export class Agent {
         for (const ip of claimed) this.bindings.reserve(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
+      this.reconciler.dirty(network);
     }
   }
 

@@ -6,7 +6,8 @@ import { delegateIpam, delegateNetwork } from "../../agent/docker/delegate.ts";
 import { PluginServer } from "../../agent/docker/plugin-server.ts";
 import { MemoryMesh } from "../../agent/gossip/memory-mesh.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
-import type { DataPathProof, Guards } from "../../agent/kernel/port.ts";
+import type { Step } from "../../agent/core/data-plane.ts";
+import type { DataPathProof, Guards, Kernel } from "../../agent/kernel/port.ts";
 import type { Membership } from "../../agent/membership.ts";
 import { MemoryStore } from "../../agent/store/memory-store.ts";
 import { Controller, decodeRecord, encodeRecord } from "../../controller/controller.ts";
@@ -55,6 +56,8 @@ export interface FakeHost {
   quiet(): Promise<void>;
   /** The agent after the machine's next start: the same disk, nothing in the kernel. The caller stops it. */
   rebooted(): Promise<Agent>;
+  /** The agent started again with nothing on disk but its membership, beside a slow kernel. */
+  diskLost(): Promise<{ next: Agent; applied: Step[] }>;
 }
 
 export interface FakeCluster {
@@ -195,8 +198,32 @@ async function fakeHost(
     await next.start();
     return next;
   };
+  const diskLost = async (): Promise<{ next: Agent; applied: Step[] }> => {
+    await agent.stop();
+    const applied: Step[] = [];
+    const slow: Kernel = {
+      list: () => kernel.list(),
+      read: async (network) => {
+        await delay(50);
+        return kernel.read(network);
+      },
+      apply: async (network, steps) => {
+        applied.push(...steps);
+        await kernel.apply(network, steps);
+      },
+      containerLink: (endpoint) => kernel.containerLink(endpoint),
+      onChange: (listener) => kernel.onChange(listener),
+      recheck: () => kernel.recheck(),
+      close: () => kernel.close(),
+    };
+    const fresh = { mesh: new MemoryMesh(identity.node, net), store: new MemoryStore() };
+    const all = { ...rest, ...fresh, kernel: slow, bootId: "first" };
+    const next = new Agent(identity, membership, all, silentLog);
+    await next.start();
+    return { next, applied };
+  };
   const call = (name: string, body?: unknown): Promise<Answer> => callPlugin(socket, name, body);
-  return { agent, control, kernel, plugin, socket, call, tables, quiet, rebooted };
+  return { agent, control, kernel, plugin, socket, call, tables, quiet, rebooted, diskLost };
 }
 
 function factsOf(k: number) {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { fakeCluster, type FakeHost } from "../../support/fake-host.ts";
-import { createEndpoint, createNetwork, ENDPOINT } from "../../support/plugin-bodies.ts";
+import { createEndpoint, createNetwork, ENDPOINT, joinBody } from "../../support/plugin-bodies.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-reboot-"));
 
@@ -25,4 +25,25 @@ test("with the machine's next start its containers are gone and their addresses 
   expect(after.hosting.endpoints(network)).toMatchObject([{ role: "host", ipv4: exposed.ips[0] }]);
   expect([...after.bindings.used(network)]).toEqual(exposed.ips);
   await after.stop();
+});
+
+test("a lost database takes nothing from the containers that run, however slow the kernel is", async () => {
+  const { hosts } = await fakeCluster(1, directory);
+  const [host] = hosts as [FakeHost];
+  const pools = [{ AddressSpace: "LocalDefault", Pool: "10.8.0.0/24", Gateway: "10.8.0.1/24" }];
+  await host.call("NetworkDriver.CreateNetwork", createNetwork({ pools }));
+  await host.call("NetworkDriver.CreateEndpoint", createEndpoint("10.8.0.9/24"));
+  const { status } = await host.call("NetworkDriver.Join", joinBody());
+  expect(status).toBe(200);
+  const [network] = [...host.agent.bindings.networks().values()];
+  if (network === undefined) throw new Error("no network");
+  await host.plugin.stop();
+  const { next, applied } = await host.diskLost();
+  // The state at joining knows no network; the newest comes while the kernel is read.
+  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await next.reconciler.settle(network);
+  expect(applied.map(({ kind }) => kind)).not.toContain("retract");
+  expect(applied.map(({ kind }) => kind)).not.toContain("removePort");
+  expect(host.kernel.readNow(network).ports.map(({ endpoint }) => endpoint)).toEqual([ENDPOINT]);
+  await next.stop();
 });
