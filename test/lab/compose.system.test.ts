@@ -1,6 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { addressOf, answering } from "./containers.ts";
@@ -62,17 +63,26 @@ class Project {
     };
     // JSON is YAML.
     writeFileSync(this.#file(host), JSON.stringify(file));
-    const up = (): Promise<string> => this.#compose(host, "up", "-d", ...options);
-    // Between its look and its create a view may come back, or go with a network that ends: `up` again.
-    await up().catch(async (error: { stderr?: string }) => {
-      if (!/already exists|not found|No such network/.test(error.stderr ?? "")) throw error;
-      console.info(`${host.name}: ${error.stderr}`);
-      await up();
-    });
+    await this.#again(host, "up", "-d", ...options);
   }
 
   down(host: LabHost): Promise<string> {
-    return this.#compose(host, "down");
+    return this.#again(host, "down");
+  }
+
+  /**
+   * Between Compose's look and what it does a view may come back, or go with a network that ends
+   * (agent/docker/README.md): once more, as its user would. What it said at first is shown.
+   */
+  async #again(host: LabHost, ...args: string[]): Promise<string> {
+    try {
+      return await this.#compose(host, ...args);
+    } catch (error) {
+      const { stderr } = error as { stderr?: string };
+      console.warn(`${host.name}: compose ${args.join(" ")}, tried again: ${stderr}`);
+      await delay(1000);
+      return this.#compose(host, ...args);
+    }
   }
 
   async containers(host: LabHost): Promise<string[]> {
@@ -178,7 +188,7 @@ describe("a project's own network", () => {
     const hosts = [h1, h2, h3];
     await Promise.all(hosts.map((host) => shop.down(host)));
     for (const host of hosts.toReversed()) await shop.up(host);
-    await shop.expectWhole(hosts);
+    await eventually(30_000, "a whole network", () => shop.expectWhole(hosts));
     await Promise.all(hosts.map((host) => shop.down(host)));
   });
 });
