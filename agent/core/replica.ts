@@ -30,6 +30,9 @@ export interface ReplicaOptions {
   readonly requestTimeoutMs: number;
 }
 
+/** Some heartbeats of gossipsub (1 s), after which a topic's mesh stands. */
+const YOUNG_MS = 5000;
+
 export const DEFAULT_REPLICA_OPTIONS = { syncPeriodMs: 1500, requestTimeoutMs: 1000 } as const;
 
 export interface ReplicaModules {
@@ -64,6 +67,7 @@ type Ask = {
 };
 
 interface Topic {
+  readonly joinedMs: number;
   inSync: boolean;
   nextRoundMs: number;
 }
@@ -124,7 +128,7 @@ export class Replica {
   /** The first endpoint is about to come: subscribe, and ask a peer at once. */
   join(network: NetworkId, nowMs: number): Output[] {
     if (this.#topics.has(network)) return [];
-    this.#topics.set(network, { inSync: false, nextRoundMs: nowMs });
+    this.#topics.set(network, { joinedMs: nowMs, inSync: false, nextRoundMs: nowMs });
     return this.tick(nowMs);
   }
 
@@ -230,8 +234,10 @@ export class Replica {
       if (topic.nextRoundMs > nowMs) continue;
       const peers = this.#modules.peers(network);
       const { syncPeriodMs } = this.#options;
-      // Not in sync: a peer may come any moment, and deletions wait for it.
-      const period = topic.inSync ? syncPeriodMs : syncPeriodMs / 8;
+      // Not in sync: a peer may come any moment, and deletions wait for it. Young: gossip may not have
+      // found its ways yet, and what others just said is learnt by comparison alone.
+      const settled = topic.inSync && nowMs - topic.joinedMs > YOUNG_MS;
+      const period = settled ? syncPeriodMs : syncPeriodMs / 8;
       topic.nextRoundMs =
         nowMs + period / 2 + this.#modules.random.below(Math.max(1, Math.floor(period)));
       const to = peers[peers.length === 0 ? 0 : this.#modules.random.below(peers.length)];
