@@ -9,6 +9,7 @@ import { measureThroughput } from "../bench/throughput.ts";
 import type { ProofStatus } from "../../agent/proving.ts";
 import type { Status } from "../../agent/status.ts";
 import type { LabHost } from "../support/lab-host.ts";
+import { OURS, start } from "./containers.ts";
 import { IMAGE, type Lab } from "./lab.ts";
 
 /** What the lab measured of itself. Times in milliseconds; where a figure was not measured: null. */
@@ -72,30 +73,11 @@ const container = (host: LabHost): string => `lab-${host.name}`;
 export async function populate(lab: Lab, say: (text: string) => void): Promise<void> {
   const [first] = lab.hosts;
   say("docker network create -d overlay-ts --attachable --ipam-driver overlay-ts app");
-  await first?.docker(
-    "network",
-    "create",
-    "-d",
-    "overlay-ts",
-    "--attachable",
-    "--ipam-driver",
-    "overlay-ts",
-    NETWORK,
-  );
+  await first?.docker(...OURS, NETWORK);
   say("a container on each host");
   for (const host of lab.hosts) {
     await host.waitForNetwork(NETWORK);
-    await host.docker(
-      "run",
-      "-d",
-      "--name",
-      container(host),
-      "--network",
-      NETWORK,
-      IMAGE,
-      "/bin/sleep",
-      "1000000",
-    );
+    await start(host, container(host), NETWORK);
   }
 }
 
