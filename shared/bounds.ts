@@ -19,6 +19,8 @@ export const BOUNDS = {
   /** `--aux-address` of one subnet. */
   reservedAddresses: 64,
   endpointNames: 32,
+  /** RFC 1035, 2.3.4, as text without the last dot. */
+  nameLength: 253,
   labels: 128,
   labelBytes: 4096,
 } as const;

@@ -107,6 +107,8 @@ export const NetworkRecord = z.object({
   mtuBytes: z.number().int().min(576).max(65535),
   /** Broadcast and multicast reach every member; else only what has an entry is carried. */
   multicast: z.boolean().default(false),
+  /** `-o dns.unhealthy`: whether members whose health check fails, or has not passed yet, are in answers. */
+  unhealthyNames: z.enum(["leave-out", "include"]).default("leave-out"),
   internal: z.boolean(),
   attachable: z.boolean(),
   /** Docker's labels and `-o` options, exactly as given, to make the network again elsewhere. */

@@ -31,6 +31,13 @@ export const Endpoint = z.looseObject({
   mac: Mac,
   /** `host`: the host's own, of `network expose`. Absent: a container's. */
   role: z.enum(["container", "host"]).optional(),
+  /**
+   * What the network's members find it by, in canonical form (dns-name.ts), the container's name first.
+   * Absent: Docker has not told it yet. What is no name is passed over when reading.
+   */
+  names: z.array(z.string().max(BOUNDS.nameLength)).max(BOUNDS.endpointNames).optional(),
+  /** Why it is in no answer, an `OutReason` of this or a later version; absent: it is. */
+  out: z.string().max(32).optional(),
 });
 export type Endpoint = z.infer<typeof Endpoint>;
 

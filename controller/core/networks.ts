@@ -95,6 +95,7 @@ export function createNetwork(
     subnets,
     mtuBytes: options.mtuBytes,
     multicast: options.multicast,
+    unhealthyNames: options.unhealthyNames,
     internal: request.internal,
     attachable: request.attachable,
     labels: { ...request.labels },

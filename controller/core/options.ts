@@ -1,5 +1,4 @@
-import type { ClusterState, SecurityClass } from "../../shared/cluster-state.ts";
-import { SecurityClass as SecurityClassSchema } from "../../shared/cluster-state.ts";
+import { type ClusterState, NetworkRecord, SecurityClass } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { oneLine } from "../../shared/text.ts";
 import { largestMtuBytes } from "../../shared/vxlan.ts";
@@ -10,6 +9,7 @@ const KNOWN = [
   "mtu",
   "com.docker.network.driver.mtu",
   "multicast",
+  "dns.unhealthy",
   // Docker carries these out itself, for every driver (moby daemon/network.go, libnetwork/network.go).
   "com.docker.network.enable_ipv4",
   "com.docker.network.enable_ipv6",
@@ -21,7 +21,7 @@ const KNOWN = [
 export function readOptions(
   options: Readonly<Record<string, string>>,
   state: Pick<ClusterState, "settings" | "nodes">,
-): { encryption: SecurityClass; mtuBytes: number; multicast: boolean } {
+): Pick<NetworkRecord, "encryption" | "mtuBytes" | "multicast" | "unhealthyNames"> {
   for (const name of Object.keys(options))
     if (!KNOWN.includes(name))
       throw new OverlayError({
@@ -41,7 +41,19 @@ export function readOptions(
     encryption,
     mtuBytes: mtuOf(options, state),
     multicast: flagOf("multicast", options["multicast"]) ?? false,
+    unhealthyNames: unhealthyNamesOf(options["dns.unhealthy"]),
   };
+}
+
+function unhealthyNamesOf(text: string | undefined): NetworkRecord["unhealthyNames"] {
+  const { unhealthyNames } = NetworkRecord.shape;
+  const parsed = unhealthyNames.safeParse(text);
+  if (parsed.success) return parsed.data;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `dns.unhealthy=${oneLine(text ?? "", 64)} is not one of ${unhealthyNames.unwrap().options.join(", ")}`,
+    next: "give one of these, or leave the option away",
+  });
 }
 
 function encryptionOf(
@@ -51,11 +63,11 @@ function encryptionOf(
   const kind = options["encryption"];
   const flag = options["encrypted"];
   if (kind !== undefined) {
-    const parsed = SecurityClassSchema.safeParse(kind);
+    const parsed = SecurityClass.safeParse(kind);
     if (parsed.success) return parsed.data;
     throw new OverlayError({
       code: "INVALID",
-      message: `encryption=${oneLine(kind, 64)} is not one of ${SecurityClassSchema.options.join(", ")}`,
+      message: `encryption=${oneLine(kind, 64)} is not one of ${SecurityClass.options.join(", ")}`,
       next: "give one of these, or leave the option away",
     });
   }

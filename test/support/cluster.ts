@@ -46,6 +46,7 @@ export const app: NetworkRecord = {
   ],
   mtuBytes: 1450,
   multicast: false,
+  unhealthyNames: "leave-out",
   internal: false,
   attachable: true,
   labels: {},
