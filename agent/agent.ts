@@ -14,7 +14,7 @@ import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
-import { hostsOn } from "./core/hosts.ts";
+import { hostsOn, hostsWith } from "./core/hosts.ts";
 import { plan } from "./core/plan.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
@@ -108,7 +108,11 @@ export class Agent {
         verifier: ed25519Verifier(),
         verifyState: (signed) => verifyState(rootKey, signed),
       },
-      { dirty: (network) => this.#dirty(network), changed: () => this.#changed() },
+      {
+        dirty: (network) => this.#dirty(network),
+        changed: () => this.#changed(),
+        disconnected: (peer) => this.proving.doubt(peer),
+      },
     );
     this.reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
       kernel,
@@ -118,7 +122,14 @@ export class Agent {
     });
     const { tables } = this.replication;
     this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
-    this.proving = new Proving(node, proof, () => tables.state, log);
+    this.proving = new Proving({
+      self: node,
+      proof,
+      state: () => tables.state,
+      near: () => hostsWith(tables.hosts, node),
+      changed: () => {},
+      log,
+    });
     const client = new ControlClient(adapters.control, () => {
       const { controller, settings } = this.#state();
       const { address, peerId } = controller;

@@ -32,6 +32,8 @@ export interface ReplicationHandlers {
   dirty(network: NetworkId): void;
   /** State or a host document changed. */
   changed(): void;
+  /** The mesh's connection with the host ended. */
+  disconnected(node: NodeId): void;
 }
 
 const CLUSTER_TOPIC = "overlay-ts/cluster";
@@ -173,7 +175,7 @@ export class Replication {
       },
       request: async (from, bytes) => this.#answer(from, bytes),
       connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
-      disconnected: () => {},
+      disconnected: (node) => this.#handlers.disconnected(node),
     };
   }
 

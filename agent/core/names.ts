@@ -1,6 +1,6 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { canonicalName, isName } from "../../shared/dns-name.ts";
-import { claimedAddresses } from "../../shared/documents.ts";
+import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
 import { readNetwork } from "./desired.ts";
@@ -39,7 +39,7 @@ export interface NamedNetwork {
 
 /**
  * Who holds names on the network, by the rules that decide on its kernel entries too. `lost`: hosts
- * that this one does not reach.
+ * that this one does not reach. What did not change is the same object as the last time.
  */
 export function holdersOf(
   tables: Tables,
@@ -47,22 +47,50 @@ export function holdersOf(
   lost: ReadonlySet<NodeId>,
 ): Holder[] {
   return readNetwork(tables, record).holders.flatMap(({ node, endpoint }) => {
-    const names = (endpoint.names ?? []).map(canonicalName).filter(isName);
-    if (names.length === 0) return [];
-    const { id, out } = endpoint;
-    const ignored =
+    const holder = holderOf(node, endpoint);
+    if (holder.names.length === 0) return [];
+    if (lost.has(node)) return [outFor(holder, "unreachable")];
+    const { out } = holder;
+    const included =
       record.unhealthyNames === "include" && out !== undefined && HEALTH_REASONS.includes(out);
-    const said = ignored ? undefined : out;
-    return [
-      {
-        endpoint: id,
-        node,
-        names,
-        ips: claimedAddresses(endpoint),
-        out: lost.has(node) ? "unreachable" : said,
-      },
-    ];
+    return [included ? outFor(holder, undefined) : holder];
   });
+}
+
+/** Endpoints are never changed, only replaced. */
+const holders = new WeakMap<Endpoint, Holder>();
+const others = new WeakMap<Holder, Holder>();
+
+function holderOf(node: NodeId, endpoint: Endpoint): Holder {
+  let holder = holders.get(endpoint);
+  if (holder === undefined) {
+    const { id, names = [], out } = endpoint;
+    const valid = names.map(canonicalName).filter(isName);
+    holder = { endpoint: id, node, names: valid, ips: claimedAddresses(endpoint), out };
+    holders.set(endpoint, holder);
+  }
+  return holder;
+}
+
+/** The same holder as it looks from here. */
+function outFor(holder: Holder, out: OutReason | undefined): Holder {
+  if (holder.out === out) return holder;
+  let other = others.get(holder);
+  if (other === undefined || other.out !== out) {
+    other = { ...holder, out };
+    others.set(holder, other);
+  }
+  return other;
+}
+
+/** What to tell so that who knows `before` knows `after`. */
+export function changedHolders(
+  before: ReadonlyMap<EndpointId, Holder>,
+  after: readonly Holder[],
+): { put: Holder[]; remove: EndpointId[] } {
+  const put = after.filter((holder) => before.get(holder.endpoint) !== holder);
+  const kept = new Set(after.map(({ endpoint }) => endpoint));
+  return { put, remove: [...before.keys()].filter((endpoint) => !kept.has(endpoint)) };
 }
 
 /** Addresses of a name, or that it is known and none can be given. */
