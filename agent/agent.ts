@@ -16,6 +16,7 @@ import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
 import { hostsOn, hostsWith } from "./core/hosts.ts";
 import { plan } from "./core/plan.ts";
+import type { NameServer } from "./dns/port.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
 import { Guarding } from "./guarding.ts";
@@ -31,6 +32,8 @@ import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
 import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
 import { Replication } from "./replication.ts";
+import { Resolving } from "./resolving.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
@@ -51,6 +54,7 @@ export interface AgentAdapters {
   readonly kernel: Kernel;
   readonly guards: Guards;
   readonly proof: DataPathProof;
+  readonly names: NameServer;
   readonly store: AgentStore;
   /** random(4): another one each time the machine starts. */
   readonly bootId: string;
@@ -69,6 +73,7 @@ export class Agent {
   readonly reconciler: Reconciler;
   readonly guarding: Guarding;
   readonly proving: Proving;
+  readonly resolving: Resolving;
   readonly controller: ControllerLink;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
@@ -90,7 +95,7 @@ export class Agent {
     this.adapters = adapters;
     this.#log = log;
     const { node } = identity;
-    const { mesh, kernel, guards, proof, store } = adapters;
+    const { mesh, kernel, guards, proof, names, store } = adapters;
     const rootKey = fromBase64Url(membership.rootKey);
     const saved = new SavedTables(store);
     if (saved.state() === undefined) saved.saveState(membership.state);
@@ -127,7 +132,7 @@ export class Agent {
       proof,
       state: () => tables.state,
       near: () => hostsWith(tables.hosts, node),
-      changed: () => {},
+      changed: () => this.resolving.changed(),
       log,
     });
     const client = new ControlClient(adapters.control, () => {
@@ -157,8 +162,15 @@ export class Agent {
       controller: this.controller,
     };
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
-    const { reconciler, guarding, ipam } = this;
-    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel });
+    this.resolving = new Resolving({
+      ...shared,
+      self: node,
+      server: names,
+      sandboxes: new Sandboxes(store),
+      lost: () => this.proving.lost(),
+    });
+    const { reconciler, guarding, ipam, resolving } = this;
+    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel, resolving });
     this.exposing = new Exposing({
       ...shared,
       ipam,
@@ -179,9 +191,12 @@ export class Agent {
    */
   async start(): Promise<void> {
     await this.replication.restore();
+    // First of all: containers ask, and meanwhile nobody answers what is ours.
+    await this.resolving.start();
     await this.guarding.start();
     await this.replication.start();
     this.#forgetLastBoot();
+    await this.resolving.forgetGone();
     const found = await this.adapters.kernel.list();
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
@@ -199,6 +214,7 @@ export class Agent {
   async withdraw(): Promise<void> {
     const { kernel, guards, proof } = this.adapters;
     await this.docker?.withdraw();
+    await this.resolving.withdraw();
     for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
     await proof.remove();
     await guards.remove();
@@ -211,6 +227,7 @@ export class Agent {
     await this.proving.stop();
     await this.controller.stop();
     await this.replication.stop();
+    await this.resolving.stop();
     await this.reconciler.stop();
     await this.guarding.stop();
     await this.adapters.guards.close();
@@ -220,7 +237,12 @@ export class Agent {
 
   /** For the watchdog: which parts owe progress, and since when. */
   owed(): Owed {
-    return { mesh: this.adapters.mesh.owesSinceMs(), reconciler: this.reconciler.passSinceMs() };
+    const { mesh, names } = this.adapters;
+    return {
+      mesh: mesh.owesSinceMs(),
+      names: names.owesSinceMs(),
+      reconciler: this.reconciler.passSinceMs(),
+    };
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
@@ -287,6 +309,7 @@ export class Agent {
   #resyncAll(): void {
     this.adapters.kernel.recheck();
     this.hosting.rekey().catch(() => {});
+    void this.resolving.forgetGone();
     this.#adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
@@ -300,11 +323,13 @@ export class Agent {
   }
 
   #dirty(network: NetworkId): void {
+    this.resolving.dirty(network);
     this.guarding.dirty();
     this.reconciler.dirty(network);
   }
 
   #changed(): void {
+    this.resolving.changed();
     this.guarding.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
     for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
