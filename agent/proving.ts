@@ -37,6 +37,7 @@ export class Proving {
   readonly #presence = new Presence();
   readonly #results = new Map<NodeId, ProofStatus>();
   #timer: NodeJS.Timeout | undefined;
+  #desired: DesiredProof | undefined;
   #written = "";
   #setting: Promise<void> = Promise.resolve();
   #started = false;
@@ -82,6 +83,7 @@ export class Proving {
     const peers = desired?.peers.map(({ node }) => node) ?? [];
     this.#presence.set(peers, this.#modules.near(), performance.now());
     this.#schedule(this.#presence.nextMs());
+    this.#desired = desired;
     const written = JSON.stringify(desired);
     if (desired === undefined || written === this.#written) return desired;
     this.#written = written;
@@ -129,7 +131,8 @@ export class Proving {
     this.#inRound = true;
     let failed = false;
     try {
-      const desired = await this.update();
+      // Nothing was told since: what stands, stands.
+      const desired = this.#written === "" ? await this.update() : this.#desired;
       const peers = new Map(desired?.peers.map((peer) => [peer.node, peer]));
       for (const node of this.#results.keys()) if (!peers.has(node)) this.#results.delete(node);
       for (const node of this.#presence.due(performance.now())) {

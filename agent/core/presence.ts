@@ -12,11 +12,11 @@ export interface PresenceOptions {
   readonly maxProbesPerSecond: number;
 }
 
-/** A dead host is lost after at most nearPeriodMs + missesToLose * timeoutMs: 2.25 s. */
+/** A dead host is lost after at most nearPeriodMs + missesToLose * timeoutMs: 2.2 s. */
 export const DEFAULT_PRESENCE_OPTIONS: PresenceOptions = {
-  nearPeriodMs: 750,
+  nearPeriodMs: 1000,
   farPeriodMs: 5000,
-  timeoutMs: 500,
+  timeoutMs: 400,
   missesToLose: 3,
   maxProbesPerSecond: 100,
 };
