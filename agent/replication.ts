@@ -181,7 +181,12 @@ export class Replication {
 
   #answer(from: NodeId, bytes: Uint8Array): Uint8Array {
     const body = bytes.subarray(1);
-    if (bytes[0] === FOR_NETWORK) return this.networks.answer(from, body);
+    if (bytes[0] === FOR_NETWORK) {
+      const answer = this.networks.answer(from, body);
+      // The question may have shown that the peer holds something else.
+      this.#wake();
+      return answer;
+    }
     const request = decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes);
     return encodeCbor(this.cluster.answer(request));
   }
