@@ -5,7 +5,7 @@ import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import type { NetworkId } from "../shared/ids.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Cidr } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
@@ -14,10 +14,13 @@ import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
+import type { ViewSources } from "./core/view.ts";
 import { hostsOn } from "./core/hosts.ts";
 import { plan } from "./core/plan.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
+import type { NameServer } from "./dns/port.ts";
+import { EventLog } from "./event-log.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
@@ -32,6 +35,7 @@ import { Proving } from "./proving.ts";
 import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
 import { Replication } from "./replication.ts";
 import { SavedTables } from "./saved-tables.ts";
+import { Watching } from "./watching.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
@@ -42,6 +46,7 @@ import {
 } from "../shared/node/system.ts";
 
 const RESYNC_MS = 60_000;
+const NONE_LOST: ReadonlySet<NodeId> = new Set();
 
 /** What touches the machine, chosen in main.ts. */
 export interface AgentAdapters {
@@ -58,6 +63,8 @@ export interface AgentAdapters {
   readonly hostSubnets: () => { link: string; subnet: Cidr }[];
   /** Undefined: a host without an engine. */
   readonly engine: DockerEngine | undefined;
+  /** Undefined: names are Docker's own only. */
+  readonly names?: NameServer | undefined;
 }
 
 /** A joined host: parts made and joined together, started and stopped in order. */
@@ -77,6 +84,8 @@ export class Agent {
   readonly exposing: Exposing;
   readonly ending: Ending;
   readonly docker: DockerSide | undefined;
+  readonly events: EventLog;
+  readonly watching: Watching;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
   #unadopted: NetworkId[] = [];
@@ -94,6 +103,9 @@ export class Agent {
     const rootKey = fromBase64Url(membership.rootKey);
     const saved = new SavedTables(store);
     if (saved.state() === undefined) saved.saveState(membership.state);
+    this.events = new EventLog(systemClock);
+    this.watching = new Watching(() => this.#seen(), this.events);
+    const seenChanged = (): void => this.watching.dirty();
 
     this.replication = new Replication(
       node,
@@ -115,9 +127,10 @@ export class Agent {
       plan,
       log,
       want: (network) => this.want(network),
+      failureChanged: seenChanged,
     });
     const { tables } = this.replication;
-    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
+    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log, seenChanged);
     this.proving = new Proving(node, proof, () => tables.state, log);
     const client = new ControlClient(adapters.control, () => {
       const { controller, settings } = this.#state();
@@ -129,7 +142,7 @@ export class Agent {
       (signed) => this.replication.stateCame(signed),
       log,
     );
-    this.bindings = new Bindings(store);
+    this.bindings = new Bindings(store, seenChanged);
     this.hosting = new Hosting(node, {
       saved,
       log,
@@ -181,6 +194,7 @@ export class Agent {
     for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
+    this.watching.start();
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
@@ -195,6 +209,7 @@ export class Agent {
 
   /** The data plane goes on forwarding. */
   async stop(): Promise<void> {
+    this.watching.stop();
     clearInterval(this.#resync);
     this.hosting.stop();
     await this.proving.stop();
@@ -210,6 +225,11 @@ export class Agent {
   /** For the watchdog: which parts owe progress, and since when. */
   owed(): Owed {
     return { mesh: this.adapters.mesh.owesSinceMs(), reconciler: this.reconciler.passSinceMs() };
+  }
+
+  /** Hosts that this one does not reach: what is on them is in no answer. */
+  lost(): ReadonlySet<NodeId> {
+    return NONE_LOST;
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
@@ -291,10 +311,12 @@ export class Agent {
   #dirty(network: NetworkId): void {
     this.guarding.dirty();
     this.reconciler.dirty(network);
+    this.watching.dirty();
   }
 
   #changed(): void {
     this.guarding.dirty();
+    this.watching.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
     for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
     this.docker?.dirty();
@@ -328,6 +350,25 @@ export class Agent {
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
       capabilities: [],
+    };
+  }
+
+  #seen(): ViewSources {
+    const failure = this.guarding.failure();
+    return {
+      tables: this.replication.tables,
+      hosted: new Set(this.hosting.hosted()),
+      removed: this.bindings.removed(),
+      lost: this.lost(),
+      problems: [
+        ...(failure === undefined
+          ? []
+          : [{ what: "guards" as const, network: undefined, message: failure.message }]),
+        ...this.reconciler.failures().map(({ network, failure: { message } }) => {
+          return { what: "kernel" as const, network, message };
+        }),
+      ],
+      tampered: this.guarding.tampered(),
     };
   }
 

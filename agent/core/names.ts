@@ -1,6 +1,6 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { canonicalName, isName } from "../../shared/dns-name.ts";
-import { claimedAddresses } from "../../shared/documents.ts";
+import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
 import { readNetwork } from "./desired.ts";
@@ -37,6 +37,20 @@ export interface NamedNetwork {
   readonly complete: boolean;
 }
 
+/** What an endpoint is found by, canonical, the container's own name first; empty: nothing yet. */
+export function namesOf({ names }: Pick<Endpoint, "names">): string[] {
+  return (names ?? []).map(canonicalName).filter(isName);
+}
+
+/** Why its own host says that it is in no answer, where the network heeds it. */
+export function outOf(
+  { out }: Pick<Endpoint, "out">,
+  { unhealthyNames }: Pick<NetworkRecord, "unhealthyNames">,
+): string | undefined {
+  const ignored = unhealthyNames === "include" && out !== undefined && HEALTH_REASONS.includes(out);
+  return ignored ? undefined : out;
+}
+
 /**
  * Who holds names on the network, by the rules that decide on its kernel entries too. `lost`: hosts
  * that this one does not reach.
@@ -47,21 +61,10 @@ export function holdersOf(
   lost: ReadonlySet<NodeId>,
 ): Holder[] {
   return readNetwork(tables, record).holders.flatMap(({ node, endpoint }) => {
-    const names = (endpoint.names ?? []).map(canonicalName).filter(isName);
+    const names = namesOf(endpoint);
     if (names.length === 0) return [];
-    const { id, out } = endpoint;
-    const ignored =
-      record.unhealthyNames === "include" && out !== undefined && HEALTH_REASONS.includes(out);
-    const said = ignored ? undefined : out;
-    return [
-      {
-        endpoint: id,
-        node,
-        names,
-        ips: claimedAddresses(endpoint),
-        out: lost.has(node) ? "unreachable" : said,
-      },
-    ];
+    const out = lost.has(node) ? "unreachable" : outOf(endpoint, record);
+    return [{ endpoint: endpoint.id, node, names, ips: claimedAddresses(endpoint), out }];
   });
 }
 
