@@ -159,7 +159,7 @@ describe("networks", () => {
     const request = { ...plain, name: "app", driverOptions };
     const made = createNetwork(cluster(1), nodeId(1), request, context).result;
     // The option itself is kept too: views on other engines must have it.
-    expect(made.result).toMatchObject({ unhealthyNames, driverOptions });
+    expect(made).toMatchObject({ unhealthyNames, driverOptions });
   });
 
   test("a removed one takes blocks and key along; its VNI is not used again", () => {
