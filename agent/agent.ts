@@ -5,7 +5,7 @@ import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import type { NetworkId } from "../shared/ids.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Cidr } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
@@ -15,10 +15,12 @@ import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
 import { hostsOn, hostsWith } from "./core/hosts.ts";
+import type { ViewSources } from "./core/view.ts";
 import { plan } from "./core/plan.ts";
-import type { NameServer } from "./dns/port.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
+import type { NameServer } from "./dns/port.ts";
+import { EventLog } from "./event-log.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
@@ -35,6 +37,7 @@ import { Replication } from "./replication.ts";
 import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
+import { Watching } from "./watching.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
@@ -82,6 +85,8 @@ export class Agent {
   readonly exposing: Exposing;
   readonly ending: Ending;
   readonly docker: DockerSide | undefined;
+  readonly events: EventLog;
+  readonly watching: Watching;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
   #unadopted: NetworkId[] = [];
@@ -99,6 +104,9 @@ export class Agent {
     const rootKey = fromBase64Url(membership.rootKey);
     const saved = new SavedTables(store);
     if (saved.state() === undefined) saved.saveState(membership.state);
+    this.events = new EventLog(systemClock);
+    this.watching = new Watching(() => this.#seen(), this.events);
+    const seenChanged = (): void => this.watching.dirty();
 
     this.replication = new Replication(
       node,
@@ -124,15 +132,16 @@ export class Agent {
       plan,
       log,
       want: (network) => this.want(network),
+      failureChanged: seenChanged,
     });
     const { tables } = this.replication;
-    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
+    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log, seenChanged);
     this.proving = new Proving({
       self: node,
       proof,
       state: () => tables.state,
       near: () => hostsWith(tables.hosts, node),
-      changed: () => this.resolving.changed(),
+      changed: () => this.#reachChanged(),
       log,
     });
     const client = new ControlClient(adapters.control, () => {
@@ -145,7 +154,7 @@ export class Agent {
       (signed) => this.replication.stateCame(signed),
       log,
     );
-    this.bindings = new Bindings(store);
+    this.bindings = new Bindings(store, seenChanged);
     this.hosting = new Hosting(node, {
       saved,
       log,
@@ -167,7 +176,7 @@ export class Agent {
       self: node,
       server: names,
       sandboxes: new Sandboxes(store),
-      lost: () => this.proving.lost(),
+      lost: () => this.lost(),
     });
     const { reconciler, guarding, ipam, resolving } = this;
     this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel, resolving });
@@ -207,6 +216,7 @@ export class Agent {
     for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
+    this.watching.start();
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
@@ -222,6 +232,7 @@ export class Agent {
 
   /** The data plane goes on forwarding. */
   async stop(): Promise<void> {
+    this.watching.stop();
     clearInterval(this.#resync);
     this.hosting.stop();
     await this.proving.stop();
@@ -243,6 +254,11 @@ export class Agent {
       names: names.owesSinceMs(),
       reconciler: this.reconciler.passSinceMs(),
     };
+  }
+
+  /** Hosts that this one does not reach: what is on them is in no answer. */
+  lost(): ReadonlySet<NodeId> {
+    return this.proving.lost();
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
@@ -326,11 +342,13 @@ export class Agent {
     this.resolving.dirty(network);
     this.guarding.dirty();
     this.reconciler.dirty(network);
+    this.watching.dirty();
   }
 
   #changed(): void {
     this.resolving.changed();
     this.guarding.dirty();
+    this.watching.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
     for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
     this.docker?.dirty();
@@ -343,6 +361,12 @@ export class Agent {
     this.hosting
       .rekey()
       .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "new key not had yet"));
+  }
+
+  /** Hosts are lost, or found again. */
+  #reachChanged(): void {
+    this.resolving.changed();
+    this.watching.dirty();
   }
 
   /** A block more for one network is nothing to the others: their kernel need not be read for it. */
@@ -364,6 +388,25 @@ export class Agent {
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
       capabilities: [],
+    };
+  }
+
+  #seen(): ViewSources {
+    const failure = this.guarding.failure();
+    return {
+      tables: this.replication.tables,
+      hosted: new Set(this.hosting.hosted()),
+      removed: this.bindings.removed(),
+      lost: this.lost(),
+      problems: [
+        ...(failure === undefined
+          ? []
+          : [{ what: "guards" as const, network: undefined, message: failure.message }]),
+        ...this.reconciler.failures().map(({ network, failure: { message } }) => {
+          return { what: "kernel" as const, network, message };
+        }),
+      ],
+      tampered: this.guarding.tampered(),
     };
   }
 

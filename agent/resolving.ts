@@ -59,14 +59,19 @@ export class Resolving {
     const networks = new Set(sandboxes.all().map(({ network }) => network));
     for (const network of networks) this.#dirty.add(network);
     this.#tell();
-    const ids = new Set(sandboxes.all().map(({ path }) => sandboxName(path)));
-    await Promise.all([...ids].map((id) => this.#serve(id as SandboxId)));
+    await Promise.all(this.wanted().map((id) => this.#serve(id)));
   }
 
   async stop(): Promise<void> {
     clearImmediate(this.#flush);
     for (const { timer } of this.#told.values()) clearTimeout(timer);
     await this.#modules.server.stop();
+  }
+
+  /** Containers here that should find names. */
+  wanted(): SandboxId[] {
+    const names = this.#modules.sandboxes.all().map(({ path }) => sandboxName(path));
+    return [...new Set(names)] as SandboxId[];
   }
 
   /** At Docker's Join: when the container's namespace is there, its names are served with the answer. */

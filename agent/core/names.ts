@@ -37,6 +37,20 @@ export interface NamedNetwork {
   readonly complete: boolean;
 }
 
+/** What an endpoint is found by, canonical, the container's own name first; empty: nothing yet. */
+export function namesOf({ names }: Pick<Endpoint, "names">): string[] {
+  return (names ?? []).map(canonicalName).filter(isName);
+}
+
+/** Why its own host says that it is in no answer, where the network heeds it. */
+export function outOf(
+  { out }: Pick<Endpoint, "out">,
+  { unhealthyNames }: Pick<NetworkRecord, "unhealthyNames">,
+): string | undefined {
+  const ignored = unhealthyNames === "include" && out !== undefined && HEALTH_REASONS.includes(out);
+  return ignored ? undefined : out;
+}
+
 /**
  * Who holds names on the network, by the rules that decide on its kernel entries too. `lost`: hosts
  * that this one does not reach. What did not change is the same object as the last time.
@@ -49,11 +63,7 @@ export function holdersOf(
   return readNetwork(tables, record).holders.flatMap(({ node, endpoint }) => {
     const holder = holderOf(node, endpoint);
     if (holder.names.length === 0) return [];
-    if (lost.has(node)) return [outFor(holder, "unreachable")];
-    const { out } = holder;
-    const included =
-      record.unhealthyNames === "include" && out !== undefined && HEALTH_REASONS.includes(out);
-    return [included ? outFor(holder, undefined) : holder];
+    return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];
   });
 }
 
@@ -64,16 +74,15 @@ const others = new WeakMap<Holder, Holder>();
 function holderOf(node: NodeId, endpoint: Endpoint): Holder {
   let holder = holders.get(endpoint);
   if (holder === undefined) {
-    const { id, names = [], out } = endpoint;
-    const valid = names.map(canonicalName).filter(isName);
-    holder = { endpoint: id, node, names: valid, ips: claimedAddresses(endpoint), out };
+    const { id, out } = endpoint;
+    holder = { endpoint: id, node, names: namesOf(endpoint), ips: claimedAddresses(endpoint), out };
     holders.set(endpoint, holder);
   }
   return holder;
 }
 
 /** The same holder as it looks from here. */
-function outFor(holder: Holder, out: OutReason | undefined): Holder {
+function outFor(holder: Holder, out: string | undefined): Holder {
   if (holder.out === out) return holder;
   let other = others.get(holder);
   if (other === undefined || other.out !== out) {
