@@ -26,6 +26,7 @@ import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
 import type { Membership } from "./membership.ts";
+import { Naming } from "./naming.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
 import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
@@ -76,6 +77,7 @@ export class Agent {
   readonly driver: OverlayDriver;
   readonly exposing: Exposing;
   readonly ending: Ending;
+  readonly naming: Naming | undefined;
   readonly docker: DockerSide | undefined;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
@@ -158,8 +160,12 @@ export class Agent {
     });
     this.ending = new Ending({ ...shared, self: node });
     const { ending } = this;
+    const { engine } = adapters;
+    this.naming = engine && new Naming({ ...shared, engine });
     this.docker =
-      adapters.engine && new DockerSide({ ...shared, self: node, ending, engine: adapters.engine });
+      engine &&
+      this.naming &&
+      new DockerSide({ ...shared, self: node, ending, engine, naming: this.naming });
   }
 
   /**

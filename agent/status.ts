@@ -6,6 +6,7 @@ import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
+import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
 
@@ -32,6 +33,8 @@ export interface AgentStatus {
     needsUnderlayBytes: number;
   }[];
   readonly docker: DockerStatus | undefined;
+  /** Undefined: a host without an engine. */
+  readonly naming: NamingStatus | undefined;
   readonly guards: { failure: Failure | undefined; dropped: Readonly<Record<string, number>> };
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
@@ -78,6 +81,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
     tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),
+    naming: agent.naming?.status(),
     guards: {
       failure: agent.guarding.failure(),
       dropped: await adapters.guards.counters(),
