@@ -29,6 +29,7 @@ import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
 import type { Membership } from "./membership.ts";
+import { Naming } from "./naming.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
 import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
@@ -84,6 +85,7 @@ export class Agent {
   readonly driver: OverlayDriver;
   readonly exposing: Exposing;
   readonly ending: Ending;
+  readonly naming: Naming | undefined;
   readonly docker: DockerSide | undefined;
   readonly events: EventLog;
   readonly watching: Watching;
@@ -190,8 +192,12 @@ export class Agent {
     });
     this.ending = new Ending({ ...shared, self: node });
     const { ending } = this;
+    const { engine } = adapters;
+    this.naming = engine && new Naming({ ...shared, engine });
     this.docker =
-      adapters.engine && new DockerSide({ ...shared, self: node, ending, engine: adapters.engine });
+      engine &&
+      this.naming &&
+      new DockerSide({ ...shared, self: node, ending, engine, naming: this.naming });
   }
 
   /**

@@ -275,6 +275,8 @@ function endpoints(agent: Agent, name: string | undefined): unknown {
         ips,
         mac: endpoint.mac,
         role: endpoint.role ?? "container",
+        names: endpoint.names ?? [],
+        out: endpoint.out,
       }));
     });
 }

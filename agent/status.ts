@@ -8,6 +8,7 @@ import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
 import { unservedSandboxes } from "./names-check.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
+import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
 
@@ -35,6 +36,8 @@ export interface AgentStatus {
   }[];
   readonly docker: DockerStatus | undefined;
   readonly names: NamesStatus;
+  /** What Docker says of them; undefined: a host without an engine. */
+  readonly naming: NamingStatus | undefined;
   readonly guards: {
     failure: Failure | undefined;
     dropped: Readonly<Record<string, number>>;
@@ -87,6 +90,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),
     names: await namesStatus(adapters.names),
+    naming: agent.naming?.status(),
     guards: {
       failure: agent.guarding.failure(),
       dropped: await adapters.guards.counters(),
