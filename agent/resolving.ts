@@ -57,7 +57,11 @@ export class Resolving {
     await server.start();
     await this.forgetGone();
     const networks = new Set(sandboxes.all().map(({ network }) => network));
-    for (const network of networks) this.#dirty.add(network);
+    for (const network of networks) {
+      // The disk knows what peers said until a moment ago: nobody need wait for more.
+      if (this.#modules.hosting.find(network) !== undefined) this.#begin(network).waited = true;
+      this.#dirty.add(network);
+    }
     this.#tell();
     await Promise.all(this.wanted().map((id) => this.#serve(id)));
   }
