@@ -236,15 +236,15 @@ export class Agent {
     await guards.remove();
   }
 
-  /** The data plane goes on forwarding. */
-  async stop(): Promise<void> {
+  /** The data plane goes on forwarding. `names`: who answers for them until there is an agent again. */
+  async stop(names: "handOver" | "letGo" = "handOver"): Promise<void> {
     this.watching.stop();
     clearInterval(this.#resync);
     this.hosting.stop();
     await this.proving.stop();
     await this.controller.stop();
     await this.replication.stop();
-    await this.resolving.stop();
+    await this.resolving.stop(names);
     await this.reconciler.stop();
     await this.guarding.stop();
     await this.adapters.guards.close();

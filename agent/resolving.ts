@@ -66,10 +66,10 @@ export class Resolving {
     await Promise.all(this.wanted().map((id) => this.#serve(id)));
   }
 
-  async stop(): Promise<void> {
+  async stop(next: "handOver" | "letGo"): Promise<void> {
     clearImmediate(this.#flush);
     for (const { timer } of this.#told.values()) clearTimeout(timer);
-    await this.#modules.server.stop();
+    await this.#modules.server.stop(next);
   }
 
   /** Containers here that should find names. */

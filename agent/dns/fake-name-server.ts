@@ -1,32 +1,22 @@
-import type { NetworkId } from "../../shared/ids.ts";
-import type { Family, Ip } from "../../shared/ip.ts";
-import { NameTable } from "../core/names.ts";
+import dnsPacket from "dns-packet";
+import { NameTable } from "../core/name-table.ts";
+import { reply } from "./answer.ts";
+import { applyChanges } from "./apply-changes.ts";
 import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 
-/** What a name server is told, and what it would answer; without namespaces, sockets and packets. */
+/** Serves names in memory: keeps what it was told, and answers by the same table. */
 export class FakeNameServer implements NameServer {
-  readonly table = new NameTable();
   readonly served = new Map<SandboxId, Sandbox>();
-  readonly networks = new Set<NetworkId>();
+  readonly #names = new NameTable();
+  #running = false;
 
   start(): Promise<void> {
+    this.#running = true;
     return Promise.resolve();
   }
 
   change(changes: readonly TableChange[]): void {
-    for (const change of changes)
-      switch (change.kind) {
-        case "network":
-          this.networks.add(change.info.network);
-          this.table.setNetwork(change.info);
-          break;
-        case "holders":
-          this.table.change(change.network, change.put, change.remove);
-          break;
-        case "forget":
-          this.networks.delete(change.network);
-          this.table.forgetNetwork(change.network);
-      }
+    applyChanges(this.#names, changes);
   }
 
   serve(sandbox: Sandbox): Promise<void> {
@@ -39,14 +29,10 @@ export class FakeNameServer implements NameServer {
     return Promise.resolve();
   }
 
-  /** What a container there would hear; undefined: the name is not ours. */
-  ask(id: SandboxId, name: string, family: Family = 4): readonly Ip[] | undefined {
-    return this.table.find(this.served.get(id)?.scope ?? [], name, family)?.ips;
-  }
-
   sandboxes(): Promise<readonly SandboxStatus[]> {
+    const state = this.#running ? ("serving" as const) : ("failed" as const);
     return Promise.resolve(
-      [...this.served.keys()].map((id) => ({ id, state: "serving", problem: undefined })),
+      [...this.served.keys()].map((id) => ({ id, state, problem: undefined })),
     );
   }
 
@@ -54,11 +40,25 @@ export class FakeNameServer implements NameServer {
     return Promise.resolve({});
   }
 
-  owesSinceMs(): undefined {
+  owesSinceMs(): number | undefined {
     return undefined;
   }
 
   stop(): Promise<void> {
+    this.#running = false;
     return Promise.resolve();
+  }
+
+  /** What a container is told: its records' data; undefined: Docker's resolver answers. */
+  ask(id: SandboxId, name: string, type: "A" | "AAAA" | "PTR" = "A"): string[] | undefined {
+    const sandbox = this.served.get(id);
+    if (sandbox === undefined || !this.#running) return undefined;
+    const query = dnsPacket.encode({ type: "query", id: 1, questions: [{ name, type }] });
+    const said = reply(query, this.#names, sandbox.scope, "tcp");
+    if (typeof said !== "object") return undefined;
+    const answers = dnsPacket.decode(said.bytes).answers ?? [];
+    return answers.flatMap((answer) =>
+      "data" in answer && typeof answer.data === "string" ? [answer.data] : [],
+    );
   }
 }

@@ -58,7 +58,7 @@ async function put(
   return endpoint;
 }
 
-const ask = (name: string): readonly Ip[] | undefined => h1.names.ask(SANDBOX, name);
+const ask = (name: string): string[] | undefined => h1.names.ask(SANDBOX, name);
 
 describe("what a container hears", () => {
   test("another host's container by its name, until it is gone", async () => {
