@@ -192,6 +192,47 @@ describe("names on other hosts", () => {
   });
 });
 
+test("a host that is not reached: its names are out, and it is told once", async () => {
+  const { agent } = host(1);
+  const lost = vi.spyOn(agent, "lost").mockReturnValue(new Set([host(2).agent.identity.node]));
+  agent.watching.dirty();
+  const line = /-  h2  unreachable  out on app: db\n/;
+  await until(async () => line.test((await run(1, "events", "--network", "app")).out));
+  expect((await names(1)).filter(({ state }) => state === "in").map(({ host }) => host)).toEqual([
+    "h1",
+    "h1",
+    "h1",
+  ]);
+  expect((await run(1, "names", "app")).out).toMatch(/app +db +10\.7\.2\.7 +h2 +db +unreachable\n/);
+  lost.mockRestore();
+  agent.watching.dirty();
+  await until(async () => (await kept(1)).at(-1)?.kind === "host-back");
+});
+
+test("status says what is wrong with names, and nothing else of them", async () => {
+  const told = await callUnix<object>(socket(1), "GET", "/v1/status");
+  const sandboxes = { waiting: 1, serving: 11, failed: 2 };
+  const saying = async (names: object | undefined): Promise<string> => {
+    const served = new UnixHttpServer(join(directory, "status/agent.sock"), {
+      "GET /v1/status": async () => ({ ...told, names }),
+    });
+    await served.start();
+    const { out } = await overlayTs(join(directory, "status"), ["status"]).ended;
+    await served.stop();
+    return out;
+  };
+  const without = await saying(undefined);
+  expect(without).not.toMatch(/names/);
+  expect(await saying({ counters: { answered: 7 }, sandboxes })).toBe(without);
+  expect(await saying({ counters: {}, sandboxes, lastProblem: "EPERM" })).toBe(
+    `${without}\nnames of other hosts are not served in 2 of 14 containers: EPERM\n`,
+  );
+  const gone = { counters: {}, sandboxes: { waiting: 0, serving: 0, failed: 0 } };
+  expect(await saying({ ...gone, lastProblem: "the worker has gone" })).toBe(
+    `${without}\nnames of other hosts are not served: the worker has gone\n`,
+  );
+});
+
 describe("events", () => {
   test("of another host's container, as they happen", async () => {
     const events = linesUnix<Event>(socket(1), "/v1/events?follow=true&sinceMs=0&network=app");
