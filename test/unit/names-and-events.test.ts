@@ -7,14 +7,14 @@ import type { Event, Told } from "../../agent/event-log.ts";
 import { localRoutes } from "../../agent/local-api.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
-import { EndpointId } from "../../shared/ids.ts";
+import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import { callUnix, linesUnix, UnixHttpServer } from "../../shared/node/unix-http.ts";
 import { failOnCrashes } from "../support/crashes.ts";
 import { type Ended, overlayTs } from "../support/command-line.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../support/fake-host.ts";
-import { until } from "../support/plugin-bodies.ts";
+import { createNetwork, done, NETWORK, until } from "../support/plugin-bodies.ts";
 
 /** Three hosts: `app` is on h1 and h2, and h3 has no container on it. */
 
@@ -306,6 +306,22 @@ describe("events", () => {
       (await kept(1, "?network=old")).map(({ kind }) => kind);
     await until(async () => (await ended()).includes("network-ended"));
     expect(await ended()).toEqual(["network-appeared", "network-ended"]);
+  });
+
+  test("of a network from before Docker had told its name", async () => {
+    const { agent } = host(1);
+    const pools = [{ AddressSpace: "LocalDefault", Pool: "10.9.0.0/24", Gateway: "10.9.0.1/24" }];
+    await done(host(1), "NetworkDriver.CreateNetwork", createNetwork({ pools }));
+    const network = agent.bindings.network(DockerNetworkId.parse(NETWORK))!;
+    await until(() => agent.events.knows((event) => "id" in event && event.id === network));
+    const naming = { labels: {}, attachable: true, dockerRanges: [] };
+    const request = { v: 1, kind: "nameNetwork", network, name: "late", ...naming } as const;
+    await agent.controller.request(request, "network");
+    await until(async () => (await kept(1)).at(-1)?.kind === "network-named");
+    expect((await kept(1, "?network=late")).map(({ kind }) => kind)).toEqual([
+      "network-appeared",
+      "network-named",
+    ]);
   });
 
   test("a kernel that refuses, and one that does so no more", async () => {
