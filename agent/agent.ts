@@ -148,8 +148,10 @@ export class Agent {
       controller: this.controller,
     };
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
-    const { reconciler, guarding, ipam } = this;
-    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel });
+    const { engine } = adapters;
+    this.naming = engine && new Naming({ ...shared, engine });
+    const { reconciler, guarding, ipam, naming } = this;
+    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel, naming });
     this.exposing = new Exposing({
       ...shared,
       ipam,
@@ -160,12 +162,8 @@ export class Agent {
     });
     this.ending = new Ending({ ...shared, self: node });
     const { ending } = this;
-    const { engine } = adapters;
-    this.naming = engine && new Naming({ ...shared, engine });
     this.docker =
-      engine &&
-      this.naming &&
-      new DockerSide({ ...shared, self: node, ending, engine, naming: this.naming });
+      engine && naming && new DockerSide({ ...shared, self: node, ending, engine, naming });
   }
 
   /**

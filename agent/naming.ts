@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Endpoint } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, NetworkId } from "../shared/ids.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { AtMost } from "./at-most.ts";
 import type { Bindings } from "./bindings.ts";
@@ -73,6 +73,18 @@ export class Naming {
       if (asking !== undefined) asking.overtaken = true;
     }
     this.#follow(this.#names.happened(event, performance.now()));
+  }
+
+  /** In Docker's call, which is before any event: at its end the container is found no more. */
+  left(endpoint: EndpointId): void {
+    this.#names.left(endpoint);
+    this.#follow([]);
+  }
+
+  /** In Docker's call. */
+  joined(endpoint: EndpointId): void {
+    this.#names.joined(endpoint);
+    this.#follow([]);
   }
 
   /** The engine's list, whenever somebody made one. */

@@ -23,6 +23,7 @@ import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
 import type { Kernel } from "./kernel/port.ts";
+import type { Naming } from "./naming.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
@@ -39,6 +40,8 @@ export interface DriverModules {
   readonly ipam: Pick<OverlayIpam, "claim">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly kernel: Pick<Kernel, "containerLink">;
+  /** Undefined: a host without an engine. */
+  readonly naming: Pick<Naming, "left" | "joined"> | undefined;
   readonly log: Log;
 }
 
@@ -119,7 +122,7 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async join({ network: docker, endpoint }: Join): Promise<Joined> {
-    const { replication, reconciler, guarding, kernel, hosting } = this.#modules;
+    const { replication, reconciler, guarding, kernel, hosting, naming } = this.#modules;
     const network = this.#network(docker);
     if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -131,10 +134,12 @@ export class OverlayDriver implements NetworkDriver {
     await reconciler.settle(network);
     await guarding.settled();
     const { internal } = hosting.record(network);
+    naming?.joined(endpoint);
     return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
   }
 
-  leave(): Promise<void> {
+  leave(_: DockerNetworkId, endpoint: EndpointId): Promise<void> {
+    this.#modules.naming?.left(endpoint);
     return Promise.resolve();
   }
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { canonicalName, isName } from "../../shared/dns-name.ts";
 import type { Endpoint } from "../../shared/documents.ts";
@@ -59,6 +60,8 @@ export class ContainerNames {
   readonly #places = new Map<EndpointId, Place>();
   /** Docker does not have them any more and did not say so. */
   readonly #unlisted = new Set<EndpointId>();
+  /** Docker took them out of their containers; it lists them for as long as it is at it. */
+  readonly #left = new Set<EndpointId>();
   readonly #changed = new Set<EndpointId>();
   /** By connection, which each look brings anew. */
   readonly #named = new WeakMap<ContainerConnection, Named>();
@@ -85,6 +88,17 @@ export class ContainerNames {
     return [...this.#containers].flatMap(([container, { phase }]) =>
       phase === "starting" ? [{ kind: "container", container }] : [],
     );
+  }
+
+  /** Docker's Leave: long before DeleteEndpoint, and before any event. */
+  left(endpoint: EndpointId): void {
+    this.#left.add(endpoint);
+    this.#changed.add(endpoint);
+  }
+
+  /** Docker's Join. */
+  joined(endpoint: EndpointId): void {
+    if (this.#left.delete(endpoint)) this.#changed.add(endpoint);
   }
 
   /**
@@ -194,19 +208,19 @@ export class ContainerNames {
     return looks;
   }
 
-  /** What is to be said of an endpoint: the very same object when nothing changes. */
+  /**
+   * What is to be said of an endpoint: the very same object when nothing changes. One that is not, or
+   * no longer, a running container's has no names.
+   */
   say(endpoint: Endpoint): Endpoint {
-    const known = this.#of(endpoint.id);
-    const names =
-      (known?.details && this.#names(endpoint.id, known.details)?.names) ?? endpoint.names;
+    const { id } = endpoint;
+    if (this.#left.has(id) || this.#unlisted.has(id)) return said(endpoint, undefined, undefined);
+    const known = this.#of(id);
     // Nothing is told of names before it is known whether there is a health check.
-    if (names === undefined) return endpoint;
-    const unlisted = this.#unlisted.has(endpoint.id);
-    if (known?.details === undefined && !unlisted) return endpoint;
-    const out = unlisted || known === undefined ? "stopping" : outReason(known);
-    if (out === endpoint.out && same(names, endpoint.names)) return endpoint;
-    const { out: _, ...rest } = endpoint;
-    return { ...rest, names, ...(out === undefined ? {} : { out }) };
+    if (known?.details === undefined) return endpoint;
+    if (known.phase === "down") return said(endpoint, undefined, undefined);
+    const names = this.#names(id, known.details)?.names ?? endpoint.names;
+    return said(endpoint, names, outReason(known));
   }
 
   /** Endpoints of which something else may be to be said since this was last asked. */
@@ -411,12 +425,23 @@ function stopMs({ details }: Known): number {
   return Math.max(details?.stopTimeoutMs ?? 0, LEAST_STOP_MS) + STOP_SLACK_MS;
 }
 
-function outReason({ phase, paused, health, stoppingUntilMs }: Known): OutReason | undefined {
-  if (phase === "down" || stoppingUntilMs !== undefined) return "stopping";
+function outReason({ paused, health, stoppingUntilMs }: Known): OutReason | undefined {
+  if (stoppingUntilMs !== undefined) return "stopping";
   if (paused) return "paused";
   return health === "healthy" ? undefined : health;
 }
 
-function same(a: readonly string[], b: readonly string[] | undefined): boolean {
-  return a.length === b?.length && a.every((name, i) => name === b[i]);
+function said(
+  endpoint: Endpoint,
+  names: readonly string[] | undefined,
+  out: OutReason | undefined,
+): Endpoint {
+  const reason = names === undefined ? undefined : out;
+  if (reason === endpoint.out && isDeepStrictEqual(names, endpoint.names)) return endpoint;
+  const { names: _, out: __, ...rest } = endpoint;
+  return {
+    ...rest,
+    ...(names === undefined ? {} : { names: [...names] }),
+    ...(reason === undefined ? {} : { out: reason }),
+  };
 }
