@@ -47,6 +47,8 @@ interface Known {
   health: Health | undefined;
   /** It was told to stop; until then. */
   stoppingUntilMs: number | undefined;
+  /** Which life of it all this is about; undefined: Docker has not said yet. */
+  life: string | undefined;
 }
 
 /**
@@ -113,8 +115,7 @@ export class ContainerNames {
     const known = this.#know(container);
     if (overtaken && known.details !== undefined) return;
     const { startedAt, state, health, connections } = details;
-    if (known.details !== undefined && known.details.startedAt !== startedAt)
-      known.stoppingUntilMs = undefined;
+    if (known.life !== undefined && known.life !== startedAt) known.stoppingUntilMs = undefined;
     known.details = details;
     if (state === "down" && overtaken && known.phase !== "down") {
       // Started since: Docker's word of before is good for what does not change by it.
@@ -123,6 +124,7 @@ export class ContainerNames {
       known.phase = state === "down" ? "down" : "up";
       known.paused = state === "paused";
       known.health = state === "down" ? undefined : health;
+      known.life = state === "down" ? undefined : startedAt;
     }
     for (const { endpoint, id, name } of connections)
       if (endpoint !== undefined && id !== undefined && this.#isOurs(id))
@@ -311,6 +313,7 @@ export class ContainerNames {
     known.phase = phase;
     known.paused = false;
     known.stoppingUntilMs = undefined;
+    known.life = undefined;
     known.health = known.details && firstHealth(known.details);
     this.#touch(container);
   }
@@ -357,8 +360,14 @@ export class ContainerNames {
   #know(container: ContainerId): Known {
     let known = this.#containers.get(container);
     if (known === undefined) {
-      const [paused, health, stoppingUntilMs] = [false, undefined, undefined];
-      known = { details: undefined, phase: "down", paused, health, stoppingUntilMs };
+      known = {
+        details: undefined,
+        phase: "down",
+        paused: false,
+        health: undefined,
+        stoppingUntilMs: undefined,
+        life: undefined,
+      };
       this.#containers.set(container, known);
     }
     return known;
