@@ -45,10 +45,8 @@ interface Known {
   paused: boolean;
   /** Undefined: without a health check. */
   health: Health | undefined;
-  /** It was told to stop; until then. */
-  stoppingUntilMs: number | undefined;
-  /** Which life of it all this is about; undefined: Docker has not said yet. */
-  life: string | undefined;
+  /** It was told to stop, at `toldMs` by the engine's clock; that counts until then, by ours. */
+  stopping: { readonly untilMs: number; readonly toldMs: number } | undefined;
 }
 
 /**
@@ -114,8 +112,10 @@ export class ContainerNames {
     }
     const known = this.#know(container);
     if (overtaken && known.details !== undefined) return;
-    const { startedAt, state, health, connections } = details;
-    if (known.life !== undefined && known.life !== startedAt) known.stoppingUntilMs = undefined;
+    const { startedAtMs, state, health, connections } = details;
+    // That was in another life.
+    if (known.stopping !== undefined && known.stopping.toldMs < startedAtMs)
+      known.stopping = undefined;
     known.details = details;
     if (state === "down" && overtaken && known.phase !== "down") {
       // Started since: Docker's word of before is good for what does not change by it.
@@ -124,7 +124,6 @@ export class ContainerNames {
       known.phase = state === "down" ? "down" : "up";
       known.paused = state === "paused";
       known.health = state === "down" ? undefined : health;
-      known.life = state === "down" ? undefined : startedAt;
     }
     for (const { endpoint, id, name } of connections)
       if (endpoint !== undefined && id !== undefined && this.#isOurs(id))
@@ -235,17 +234,15 @@ export class ContainerNames {
   /** Who was to stop by now and did not is back. */
   expire(nowMs: number): void {
     for (const [container, known] of this.#containers)
-      if (known.stoppingUntilMs !== undefined && known.stoppingUntilMs <= nowMs) {
-        known.stoppingUntilMs = undefined;
+      if (known.stopping !== undefined && known.stopping.untilMs <= nowMs) {
+        known.stopping = undefined;
         this.#touch(container);
       }
   }
 
   /** When there is something to `expire`. */
   nextMs(): number | undefined {
-    const all = [...this.#containers.values()].flatMap(
-      ({ stoppingUntilMs }) => stoppingUntilMs ?? [],
-    );
+    const all = [...this.#containers.values()].flatMap(({ stopping }) => stopping?.untilMs ?? []);
     return all.length === 0 ? undefined : Math.min(...all);
   }
 
@@ -260,7 +257,7 @@ export class ContainerNames {
   }
 
   #containerEvent(
-    { action, container, attributes }: Extract<EngineEvent, { kind: "container" }>,
+    { action, container, attributes, atMs }: Extract<EngineEvent, { kind: "container" }>,
     nowMs: number,
   ): Look[] {
     const look: Look[] = [{ kind: "container", container }];
@@ -293,7 +290,7 @@ export class ContainerNames {
         return look;
       case "kill":
         if (isStop(known, Number(attributes["signal"])))
-          known.stoppingUntilMs = nowMs + stopMs(known);
+          known.stopping = { untilMs: nowMs + stopMs(known), toldMs: atMs };
         return [];
       case "die":
         // Engines since 25 say it late: a container that is started again may be ahead of it.
@@ -312,8 +309,7 @@ export class ContainerNames {
   #begin(container: ContainerId, known: Known, phase: "starting" | "up"): void {
     known.phase = phase;
     known.paused = false;
-    known.stoppingUntilMs = undefined;
-    known.life = undefined;
+    known.stopping = undefined;
     known.health = known.details && firstHealth(known.details);
     this.#touch(container);
   }
@@ -365,8 +361,7 @@ export class ContainerNames {
         phase: "down",
         paused: false,
         health: undefined,
-        stoppingUntilMs: undefined,
-        life: undefined,
+        stopping: undefined,
       };
       this.#containers.set(container, known);
     }
@@ -434,8 +429,8 @@ function stopMs({ details }: Known): number {
   return Math.max(details?.stopTimeoutMs ?? 0, LEAST_STOP_MS) + STOP_SLACK_MS;
 }
 
-function outReason({ paused, health, stoppingUntilMs }: Known): OutReason | undefined {
-  if (stoppingUntilMs !== undefined) return "stopping";
+function outReason({ paused, health, stopping }: Known): OutReason | undefined {
+  if (stopping !== undefined) return "stopping";
   if (paused) return "paused";
   return health === "healthy" ? undefined : health;
 }

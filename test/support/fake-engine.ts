@@ -43,7 +43,7 @@ interface Container {
   name: string;
   state: "up" | "paused" | "down";
   health: Health | undefined;
-  lives: number;
+  startedAtMs: number;
   connections: Connection[];
   /** While Docker starts or ends it, who inspects it waits. */
   busy: boolean;
@@ -65,6 +65,7 @@ export class FakeEngine implements Asked {
   readonly #waiting: (() => void)[] = [];
   #listeners = new Set<(event: EngineEvent | undefined) => void>();
   #ids = 0;
+  #clockMs = 0;
 
   constructor(plugin: FakePlugin, kind: "20.10" | "26.1" = "20.10") {
     this.#plugin = plugin;
@@ -88,7 +89,7 @@ export class FakeEngine implements Asked {
     const connections = Object.entries(options.networks ?? {}).map(([network, aliases]) =>
       this.#connection(network, aliases),
     );
-    const rest = { state: "down", health: undefined, lives: 0, busy: false } as const;
+    const rest = { state: "down", health: undefined, startedAtMs: -1, busy: false } as const;
     this.#containers.set(id, { ...rest, id, options, name, connections });
     this.#say(id, "create");
     return id;
@@ -105,7 +106,7 @@ export class FakeEngine implements Asked {
     const container = this.#get(id);
     container.state = "up";
     container.health = container.options.checked === true ? "starting" : undefined;
-    container.lives++;
+    container.startedAtMs = ++this.#clockMs;
     for (const connection of container.connections) {
       connection.fresh = false;
       connection.name = this.#nameOf(connection.network) ?? connection.name;
@@ -183,7 +184,7 @@ export class FakeEngine implements Asked {
   connect(id: ContainerId, network: string, aliases: readonly string[] = []): void {
     const container = this.#get(id);
     const connection = this.#connection(network, aliases);
-    connection.fresh = container.lives === 0;
+    connection.fresh = container.startedAtMs < 0;
     container.connections.push(connection);
     if (container.state !== "down") this.#attach(container, connection);
   }
@@ -218,11 +219,11 @@ export class FakeEngine implements Asked {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     const container = this.#containers.get(id);
     if (container === undefined) return undefined;
-    const { options, name, state, health, lives } = container;
+    const { options, name, state, health, startedAtMs } = container;
     const shortId = id.slice(0, 12);
     const hostname = options.hostname ?? shortId;
     // Before 25 an engine adds what it resolves to what the user gave.
-    const added = this.kind === "20.10" && lives > 0 ? [shortId, hostname] : [];
+    const added = this.kind === "20.10" && startedAtMs > 0 ? [shortId, hostname] : [];
     return {
       id,
       name,
@@ -232,7 +233,7 @@ export class FakeEngine implements Asked {
       stopTimeoutMs: options.stopTimeoutMs ?? 10_000,
       state,
       health,
-      startedAt: String(lives),
+      startedAtMs,
       connections: container.connections.map((held): ContainerConnection => ({
         name: held.name,
         id: held.fresh ? undefined : held.network,
@@ -335,7 +336,7 @@ export class FakeEngine implements Asked {
   }
 
   #say(container: ContainerId, action: string, attributes: Record<string, string> = {}): void {
-    this.#tell({ kind: "container", action, container, attributes });
+    this.#tell({ kind: "container", action, container, attributes, atMs: ++this.#clockMs });
   }
 
   #sayOn(network: DockerNetworkId, action: string, container: ContainerId): void {

@@ -169,7 +169,13 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     host.engine.end(id);
     host.engine.beginStart(id);
     await host.quiet();
-    host.naming.happened({ kind: "container", action: "die", container: id, attributes: {} });
+    host.naming.happened({
+      kind: "container",
+      action: "die",
+      container: id,
+      attributes: {},
+      atMs: 0,
+    });
     await host.quiet();
     expect(host.said()).toEqual({ c1: "in" });
     host.engine.endStart(id);
