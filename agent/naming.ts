@@ -64,14 +64,9 @@ export class Naming {
 
   /** In the order of Docker's events. */
   happened(event: EngineEvent): void {
-    if (event.kind === "container") {
-      const asking = this.#asking.get(event.container);
-      if (asking !== undefined) asking.overtaken = true;
-    }
-    if (event.kind === "network" && event.container !== undefined) {
-      const asking = this.#asking.get(event.container);
-      if (asking !== undefined) asking.overtaken = true;
-    }
+    // Events that were lost may have been of any.
+    for (const [container, asking] of this.#asking)
+      if (event.kind === "listening" || event.container === container) asking.overtaken = true;
     this.#follow(this.#names.happened(event, performance.now()));
   }
 
@@ -130,9 +125,9 @@ export class Naming {
     });
     this.#asking.delete(container);
     if (answer === undefined) return;
-    const { overtaken } = asking;
-    this.#names.looked(container, answer.value, overtaken);
-    this.#follow(overtaken ? [{ kind: "container", container }] : []);
+    // It may be older than what the event said.
+    if (!asking.overtaken) this.#names.looked(container, answer.value);
+    this.#follow(asking.overtaken ? [{ kind: "container", container }] : []);
   }
 
   async #lookOn(network: NetworkId): Promise<void> {

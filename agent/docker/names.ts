@@ -101,30 +101,21 @@ export class ContainerNames {
     if (this.#left.delete(endpoint)) this.#changed.add(endpoint);
   }
 
-  /**
-   * The answer to a look; undefined: there is no such container. `overtaken`: an event of it came
-   * meanwhile, so the answer may be older; it is taken for want of a better one, and asked for again.
-   */
-  looked(container: ContainerId, details: ContainerDetails | undefined, overtaken: boolean): void {
+  /** The answer to a look, which no event of the container overtook; undefined: there is none such. */
+  looked(container: ContainerId, details: ContainerDetails | undefined): void {
     if (details === undefined) {
-      if (!overtaken) this.#forget(container);
+      this.#forget(container);
       return;
     }
     const known = this.#know(container);
-    if (overtaken && known.details !== undefined) return;
     const { startedAtMs, state, health, connections } = details;
+    known.details = details;
+    known.phase = state === "down" ? "down" : "up";
+    known.paused = state === "paused";
+    known.health = state === "down" ? undefined : health;
     // That was in another life.
     if (known.stopping !== undefined && known.stopping.toldMs < startedAtMs)
       known.stopping = undefined;
-    known.details = details;
-    if (state === "down" && overtaken && known.phase !== "down") {
-      // Started since: Docker's word of before is good for what does not change by it.
-      known.health = firstHealth(details);
-    } else {
-      known.phase = state === "down" ? "down" : "up";
-      known.paused = state === "paused";
-      known.health = state === "down" ? undefined : health;
-    }
     for (const { endpoint, id, name } of connections)
       if (endpoint !== undefined && id !== undefined && this.#isOurs(id))
         this.#place(endpoint, { container, network: id, networkName: name });
@@ -147,10 +138,8 @@ export class ContainerNames {
         if (this.#unlisted.delete(endpoint)) this.#changed.add(endpoint);
         if (container === undefined || this.#places.has(endpoint)) continue;
         this.#place(endpoint, { container, network, networkName: name });
-        const known = this.#know(container);
-        // A new one of a container that does not run: it is being started.
-        if (known.phase !== "up") this.#begin(container, known, "starting");
-        if (known.details === undefined) looks.push({ kind: "container", container });
+        if (this.#know(container).details === undefined)
+          looks.push({ kind: "container", container });
       }
     for (const endpoint of asked)
       if (!found.has(endpoint) && !this.#unlisted.has(endpoint)) {
@@ -193,11 +182,10 @@ export class ContainerNames {
     for (const container of this.#containers.keys())
       if (!listed.has(container)) looks.push({ kind: "container", container });
     const unsure = [...own].filter(
-      ([{ id, names }]) =>
-        names !== undefined &&
-        !running.has(id) &&
-        !this.#unlisted.has(id) &&
-        this.#of(id)?.phase !== "starting",
+      ([endpoint]) =>
+        this.say(endpoint).names !== undefined &&
+        !running.has(endpoint.id) &&
+        this.#of(endpoint.id)?.phase !== "starting",
     );
     // Listed again: Docker was not asked, or had not said.
     const back = [...running].some((endpoint) => this.#unlisted.has(endpoint));
@@ -380,8 +368,6 @@ export class ContainerNames {
 
   #forget(container: ContainerId): void {
     this.#touch(container);
-    for (const [endpoint, place] of this.#places)
-      if (place.container === container) this.#unlisted.add(endpoint);
     this.#containers.delete(container);
   }
 

@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, connect, type Server, type Socket } from "node:net";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -7,6 +6,7 @@ import { EngineClient } from "../../agent/docker/engine-client.ts";
 import { DockerNetworkId } from "../../shared/ids.ts";
 import { engineContract } from "../contract/engine-contract.ts";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
+import { EventCutter } from "../support/event-cutter.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { OURS, SLEEP } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
@@ -183,11 +183,9 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
 
   test("events are cut, again and again", async () => {
     const proxy = new EventCutter(host);
-    await host.stopService("agent", "TERM");
-    const [file, args] = host.argv([]);
-    expect(file).toBe("nsenter");
     await proxy.start();
-    host.startAgent("--docker-host", proxy.seenFromHost, ...args.slice(0, 0));
+    await host.stopService("agent", "TERM");
+    host.startAgent("--docker", proxy.path);
     try {
       await begin("c1");
       await expectSaid({ c1: "in" });
@@ -209,3 +207,30 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await expectSaid({ c3: "in", c2: "paused", www: "paused" }, 60_000);
   });
 });
+
+const BLOCKING = ["--health-cmd", "until cat /healthy; do sleep 0.1; done", ...CHECK.slice(2)];
+
+for (const kind of ENGINE_KINDS)
+  engineContract(`engine ${kind}`, async () => {
+    const host = lab.hosts[ENGINE_KINDS.indexOf(kind)]!;
+    const name = `contract${kind.replace(".", "")}`;
+    const id = (await host.docker(...OURS, name)).trim();
+    const on = ["--network", name, "--network-alias", "Www", "--hostname", "My.Host"];
+    return {
+      kind,
+      engine: new EngineClient(join(host.directory, "run/docker.sock")),
+      network: { name, id: DockerNetworkId.parse(id) },
+      create: async (container) =>
+        (await host.docker("create", "--name", container, ...on, ...BLOCKING, ...SLEEP)).trim(),
+      start: (container) => host.docker("start", container),
+      heal: (container) => host.docker("exec", container, ...HEALTHY),
+      pause: (container) => host.docker("pause", container),
+      unpause: (container) => host.docker("unpause", container),
+      rename: (container, to) => host.docker("rename", container, to),
+      kill: (container, signal) => host.docker("kill", "-s", String(signal), container),
+      connect: (container, alias) =>
+        host.docker("network", "connect", "--alias", alias, name, container),
+      disconnect: (container) => host.docker("network", "disconnect", name, container),
+      remove: (container) => host.docker("rm", container),
+    };
+  });

@@ -276,15 +276,30 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     test("an engine that ended with its containers", async () => {
       const id = host.engine.run("c1", APP);
       const starting = host.engine.create("c2", APP);
-      await listed();
+      host.deliver();
+      await host.quiet();
       host.engine.beginStart(starting);
       host.deliver();
       await host.quiet();
+      expect(host.said()).toEqual({ c1: "in", c2: "in" });
       host.engine.crash();
       await listed();
       expect(host.said()).toEqual({});
       expect(host.own.size).toBe(2);
       host.engine.start(id);
+      await listed();
+      expect(host.said()).toEqual({ c1: "in" });
+    });
+
+    test("an engine that did not know its containers for a moment", async () => {
+      host.engine.run("c1", APP);
+      await listed();
+      const { containers, attachments } = host.engine;
+      host.engine.containers = async () => [];
+      host.engine.attachments = async () => ({ name: "app", endpoints: [] });
+      await listed();
+      expect(host.said()).toEqual({});
+      Object.assign(host.engine, { containers, attachments });
       await listed();
       expect(host.said()).toEqual({ c1: "in" });
     });
