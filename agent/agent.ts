@@ -180,8 +180,11 @@ export class Agent {
       sandboxes: new Sandboxes(store),
       lost: () => this.lost(),
     });
-    const { reconciler, guarding, ipam, resolving } = this;
-    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel, resolving });
+    const { engine } = adapters;
+    this.naming = engine && new Naming({ ...shared, engine });
+    const { reconciler, guarding, ipam, naming, resolving } = this;
+    const parts = { reconciler, guarding, ipam, naming, resolving };
+    this.driver = new OverlayDriver({ ...shared, ...parts, kernel });
     this.exposing = new Exposing({
       ...shared,
       ipam,
@@ -192,12 +195,8 @@ export class Agent {
     });
     this.ending = new Ending({ ...shared, self: node });
     const { ending } = this;
-    const { engine } = adapters;
-    this.naming = engine && new Naming({ ...shared, engine });
     this.docker =
-      engine &&
-      this.naming &&
-      new DockerSide({ ...shared, self: node, ending, engine, naming: this.naming });
+      engine && naming && new DockerSide({ ...shared, self: node, ending, engine, naming });
   }
 
   /**

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Endpoint } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, NetworkId } from "../shared/ids.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import { AtMost } from "./at-most.ts";
 import type { Bindings } from "./bindings.ts";
@@ -64,15 +64,22 @@ export class Naming {
 
   /** In the order of Docker's events. */
   happened(event: EngineEvent): void {
-    if (event.kind === "container") {
-      const asking = this.#asking.get(event.container);
-      if (asking !== undefined) asking.overtaken = true;
-    }
-    if (event.kind === "network" && event.container !== undefined) {
-      const asking = this.#asking.get(event.container);
-      if (asking !== undefined) asking.overtaken = true;
-    }
+    // Events that were lost may have been of any.
+    for (const [container, asking] of this.#asking)
+      if (event.kind === "listening" || event.container === container) asking.overtaken = true;
     this.#follow(this.#names.happened(event, performance.now()));
+  }
+
+  /** In Docker's call, which is before any event: at its end the container is found no more. */
+  left(endpoint: EndpointId): void {
+    this.#names.left(endpoint);
+    this.#follow([]);
+  }
+
+  /** In Docker's call. */
+  joined(endpoint: EndpointId): void {
+    this.#names.joined(endpoint);
+    this.#follow([]);
   }
 
   /** The engine's list, whenever somebody made one. */
@@ -118,9 +125,9 @@ export class Naming {
     });
     this.#asking.delete(container);
     if (answer === undefined) return;
-    const { overtaken } = asking;
-    this.#names.looked(container, answer.value, overtaken);
-    this.#follow(overtaken ? [{ kind: "container", container }] : []);
+    // It may be older than what the event said.
+    if (!asking.overtaken) this.#names.looked(container, answer.value);
+    this.#follow(asking.overtaken ? [{ kind: "container", container }] : []);
   }
 
   async #lookOn(network: NetworkId): Promise<void> {

@@ -23,6 +23,7 @@ import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
 import type { Kernel } from "./kernel/port.ts";
+import type { Naming } from "./naming.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
@@ -41,6 +42,8 @@ export interface DriverModules {
   readonly controller: Pick<ControllerLink, "request">;
   readonly kernel: Pick<Kernel, "containerLink">;
   readonly resolving: Pick<Resolving, "join" | "leave">;
+  /** Undefined: a host without an engine. */
+  readonly naming: Pick<Naming, "left" | "joined"> | undefined;
   readonly log: Log;
 }
 
@@ -121,7 +124,7 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async join({ network: docker, endpoint, sandbox }: Join, signal: AbortSignal): Promise<Joined> {
-    const { replication, reconciler, guarding, kernel, hosting, resolving } = this.#modules;
+    const { replication, reconciler, guarding, kernel, hosting, naming, resolving } = this.#modules;
     const network = this.#network(docker);
     if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -135,11 +138,15 @@ export class OverlayDriver implements NetworkDriver {
     signal.throwIfAborted();
     await resolving.join({ endpoint, network, path: sandbox });
     const { internal } = hosting.record(network);
+    naming?.joined(endpoint);
     return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
   }
 
+  /** Others are told before its own questions end. */
   async leave(_docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
-    await this.#modules.resolving.leave(endpoint);
+    const { naming, resolving } = this.#modules;
+    naming?.left(endpoint);
+    await resolving.leave(endpoint);
   }
 
   async #createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {

@@ -154,7 +154,7 @@ export const ContainerJson = z
       Running: z.boolean(),
       Paused: z.boolean(),
       Restarting: z.boolean(),
-      StartedAt: z.string().default(""),
+      StartedAt: z.string(),
       Health: z.object({ Status: z.string() }).nullish(),
     }),
     ...Connected.shape,
@@ -172,7 +172,7 @@ export const ContainerJson = z
       stopTimeoutMs: (Config.StopTimeout ?? STOP_TIMEOUT_S) * 1000,
       state,
       health: HEALTHS.find((health) => health === State.Health?.Status),
-      startedAt: State.StartedAt,
+      startedAtMs: Date.parse(State.StartedAt),
       connections: Object.entries(NetworkSettings.Networks).map(
         ([name, { NetworkID, EndpointID, Aliases }]) => ({
           name,
@@ -188,14 +188,21 @@ const Event = z.object({
   Type: z.string(),
   Action: z.string(),
   Actor: z.object({ ID: z.string(), Attributes: Strings }),
+  timeNano: z.number(),
 });
 
 /** One line of the stream; undefined: of something that nobody asked for. */
 export function readEvent(line: string): EngineEvent | undefined {
-  const { Type, Action, Actor } = Event.parse(JSON.parse(line));
+  const { Type, Action, Actor, timeNano } = Event.parse(JSON.parse(line));
   const { ID, Attributes } = Actor;
   if (Type === "container")
-    return { kind: "container", action: Action, container: ID, attributes: Attributes };
+    return {
+      kind: "container",
+      action: Action,
+      container: ID,
+      attributes: Attributes,
+      atMs: timeNano / 1e6,
+    };
   if (Type === "network")
     return { kind: "network", action: Action, network: ID, container: Attributes["container"] };
   return undefined;

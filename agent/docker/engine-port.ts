@@ -36,6 +36,8 @@ export type EngineEvent =
       readonly action: string;
       readonly container: ContainerId;
       readonly attributes: Readonly<Record<string, string>>;
+      /** By the engine's clock, as `startedAtMs`. */
+      readonly atMs: number;
     }
   | {
       readonly kind: "network";
@@ -122,8 +124,8 @@ export interface ContainerDetails {
   readonly stopTimeoutMs: number;
   readonly state: RunState;
   readonly health: Health | undefined;
-  /** Which of its lives this is: Docker's time of the last start. */
-  readonly startedAt: string;
+  /** By the engine's clock, of the last start; before the first one, before everything. */
+  readonly startedAtMs: number;
   readonly connections: readonly ContainerConnection[];
 }
 

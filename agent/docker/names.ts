@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { canonicalName, isName } from "../../shared/dns-name.ts";
 import type { Endpoint } from "../../shared/documents.ts";
@@ -44,8 +45,8 @@ interface Known {
   paused: boolean;
   /** Undefined: without a health check. */
   health: Health | undefined;
-  /** It was told to stop; until then. */
-  stoppingUntilMs: number | undefined;
+  /** It was told to stop, at `toldMs` by the engine's clock; that counts until then, by ours. */
+  stopping: { readonly untilMs: number; readonly toldMs: number } | undefined;
 }
 
 /**
@@ -59,6 +60,8 @@ export class ContainerNames {
   readonly #places = new Map<EndpointId, Place>();
   /** Docker does not have them any more and did not say so. */
   readonly #unlisted = new Set<EndpointId>();
+  /** Docker took them out of their containers; it lists them for as long as it is at it. */
+  readonly #left = new Set<EndpointId>();
   readonly #changed = new Set<EndpointId>();
   /** By connection, which each look brings anew. */
   readonly #named = new WeakMap<ContainerConnection, Named>();
@@ -87,29 +90,32 @@ export class ContainerNames {
     );
   }
 
-  /**
-   * The answer to a look; undefined: there is no such container. `overtaken`: an event of it came
-   * meanwhile, so the answer may be older; it is taken for want of a better one, and asked for again.
-   */
-  looked(container: ContainerId, details: ContainerDetails | undefined, overtaken: boolean): void {
+  /** Docker's Leave: long before DeleteEndpoint, and before any event. */
+  left(endpoint: EndpointId): void {
+    this.#left.add(endpoint);
+    this.#changed.add(endpoint);
+  }
+
+  /** Docker's Join. */
+  joined(endpoint: EndpointId): void {
+    if (this.#left.delete(endpoint)) this.#changed.add(endpoint);
+  }
+
+  /** The answer to a look, which no event of the container overtook; undefined: there is none such. */
+  looked(container: ContainerId, details: ContainerDetails | undefined): void {
     if (details === undefined) {
-      if (!overtaken) this.#forget(container);
+      this.#forget(container);
       return;
     }
     const known = this.#know(container);
-    if (overtaken && known.details !== undefined) return;
-    const { startedAt, state, health, connections } = details;
-    if (known.details !== undefined && known.details.startedAt !== startedAt)
-      known.stoppingUntilMs = undefined;
+    const { startedAtMs, state, health, connections } = details;
     known.details = details;
-    if (state === "down" && overtaken && known.phase !== "down") {
-      // Started since: Docker's word of before is good for what does not change by it.
-      known.health = firstHealth(details);
-    } else {
-      known.phase = state === "down" ? "down" : "up";
-      known.paused = state === "paused";
-      known.health = state === "down" ? undefined : health;
-    }
+    known.phase = state === "down" ? "down" : "up";
+    known.paused = state === "paused";
+    known.health = state === "down" ? undefined : health;
+    // That was in another life.
+    if (known.stopping !== undefined && known.stopping.toldMs < startedAtMs)
+      known.stopping = undefined;
     for (const { endpoint, id, name } of connections)
       if (endpoint !== undefined && id !== undefined && this.#isOurs(id))
         this.#place(endpoint, { container, network: id, networkName: name });
@@ -132,10 +138,8 @@ export class ContainerNames {
         if (this.#unlisted.delete(endpoint)) this.#changed.add(endpoint);
         if (container === undefined || this.#places.has(endpoint)) continue;
         this.#place(endpoint, { container, network, networkName: name });
-        const known = this.#know(container);
-        // A new one of a container that does not run: it is being started.
-        if (known.phase !== "up") this.#begin(container, known, "starting");
-        if (known.details === undefined) looks.push({ kind: "container", container });
+        if (this.#know(container).details === undefined)
+          looks.push({ kind: "container", container });
       }
     for (const endpoint of asked)
       if (!found.has(endpoint) && !this.#unlisted.has(endpoint)) {
@@ -178,11 +182,10 @@ export class ContainerNames {
     for (const container of this.#containers.keys())
       if (!listed.has(container)) looks.push({ kind: "container", container });
     const unsure = [...own].filter(
-      ([{ id, names }]) =>
-        names !== undefined &&
-        !running.has(id) &&
-        !this.#unlisted.has(id) &&
-        this.#of(id)?.phase !== "starting",
+      ([endpoint]) =>
+        this.say(endpoint).names !== undefined &&
+        !running.has(endpoint.id) &&
+        this.#of(endpoint.id)?.phase !== "starting",
     );
     // Listed again: Docker was not asked, or had not said.
     const back = [...running].some((endpoint) => this.#unlisted.has(endpoint));
@@ -194,19 +197,19 @@ export class ContainerNames {
     return looks;
   }
 
-  /** What is to be said of an endpoint: the very same object when nothing changes. */
+  /**
+   * What is to be said of an endpoint: the very same object when nothing changes. One that is not, or
+   * no longer, a running container's has no names.
+   */
   say(endpoint: Endpoint): Endpoint {
-    const known = this.#of(endpoint.id);
-    const names =
-      (known?.details && this.#names(endpoint.id, known.details)?.names) ?? endpoint.names;
+    const { id } = endpoint;
+    if (this.#left.has(id) || this.#unlisted.has(id)) return said(endpoint, undefined, undefined);
+    const known = this.#of(id);
     // Nothing is told of names before it is known whether there is a health check.
-    if (names === undefined) return endpoint;
-    const unlisted = this.#unlisted.has(endpoint.id);
-    if (known?.details === undefined && !unlisted) return endpoint;
-    const out = unlisted || known === undefined ? "stopping" : outReason(known);
-    if (out === endpoint.out && same(names, endpoint.names)) return endpoint;
-    const { out: _, ...rest } = endpoint;
-    return { ...rest, names, ...(out === undefined ? {} : { out }) };
+    if (known?.details === undefined) return endpoint;
+    if (known.phase === "down") return said(endpoint, undefined, undefined);
+    const names = this.#names(id, known.details)?.names ?? endpoint.names;
+    return said(endpoint, names, outReason(known));
   }
 
   /** Endpoints of which something else may be to be said since this was last asked. */
@@ -219,17 +222,15 @@ export class ContainerNames {
   /** Who was to stop by now and did not is back. */
   expire(nowMs: number): void {
     for (const [container, known] of this.#containers)
-      if (known.stoppingUntilMs !== undefined && known.stoppingUntilMs <= nowMs) {
-        known.stoppingUntilMs = undefined;
+      if (known.stopping !== undefined && known.stopping.untilMs <= nowMs) {
+        known.stopping = undefined;
         this.#touch(container);
       }
   }
 
   /** When there is something to `expire`. */
   nextMs(): number | undefined {
-    const all = [...this.#containers.values()].flatMap(
-      ({ stoppingUntilMs }) => stoppingUntilMs ?? [],
-    );
+    const all = [...this.#containers.values()].flatMap(({ stopping }) => stopping?.untilMs ?? []);
     return all.length === 0 ? undefined : Math.min(...all);
   }
 
@@ -244,7 +245,7 @@ export class ContainerNames {
   }
 
   #containerEvent(
-    { action, container, attributes }: Extract<EngineEvent, { kind: "container" }>,
+    { action, container, attributes, atMs }: Extract<EngineEvent, { kind: "container" }>,
     nowMs: number,
   ): Look[] {
     const look: Look[] = [{ kind: "container", container }];
@@ -277,7 +278,7 @@ export class ContainerNames {
         return look;
       case "kill":
         if (isStop(known, Number(attributes["signal"])))
-          known.stoppingUntilMs = nowMs + stopMs(known);
+          known.stopping = { untilMs: nowMs + stopMs(known), toldMs: atMs };
         return [];
       case "die":
         // Engines since 25 say it late: a container that is started again may be ahead of it.
@@ -296,7 +297,7 @@ export class ContainerNames {
   #begin(container: ContainerId, known: Known, phase: "starting" | "up"): void {
     known.phase = phase;
     known.paused = false;
-    known.stoppingUntilMs = undefined;
+    known.stopping = undefined;
     known.health = known.details && firstHealth(known.details);
     this.#touch(container);
   }
@@ -343,8 +344,13 @@ export class ContainerNames {
   #know(container: ContainerId): Known {
     let known = this.#containers.get(container);
     if (known === undefined) {
-      const [paused, health, stoppingUntilMs] = [false, undefined, undefined];
-      known = { details: undefined, phase: "down", paused, health, stoppingUntilMs };
+      known = {
+        details: undefined,
+        phase: "down",
+        paused: false,
+        health: undefined,
+        stopping: undefined,
+      };
       this.#containers.set(container, known);
     }
     return known;
@@ -362,8 +368,6 @@ export class ContainerNames {
 
   #forget(container: ContainerId): void {
     this.#touch(container);
-    for (const [endpoint, place] of this.#places)
-      if (place.container === container) this.#unlisted.add(endpoint);
     this.#containers.delete(container);
   }
 
@@ -411,12 +415,23 @@ function stopMs({ details }: Known): number {
   return Math.max(details?.stopTimeoutMs ?? 0, LEAST_STOP_MS) + STOP_SLACK_MS;
 }
 
-function outReason({ phase, paused, health, stoppingUntilMs }: Known): OutReason | undefined {
-  if (phase === "down" || stoppingUntilMs !== undefined) return "stopping";
+function outReason({ paused, health, stopping }: Known): OutReason | undefined {
+  if (stopping !== undefined) return "stopping";
   if (paused) return "paused";
   return health === "healthy" ? undefined : health;
 }
 
-function same(a: readonly string[], b: readonly string[] | undefined): boolean {
-  return a.length === b?.length && a.every((name, i) => name === b[i]);
+function said(
+  endpoint: Endpoint,
+  names: readonly string[] | undefined,
+  out: OutReason | undefined,
+): Endpoint {
+  const reason = names === undefined ? undefined : out;
+  if (reason === endpoint.out && isDeepStrictEqual(names, endpoint.names)) return endpoint;
+  const { names: _, out: __, ...rest } = endpoint;
+  return {
+    ...rest,
+    ...(names === undefined ? {} : { names: [...names] }),
+    ...(reason === undefined ? {} : { out: reason }),
+  };
 }
