@@ -4,7 +4,7 @@ import { supervisor } from "../../shared/node/supervisor.ts";
 import { runAgent } from "../main.ts";
 import type { Context } from "./context.ts";
 import { daemonLog, untilSignal } from "./daemon.ts";
-import { PLUGIN_SOCKET, supervision } from "./inherited.ts";
+import { PLUGIN_SOCKET, supervision, waitingQuestions } from "./inherited.ts";
 
 /** Apart from the other commands: these load libp2p and koffi, the others need not. */
 
@@ -17,6 +17,7 @@ export function agent(context: Context, { docker, pluginSocket }: AgentOptions):
   const service = {
     log: daemonLog("agent"),
     supervisor: supervisor(supervision, [PLUGIN_SOCKET]),
+    waiting: waitingQuestions,
   };
   const [inherited, ...further] = service.supervisor.listening(PLUGIN_SOCKET);
   if (further.length > 0)
