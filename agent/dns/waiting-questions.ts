@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { giveUp, type Patience, STATES, takeOver } from "./patience.ts";
-import { markOf, setMark } from "./transparent.ts";
+import { letDockerAnswer, markOf, setMark } from "./transparent.ts";
 
 /**
  * From the end of one agent until the next one serves, containers' questions wait in the sockets that
@@ -18,10 +18,11 @@ const FAILED_STARTS = 2;
 
 export interface WaitingQuestions {
   /**
-   * From now on it is the name server that lets Docker answer, or does not. False: Docker answers
-   * already, in each sandbox until its sockets are made transparent again.
+   * From now on it is the name server that lets Docker answer, or does not. Returns for how many
+   * milliseconds questions may still wait; 0: Docker answers already, in each sandbox until its
+   * sockets are made transparent again.
    */
-  takeOver(): boolean;
+  takeOver(): number;
   /** The agent has come as far as to serve: this start is no failed one. */
   served(): void;
 }
@@ -29,8 +30,10 @@ export interface WaitingQuestions {
 /** Lets Docker answer when nobody takes `sockets` over in time, or this process ends before. */
 export function awaitServer(sockets: readonly number[], patienceMs: number): WaitingQuestions {
   const state = new Int32Array(new SharedArrayBuffer(4));
-  const patience: Patience = { sockets, state, patienceMs: patienceMs - performance.now() };
-  const atExit = (): void => giveUp(patience);
+  const remainingMs = (): number => Math.max(0, patienceMs - performance.now());
+  const patience: Patience = { sockets, state, patienceMs: remainingMs() };
+  // Also after somebody took over, until the end of the start is reached.
+  const atExit = (): void => sockets.forEach(letDockerAnswer);
   process.once("exit", atExit);
   // The count is on the sockets: it ends with them, and no crash comes between both.
   if (sockets.some((fd) => markOf(fd) >= FAILED_STARTS)) giveUp(patience);
@@ -40,15 +43,13 @@ export function awaitServer(sockets: readonly number[], patienceMs: number): Wai
     const worker = new Worker(new URL("patience-worker.ts", import.meta.url), {
       workerData: patience,
     });
-    worker.on("error", atExit);
+    worker.on("error", () => giveUp(patience));
     worker.unref();
   }
   return {
-    takeOver() {
-      process.off("exit", atExit);
-      return takeOver(patience);
-    },
+    takeOver: () => (takeOver(patience) ? remainingMs() : 0),
     served() {
+      process.off("exit", atExit);
       for (const fd of sockets) setMark(fd, 0);
     },
   };
