@@ -179,7 +179,8 @@ export async function runAgent(
       agent = undefined;
       watched = undefined;
       started = Promise.withResolvers();
-      await made.stop(leaving.signal.aborted ? "letGo" : "handOver");
+      const isLast = leaving.signal.aborted || (await supervisor.isStoppedForGood());
+      await made.stop(isLast ? "letGo" : "handOver");
       left.resolve();
       if (!withdrawn) continue;
       const failure = hasWithdrawn();

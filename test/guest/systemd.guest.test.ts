@@ -128,19 +128,17 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
     await verified();
   });
 
-  test("a stopped agent is started by the container that needs it; no packet is lost, and Docker answers for names meanwhile", async () => {
-    let stoppedMs = 0;
+  test("a stopped agent is started by the container that needs it; no packet and no question is lost, Docker answers for names meanwhile", async () => {
     const { two, outside } = await losesNothing(async () => {
       await exec("systemctl stop overlay-ts-agent");
-      stoppedMs = await now();
       expect(await keptSockets()).toBe("0");
       await until("[ \"$(grep ^two /tmp/asked | tail -1)\" = 'two Docker' ]");
       await exec("docker run --rm --network app box /bin/ping -c 1 10.77.0.11");
       await exec("systemctl is-active overlay-ts-agent");
       await until("[ \"$(grep ^two /tmp/asked | tail -1)\" = 'two us' ]");
     });
-    expectAnsweredFrom(stoppedMs, two);
-    expectAnsweredFrom(stoppedMs, outside);
+    expect(two.failures).toEqual([]);
+    expect(outside.failures).toEqual([]);
     expect(await keptSockets()).toBe("6");
     await verified();
   });
