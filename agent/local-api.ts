@@ -1,21 +1,19 @@
 import { z } from "zod";
 import { BOUNDS } from "../shared/bounds.ts";
-import { NetworkId } from "../shared/ids.ts";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
 import { type Failure, OverlayError } from "../shared/errors.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
 import { bare, byBody, byQuery } from "../shared/node/routes.ts";
-import { Lines, type Routes } from "../shared/node/unix-http.ts";
-import { oneLine } from "../shared/text.ts";
+import type { Routes } from "../shared/node/unix-http.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
-import { concerns } from "./core/events.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
 import { membersOf } from "./core/members.ts";
 import { nameRows } from "./core/name-rows.ts";
-import type { Event } from "./event-log.ts";
+import { events } from "./events-api.ts";
+import { findNetwork, nodeName } from "./look-up.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
-import type { NetworkRecord } from "../shared/cluster-state.ts";
 import { statusOf, verify } from "./status.ts";
 
 /**
@@ -124,20 +122,6 @@ async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   return { removed: network.id };
 }
 
-function findNetwork(agent: Agent, name: string) {
-  const { state } = agent.replication.tables;
-  const found = state?.networks.find(
-    (network) =>
-      network.name === name || (NetworkId.safeParse(name).success && network.id === name),
-  );
-  if (found !== undefined) return found;
-  throw new OverlayError({
-    code: "NOT_FOUND",
-    message: `the cluster has no network ${oneLine(name, 64)}`,
-    next: "see `overlay-ts network ls`",
-  });
-}
-
 function nodes(agent: Agent): unknown {
   const { state, hosts } = agent.replication.tables;
   const connected = new Set(agent.adapters.mesh.connections());
@@ -225,39 +209,6 @@ function names(agent: Agent, name: string | undefined): unknown {
   });
 }
 
-function events(
-  agent: Agent,
-  { network, sinceMs, follow }: { network?: string; sinceMs?: string; follow?: string },
-  signal: AbortSignal,
-): Lines {
-  const wanted = (event: Event): boolean =>
-    network === undefined || (event.kind !== "started" && concerns(event, network));
-  // One that has ended is in no state, but may be what the question is about.
-  if (network !== undefined && !agent.events.knows(wanted)) findNetwork(agent, network);
-  const question = { sinceMs: wholeMs(sinceMs), follow: flag("follow", follow), wanted };
-  return new Lines(agent.events.read(question, signal));
-}
-
-function wholeMs(text: string | undefined): number | undefined {
-  if (text === undefined || /^\d{1,15}$/.test(text))
-    return text === undefined ? text : Number(text);
-  throw new OverlayError({
-    code: "INVALID",
-    message: `sinceMs=${oneLine(text, 64)} is no number of milliseconds`,
-    next: "give a whole number",
-  });
-}
-
-function flag(name: string, text: string | undefined): boolean {
-  if (text === undefined || text === "false") return false;
-  if (text === "true") return true;
-  throw new OverlayError({
-    code: "INVALID",
-    message: `${name}=${oneLine(text, 64)} is neither true nor false`,
-    next: `give ${name}=true, or leave it away`,
-  });
-}
-
 /** Of the networks this host is on: it knows no others' containers. */
 function endpoints(agent: Agent, name: string | undefined): unknown {
   const { tables } = agent.replication;
@@ -279,8 +230,4 @@ function endpoints(agent: Agent, name: string | undefined): unknown {
         out: endpoint.out,
       }));
     });
-}
-
-function nodeName(agent: Agent, node: string): string {
-  return agent.replication.tables.state?.nodes.find(({ id }) => id === node)?.name ?? node;
 }

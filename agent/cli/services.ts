@@ -40,6 +40,10 @@ export function controller(context: Context): Promise<void> {
 
 /** Loads all that the services load and keeps it compiled: they start faster and smaller then. */
 export async function prepare(): Promise<void> {
-  await Promise.all([import("../gossip/mesh-node.ts"), import("./membership-commands.ts")]);
+  await Promise.all([
+    import("../gossip/mesh-node.ts"),
+    import("../dns/serving.ts"),
+    import("./membership-commands.ts"),
+  ]);
   flushCompileCache();
 }

@@ -4,7 +4,6 @@ import { inNetns } from "../kernel/netns.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
 import { Nftables } from "./nftables.ts";
 import {
-  closeOnExec,
   type GateSockets,
   MARK,
   namespaceOf,
@@ -78,7 +77,6 @@ export function adoptGate(path: string, { udp, tcp, raw }: KeptSockets): Gate | 
   } catch {
     return undefined;
   }
-  for (const fd of [udp, tcp]) closeOnExec(fd);
   return inNetns(path, () => {
     const sending = raw ?? openRawSocket();
     try {

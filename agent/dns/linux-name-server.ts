@@ -9,7 +9,7 @@ import type { KeptSockets } from "./gate.ts";
 import { HangWatch } from "./hang-watch.ts";
 import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { noKeeper, type SocketKeeper } from "./socket-keeper.ts";
-import { receiveState, setTransparent } from "./sockets.ts";
+import { raised, receiveState, setTransparent } from "./sockets.ts";
 import { TableCopy } from "./table-copy.ts";
 import type { FromWorker, ServingMethod, ToWorker, WorkerOptions } from "./worker-protocol.ts";
 
@@ -36,6 +36,8 @@ export interface LinuxNameServerOptions {
   readonly keeper?: SocketKeeper;
   /** Every gate is looked at once in this time. */
   readonly checkMs?: number;
+  /** Adopted sockets that nobody asks for are given up after it. */
+  readonly adoptedMs?: number;
 }
 
 interface Wanted {
@@ -54,6 +56,7 @@ export class LinuxNameServer implements NameServer {
   readonly #keeper: SocketKeeper;
   readonly #checkMs: number;
   readonly #patienceMs: number;
+  readonly #adoptedMs: number;
   readonly #counters = new Counters();
   readonly #calls = new WorkerCalls<ServingMethod>("the name server");
   readonly #table = new TableCopy();
@@ -77,6 +80,7 @@ export class LinuxNameServer implements NameServer {
       patienceMs = 0,
       keeper = noKeeper,
       checkMs = CHECK_MS,
+      adoptedMs = ADOPTED_MS,
     }: LinuxNameServerOptions,
     log: Log,
   ) {
@@ -84,6 +88,7 @@ export class LinuxNameServer implements NameServer {
     this.#keeper = keeper;
     this.#checkMs = checkMs;
     this.#patienceMs = patienceMs;
+    this.#adoptedMs = adoptedMs;
     this.#adopt(adopted);
   }
 
@@ -91,7 +96,7 @@ export class LinuxNameServer implements NameServer {
     this.#later(this.#patienceMs, () => {
       for (const id of this.#adopted) this.#switch(this.#sockets.get(id), false);
     });
-    this.#later(ADOPTED_MS, () => {
+    this.#later(this.#adoptedMs, () => {
       for (const id of this.#adopted) this.#forget(id, "adoptedReleased");
     });
     const look = setInterval(() => this.#look(), LOOK_MS);
@@ -316,10 +321,11 @@ export class LinuxNameServer implements NameServer {
       const other = what === "u" ? adopted.get(`${id}-t`) : adopted.get(`${id}-u`);
       if (id === undefined || other === undefined) {
         this.#keeper.release(name);
+        this.#switchSocket(fd, false);
         closeSync(fd);
         this.#counters.count("adoptedReleased");
       } else if (what === "u") {
-        this.#sockets.set(id as SandboxId, { udp: fd, tcp: other });
+        this.#sockets.set(id as SandboxId, { udp: raised(fd), tcp: raised(other) });
         this.#adopted.add(id as SandboxId);
       }
     }
@@ -349,12 +355,15 @@ export class LinuxNameServer implements NameServer {
 
   #switch(sockets: KeptSockets | undefined, on: boolean): void {
     if (sockets === undefined) return;
-    for (const fd of [sockets.udp, sockets.tcp])
-      try {
-        setTransparent(fd, on);
-      } catch (error) {
-        this.#log.warn({ ...asFailure(error) }, "a socket cannot be switched");
-      }
+    for (const fd of [sockets.udp, sockets.tcp]) this.#switchSocket(fd, on);
+  }
+
+  #switchSocket(fd: number, on: boolean): void {
+    try {
+      setTransparent(fd, on);
+    } catch (error) {
+      this.#log.warn({ ...asFailure(error) }, "a socket cannot be switched");
+    }
   }
 
   /** Until it is answered or the worker ends: one that hangs is ended. */

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from "node:fs";
 import koffi, { type KoffiFunc, type LibraryHandle } from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
 
@@ -5,6 +6,12 @@ import { OverlayError } from "../../shared/errors.ts";
 const LIBRARY = "libnftables.so.1";
 /** NFT_CTX_DEFAULT of nftables/libnftables.h. */
 const DEFAULT = 0;
+
+/**
+ * It waits with select(2) (mnl_batch_talk of nftables' src/mnl.c), which ends the process at a
+ * descriptor of FD_SETSIZE, 1024, or more. Some room: other threads open files meanwhile.
+ */
+const HIGHEST_DESCRIPTOR = 900;
 
 type Context = unknown;
 
@@ -56,7 +63,9 @@ export class Nftables {
   readonly #context: Context;
   #deleted = false;
 
+  /** @throws UNSUPPORTED, FULL */
   constructor() {
+    needLowDescriptor();
     const { create, keepErrors, keepOutput } = library();
     const context = create(DEFAULT);
     if (context === null) throw refused("begin", "no memory");
@@ -87,6 +96,17 @@ export class Nftables {
     if (this.#deleted) free.async(this.#context, () => {});
     else free(this.#context);
   }
+}
+
+function needLowDescriptor(): void {
+  const lowest = openSync("/dev/null", "r");
+  closeSync(lowest);
+  if (lowest <= HIGHEST_DESCRIPTOR) return;
+  throw new OverlayError({
+    code: "FULL",
+    message: "the agent has too many files open to change a container's DNS rules",
+    next: "Docker's resolver answers there until some are closed",
+  });
 }
 
 function refused(op: string, why: string): OverlayError {

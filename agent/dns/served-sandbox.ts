@@ -19,12 +19,16 @@ const FORWARDED_PER_SECOND = 5000;
 const FORWARDED_BURST = 2000;
 const RELAYS = 64;
 const CONNECTIONS = 64;
+/** Of all sandboxes together: connections that are accepted have low descriptors. */
+const ALL_CONNECTIONS = 400;
 const DRAIN_MS = 300;
 
 export interface ServingModules {
   readonly names: NameTable;
   readonly held: HeldQuestions;
   readonly counters: Counters;
+  /** Of all sandboxes. */
+  readonly conversations: Set<Conversation>;
 }
 
 /**
@@ -55,6 +59,11 @@ export class ServedSandbox {
     this.#udp.on("error", () => counters.count("droppedSend"));
     this.#udp.bind({ fd: duplicate(gate.sockets.udp), exclusive: true });
     this.#tcp = createServer({ allowHalfOpen: true }, (socket) => {
+      if (modules.conversations.size >= ALL_CONNECTIONS) {
+        counters.count("droppedTcpConnections");
+        socket.destroy();
+        return;
+      }
       counters.count("tcpConnections");
       const conversation = new Conversation(socket, {
         counters,
@@ -62,8 +71,11 @@ export class ServedSandbox {
         openUpstream: () => this.#openUpstream(),
         closed: () => this.sandbox.closed,
       });
-      this.#conversations.add(conversation);
-      socket.on("close", () => this.#conversations.delete(conversation));
+      const all = [this.#conversations, modules.conversations];
+      for (const set of all) set.add(conversation);
+      socket.on("close", () => {
+        for (const set of all) set.delete(conversation);
+      });
     });
     this.#tcp.maxConnections = CONNECTIONS;
     this.#tcp.on("drop", () => counters.count("droppedTcpConnections"));

@@ -1,6 +1,7 @@
 import { asFailure } from "../../shared/errors.ts";
 import { NameTable } from "../core/name-table.ts";
 import { applyChanges } from "./apply-changes.ts";
+import type { Conversation } from "./conversation.ts";
 import type { Counters } from "./counters.ts";
 import {
   adoptGate,
@@ -50,6 +51,7 @@ export class Serving {
   readonly #options: ServingOptions;
   readonly #names = new NameTable();
   readonly #held = new HeldQuestions();
+  readonly #conversations = new Set<Conversation>();
   readonly #places = new Map<SandboxId, Place>();
   #waiting: NodeJS.Timeout | undefined;
   #check: NodeJS.Timeout | undefined;
@@ -121,6 +123,7 @@ export class Serving {
         place.served = new ServedSandbox(sandbox, gate, {
           names: this.#names,
           held: this.#held,
+          conversations: this.#conversations,
           counters,
         });
         place.state = "serving";

@@ -50,10 +50,11 @@ const SO_MEMINFO = 55;
 const SK_MEMINFO_RMEM_ALLOC = 0;
 const SK_MEMINFO_DROPS = 8;
 const SK_MEMINFO_VARS = 9;
-// include/uapi/asm-generic/fcntl.h, include/uapi/linux/fcntl.h
-const F_SETFD = 2;
-const FD_CLOEXEC = 1;
+// include/uapi/linux/fcntl.h
 const F_DUPFD_CLOEXEC = 1030;
+/** FD_SETSIZE: what select(2) can watch; see `nftables.ts`. */
+const ABOVE_SELECT = 1024;
+const ABOVE_STDIO = 3;
 // include/uapi/linux/sockios.h
 const SIOCGSKNS = 0x894c;
 
@@ -150,16 +151,27 @@ export function portOf(fd: number): number {
   return address.readUInt16BE(2);
 }
 
-/** Another descriptor of the same socket, closed with exec. */
+/**
+ * Another descriptor of the same socket, closed with exec. A high number: there are thousands of ours,
+ * and the low ones are needed.
+ */
 export function duplicate(fd: number): number {
-  const copy = fcntl(fd, F_DUPFD_CLOEXEC, 3) as number;
-  check(Math.min(copy, 0), "fcntl");
-  return copy;
+  for (const least of [ABOVE_SELECT, ABOVE_STDIO]) {
+    const copy = fcntl(fd, F_DUPFD_CLOEXEC, least) as number;
+    if (copy >= 0) return copy;
+    // EINVAL: RLIMIT_NOFILE allows no such number (fcntl(2)).
+    if (least === ABOVE_STDIO || errnoName(koffi.errno()) !== "EINVAL") check(-1, "fcntl F_DUPFD");
+  }
+  return fd;
 }
 
-/** Programs that the agent starts do not inherit it. */
-export function closeOnExec(fd: number): void {
-  check(fcntl(fd, F_SETFD, FD_CLOEXEC) as number, "fcntl");
+/** The same socket under a high number. */
+export function raised(fd: number): number {
+  try {
+    return duplicate(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** The number of the socket's namespace: the inode of its file in nsfs. */
@@ -184,7 +196,7 @@ export function receiveState(fd: number): { readonly waiting: number; readonly d
 function open(type: number, protocol: number, what: string): number {
   const fd = socket(AF_INET, type | SOCK_NONBLOCK_CLOEXEC, protocol) as number;
   check(Math.min(fd, 0), `socket ${what}`);
-  return fd;
+  return raised(fd);
 }
 
 function marked(fd: number): number {

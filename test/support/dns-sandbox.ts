@@ -72,7 +72,7 @@ export class DnsSandbox {
   }
 
   /** One of `dns-programs/`, inside. */
-  program(name: "client" | "resolver", ...args: string[]): ChildProcess {
+  program(name: "client" | "resolver" | "meter", ...args: string[]): ChildProcess {
     const file = join(import.meta.dirname, "dns-programs", `${name}.ts`);
     const child = spawn(
       "nsenter",

@@ -140,6 +140,21 @@ describe("an answer in lines", () => {
     await expect(all()).rejects.toThrow(/ended in the middle of its answer/);
   });
 
+  test("of a server that stops: it waits for nobody", async () => {
+    const gone = Promise.withResolvers<void>();
+    await serve(async function* (signal) {
+      signal.addEventListener("abort", () => gone.resolve());
+      yield 1;
+      await gone.promise;
+    });
+    const lines = linesUnix<number>(socket, "/lines");
+    expect((await lines.next()).value).toBe(1);
+    const rest = expect(lines.next()).rejects.toThrow(/ended in the middle of its answer/);
+    await stop?.();
+    stop = undefined;
+    await rest;
+  });
+
   test("of another program", async () => {
     await serveRaw(createServer((_request, response) => response.end("hello\n")));
     await expect(all()).rejects.toThrow(/in no words of overlay-ts/);

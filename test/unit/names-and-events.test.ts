@@ -7,14 +7,14 @@ import type { Event, Told } from "../../agent/event-log.ts";
 import { localRoutes } from "../../agent/local-api.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
-import { EndpointId } from "../../shared/ids.ts";
+import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import { callUnix, linesUnix, UnixHttpServer } from "../../shared/node/unix-http.ts";
 import { failOnCrashes } from "../support/crashes.ts";
 import { type Ended, overlayTs } from "../support/command-line.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../support/fake-host.ts";
-import { until } from "../support/plugin-bodies.ts";
+import { createNetwork, done, NETWORK, until } from "../support/plugin-bodies.ts";
 
 /** Three hosts: `app` is on h1 and h2, and h3 has no container on it. */
 
@@ -192,6 +192,47 @@ describe("names on other hosts", () => {
   });
 });
 
+test("a host that is not reached: its names are out, and it is told once", async () => {
+  const { agent } = host(1);
+  const lost = vi.spyOn(agent, "lost").mockReturnValue(new Set([host(2).agent.identity.node]));
+  agent.watching.dirty();
+  const line = /-  h2  unreachable  out on app: db\n/;
+  await until(async () => line.test((await run(1, "events", "--network", "app")).out));
+  expect((await names(1)).filter(({ state }) => state === "in").map(({ host }) => host)).toEqual([
+    "h1",
+    "h1",
+    "h1",
+  ]);
+  expect((await run(1, "names", "app")).out).toMatch(/app +db +10\.7\.2\.7 +h2 +db +unreachable\n/);
+  lost.mockRestore();
+  agent.watching.dirty();
+  await until(async () => (await kept(1)).at(-1)?.kind === "host-back");
+});
+
+test("status says what is wrong with names, and nothing else of them", async () => {
+  const told = await callUnix<object>(socket(1), "GET", "/v1/status");
+  const sandboxes = { waiting: 1, serving: 11, failed: 2 };
+  const saying = async (names: object | undefined): Promise<string> => {
+    const served = new UnixHttpServer(join(directory, "status/agent.sock"), {
+      "GET /v1/status": async () => ({ ...told, names }),
+    });
+    await served.start();
+    const { out } = await overlayTs(join(directory, "status"), ["status"]).ended;
+    await served.stop();
+    return out;
+  };
+  const without = await saying(undefined);
+  expect(without).not.toMatch(/names/);
+  expect(await saying({ counters: { answered: 7 }, sandboxes })).toBe(without);
+  expect(await saying({ counters: {}, sandboxes, lastProblem: "EPERM" })).toBe(
+    `${without}\nnames of other hosts are not served in 2 of 14 containers: EPERM\n`,
+  );
+  const gone = { counters: {}, sandboxes: { waiting: 0, serving: 0, failed: 0 } };
+  expect(await saying({ ...gone, lastProblem: "the worker has gone" })).toBe(
+    `${without}\nnames of other hosts are not served: the worker has gone\n`,
+  );
+});
+
 describe("events", () => {
   test("of another host's container, as they happen", async () => {
     const events = linesUnix<Event>(socket(1), "/v1/events?follow=true&sinceMs=0&network=app");
@@ -265,6 +306,22 @@ describe("events", () => {
       (await kept(1, "?network=old")).map(({ kind }) => kind);
     await until(async () => (await ended()).includes("network-ended"));
     expect(await ended()).toEqual(["network-appeared", "network-ended"]);
+  });
+
+  test("of a network from before Docker had told its name", async () => {
+    const { agent } = host(1);
+    const pools = [{ AddressSpace: "LocalDefault", Pool: "10.9.0.0/24", Gateway: "10.9.0.1/24" }];
+    await done(host(1), "NetworkDriver.CreateNetwork", createNetwork({ pools }));
+    const network = agent.bindings.network(DockerNetworkId.parse(NETWORK))!;
+    await until(() => agent.events.knows((event) => "id" in event && event.id === network));
+    const naming = { labels: {}, attachable: true, dockerRanges: [] };
+    const request = { v: 1, kind: "nameNetwork", network, name: "late", ...naming } as const;
+    await agent.controller.request(request, "network");
+    await until(async () => (await kept(1)).at(-1)?.kind === "network-named");
+    expect((await kept(1, "?network=late")).map(({ kind }) => kind)).toEqual([
+      "network-appeared",
+      "network-named",
+    ]);
   });
 
   test("a kernel that refuses, and one that does so no more", async () => {

@@ -178,16 +178,18 @@ async function load({
     const socket = shared ?? make();
     asked++;
     const begunMs = performance.now();
+    let timer: NodeJS.Timeout | undefined;
     const answer = await new Promise<Buffer | undefined>((resolve) => {
       open.set(id, resolve);
       let left = tries;
       const attempt = (): void => {
         if (left-- === 0) return resolve(undefined);
         socket.send(bytes, PORT, SERVER);
-        setTimeout(attempt, retryMs ?? 2000);
+        timer = setTimeout(attempt, retryMs ?? 2000);
       };
       attempt();
     });
+    clearTimeout(timer);
     open.delete(id);
     if (shared === undefined) socket.close();
     const nowMs = performance.now();

@@ -86,6 +86,8 @@ describe("who follows", () => {
     expect(await waiting).toBe("h3");
     expect(log.counters()["followers"]).toBe(1);
     const last = told.next();
+    // By then it waits for what comes.
+    await new Promise((resolve) => setImmediate(resolve));
     hangUp.abort();
     expect(await last).toEqual({ done: true, value: undefined });
     expect(log.counters()["followers"]).toBe(0);

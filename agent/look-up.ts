@@ -1,0 +1,25 @@
+import type { NetworkRecord } from "../shared/cluster-state.ts";
+import { OverlayError } from "../shared/errors.ts";
+import { oneLine } from "../shared/text.ts";
+import type { Agent } from "./agent.ts";
+
+/** What people call a network, by name or id. @throws NOT_FOUND */
+export function findNetwork(agent: Agent, name: string): NetworkRecord {
+  const found = lookUp(agent, name);
+  if (found !== undefined) return found;
+  throw new OverlayError({
+    code: "NOT_FOUND",
+    message: `the cluster has no network ${oneLine(name, 64)}`,
+    next: "see `overlay-ts network ls`",
+  });
+}
+
+export function lookUp(agent: Agent, name: string): NetworkRecord | undefined {
+  const networks = agent.replication.tables.state?.networks;
+  return networks?.find((network) => network.name === name || network.id === name);
+}
+
+/** The id of one that the cluster has no more. */
+export function nodeName(agent: Agent, node: string): string {
+  return agent.replication.tables.state?.nodes.find(({ id }) => id === node)?.name ?? node;
+}
