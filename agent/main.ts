@@ -118,6 +118,7 @@ export async function runAgent(
   try {
     while (!signal.aborted) {
       if (readMembership(files) === undefined) {
+        waiting?.takeOver();
         for (const [name, fd] of adopted) {
           supervisor.descriptors.release(name);
           closeSync(fd);
@@ -132,10 +133,11 @@ export async function runAgent(
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
       left.promise.catch(() => {});
-      const names = new LinuxNameServer({ adopted, keeper: supervisor.descriptors }, log);
-      adopted = new Map();
       // Who answers in them, or does not, is decided there from now on.
-      waiting?.served();
+      const patienceMs = waiting?.takeOver();
+      const keeper = supervisor.descriptors;
+      const names = new LinuxNameServer({ adopted, patienceMs, keeper }, log);
+      adopted = new Map();
       const made = await makeAgent(config, membership, names, log);
       leave = (membershipIs) => {
         withdrawn = membershipIs === "kept";
@@ -160,6 +162,7 @@ export async function runAgent(
         continue;
       }
       problem = undefined;
+      waiting?.served();
       // Only now: a call that came before would find half of it.
       agent = made;
       started.resolve(made);
@@ -176,7 +179,8 @@ export async function runAgent(
       agent = undefined;
       watched = undefined;
       started = Promise.withResolvers();
-      await made.stop(leaving.signal.aborted ? "letGo" : "handOver");
+      const isLast = leaving.signal.aborted || (await supervisor.isStoppedForGood());
+      await made.stop(isLast ? "letGo" : "handOver");
       left.resolve();
       if (!withdrawn) continue;
       const failure = hasWithdrawn();

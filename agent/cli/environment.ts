@@ -16,6 +16,9 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
   OVERLAY_TS_LAB_CACHE: absolute,
   OVERLAY_TS_LOG_LEVEL: (value) =>
     LOG_LEVELS.includes(value) ? undefined : `is not one of ${LOG_LEVELS.join(", ")}`,
+  /** Read by inherited.ts. */
+  OVERLAY_TS_PATIENCE_MS: (value) =>
+    /^\d{1,6}$/.test(value) ? undefined : "is not a number of milliseconds",
   OVERLAY_TS_TOKEN: () => undefined,
   /** Set: failures inside of the program show where. */
   OVERLAY_TS_DEBUG: () => undefined,

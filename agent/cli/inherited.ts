@@ -1,7 +1,10 @@
 import { takeSupervision } from "../../shared/node/supervision.ts";
 import type { WaitingQuestions } from "../dns/waiting-questions.ts";
 
-/** What this process got from the service manager and from the agent before it, taken once. */
+/**
+ * What this process got from the service manager and from the agent before it, taken once. Programs
+ * that it starts get none of it: Node closes what it inherits on exec.
+ */
 
 /** FileDescriptorName= of overlay-ts-plugin.socket. */
 export const PLUGIN_SOCKET = "plugin";
@@ -12,6 +15,11 @@ const kept = supervision.descriptors.filter(({ name }) => name !== PLUGIN_SOCKET
 
 /** In the sockets that came back; undefined when none did. */
 export const waitingQuestions: WaitingQuestions | undefined =
-  kept.length === 0
-    ? undefined
-    : (await import("../dns/waiting-questions.ts")).awaitServer(kept.map(({ fd }) => fd));
+  kept.length === 0 ? undefined : await wait(kept.map(({ fd }) => fd));
+
+async function wait(sockets: readonly number[]): Promise<WaitingQuestions> {
+  const { awaitServer, PATIENCE_MS } = await import("../dns/waiting-questions.ts");
+  // What the variable must be is checked with all others; until then another value waits not at all.
+  const { OVERLAY_TS_PATIENCE_MS: said = PATIENCE_MS } = process.env;
+  return awaitServer(sockets, Number(said) || 0);
+}

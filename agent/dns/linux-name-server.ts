@@ -22,9 +22,7 @@ const HUNG_MS = 300;
 const LOOK_MS = 100;
 /** A thread that does not come back is ended; its sockets are not. */
 const END_HUNG_MS = 10_000;
-/** Sockets of an earlier agent collect questions so long without anybody who reads them... */
-const ADOPTED_UNREAD_MS = 400;
-/** ...and are given up when nobody asks for their sandbox. */
+/** Sockets of an earlier agent are given up when nobody asks for their sandbox. */
 const ADOPTED_MS = 30_000;
 const CHECK_MS = 30_000;
 /** Containers on one host: 1,022 a network, and sockets are three descriptors each. */
@@ -33,6 +31,8 @@ const SANDBOXES = 4096;
 export interface LinuxNameServerOptions {
   /** By name: `<sandbox>-u` and `<sandbox>-t`, the descriptors that an earlier agent left. */
   readonly adopted?: ReadonlyMap<string, number>;
+  /** They collect questions so long without anybody who reads them; then Docker's resolver answers. */
+  readonly patienceMs?: number | undefined;
   readonly keeper?: SocketKeeper;
   /** Every gate is looked at once in this time. */
   readonly checkMs?: number;
@@ -55,6 +55,7 @@ export class LinuxNameServer implements NameServer {
   readonly #log: Log;
   readonly #keeper: SocketKeeper;
   readonly #checkMs: number;
+  readonly #patienceMs: number;
   readonly #adoptedMs: number;
   readonly #counters = new Counters();
   readonly #calls = new WorkerCalls<ServingMethod>("the name server");
@@ -76,6 +77,7 @@ export class LinuxNameServer implements NameServer {
   constructor(
     {
       adopted = new Map(),
+      patienceMs = 0,
       keeper = noKeeper,
       checkMs = CHECK_MS,
       adoptedMs = ADOPTED_MS,
@@ -85,12 +87,13 @@ export class LinuxNameServer implements NameServer {
     this.#log = log;
     this.#keeper = keeper;
     this.#checkMs = checkMs;
+    this.#patienceMs = patienceMs;
     this.#adoptedMs = adoptedMs;
     this.#adopt(adopted);
   }
 
   async start(): Promise<void> {
-    this.#later(ADOPTED_UNREAD_MS, () => {
+    this.#later(this.#patienceMs, () => {
       for (const id of this.#adopted) this.#switch(this.#sockets.get(id), false);
     });
     this.#later(this.#adoptedMs, () => {

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
-import { giveUp, type Patience, serve, STATES } from "./patience.ts";
-import { markOf, setMark } from "./transparent.ts";
+import { giveUp, type Patience, STATES, takeOver } from "./patience.ts";
+import { letDockerAnswer, markOf, setMark } from "./transparent.ts";
 
 /**
  * From the end of one agent until the next one serves, containers' questions wait in the sockets that
@@ -10,46 +10,47 @@ import { markOf, setMark } from "./transparent.ts";
 
 /**
  * From this process's start. musl asks again after 2.5 s, glibc, Go and c-ares later: within that
- * nobody loses anything but time. An agent serves about 0.6 s after its start on a host at rest.
+ * nobody loses anything but time. An agent serves 0.6 s after its start on a machine at rest.
  */
 export const PATIENCE_MS = 2000;
-/** Starts that ended before they served, without being able to let go (a crash, no memory). */
+/** Starts that ended before they served without being able to let go: a crash, no memory. */
 const FAILED_STARTS = 2;
 
 export interface WaitingQuestions {
   /**
-   * The server answers in these sockets now, or decides what else becomes of them: nobody but it
-   * lets Docker answer any more. False: Docker answers already, until they are made transparent.
+   * From now on it is the name server that lets Docker answer, or does not. Returns for how many
+   * milliseconds questions may still wait; 0: Docker answers already, in each sandbox until its
+   * sockets are made transparent again.
    */
-  served(): boolean;
+  takeOver(): number;
+  /** The agent has come as far as to serve: this start is no failed one. */
+  served(): void;
 }
 
-/** Lets go of `sockets` when nobody serves them in time, or this process ends before that. */
-export function awaitServer(
-  sockets: readonly number[],
-  patienceMs = PATIENCE_MS - performance.now(),
-): WaitingQuestions {
+/** Lets Docker answer when nobody takes `sockets` over in time, or this process ends before. */
+export function awaitServer(sockets: readonly number[], patienceMs: number): WaitingQuestions {
   const state = new Int32Array(new SharedArrayBuffer(4));
-  const waiting: Patience = { sockets, state, patienceMs };
-  const atExit = (): void => giveUp(waiting);
+  const remainingMs = (): number => Math.max(0, patienceMs - performance.now());
+  const patience: Patience = { sockets, state, patienceMs: remainingMs() };
+  // Also after somebody took over, until the end of the start is reached.
+  const atExit = (): void => sockets.forEach(letDockerAnswer);
   process.once("exit", atExit);
   // The count is on the sockets: it ends with them, and no crash comes between both.
-  if (sockets.some((fd) => markOf(fd) >= FAILED_STARTS)) giveUp(waiting);
+  if (sockets.some((fd) => markOf(fd) >= FAILED_STARTS)) giveUp(patience);
   for (const fd of sockets) setMark(fd, Math.min(markOf(fd) + 1, FAILED_STARTS));
-  // A timer of this thread would wait itself: it is busy loading the program.
+  // A timer of this thread would have to wait itself: it is busy loading the program.
   if (state[0] === STATES.waiting) {
-    const worker = new Worker(new URL("./patience-worker.ts", import.meta.url), {
-      workerData: waiting,
+    const worker = new Worker(new URL("patience-worker.ts", import.meta.url), {
+      workerData: patience,
     });
-    worker.on("error", atExit);
+    worker.on("error", () => giveUp(patience));
     worker.unref();
   }
   return {
+    takeOver: () => (takeOver(patience) ? remainingMs() : 0),
     served() {
       process.off("exit", atExit);
-      const inTime = serve(waiting);
       for (const fd of sockets) setMark(fd, 0);
-      return inTime;
     },
   };
 }

@@ -1,6 +1,7 @@
 import { DescriptorStore } from "./descriptor-store.ts";
 import { NotifySocket } from "./notify-socket.ts";
 import type { Supervision } from "./supervision.ts";
+import { isStoppedForGood } from "./unit-job.ts";
 
 /** Who started the service and wants to know how it stands. */
 export interface Supervisor {
@@ -16,6 +17,8 @@ export interface Supervisor {
   status(text: string): void;
   alive(): void;
   stopping(): void;
+  /** Asked while stopping: no next process is to come, and what is kept is given up. */
+  isStoppedForGood(): Promise<boolean>;
 }
 
 /**
@@ -41,5 +44,6 @@ export function supervisor(
     status: (text) => void socket?.send(`STATUS=${text.replaceAll("\n", " ")}`),
     alive: () => void socket?.send("WATCHDOG=1"),
     stopping: () => void socket?.send("STOPPING=1"),
+    isStoppedForGood: async () => socket !== undefined && isStoppedForGood(),
   };
 }

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { busyboxImage } from "../support/image.ts";
+import type { Asked } from "./asking.ts";
 import { Guest } from "./guest.ts";
 
 /**
@@ -20,22 +21,56 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
     expect(await until("overlay-ts verify")).toContain("kernel, Docker and tables agree");
   };
 
-  /** From one container to another, five times a second from before it until after it. */
-  async function losesNothing(disturb: () => Promise<unknown>): Promise<void> {
-    await exec(
+  /** What a program prints goes to `/tmp/<name>`. It goes on while engine and agent are away. */
+  const inContainerOne = (name: string, program: string): Promise<string> =>
+    exec(
       "nsenter --net=/proc/$(docker inspect --format '{{.State.Pid}}' one)/ns/net " +
-        "/bin/busybox ping -i 0.2 10.77.0.12 >/tmp/ping 2>&1 & echo $! >/tmp/ping.pid",
+        `${program} >/tmp/${name} 2>&1 & echo $! >/tmp/${name}.pid`,
     );
+  const end = (name: string, signal: string): Promise<string> =>
+    exec(
+      `kill -${signal} $(cat /tmp/${name}.pid); while [ -e /proc/$(cat /tmp/${name}.pid) ]; do sleep 0.1; done`,
+    );
+  const node = (program: string): string =>
+    `env NODE_COMPILE_CACHE=/tmp/compiled ${repository}/node_modules/.bin/node ` +
+    `--disable-warning=ExperimentalWarning ${repository}/test/guest/${program}`;
+  /** Milliseconds since 1970, in the guest. */
+  const now = async (): Promise<number> => Number(await exec("date +%s%3N"));
+  /** Two sockets of each container on a network. */
+  const keptSockets = (): Promise<string> =>
+    exec("systemctl show --property NFileDescriptorStore --value overlay-ts-agent");
+
+  /**
+   * From one container to another, five packets a second from before it until after it; and its
+   * questions for the other's name, and for one outside.
+   */
+  async function losesNothing(
+    disturb: () => Promise<unknown>,
+  ): Promise<{ readonly two: Asked; readonly outside: Asked }> {
+    await inContainerOne("ping", "/bin/busybox ping -i 0.2 10.77.0.12");
+    await inContainerOne("asked", node("asking.ts 100 two=10.77.0.12 outside=192.0.2.7"));
     await until("grep -q seq= /tmp/ping");
+    await until("grep -qx 'two us' /tmp/asked && grep -qx 'outside Docker' /tmp/asked");
     await disturb();
-    await exec(
-      "kill -INT $(cat /tmp/ping.pid); while [ -e /proc/$(cat /tmp/ping.pid) ]; do sleep 0.1; done",
-    );
+    await end("ping", "INT");
+    await end("asked", "TERM");
     const said = await exec("tail -3 /tmp/ping");
     const [, sent, received] = /(\d+) packets transmitted, (\d+) packets received/.exec(said) ?? [];
     expect(Number(sent), said).toBeGreaterThan(5);
     // The last may be on its way when the count is made.
     expect(Number(sent) - Number(received), said).toBeLessThanOrEqual(1);
+    return JSON.parse(await exec("tail -1 /tmp/asked")) as { two: Asked; outside: Asked };
+  }
+
+  /** Every question was answered, and each by who is to answer it. */
+  function expectAllAnswered({ two, outside }: { readonly two: Asked; readonly outside: Asked }) {
+    expect(two).toMatchObject({ failures: [], byDocker: 0 });
+    expect(outside).toMatchObject({ failures: [], byUs: 0 });
+  }
+
+  /** No question that was asked later than that failed. */
+  function expectAnsweredFrom(atMs: number, { failures }: Asked) {
+    expect(failures.filter((failure) => failure.atMs > atMs)).toEqual([]);
   }
 
   beforeAll(async () => {
@@ -58,6 +93,12 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
   });
 
   test("is installed, makes a cluster and a network, and its containers reach each other", async () => {
+    // An agent takes twenty times as long here as on a host before it serves.
+    const settings = "/etc/systemd/system/overlay-ts-agent.service.d";
+    await exec(
+      `mkdir -p ${settings}; printf '[Service]\\nEnvironment=OVERLAY_TS_PATIENCE_MS=600000\\n' >${settings}/slow.conf`,
+    );
+    await exec(`systemd-run --unit outside ${node("outside.ts 198.51.100.1 192.0.2.7")}`);
     await exec(`cd ${repository} && deploy/install.sh --controller`);
     expect(
       await exec(
@@ -74,49 +115,72 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
       ["two", "10.77.0.12"],
     ])
       await exec(
-        `docker run -d --restart always --stop-signal KILL --name ${name} --network app --ip ${ip} box /bin/sleep 1000000`,
+        `docker run -d --restart always --stop-signal KILL --name ${name} --dns 198.51.100.1 --network app --ip ${ip} box /bin/sleep 1000000`,
       );
-    await exec("docker exec one /bin/ping -c 2 10.77.0.12");
+    await exec("docker network create own");
+    await exec(
+      "docker run -d --restart always --stop-signal KILL --name stays --network own box /bin/sleep 1000000",
+    );
+    await exec("docker network connect app stays");
+    await exec("docker exec one /bin/ping -c 2 two");
+    await exec("docker exec stays /bin/ping -c 2 two");
+    expect(await keptSockets()).toBe("6");
     await verified();
   });
 
-  test("a stopped agent is started by the container that needs it; no packet is lost", async () => {
-    await losesNothing(async () => {
+  test("a stopped agent is started by the container that needs it; no packet and no question is lost, Docker answers for names meanwhile", async () => {
+    const { two, outside } = await losesNothing(async () => {
       await exec("systemctl stop overlay-ts-agent");
+      expect(await keptSockets()).toBe("0");
+      await until("[ \"$(grep ^two /tmp/asked | tail -1)\" = 'two Docker' ]");
       await exec("docker run --rm --network app box /bin/ping -c 1 10.77.0.11");
+      await exec("systemctl is-active overlay-ts-agent");
+      await until("[ \"$(grep ^two /tmp/asked | tail -1)\" = 'two us' ]");
     });
-    await exec("systemctl is-active overlay-ts-agent");
+    expect(two.failures).toEqual([]);
+    expect(outside.failures).toEqual([]);
+    expect(await keptSockets()).toBe("6");
     await verified();
   });
 
-  test("an agent that is killed is started again, and no packet is lost", async () => {
+  test("an agent that is killed is started again, and no packet and no question is lost", async () => {
     const before = await agentPid();
-    await losesNothing(async () => {
+    const asked = await losesNothing(async () => {
       await exec(`kill -KILL ${before}`);
       await until(
         `[ "$(systemctl show -p MainPID --value overlay-ts-agent)" != ${before} ] && systemctl is-active -q overlay-ts-agent`,
       );
+      await verified();
     });
+    expectAllAnswered(asked);
     expect(await agentPid()).not.toBe(before);
-    await verified();
   });
 
   test("an agent that hangs is ended by the watchdog; a container that starts meanwhile waits for the next", async () => {
     const before = await agentPid();
-    await losesNothing(async () => {
+    let backMs = 0;
+    const { two, outside } = await losesNothing(async () => {
       await exec(`kill -STOP ${before}`);
       await exec("docker run --rm --network app box /bin/ping -c 1 10.77.0.11");
+      backMs = await now();
+      await verified();
     });
+    expectAnsweredFrom(backMs, two);
+    expectAnsweredFrom(backMs, outside);
+    expect(two.last).toBe("us");
     expect(await agentPid()).not.toBe(before);
     expect(await exec("journalctl -u overlay-ts-agent --no-pager")).toContain("Watchdog timeout");
     await verified();
   });
 
-  test("an upgrade loses no packet", async () => {
+  test("an upgrade loses no packet and no question", async () => {
     const before = await agentPid();
-    await losesNothing(() => exec(`cd ${repository} && deploy/install.sh`));
+    const asked = await losesNothing(async () => {
+      await exec(`cd ${repository} && deploy/install.sh`);
+      await verified();
+    });
+    expectAllAnswered(asked);
     expect(await agentPid()).not.toBe(before);
-    await verified();
   });
 
   test("containers come back with their addresses when the engine is restarted", async () => {
@@ -129,7 +193,9 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
     await guest.reboot();
     await until("docker exec one /bin/ping -c 1 -W 2 10.77.0.12");
     expect(await exec("docker exec one /bin/ip -4 -o address show")).toContain("10.77.0.11/24");
+    await until("docker exec one /bin/ping -c 1 two");
     await verified();
+    expect(await keptSockets()).toBe("6");
   });
 
   test("is not taken from under its containers", async () => {
@@ -142,8 +208,16 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
 
   test("goes and leaves nothing but its membership, and with --purge not even that", async () => {
     await exec("docker rm -f one two");
+    await exec("docker network disconnect app stays");
+    expect(await keptSockets()).toBe("0");
+    const stays = "$(docker inspect --format '{{.State.Pid}}' stays)";
+    expect(await exec(`nsenter --net=/proc/${stays}/ns/net nft list tables`)).not.toContain(
+      "overlay",
+    );
+    await exec("docker rm -f stays; docker network rm own");
     await exec(`cd ${repository} && deploy/uninstall.sh`);
     expect(await exec("ls /var/lib/overlay-ts/agent")).toContain("membership.json");
+    await exec("rm -r /etc/systemd/system/overlay-ts-agent.service.d");
     await exec(`cd ${repository} && deploy/uninstall.sh --purge --force`);
     const left = [
       "find /etc /usr/local /var/lib /var/cache /run -name '*overlay-ts*'",

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { socketAddress } from "../../shared/node/notify-socket.ts";
 import { readSupervision } from "../../shared/node/supervision.ts";
 import { supervisor } from "../../shared/node/supervisor.ts";
+import { hasStopJob, serviceOf } from "../../shared/node/unit-job.ts";
 import { startWatchdog } from "../../shared/node/watchdog.ts";
 import { type Owed, overdue } from "../../shared/overdue.ts";
 import { silentLog } from "../../shared/ports.ts";
@@ -66,6 +67,24 @@ test.each([
   ["@/org/systemd", "\x01\x00\x00/org/systemd"],
 ])("the address %s as the kernel reads it", (address, bytes) => {
   expect(socketAddress(address).toString("latin1")).toBe(bytes);
+});
+
+test.each([
+  ["version 2", "0::/system.slice/a.service\n", "a.service"],
+  ["version 1", "9:pids:/x.service\n1:name=systemd:/system.slice/a.service\n", "a.service"],
+  ["a person's", "0::/user.slice/user-0.slice/session-1.scope\n", undefined],
+  ["none", "0::/\n", undefined],
+])("the service of a process by its control groups: %s", (_, cgroups, service) => {
+  expect(serviceOf(cgroups)).toBe(service);
+});
+
+test.each([
+  ["stop", "136 a.service stop running\n", true],
+  ["restart", "129 a.service restart running\n", false],
+  ["another's stop", "136 b.service stop running\n", false],
+  ["none", "No jobs running.\n", false],
+])("stopped for good: %s", (_, jobs, expected) => {
+  expect(hasStopJob(jobs, "a.service")).toBe(expected);
 });
 
 test.each<[string, Owed, string[]]>([

@@ -22,6 +22,7 @@ describe("the environment", () => {
     [{ OVERLAY_TS_LOG_LEVEL: "loud" }, /OVERLAY_TS_LOG_LEVEL is not one of trace, debug/],
     [{ OVERLAY_TS_LOG_LEVEL: "" }, /OVERLAY_TS_LOG_LEVEL is not one of/],
     [{ OVERLAY_TS_DATA_DIR: "" }, /OVERLAY_TS_DATA_DIR is not an absolute path/],
+    [{ OVERLAY_TS_PATIENCE_MS: "2s" }, /OVERLAY_TS_PATIENCE_MS is not a number of milliseconds/],
     [{ OVERLAY_TS_RUN_DIR: "run" }, /OVERLAY_TS_RUN_DIR is not an absolute path/],
   ])("%j is refused by name", (variables, reason) => {
     expect(() => readEnvironment(variables)).toThrow(reason);
@@ -42,9 +43,9 @@ describe("the environment", () => {
       return text.match(/\bOVERLAY_TS_[A-Z_]*[A-Z]\b/g) ?? [];
     });
     expect(new Set(named)).toContain("OVERLAY_TS_TOKEN");
+    const valueOf = (name: string): string =>
+      name.endsWith("LEVEL") ? "info" : name.endsWith("_MS") ? "1" : "/x";
     for (const name of new Set(named))
-      expect(() =>
-        readEnvironment({ [name]: name.endsWith("LEVEL") ? "info" : "/x" }),
-      ).not.toThrow();
+      expect(() => readEnvironment({ [name]: valueOf(name) })).not.toThrow();
   });
 });
