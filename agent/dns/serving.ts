@@ -106,7 +106,7 @@ export class Serving {
     this.#held.decideNow();
     await Promise.all(
       places.map(async ({ served }) => {
-        if (sockets === "close") await served?.drain(STOP_DRAIN_MS);
+        await served?.drain(sockets === "close" ? STOP_DRAIN_MS : 0);
         served?.close();
       }),
     );
@@ -120,15 +120,11 @@ export class Serving {
     try {
       const gate = this.#makeGate(place);
       if (gate !== undefined) {
-        place.served = new ServedSandbox(sandbox, gate, {
-          names: this.#names,
-          held: this.#held,
-          conversations: this.#conversations,
-          counters,
-        });
+        // Before it is used: what fails from here on, the main thread closes.
+        this.#options.tell({ kind: "gate", id: sandbox.id, sockets: gate.sockets });
+        place.served = this.#begin(sandbox, gate);
         place.state = "serving";
         place.problem = undefined;
-        this.#options.tell({ kind: "gate", id: sandbox.id, sockets: gate.sockets });
         this.#checkLater();
         return;
       }
@@ -150,6 +146,20 @@ export class Serving {
       place.problem = "Docker has made no namespace for it";
     }
     place.state = "failed";
+  }
+
+  #begin(sandbox: Sandbox, gate: Gate): ServedSandbox {
+    try {
+      return new ServedSandbox(sandbox, gate, {
+        names: this.#names,
+        held: this.#held,
+        conversations: this.#conversations,
+        counters: this.#options.counters,
+      });
+    } catch (error) {
+      this.#options.tell({ kind: "closed", id: sandbox.id });
+      throw error;
+    }
   }
 
   /** Undefined: its namespace is not there, or not ready. */
