@@ -99,9 +99,16 @@ export class NameTable {
     return undefined;
   }
 
-  /** Every network of the scope is known in full: a name that is not found is not there. */
-  complete(scope: readonly NetworkId[]): boolean {
-    return scope.every((network) => this.#networks.get(network)?.info.complete === true);
+  /**
+   * A name that is not known may be one of a network of the scope that is not known in full yet: it looks
+   * like one of ours. Other names need not wait for that.
+   */
+  mayCome(scope: readonly NetworkId[], name: string): boolean {
+    return scope.some((network) => {
+      const info = this.#networks.get(network)?.info;
+      if (info?.complete === true) return false;
+      return !name.includes(".") || (info?.name !== undefined && name.endsWith(`.${info.name}`));
+    });
   }
 
   #inOrder(scope: readonly NetworkId[]): NetworkNames[] {

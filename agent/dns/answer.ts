@@ -27,7 +27,7 @@ const MOST_ADDITIONALS = 2;
 export type Transport = "udp" | "tcp";
 
 /**
- * `unknown`: a question as we understand it, of a name that no network of the scope has. `forward`:
+ * `unknown`: a name that no network of the scope has, and one may have in a moment. `forward`:
  * nothing for us to say.
  */
 export type Reply = { readonly bytes: Buffer; readonly records: number } | "unknown" | "forward";
@@ -64,7 +64,8 @@ export function reply(
   const question = parse(query);
   if (question === undefined) return "forward";
   const found = look(question, names, scope);
-  if (found === undefined) return "unknown";
+  if (found === undefined)
+    return names.mayCome(scope, canonicalName(question.name)) ? "unknown" : "forward";
   if (question.opt !== undefined && question.opt.ednsVersion !== 0)
     return echoing(query, question, encode(question, [], { badVersion: true }), 0);
   const fitting = fit(question, found, transport);

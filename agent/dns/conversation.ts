@@ -88,7 +88,7 @@ export class Conversation {
     this.#modules.counters.count("forwardedTcp");
     if (!this.#modules.closed() || query.length < 2) return;
     const id = query.readUInt16BE(0);
-    const timer = setTimeout(() => this.#notThere(id), RELAY_MS);
+    const timer = setTimeout(() => setImmediate(() => this.#notThere(id)), RELAY_MS);
     clearTimeout(this.#awaited.get(id)?.timer);
     this.#awaited.set(id, { query, timer });
   }

@@ -1,4 +1,4 @@
-import { closeSync } from "node:fs";
+import { closeSync, readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { WorkerCalls } from "../../shared/node/worker-calls.ts";
@@ -14,7 +14,7 @@ import { TableCopy } from "./table-copy.ts";
 import type { FromWorker, ServingMethod, ToWorker, WorkerOptions } from "./worker-protocol.ts";
 
 const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 2000;
+const STOP_TIMEOUT_MS = 5000;
 const RESTART_MS = 100;
 const RESTART_MOST_MS = 5000;
 /** What containers may wait for a thread that hangs before Docker's resolver answers them. */
@@ -69,6 +69,8 @@ export class LinuxNameServer implements NameServer {
   #closedDrops = 0;
   #worker: Worker | undefined;
   #watch: HangWatch | undefined;
+  /** `<process>/task/<thread>` in /proc. */
+  #thread = "";
   #asked = false;
   #letGo = false;
   #restartMs = RESTART_MS;
@@ -197,7 +199,7 @@ export class LinuxNameServer implements NameServer {
       this.#log.error({ message: asFailure(error).message }, "name server failed"),
     );
     worker.on("exit", () => this.#ended(worker));
-    await this.#send(START_TIMEOUT_MS, "start");
+    this.#thread = (await this.#send(START_TIMEOUT_MS, "start")) as string;
     this.#watch = new HangWatch(HUNG_MS, LOOK_MS, performance.now());
     this.#asked = false;
     this.#post({ kind: "change", changes: this.#table.whole() });
@@ -280,7 +282,7 @@ export class LinuxNameServer implements NameServer {
     if (worker === undefined || this.#watch === undefined || this.#sockets.size === 0) return;
     const { idle } = worker.performance.eventLoopUtilization();
     const nowMs = performance.now();
-    const seen = this.#watch.look(idle, nowMs);
+    const seen = this.#watch.look(idle, this.#delayedMs(), nowMs);
     if (seen === "well") this.#comesRound();
     else if (!this.#asked) this.#ask();
     if (seen !== "hung") return;
@@ -291,6 +293,16 @@ export class LinuxNameServer implements NameServer {
       this.#log.error({ sandboxes: this.#wanted.size }, "name server hangs: Docker's answers");
     }
     if (nowMs - this.#watch.aliveMs > END_HUNG_MS) void worker.terminate();
+  }
+
+  /** The second of /proc/PID/schedstat, in nanoseconds (Documentation/scheduler/sched-stats.rst). */
+  #delayedMs(): number {
+    try {
+      const [, waited] = readFileSync(`/proc/${this.#thread}/schedstat`, "utf8").split(" ");
+      return Number(waited) / 1e6;
+    } catch {
+      return 0;
+    }
   }
 
   #ask(): void {

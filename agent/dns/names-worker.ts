@@ -1,3 +1,4 @@
+import { readlinkSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../shared/errors.ts";
 import { answerCall } from "../../shared/node/worker-calls.ts";
@@ -15,14 +16,14 @@ const { counters, checkMs } = workerData as WorkerOptions;
 const tell = (message: FromWorker): void => port.postMessage(message);
 const serving = new Serving({ counters: new Counters(counters), checkMs, tell });
 
-async function call(_id: number, method: ServingMethod, args: unknown[]): Promise<void> {
+async function call(_id: number, method: ServingMethod, args: unknown[]): Promise<unknown> {
   switch (method) {
     case "start":
       // What loading left behind, a fifth of this thread's memory; with `--expose-gc` only.
       globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
-      return;
+      return readlinkSync("/proc/thread-self");
     case "ping":
-      return;
+      return undefined;
     case "serve":
       return serving.serve(args[0] as Sandbox, args[1] as KeptSockets | undefined);
     case "withdraw":
@@ -31,6 +32,7 @@ async function call(_id: number, method: ServingMethod, args: unknown[]): Promis
       return serving.stop(args[0] as "keep" | "close");
     case "hang":
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, args[0] as number);
+      return undefined;
   }
 }
 

@@ -28,13 +28,17 @@ export function awaitAnswer(
   done: (answer: Buffer | undefined) => void,
 ): void {
   const socket = createSocket("udp4");
+  let ended = false;
   const end = (answer: Buffer | undefined): void => {
+    if (ended) return;
+    ended = true;
     clearTimeout(timer);
     socket.removeAllListeners().on("error", () => {});
     socket.close();
     done(answer);
   };
-  const timer = setTimeout(() => end(undefined), RELAY_MS);
+  // After the sockets were looked at once more: if we are late ourselves, the answer is there already.
+  const timer = setTimeout(() => setImmediate(() => end(undefined)), RELAY_MS);
   socket.on("message", (answer) => {
     if (answer.length >= 4 && answer.readUInt16BE(0) === query.readUInt16BE(0)) end(answer);
   });

@@ -21,7 +21,8 @@ const RELAYS = 64;
 const CONNECTIONS = 64;
 /** Of all sandboxes together: connections that are accepted have low descriptors. */
 const ALL_CONNECTIONS = 400;
-const DRAIN_MS = 300;
+/** Some milliseconds, unless the machine is overloaded. */
+const DRAIN_MS = 2000;
 
 export interface ServingModules {
   readonly names: NameTable;
@@ -44,6 +45,7 @@ export class ServedSandbox {
   readonly #conversations = new Set<Conversation>();
   readonly #bucket = new TokenBucket(FORWARDED_PER_SECOND, FORWARDED_BURST, performance.now());
   #relays = 0;
+  #closed = false;
 
   constructor(sandbox: Sandbox, gate: Gate, modules: ServingModules) {
     this.sandbox = sandbox;
@@ -83,7 +85,7 @@ export class ServedSandbox {
     this.#tcp.listen({ fd: duplicate(gate.sockets.tcp) });
   }
 
-  /** Resolves when what was asked before is answered, or handed on. At most 300 ms. */
+  /** Resolves when what was asked before is answered, or handed on. At most 2 s. */
   async drain(atLeastMs: number): Promise<void> {
     this.#modules.held.decideNow(this);
     const untilMs = performance.now() + DRAIN_MS;
@@ -93,6 +95,7 @@ export class ServedSandbox {
 
   close(): void {
     this.#modules.held.decideNow(this);
+    this.#closed = true;
     this.#udp.close();
     this.#tcp.close();
     for (const conversation of this.#conversations) conversation.end();
@@ -110,7 +113,7 @@ export class ServedSandbox {
     this.#ask(
       query,
       "udp",
-      (bytes) => this.#udp.send(bytes, client.port, client.address),
+      (bytes) => this.#answer(bytes, client),
       () => this.#forward(query, client),
     );
   }
@@ -128,7 +131,7 @@ export class ServedSandbox {
       if (typeof said === "object") {
         counters.count(said.records > 0 ? "answered" : "nodata");
         answer(said.bytes);
-      } else if (said === "unknown" && !last && !names.complete(scope)) return false;
+      } else if (said === "unknown" && !last) return false;
       else forward();
       return true;
     };
@@ -139,6 +142,11 @@ export class ServedSandbox {
     }
     counters.count("droppedHeld");
     decide(true);
+  }
+
+  /** What comes back after the end is nobody's any more. */
+  #answer(bytes: Buffer, { port, address }: Client): void {
+    if (!this.#closed) this.#udp.send(bytes, port, address);
   }
 
   #forward(query: Buffer, client: Client): void {
@@ -173,7 +181,7 @@ export class ServedSandbox {
       this.#relays--;
       const said = closedAnswer(query, answer);
       if (said !== answer) counters.count("notThere");
-      if (said !== undefined) this.#udp.send(said, client.port, client.address);
+      if (said !== undefined) this.#answer(said, client);
     });
     return true;
   }

@@ -5,7 +5,7 @@ import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
 /** What main thread and worker tell each other. */
 
 /**
- * `serve(sandbox, kept sockets)`, `withdraw(id)`, `stop("keep" | "close")`, `ping()`, `hang(ms)` for
+ * `start()` gives the thread's place in /proc; `serve(sandbox, kept sockets)`, `withdraw(id)`, `stop("keep" | "close")`, `ping()`, `hang(ms)` for
  * tests.
  */
 export type ServingMethod = "start" | "serve" | "withdraw" | "stop" | "ping" | "hang";

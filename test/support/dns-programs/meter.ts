@@ -22,6 +22,7 @@ export interface Measured {
 const GRACE_MS = 1000;
 const TURN_MS = 1;
 /** After a turn that came late: what the client's own buffer holds of answers. */
+const MOST_A_TURN = 64;
 
 async function measure({ name, forMs, pace }: Measure): Promise<Measured> {
   const query = dnsPacket.encode({ type: "query", id: 0, questions: [{ name, type: "A" }] });
@@ -48,7 +49,10 @@ async function measure({ name, forMs, pace }: Measure): Promise<Measured> {
   });
   if ("unanswered" in pace) for (let i = 0; i < pace.unanswered; i++) ask();
   for (let nowMs = begunMs; nowMs < untilMs; nowMs = performance.now()) {
-    if ("perSecond" in pace) while (asked < ((nowMs - begunMs) / 1000) * pace.perSecond) ask();
+    if ("perSecond" in pace) {
+      const due = ((nowMs - begunMs) / 1000) * pace.perSecond - asked;
+      for (let i = 0; i < Math.min(due, MOST_A_TURN); i++) ask();
+    }
     await new Promise((resolve) => setTimeout(resolve, TURN_MS));
   }
   const seconds = (performance.now() - begunMs) / 1000;

@@ -67,12 +67,15 @@ describe("whose addresses a name has", () => {
     expect(names.reverse([net(1)], Ip.parse("10.192.0.1"))).toBe("db.app");
   });
 
-  test("complete is what is complete everywhere", () => {
+  test("of a network not known in full yet a name may come, if it looks like one of ours", () => {
     const names = table(network(1, "app"), network(2, "new", false));
-    expect(names.complete([net(1)])).toBe(true);
-    expect(names.complete([net(1), net(2)])).toBe(false);
-    expect(names.complete([net(1), net(3)])).toBe(false);
-    expect(names.complete([])).toBe(true);
+    expect(names.mayCome([net(1)], "db")).toBe(false);
+    expect(names.mayCome([net(1), net(2)], "db")).toBe(true);
+    expect(names.mayCome([net(1), net(2)], "db.new")).toBe(true);
+    expect(names.mayCome([net(1), net(2)], "db.app")).toBe(false);
+    expect(names.mayCome([net(1), net(2)], "registry.example.com")).toBe(false);
+    expect(names.mayCome([net(3)], "db")).toBe(true);
+    expect(names.mayCome([], "db")).toBe(false);
   });
 });
 

@@ -74,26 +74,37 @@ describe("the watch over a thread", () => {
 
   test("one whose loop is idle now and then is well", () => {
     const watched = watch();
-    for (let now = 100; now < 2000; now += 100) expect(watched.look(now / 2, now)).toBe("well");
+    for (let now = 100; now < 2000; now += 100) expect(watched.look(now / 2, 0, now)).toBe("well");
   });
 
   test("one that is never idle is hung, unless it answers", () => {
     const watched = watch();
-    watched.look(50, 100);
-    expect([200, 300, 400].map((now) => watched.look(50, now))).toEqual(Array(3).fill("silent"));
-    expect(watched.look(50, 401)).toBe("hung");
+    watched.look(50, 0, 100);
+    expect([200, 300, 400].map((now) => watched.look(50, 0, now))).toEqual(Array(3).fill("silent"));
+    expect(watched.look(50, 0, 401)).toBe("hung");
     watched.answered(450);
-    expect([500, 600, 700].map((now) => watched.look(50, now))).toEqual(Array(3).fill("silent"));
-    expect(watched.look(50, 751)).toBe("hung");
-    expect(watched.look(51, 800)).toBe("well");
+    expect([500, 600, 700].map((now) => watched.look(50, 0, now))).toEqual(Array(3).fill("silent"));
+    expect(watched.look(50, 0, 751)).toBe("hung");
+    expect(watched.look(51, 0, 800)).toBe("well");
+  });
+
+  test("the time when it had no processor does not count", () => {
+    const watched = watch();
+    watched.look(50, 0, 100);
+    const seen = [200, 300, 400, 500].map((now) => watched.look(50, now - 150, now));
+    expect(seen).toEqual(Array(4).fill("silent"));
+    expect([600, 700, 750].map((now) => watched.look(50, 350, now))).toEqual(
+      Array(3).fill("silent"),
+    );
+    expect(watched.look(50, 350, 800)).toBe("hung");
   });
 
   test("the time when nobody looked does not count", () => {
     const watched = watch();
-    watched.look(50, 100);
-    expect(watched.look(50, 5000)).toBe("silent");
-    expect([5100, 5200].map((now) => watched.look(50, now))).toEqual(["silent", "silent"]);
-    expect(watched.look(50, 5301)).toBe("hung");
+    watched.look(50, 0, 100);
+    expect(watched.look(50, 0, 5000)).toBe("silent");
+    expect([5100, 5200].map((now) => watched.look(50, 0, now))).toEqual(["silent", "silent"]);
+    expect(watched.look(50, 0, 5301)).toBe("hung");
   });
 });
 
