@@ -250,7 +250,7 @@ describe("property", () => {
   );
   const edns = fc.option(
     fc.record({
-      size: fc.integer({ min: 0, max: 65535 }),
+      size: fc.integer({ min: 1, max: 65535 }),
       version: fc.integer({ min: 0, max: 2 }),
     }),
     { nil: undefined },
