@@ -243,11 +243,12 @@ export class Agent {
     await this.proving.stop();
     await this.controller.stop();
     await this.replication.stop();
-    await this.resolving.stop(names);
     await this.reconciler.stop();
     await this.guarding.stop();
     await this.adapters.guards.close();
     await this.adapters.kernel.close();
+    // The last that containers notice: from here on their questions wait.
+    await this.resolving.stop(names);
     this.adapters.store.close();
   }
 
