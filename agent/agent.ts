@@ -181,8 +181,9 @@ export class Agent {
       lost: () => this.lost(),
     });
     const { engine } = adapters;
-    this.naming = engine && new Naming({ ...shared, engine });
-    const { reconciler, guarding, ipam, naming, resolving } = this;
+    const { reconciler, guarding, ipam, resolving } = this;
+    const naming = engine && new Naming({ ...shared, engine, resolving });
+    this.naming = naming;
     const parts = { reconciler, guarding, ipam, naming, resolving };
     this.driver = new OverlayDriver({ ...shared, ...parts, kernel });
     this.exposing = new Exposing({

@@ -7,6 +7,7 @@ import { AtMost } from "./at-most.ts";
 import type { Bindings } from "./bindings.ts";
 import type {
   Attachments,
+  ContainerDetails,
   ContainerId,
   DockerEngine,
   EngineContainer,
@@ -14,6 +15,7 @@ import type {
 } from "./docker/engine-port.ts";
 import { ContainerNames, type Look } from "./docker/names.ts";
 import type { Hosting } from "./hosting.ts";
+import type { Resolving } from "./resolving.ts";
 
 /** Docker answers for a container when it is done with starting it: many may be waited for at once. */
 const LOOKS = 64;
@@ -25,6 +27,8 @@ export interface NamingModules {
   readonly engine: Pick<DockerEngine, "inspect" | "attachments">;
   readonly bindings: Pick<Bindings, "network" | "networks">;
   readonly hosting: Pick<Hosting, "hosted" | "endpoints" | "amend">;
+  /** Where endpoints of ours are: Docker's Join says it too, but a database may be lost. */
+  readonly resolving: Pick<Resolving, "found">;
   readonly log: Log;
 }
 
@@ -126,8 +130,20 @@ export class Naming {
     this.#asking.delete(container);
     if (answer === undefined) return;
     // It may be older than what the event said.
-    if (!asking.overtaken) this.#names.looked(container, answer.value);
+    if (!asking.overtaken) {
+      this.#names.looked(container, answer.value);
+      if (answer.value !== undefined) this.#locate(answer.value);
+    }
     this.#follow(asking.overtaken ? [{ kind: "container", container }] : []);
+  }
+
+  #locate({ sandbox, connections }: ContainerDetails): void {
+    const { bindings, resolving } = this.#modules;
+    for (const { id, endpoint } of connections) {
+      const network = id && bindings.network(id);
+      if (sandbox !== undefined && endpoint !== undefined && network !== undefined)
+        resolving.found({ endpoint, network, path: sandbox });
+    }
   }
 
   async #lookOn(network: NetworkId): Promise<void> {

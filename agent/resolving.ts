@@ -88,6 +88,14 @@ export class Resolving {
     await this.#serve(sandboxName(joined.path) as SandboxId);
   }
 
+  /** Where Docker has an endpoint: its Join was lost with our database. */
+  found(joined: Joined): void {
+    const { sandboxes, hosting } = this.#modules;
+    const { endpoint, network } = joined;
+    if (sandboxes.of(endpoint) !== undefined) return;
+    if (hosting.endpoints(network).some(({ id }) => id === endpoint)) void this.join(joined);
+  }
+
   /** Of an endpoint that was never joined nothing is to do. */
   async leave(endpoint: EndpointId): Promise<void> {
     const { sandboxes } = this.#modules;

@@ -123,7 +123,10 @@ const EndpointSettings = z.object({
 });
 
 const Connected = z.object({
-  NetworkSettings: z.object({ Networks: z.record(z.string(), EndpointSettings) }),
+  NetworkSettings: z.object({
+    SandboxKey: z.string().default(""),
+    Networks: z.record(z.string(), EndpointSettings),
+  }),
 });
 
 /** What the user asked for the container's connection to the network of that name, if it has one. */
@@ -173,6 +176,7 @@ export const ContainerJson = z
       state,
       health: HEALTHS.find((health) => health === State.Health?.Status),
       startedAtMs: Date.parse(State.StartedAt),
+      sandbox: NetworkSettings.SandboxKey || undefined,
       connections: Object.entries(NetworkSettings.Networks).map(
         ([name, { NetworkID, EndpointID, Aliases }]) => ({
           name,

@@ -126,6 +126,8 @@ export interface ContainerDetails {
   readonly health: Health | undefined;
   /** By the engine's clock, of the last start; before the first one, before everything. */
   readonly startedAtMs: number;
+  /** Path of its network namespace (SandboxKey), while it runs. */
+  readonly sandbox: string | undefined;
   readonly connections: readonly ContainerConnection[];
 }
 

@@ -234,6 +234,7 @@ export class FakeEngine implements Asked {
       state,
       health,
       startedAtMs,
+      sandbox: state === "down" ? undefined : `/var/run/docker/netns/${shortId}`,
       connections: container.connections.map((held): ContainerConnection => ({
         name: held.name,
         id: held.fresh ? undefined : held.network,

@@ -19,6 +19,8 @@ export class NamedHost {
   naming: Naming;
   /** The own documents' endpoints. */
   readonly own = new Map<EndpointId, Endpoint>();
+  /** Sandboxes by endpoint, as looks showed them. */
+  readonly found = new Map<EndpointId, string>();
   /** Changes of an own document, for names or health. */
   changes = 0;
   /** Events not delivered yet. */
@@ -121,6 +123,7 @@ export class NamedHost {
           }
         },
       },
+      resolving: { found: ({ endpoint, path }) => void this.found.set(endpoint, path) },
       log: silentLog,
     });
   }

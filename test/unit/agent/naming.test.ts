@@ -55,6 +55,16 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     expect(host.changes).toBe(1);
   });
 
+  test("a look shows in which sandbox its endpoint is, also to an agent that saw no Join", async () => {
+    const id = host.engine.run("c1", { networks: { app: [] } });
+    await host.quiet();
+    host.found.clear();
+    host.restart();
+    await host.list();
+    await host.quiet();
+    expect([...host.found.values()]).toEqual([`/var/run/docker/netns/${id.slice(0, 12)}`]);
+  });
+
   test("aliases are those of each network", async () => {
     const id = host.engine.run("c1", { networks: { app: ["a"], db: ["b"], bridge: [] } });
     await host.quiet();

@@ -11,6 +11,7 @@ import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake
 import {
   createEndpoint,
   createNetwork,
+  ENDPOINT,
   endpointBody,
   joinBody,
 } from "../../support/plugin-bodies.ts";
@@ -85,6 +86,22 @@ describe("what a container hears", () => {
     const { next, names } = await h1.restarted();
     expect(names.ask(SANDBOX, "db")).toEqual([ipv4]);
     await next.stop();
+  });
+
+  test("where Docker says that it is, when its Join was lost", async () => {
+    const { ipv4 } = await put(h2, "b", ["db"]);
+    await h1.agent.resolving.leave(EndpointId.parse(ENDPOINT));
+    expect(ask("db")).toBeUndefined();
+    const path = `/var/run/docker/netns/${SANDBOX}`;
+    h1.agent.resolving.found({ endpoint: EndpointId.parse(ENDPOINT), network, path });
+    await expect.poll(() => ask("db")).toEqual([ipv4]);
+    // Of an endpoint that is gone nothing is believed.
+    h1.agent.resolving.found({
+      endpoint: EndpointId.parse("ab".repeat(32)),
+      network,
+      path: "/x/y",
+    });
+    expect(h1.agent.resolving.wanted()).toEqual([SANDBOX]);
   });
 
   test("nothing is served after the machine started again", async () => {
