@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { netnsOf } from "../lab/containers.ts";
 import { IMAGE, type Lab, switchOf } from "../lab/lab.ts";
 import { Asking } from "../support/asking.ts";
 import { type LabHost, NAMESERVER } from "../support/lab-host.ts";
@@ -81,9 +82,4 @@ async function stateMs(host: LabHost, name: string, field: string): Promise<numb
   const text = await host.docker("inspect", "-f", `{{.State.${field}}}`, name);
   const [seconds = "", fraction = "0Z"] = text.trim().split(".");
   return Date.parse(`${seconds}Z`) + Number(`0.${fraction.slice(0, -1)}`) * 1000;
-}
-
-async function netnsOf(host: LabHost, container: string): Promise<string> {
-  const pid = await host.docker("inspect", "-f", "{{.State.Pid}}", container);
-  return host.path(`/proc/${pid.trim()}/ns/net`);
 }

@@ -8,7 +8,7 @@ import type { Status } from "../../agent/status.ts";
 import { CuttableSocket } from "../support/cuttable-socket.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { OUTSIDE } from "../support/upstream-dns.ts";
-import { addressOf, SLEEP } from "./containers.ts";
+import { addressOf, netnsOf, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE, startAgent, switchOf } from "./lab.ts";
 import { Looking } from "./looking.ts";
@@ -18,7 +18,6 @@ import {
   type Member,
   member,
   NamesLab,
-  netnsOf,
   running,
   tablesIn,
 } from "./names-lab.ts";
@@ -365,7 +364,7 @@ describe("a service is renewed", () => {
       shops.map(({ address }) => address),
     );
     const request =
-      "while :; do if wget -q -T 3 -O /dev/null http://shop/echo; then echo good; else echo BAD; fi; usleep 20000; done";
+      "while :; do if timeout 3 wget -q -O /dev/null http://shop/echo; then echo good; else echo BAD; fi; usleep 20000; done";
     const clients = await Promise.all(
       [h1, h2].map((host) =>
         running(host, "client", "app", "--stop-signal", "KILL", IMAGE, "/bin/sh", "-c", request),

@@ -4,7 +4,7 @@ import { Asking } from "../support/asking.ts";
 import { glibcImage, muslImage } from "../support/image.ts";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { UpstreamDns } from "../support/upstream-dns.ts";
-import { addressOf, OURS, start } from "./containers.ts";
+import { addressOf, netnsOf, OURS, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /** Images beside busybox's. GLIBC has getent, MUSL has `resolve`; TOOLS is 60 MB: few containers of it. */
@@ -125,11 +125,6 @@ export async function running(
 /** For a container that started anew: its namespace is another. */
 export async function askingIn(host: LabHost, container: string): Promise<Asking> {
   return new Asking(await netnsOf(host, container));
-}
-
-export async function netnsOf(host: LabHost, container: string): Promise<string> {
-  const pid = await host.docker("inspect", "-f", "{{.State.Pid}}", container);
-  return host.path(`/proc/${pid.trim()}/ns/net`);
 }
 
 /** nftables of a container's namespace, by name. */

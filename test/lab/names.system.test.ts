@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { tcpIn, udpIn } from "../support/netns-sockets.ts";
 import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED } from "../support/upstream-dns.ts";
-import { addressOf, pings, SLEEP } from "./containers.ts";
+import { addressOf, netnsOf, pings, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE } from "./lab.ts";
 import {
@@ -15,7 +15,6 @@ import {
   type Member,
   member,
   NamesLab,
-  netnsOf,
   running,
   runOnce,
   tablesIn,

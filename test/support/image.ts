@@ -19,7 +19,7 @@ const APPLETS = [
   "rm",
   "touch",
   "usleep",
-  "hostname",
+  "timeout",
 ];
 
 /** Images as tars for `docker import`: nothing comes from a registry. */
