@@ -56,9 +56,9 @@ export class UpstreamDns {
     return this.#asked.get(name.toLowerCase()) ?? 0;
   }
 
-  /** Every name that was asked for. */
-  names(): string[] {
-    return [...this.#asked.keys()];
+  /** How many, of any name. */
+  questions(): number {
+    return [...this.#asked.values()].reduce((sum, count) => sum + count, 0);
   }
 
   close(): void {
