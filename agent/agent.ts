@@ -5,7 +5,7 @@ import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import type { NetworkId } from "../shared/ids.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Cidr } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
@@ -14,10 +14,13 @@ import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
-import { hostsOn } from "./core/hosts.ts";
+import { hostsOn, hostsWith } from "./core/hosts.ts";
+import type { ViewSources } from "./core/view.ts";
 import { plan } from "./core/plan.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
+import type { NameServer } from "./dns/port.ts";
+import { EventLog } from "./event-log.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import type { Mesh } from "./gossip/port.ts";
@@ -26,12 +29,16 @@ import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
 import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
 import type { Membership } from "./membership.ts";
+import { Naming } from "./naming.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
 import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
 import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
 import { Replication } from "./replication.ts";
+import { Resolving } from "./resolving.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
+import { Watching } from "./watching.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
@@ -51,6 +58,7 @@ export interface AgentAdapters {
   readonly kernel: Kernel;
   readonly guards: Guards;
   readonly proof: DataPathProof;
+  readonly names: NameServer;
   readonly store: AgentStore;
   /** random(4): another one each time the machine starts. */
   readonly bootId: string;
@@ -69,6 +77,7 @@ export class Agent {
   readonly reconciler: Reconciler;
   readonly guarding: Guarding;
   readonly proving: Proving;
+  readonly resolving: Resolving;
   readonly controller: ControllerLink;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
@@ -76,7 +85,10 @@ export class Agent {
   readonly driver: OverlayDriver;
   readonly exposing: Exposing;
   readonly ending: Ending;
+  readonly naming: Naming | undefined;
   readonly docker: DockerSide | undefined;
+  readonly events: EventLog;
+  readonly watching: Watching;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
   #unadopted: NetworkId[] = [];
@@ -90,10 +102,13 @@ export class Agent {
     this.adapters = adapters;
     this.#log = log;
     const { node } = identity;
-    const { mesh, kernel, guards, proof, store } = adapters;
+    const { mesh, kernel, guards, proof, names, store } = adapters;
     const rootKey = fromBase64Url(membership.rootKey);
     const saved = new SavedTables(store);
     if (saved.state() === undefined) saved.saveState(membership.state);
+    this.events = new EventLog(systemClock);
+    this.watching = new Watching(() => this.#seen(), this.events);
+    const seenChanged = (): void => this.watching.dirty();
 
     this.replication = new Replication(
       node,
@@ -108,17 +123,29 @@ export class Agent {
         verifier: ed25519Verifier(),
         verifyState: (signed) => verifyState(rootKey, signed),
       },
-      { dirty: (network) => this.#dirty(network), changed: () => this.#changed() },
+      {
+        dirty: (network) => this.#dirty(network),
+        changed: () => this.#changed(),
+        disconnected: (peer) => this.proving.doubt(peer),
+      },
     );
     this.reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
       kernel,
       plan,
       log,
       want: (network) => this.want(network),
+      failureChanged: seenChanged,
     });
     const { tables } = this.replication;
-    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log);
-    this.proving = new Proving(node, proof, () => tables.state, log);
+    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log, seenChanged);
+    this.proving = new Proving({
+      self: node,
+      proof,
+      state: () => tables.state,
+      near: () => hostsWith(tables.hosts, node),
+      changed: () => this.#reachChanged(),
+      log,
+    });
     const client = new ControlClient(adapters.control, () => {
       const { controller, settings } = this.#state();
       const { address, peerId } = controller;
@@ -129,7 +156,7 @@ export class Agent {
       (signed) => this.replication.stateCame(signed),
       log,
     );
-    this.bindings = new Bindings(store);
+    this.bindings = new Bindings(store, seenChanged);
     this.hosting = new Hosting(node, {
       saved,
       log,
@@ -146,8 +173,15 @@ export class Agent {
       controller: this.controller,
     };
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
-    const { reconciler, guarding, ipam } = this;
-    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel });
+    this.resolving = new Resolving({
+      ...shared,
+      self: node,
+      server: names,
+      sandboxes: new Sandboxes(store),
+      lost: () => this.lost(),
+    });
+    const { reconciler, guarding, ipam, resolving } = this;
+    this.driver = new OverlayDriver({ ...shared, reconciler, guarding, ipam, kernel, resolving });
     this.exposing = new Exposing({
       ...shared,
       ipam,
@@ -158,8 +192,12 @@ export class Agent {
     });
     this.ending = new Ending({ ...shared, self: node });
     const { ending } = this;
+    const { engine } = adapters;
+    this.naming = engine && new Naming({ ...shared, engine });
     this.docker =
-      adapters.engine && new DockerSide({ ...shared, self: node, ending, engine: adapters.engine });
+      engine &&
+      this.naming &&
+      new DockerSide({ ...shared, self: node, ending, engine, naming: this.naming });
   }
 
   /**
@@ -168,9 +206,12 @@ export class Agent {
    */
   async start(): Promise<void> {
     await this.replication.restore();
+    // First of all: containers ask, and meanwhile nobody answers what is ours.
+    await this.resolving.start();
     await this.guarding.start();
     await this.replication.start();
     this.#forgetLastBoot();
+    await this.resolving.forgetGone();
     const found = await this.adapters.kernel.list();
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
@@ -181,6 +222,7 @@ export class Agent {
     for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
+    this.watching.start();
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
@@ -188,18 +230,21 @@ export class Agent {
   async withdraw(): Promise<void> {
     const { kernel, guards, proof } = this.adapters;
     await this.docker?.withdraw();
+    await this.resolving.withdraw();
     for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
     await proof.remove();
     await guards.remove();
   }
 
-  /** The data plane goes on forwarding. */
-  async stop(): Promise<void> {
+  /** The data plane goes on forwarding. `names`: who answers for them until there is an agent again. */
+  async stop(names: "handOver" | "letGo" = "handOver"): Promise<void> {
+    this.watching.stop();
     clearInterval(this.#resync);
     this.hosting.stop();
     await this.proving.stop();
     await this.controller.stop();
     await this.replication.stop();
+    await this.resolving.stop(names);
     await this.reconciler.stop();
     await this.guarding.stop();
     await this.adapters.guards.close();
@@ -209,7 +254,17 @@ export class Agent {
 
   /** For the watchdog: which parts owe progress, and since when. */
   owed(): Owed {
-    return { mesh: this.adapters.mesh.owesSinceMs(), reconciler: this.reconciler.passSinceMs() };
+    const { mesh, names } = this.adapters;
+    return {
+      mesh: mesh.owesSinceMs(),
+      names: names.owesSinceMs(),
+      reconciler: this.reconciler.passSinceMs(),
+    };
+  }
+
+  /** Hosts that this one does not reach: what is on them is in no answer. */
+  lost(): ReadonlySet<NodeId> {
+    return this.proving.lost();
   }
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
@@ -276,6 +331,7 @@ export class Agent {
   #resyncAll(): void {
     this.adapters.kernel.recheck();
     this.hosting.rekey().catch(() => {});
+    void this.resolving.forgetGone();
     this.#adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
@@ -289,12 +345,16 @@ export class Agent {
   }
 
   #dirty(network: NetworkId): void {
+    this.resolving.dirty(network);
     this.guarding.dirty();
     this.reconciler.dirty(network);
+    this.watching.dirty();
   }
 
   #changed(): void {
+    this.resolving.changed();
     this.guarding.dirty();
+    this.watching.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
     for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
     this.docker?.dirty();
@@ -307,6 +367,12 @@ export class Agent {
     this.hosting
       .rekey()
       .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "new key not had yet"));
+  }
+
+  /** Hosts are lost, or found again. */
+  #reachChanged(): void {
+    this.resolving.changed();
+    this.watching.dirty();
   }
 
   /** A block more for one network is nothing to the others: their kernel need not be read for it. */
@@ -328,6 +394,25 @@ export class Agent {
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
       capabilities: [],
+    };
+  }
+
+  #seen(): ViewSources {
+    const failure = this.guarding.failure();
+    return {
+      tables: this.replication.tables,
+      hosted: new Set(this.hosting.hosted()),
+      removed: this.bindings.removed(),
+      lost: this.lost(),
+      problems: [
+        ...(failure === undefined
+          ? []
+          : [{ what: "guards" as const, network: undefined, message: failure.message }]),
+        ...this.reconciler.failures().map(({ network, failure: { message } }) => {
+          return { what: "kernel" as const, network, message };
+        }),
+      ],
+      tampered: this.guarding.tampered(),
     };
   }
 

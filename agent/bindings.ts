@@ -31,9 +31,11 @@ export class Bindings {
   readonly #pools = new Map<string, Pool>();
   readonly #used = new Map<NetworkId, Set<Ip>>();
   readonly #removed = new Set<NetworkId>();
+  readonly #removedChanged: () => void;
 
-  constructor(store: AgentStore) {
+  constructor(store: AgentStore, removedChanged: () => void = () => {}) {
     this.#store = store;
+    this.#removedChanged = removedChanged;
     for (const { docker, network } of this.#list("binding/", Binding))
       this.#networks.set(docker, network);
     for (const pool of this.#list("pool/", Pool)) this.#pools.set(pool.id, pool);
@@ -68,11 +70,13 @@ export class Bindings {
   markRemoved(network: NetworkId): void {
     this.#removed.add(network);
     this.#put(`removed/${network}`, { network });
+    this.#removedChanged();
   }
 
   clearRemoved(network: NetworkId): void {
     this.#removed.delete(network);
     this.#delete(`removed/${network}`);
+    this.#removedChanged();
   }
 
   pool(id: string): Pool | undefined {

@@ -15,12 +15,15 @@ import { referredNetworks, staleReferences } from "./docker/references.ts";
 import { DRIVER, planViews, shownNetwork, type ViewPlan, viewOf } from "./docker/views.ts";
 import type { Ending } from "./ending.ts";
 import type { Hosting } from "./hosting.ts";
+import type { Naming } from "./naming.ts";
 import type { Replication } from "./replication.ts";
 
 const RETRY_MS = 1000;
 const RESYNC_MS = 30_000;
 /** What follows an event within this time shares a pass: each lists all that the engine has. */
 const COALESCE_MS = 100;
+/** Events after which networks, or who refers to them, may be others. */
+const WORTH_A_LOOK = ["create", "destroy", "remove", "prune", "rename", "connect", "disconnect"];
 /** What the engine is, and each network's containers, are asked for less often than there are events. */
 const CHECK_MS = 10_000;
 /**
@@ -36,6 +39,7 @@ export interface DockerSideModules {
   readonly bindings: Bindings;
   readonly hosting: Hosting;
   readonly ending: Ending;
+  readonly naming: Pick<Naming, "happened" | "listed" | "stop">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly log: Log;
 }
@@ -86,6 +90,7 @@ export class DockerSide {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wake();
+    this.#modules.naming.stop();
     await this.#loop;
   }
 
@@ -119,7 +124,10 @@ export class DockerSide {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
       try {
-        for await (const _ of this.#modules.engine.events(signal)) this.dirty();
+        for await (const event of this.#modules.engine.events(signal)) {
+          this.#modules.naming.happened(event);
+          if (event.kind === "listening" || WORTH_A_LOOK.includes(event.action)) this.dirty();
+        }
       } catch (error) {
         if (signal.aborted) return;
         this.#modules.log.debug({ message: asFailure(error).message }, "no events from Docker");
@@ -163,7 +171,7 @@ export class DockerSide {
   }
 
   async #pass(): Promise<void> {
-    const { engine, replication, bindings, hosting, ending, self, log } = this.#modules;
+    const { engine, replication, bindings, hosting, ending, naming, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
     const check = performance.now() - this.#checkedMs > CHECK_MS;
@@ -180,6 +188,7 @@ export class DockerSide {
     const { state } = replication.tables;
     if (state === undefined) return;
     this.#rebind(shown, state.networks);
+    naming.listed(containers);
     this.#forgetGone(shown);
     hosting.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const problems = problem === undefined ? [] : [problem];
@@ -360,11 +369,11 @@ export class DockerSide {
       if (!wanted(network)) continue;
       const held = listed.get(network) ?? new Set();
       listed.set(network, held);
-      const found = await engine.endpoints(docker).catch((error: unknown) => {
-        if (error instanceof OverlayError && error.code === "NOT_FOUND") return [];
+      const found = await engine.attachments(docker).catch((error: unknown) => {
+        if (error instanceof OverlayError && error.code === "NOT_FOUND") return { endpoints: [] };
         throw error;
       });
-      for (const id of found) held.add(id);
+      for (const { endpoint } of found.endpoints) held.add(endpoint);
     }
     return listed;
   }

@@ -12,17 +12,26 @@ export class Guarding {
   readonly #guards: Guards;
   readonly #want: () => DesiredGuards | undefined;
   readonly #log: Log;
+  readonly #changed: () => void;
   readonly #waiting: (() => void)[] = [];
   #dirty = false;
   #passing = false;
   #stopped = false;
   #loop: Promise<void> | undefined;
   #failure: Failure | undefined;
+  #tampered = 0;
 
-  constructor(guards: Guards, want: () => DesiredGuards | undefined, log: Log) {
+  /** `changed`: `failure` or `tampered` may say something else. */
+  constructor(
+    guards: Guards,
+    want: () => DesiredGuards | undefined,
+    log: Log,
+    changed: () => void = () => {},
+  ) {
     this.#guards = guards;
     this.#want = want;
     this.#log = log;
+    this.#changed = changed;
   }
 
   /** Before any device exists. @throws NETLINK: without guards there is no network. */
@@ -30,6 +39,8 @@ export class Guarding {
     await this.#pass();
     this.#guards.onTamper(() => {
       this.#log.warn({}, "the guards were changed by somebody else and are put back");
+      this.#tampered++;
+      this.#changed();
       this.dirty();
     });
   }
@@ -56,6 +67,11 @@ export class Guarding {
     return this.#failure;
   }
 
+  /** How often somebody else changed them, since the start. */
+  tampered(): number {
+    return this.#tampered;
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#loop;
@@ -68,18 +84,25 @@ export class Guarding {
       try {
         await this.#pass();
         this.#passing = false;
-        this.#failure = undefined;
+        this.#fail(undefined);
         for (const resolve of this.#waiting.splice(0)) resolve();
         await delay(COALESCE_MS);
       } catch (error) {
-        this.#failure = asFailure(error);
-        this.#log.error({ ...this.#failure }, "guards not written");
+        const failure = asFailure(error);
+        this.#fail(failure);
+        this.#log.error({ ...failure }, "guards not written");
         this.#dirty = true;
         await delay(RETRY_MS);
       }
     }
     for (const resolve of this.#waiting.splice(0)) resolve();
     this.#loop = undefined;
+  }
+
+  #fail(failure: Failure | undefined): void {
+    const same = this.#failure === failure;
+    this.#failure = failure;
+    if (!same) this.#changed();
   }
 
   async #pass(): Promise<void> {

@@ -137,6 +137,13 @@ export class Hosting {
     if (this.#referred?.has(network) === false) this.refer(new Set([...this.#referred, network]));
   }
 
+  /** Something else is said of endpoints that are there; those that went meanwhile stay gone. */
+  amend(network: NetworkId, amended: readonly Endpoint[]): void {
+    const here = new Set(this.endpoints(network).map(({ id }) => id));
+    const put = amended.filter(({ id }) => here.has(id));
+    if (put.length > 0) this.#modules.replication.change(network, put, []);
+  }
+
   /** What this engine's containers refer to, as it stands now. */
   refer(networks: ReadonlySet<NetworkId>): void {
     this.#referred = networks;

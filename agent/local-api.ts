@@ -4,13 +4,18 @@ import { NetworkId } from "../shared/ids.ts";
 import { type Failure, OverlayError } from "../shared/errors.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
 import { bare, byBody, byQuery } from "../shared/node/routes.ts";
-import type { Routes } from "../shared/node/unix-http.ts";
+import { Lines, type Routes } from "../shared/node/unix-http.ts";
 import { oneLine } from "../shared/text.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
+import { concerns } from "./core/events.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
+import { membersOf } from "./core/members.ts";
+import { nameRows } from "./core/name-rows.ts";
+import type { Event } from "./event-log.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
 import { statusOf, verify } from "./status.ts";
 
 /**
@@ -39,6 +44,14 @@ export function localRoutes(
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
     "GET /v1/nodes": bare(async () => nodes(joined())),
     "GET /v1/networks": bare(async () => networks(joined())),
+    "GET /v1/networks/inspect": byQuery(["name"], async ({ name = "" }) => {
+      const found = joined();
+      return inspect(found, findNetwork(found, name));
+    }),
+    "GET /v1/names": byQuery(["network"], async ({ network }) => names(joined(), network)),
+    "GET /v1/events": byQuery(["network", "sinceMs", "follow"], async (query, signal) =>
+      events(joined(), query, signal),
+    ),
     "GET /v1/endpoints": byQuery(["network"], async ({ network }) => endpoints(joined(), network)),
     "POST /v1/networks": byBody(CreateBody, (body) => createNetwork(joined(), body)),
     "POST /v1/networks/exposed": byQuery(["name"], ({ name = "" }) => {
@@ -143,15 +156,106 @@ function nodes(agent: Agent): unknown {
 }
 
 function networks(agent: Agent): unknown {
+  return (agent.replication.tables.state?.networks ?? []).map((record) => network(agent, record));
+}
+
+function network(agent: Agent, record: NetworkRecord) {
   const { state, hosts } = agent.replication.tables;
-  return (state?.networks ?? []).map((network) => ({
-    ...network,
-    hosts: hostsOn(hosts, network.id).map((node) => nodeName(agent, node)),
-    neededBy: hostsNeeding(hosts, network.id).map((node) => nodeName(agent, node)),
+  return {
+    ...record,
+    hosts: hostsOn(hosts, record.id).map((node) => nodeName(agent, node)),
+    neededBy: hostsNeeding(hosts, record.id).map((node) => nodeName(agent, node)),
     blocks: state?.blocks
-      .filter((block) => block.network === network.id)
+      .filter((block) => block.network === record.id)
       .map(({ block, node }) => ({ block, host: nodeName(agent, node) })),
-  }));
+  };
+}
+
+/** With its members and names, as far as this host knows them: it must be on the network itself. */
+function inspect(agent: Agent, record: NetworkRecord): unknown {
+  const { tables, networks } = agent.replication;
+  const here = agent.hosting.has(record.id);
+  const lost = agent.lost();
+  const rows = here ? nameRows(tables, record, lost) : [];
+  const holders = Map.groupBy(rows, ({ name }) => name);
+  return {
+    ...network(agent, record),
+    here,
+    inSync: here && networks.inSync(record.id),
+    names: Object.fromEntries(
+      [...holders].map(([name, held]) => [
+        name,
+        held.map(({ ips, host, container, endpoint, state }) => {
+          return { ips, host, container, endpoint, state };
+        }),
+      ]),
+    ),
+    members: !here
+      ? []
+      : membersOf(tables, record, lost).map(({ node, endpoint, names, ips, state }) => ({
+          host: nodeName(agent, node),
+          endpoint: endpoint.id,
+          role: endpoint.role ?? "container",
+          ips,
+          mac: endpoint.mac,
+          names,
+          state,
+          // What its own host says, also where the network does not heed it.
+          out: endpoint.out,
+        })),
+  };
+}
+
+/** Of the named network, or of all that this host is on. */
+function names(agent: Agent, name: string | undefined): unknown {
+  const { tables } = agent.replication;
+  const wanted =
+    name === undefined
+      ? agent.hosting.hosted().flatMap((network) => agent.hosting.find(network) ?? [])
+      : [findNetwork(agent, name)];
+  return wanted.map((record) => {
+    const here = agent.hosting.has(record.id);
+    return {
+      network: record.name ?? record.id,
+      id: record.id,
+      here,
+      hosts: hostsOn(tables.hosts, record.id).map((node) => nodeName(agent, node)),
+      names: here ? nameRows(tables, record, agent.lost()) : [],
+    };
+  });
+}
+
+function events(
+  agent: Agent,
+  { network, sinceMs, follow }: { network?: string; sinceMs?: string; follow?: string },
+  signal: AbortSignal,
+): Lines {
+  const wanted = (event: Event): boolean =>
+    network === undefined || (event.kind !== "started" && concerns(event, network));
+  // One that has ended is in no state, but may be what the question is about.
+  if (network !== undefined && !agent.events.knows(wanted)) findNetwork(agent, network);
+  const question = { sinceMs: wholeMs(sinceMs), follow: flag("follow", follow), wanted };
+  return new Lines(agent.events.read(question, signal));
+}
+
+function wholeMs(text: string | undefined): number | undefined {
+  if (text === undefined || /^\d{1,15}$/.test(text))
+    return text === undefined ? text : Number(text);
+  throw new OverlayError({
+    code: "INVALID",
+    message: `sinceMs=${oneLine(text, 64)} is no number of milliseconds`,
+    next: "give a whole number",
+  });
+}
+
+function flag(name: string, text: string | undefined): boolean {
+  if (text === undefined || text === "false") return false;
+  if (text === "true") return true;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `${name}=${oneLine(text, 64)} is neither true nor false`,
+    next: `give ${name}=true, or leave it away`,
+  });
 }
 
 /** Of the networks this host is on: it knows no others' containers. */
@@ -171,6 +275,8 @@ function endpoints(agent: Agent, name: string | undefined): unknown {
         ips,
         mac: endpoint.mac,
         role: endpoint.role ?? "container",
+        names: endpoint.names ?? [],
+        out: endpoint.out,
       }));
     });
 }

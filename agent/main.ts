@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { closeSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBase64Url } from "../shared/base64url.ts";
@@ -12,8 +12,11 @@ import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
 import { EngineClient } from "./docker/engine-client.ts";
+import type { NameServer } from "./dns/port.ts";
 import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
 import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin-server.ts";
+import { LinuxNameServer } from "./dns/linux-name-server.ts";
+import type { WaitingQuestions } from "./dns/waiting-questions.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
@@ -44,13 +47,21 @@ const RETRY_MS = 2000;
 /** For Docker's call that meets an agent at its start, which is bounded itself. */
 const STARTING_TIMEOUT_MS = 150_000;
 
+/** What a service gets from who started it. */
+export interface AgentService {
+  readonly log: Log;
+  readonly supervisor: Supervisor;
+  /** In containers' sockets that came back from the agent before; undefined: none did. */
+  readonly waiting: WaitingQuestions | undefined;
+}
+
 /**
  * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
  * it, and without one again after `leave`.
  */
 export async function runAgent(
   config: AgentConfig,
-  { log, supervisor }: { readonly log: Log; readonly supervisor: Supervisor },
+  { log, supervisor, waiting }: AgentService,
   signal: AbortSignal,
 ): Promise<void> {
   const files = agentFiles(config.dataDirectory);
@@ -60,6 +71,8 @@ export async function runAgent(
   let leave: (membershipIs: "forgotten" | "kept") => Promise<void> = () =>
     Promise.reject(notJoined());
   let withdrawn = false;
+  /** The first agent of this process takes them. */
+  let adopted: ReadonlyMap<string, number> = supervisor.descriptors.kept;
   let started = Promise.withResolvers<Agent>();
   /** A member that is just starting lets Docker wait; one that is none says so. */
   const member = async (): Promise<Agent> => {
@@ -105,6 +118,11 @@ export async function runAgent(
   try {
     while (!signal.aborted) {
       if (readMembership(files) === undefined) {
+        for (const [name, fd] of adopted) {
+          supervisor.descriptors.release(name);
+          closeSync(fd);
+        }
+        adopted = new Map();
         log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
         supervisor.status("in no cluster yet");
         supervisor.ready();
@@ -114,7 +132,11 @@ export async function runAgent(
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
       left.promise.catch(() => {});
-      const made = await makeAgent(config, membership, log);
+      const names = new LinuxNameServer({ adopted, keeper: supervisor.descriptors }, log);
+      adopted = new Map();
+      // Who answers in them, or does not, is decided there from now on.
+      waiting?.served();
+      const made = await makeAgent(config, membership, names, log);
       leave = (membershipIs) => {
         withdrawn = membershipIs === "kept";
         leaving.abort();
@@ -133,7 +155,7 @@ export async function runAgent(
         watched = undefined;
         withdrawn = false;
         left.reject(error);
-        await made.stop().catch(() => {});
+        await made.stop("letGo").catch(() => {});
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
         continue;
       }
@@ -154,7 +176,7 @@ export async function runAgent(
       agent = undefined;
       watched = undefined;
       started = Promise.withResolvers();
-      await made.stop();
+      await made.stop(leaving.signal.aborted ? "letGo" : "handOver");
       left.resolve();
       if (!withdrawn) continue;
       const failure = hasWithdrawn();
@@ -207,6 +229,7 @@ function hasWithdrawn(): OverlayError {
 async function makeAgent(
   { runDirectory, dataDirectory, docker }: AgentConfig,
   membership: Membership,
+  names: NameServer,
   log: Log,
 ): Promise<Agent> {
   const files = agentFiles(dataDirectory);
@@ -230,6 +253,7 @@ async function makeAgent(
     store: new SqliteStore(files.database),
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
+    names,
     engine: docker && new EngineClient(docker.engineSocket),
     hostSubnets,
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),

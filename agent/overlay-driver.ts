@@ -26,6 +26,7 @@ import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Replication } from "./replication.ts";
+import type { Resolving } from "./resolving.ts";
 
 /** A container waits this long for what peers know, then starts with what is known here. */
 const JOIN_SYNC_MS = 500;
@@ -39,6 +40,7 @@ export interface DriverModules {
   readonly ipam: Pick<OverlayIpam, "claim">;
   readonly controller: Pick<ControllerLink, "request">;
   readonly kernel: Pick<Kernel, "containerLink">;
+  readonly resolving: Pick<Resolving, "join" | "leave">;
   readonly log: Log;
 }
 
@@ -111,15 +113,15 @@ export class OverlayDriver implements NetworkDriver {
     return { mac };
   }
 
-  deleteEndpoint(docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
-    const { bindings, hosting } = this.#modules;
+  async deleteEndpoint(docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
+    const { bindings, hosting, resolving } = this.#modules;
     const network = bindings.network(docker);
     if (network !== undefined) hosting.remove(network, endpoint);
-    return Promise.resolve();
+    await resolving.leave(endpoint);
   }
 
-  async join({ network: docker, endpoint }: Join): Promise<Joined> {
-    const { replication, reconciler, guarding, kernel, hosting } = this.#modules;
+  async join({ network: docker, endpoint, sandbox }: Join, signal: AbortSignal): Promise<Joined> {
+    const { replication, reconciler, guarding, kernel, hosting, resolving } = this.#modules;
     const network = this.#network(docker);
     if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -130,12 +132,14 @@ export class OverlayDriver implements NetworkDriver {
     await replication.synced(network, JOIN_SYNC_MS);
     await reconciler.settle(network);
     await guarding.settled();
+    signal.throwIfAborted();
+    await resolving.join({ endpoint, network, path: sandbox });
     const { internal } = hosting.record(network);
     return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
   }
 
-  leave(): Promise<void> {
-    return Promise.resolve();
+  async leave(_docker: DockerNetworkId, endpoint: EndpointId): Promise<void> {
+    await this.#modules.resolving.leave(endpoint);
   }
 
   async #createNetwork(request: CreateNetwork, signal: AbortSignal): Promise<void> {

@@ -20,6 +20,8 @@ export interface ReconcilerModules {
     desired: DesiredNetwork | undefined,
     inSync: boolean,
   ) => readonly Step[];
+  /** A network's pass failed, or succeeded after one that did. */
+  readonly failureChanged?: () => void;
   readonly log: Log;
 }
 
@@ -103,6 +105,18 @@ export class Reconciler {
     return this.#entries.get(network)?.status;
   }
 
+  /** Networks whose last pass failed. */
+  failures(): { network: NetworkId; failure: Failure }[] {
+    return [...this.#entries].flatMap(
+      ([
+        network,
+        {
+          status: { failure },
+        },
+      ]) => (failure === undefined ? [] : [{ network, failure }]),
+    );
+  }
+
   /** Since when the oldest pass is under way; a network that waits for its next has none. */
   passSinceMs(): number | undefined {
     const since = [...this.#entries.values()].flatMap(({ passSinceMs }) => passSinceMs ?? []);
@@ -143,8 +157,10 @@ export class Reconciler {
       entry.hurry = new AbortController();
       const waiting = entry.waiting.splice(0);
       entry.passSinceMs = performance.now();
+      const failedBefore = entry.status.failure !== undefined;
       const failure = await this.#pass(network, entry);
       entry.passSinceMs = undefined;
+      if (failedBefore || failure !== undefined) this.#modules.failureChanged?.();
       for (const { resolve, reject } of waiting)
         if (failure === undefined) resolve();
         else reject(failure.error);

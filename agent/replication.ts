@@ -32,6 +32,8 @@ export interface ReplicationHandlers {
   dirty(network: NetworkId): void;
   /** State or a host document changed. */
   changed(): void;
+  /** The mesh's connection with the host ended. */
+  disconnected(node: NodeId): void;
 }
 
 const CLUSTER_TOPIC = "overlay-ts/cluster";
@@ -173,13 +175,18 @@ export class Replication {
       },
       request: async (from, bytes) => this.#answer(from, bytes),
       connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
-      disconnected: () => {},
+      disconnected: (node) => this.#handlers.disconnected(node),
     };
   }
 
   #answer(from: NodeId, bytes: Uint8Array): Uint8Array {
     const body = bytes.subarray(1);
-    if (bytes[0] === FOR_NETWORK) return this.networks.answer(from, body);
+    if (bytes[0] === FOR_NETWORK) {
+      const answer = this.networks.answer(from, body);
+      // The question may have shown that the peer holds something else.
+      this.#wake();
+      return answer;
+    }
     const request = decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes);
     return encodeCbor(this.cluster.answer(request));
   }

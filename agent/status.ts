@@ -6,6 +6,9 @@ import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
+import { unservedSandboxes } from "./names-check.ts";
+import { type NamesStatus, namesStatus } from "./names-status.ts";
+import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
 
@@ -32,7 +35,15 @@ export interface AgentStatus {
     needsUnderlayBytes: number;
   }[];
   readonly docker: DockerStatus | undefined;
-  readonly guards: { failure: Failure | undefined; dropped: Readonly<Record<string, number>> };
+  readonly names: NamesStatus;
+  /** What Docker says of them; undefined: a host without an engine. */
+  readonly naming: NamingStatus | undefined;
+  readonly guards: {
+    failure: Failure | undefined;
+    dropped: Readonly<Record<string, number>>;
+    /** Times that somebody else changed them, and they were put back. */
+    tampered: number;
+  };
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
 }
@@ -78,14 +89,18 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
     tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),
+    names: await namesStatus(adapters.names),
+    naming: agent.naming?.status(),
     guards: {
       failure: agent.guarding.failure(),
       dropped: await adapters.guards.counters(),
+      tampered: agent.guarding.tampered(),
     },
     counters: {
       networks: { ...replication.networks.counters },
       cluster: { ...replication.cluster.counters },
       mesh: await adapters.mesh.counters(),
+      events: agent.events.counters(),
     },
     memoryBytes: process.memoryUsage.rss(),
   };
@@ -121,7 +136,7 @@ function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
 
 /** One thing that is not as it should be, and where. */
 export interface Finding {
-  readonly what: "kernel" | "guards" | "docker" | "leftover";
+  readonly what: "kernel" | "guards" | "docker" | "names" | "leftover";
   readonly network?: NetworkId;
   readonly text: string;
 }
@@ -145,5 +160,8 @@ export async function verify(agent: Agent): Promise<Finding[]> {
     findings.push({ what: "guards", text: "the nftables table is not what was written" });
   for (const text of (await agent.docker?.differences()) ?? [])
     findings.push({ what: "docker", text });
+  const served = await agent.adapters.names.sandboxes();
+  for (const text of unservedSandboxes(agent.resolving.wanted(), served))
+    findings.push({ what: "names", text });
   return findings;
 }

@@ -80,6 +80,11 @@ for link in $(ip -o link show type veth | sed -n 's/^[0-9]*: \(ovc[^@:]*\).*/\1/
   ip link delete "$link" || true
 done
 nft delete table inet overlay_ts 2>/dev/null || true
+# In containers that run on; without the agent these rules lead nowhere.
+for namespace in /run/docker/netns/*; do
+  [ -e "$namespace" ] || continue
+  nsenter --net="$namespace" nft delete table ip overlay_ts_dns 2>/dev/null || true
+done
 
 rm -rf /usr/local/lib/overlay-ts /usr/local/lib/overlay-ts.new /usr/local/lib/overlay-ts.old
 rm -rf /usr/local/bin/overlay-ts /var/cache/overlay-ts /run/overlay-ts

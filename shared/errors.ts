@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { issuesOf } from "./issues.ts";
 
 /** Every failure overlay-ts can name. The code decides exit status, HTTP status and what the CLI advises. */
@@ -64,8 +64,13 @@ export class OverlayError extends Error {
 /** Any thrown value as a Failure; foreign errors become INTERNAL with their own text. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof OverlayError) return error.toFailure();
-  if (error instanceof z.ZodError) return { code: "INVALID", message: issuesOf(error) };
+  if (isZodError(error)) return { code: "INVALID", message: issuesOf(error) };
   return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
+}
+
+/** By its shape: threads that parse nothing need not load the parser. */
+function isZodError(error: unknown): error is z.ZodError {
+  return error instanceof Error && error.name === "ZodError" && "issues" in error;
 }
 
 /** An invariant of our own that does not hold: crash, do not log. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
-import { callUnix } from "../../shared/node/unix-http.ts";
+import { callUnix, linesUnix } from "../../shared/node/unix-http.ts";
 import { type AgentFiles, agentFiles } from "../membership.ts";
 import type { OutputOptions } from "./output.ts";
 
@@ -22,6 +22,11 @@ export function callAgent<T>(
   body?: unknown,
 ): Promise<T> {
   return callUnix<T>(join(runDirectory, "agent.sock"), method, url, body);
+}
+
+/** The lines of an answer in parts, as they come. */
+export function followAgent<T>({ runDirectory }: Context, url: string): AsyncGenerator<T> {
+  return linesUnix<T>(join(runDirectory, "agent.sock"), url);
 }
 
 export function callController<T>(

@@ -3,6 +3,7 @@ import type { Context } from "./context.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail } from "./output.ts";
+import * as names from "./names-commands.ts";
 import * as show from "./show-commands.ts";
 
 /** The command line: every command, its options, and nothing else. */
@@ -49,6 +50,26 @@ function run(action: (context: Context, args: string[], options: never) => Promi
 function add(parent: Command, usage: string, description: string): Command {
   return parent.command(usage).description(description).option("--json", "print JSON");
 }
+
+const NAMES_HELP = `
+A container is found by its name and aliases, and by \`<name>.<network>\`. Several may hold one name.
+STATE is "in" (in answers), or why it is in none:
+  starting, unhealthy         its health check says so; \`-o dns.unhealthy=include\` passes over it
+  paused, stopping            as Docker says
+  unreachable                 this host does not reach the container's host
+  not-admitted, not-allowed   its host may not be here (any more)
+  not-in-block, gateway, mac-rule, mac-taken, no-address
+                              its address or MAC is not its host's to give: nothing of it is believed`;
+
+const EVENTS_HELP = `
+A line is: time, network, who, what happened, more; with --json one object a line.
+  in, out, changed, gone      a container's names: in answers, in none and why, others now, gone
+  appeared, named, ended      a network of the cluster
+  here, not-here              this host came to be on it, or is no more
+  removed, put-back           its view on this engine
+  joined, left, unreachable, back   a host
+  problem, recovered          a kernel pass, or the guards
+  tampered                    somebody else changed the guards; they are put back`;
 
 /** Apart from the others, with libp2p: what only shows is quick. */
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
@@ -99,6 +120,22 @@ add(
 add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
   run((context) => show.verify(context)),
 );
+
+add(program, "names [network]", "who is found by which name, where, and why one is out")
+  .option("--all", "Docker's short ids too, which every container has as a name")
+  .addHelpText("after", NAMES_HELP)
+  .action(
+    run((context, [network], options: names.NamesOptions) =>
+      names.names(context, network, options),
+    ),
+  );
+
+add(program, "events", "what happened, as this host sees it, since its agent started")
+  .option("-f, --follow", "what happens from now on too, until interrupted")
+  .option("--since <duration>", "of the last 90s, 15m, 24h, 7d")
+  .option("--network <name>", "of this network only")
+  .addHelpText("after", EVENTS_HELP)
+  .action(run((context, _args, options: names.EventsOptions) => names.events(context, options)));
 
 const node = program.command("node").description("hosts of the cluster");
 add(node, "ls", "list them, as seen from here").action(run((context) => show.nodeList(context)));

@@ -1,10 +1,10 @@
 import { flushCompileCache } from "node:module";
 import { runController } from "../../controller/main.ts";
 import { supervisor } from "../../shared/node/supervisor.ts";
-import { takeSupervision } from "../../shared/node/supervision.ts";
 import { runAgent } from "../main.ts";
 import type { Context } from "./context.ts";
 import { daemonLog, untilSignal } from "./daemon.ts";
+import { PLUGIN_SOCKET, supervision, waitingQuestions } from "./inherited.ts";
 
 /** Apart from the other commands: these load libp2p and koffi, the others need not. */
 
@@ -14,19 +14,27 @@ export interface AgentOptions {
 }
 
 export function agent(context: Context, { docker, pluginSocket }: AgentOptions): Promise<void> {
-  const supervision = takeSupervision();
-  const inherited = supervision.sockets.get("plugin");
+  const service = {
+    log: daemonLog("agent"),
+    supervisor: supervisor(supervision, [PLUGIN_SOCKET]),
+    waiting: waitingQuestions,
+  };
+  const [inherited, ...further] = service.supervisor.listening(PLUGIN_SOCKET);
+  if (further.length > 0)
+    service.log.warn(
+      { further: further.length },
+      "only the first socket of the plugin's is served",
+    );
   const engine = docker !== false && {
     engineSocket: docker,
     pluginSocket: inherited === undefined ? pluginSocket : { fd: inherited },
   };
   const config = { ...context, docker: engine || undefined };
-  const service = { log: daemonLog("agent"), supervisor: supervisor(supervision) };
   return untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
 }
 
 export function controller(context: Context): Promise<void> {
-  const service = { log: daemonLog("controller"), supervisor: supervisor(takeSupervision()) };
+  const service = { log: daemonLog("controller"), supervisor: supervisor(supervision) };
   return untilSignal(service.supervisor, (signal) => runController(context, service, signal));
 }
 

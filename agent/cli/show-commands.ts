@@ -48,6 +48,7 @@ function statusText(found: Status): string {
       `not for this host: ${name ?? id}, which needs an underlay of ${needsUnderlayBytes} bytes`,
     ]),
     ...dockerText(found.docker),
+    ...namesText(found.names),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
     ...(dropped.length === 0
       ? []
@@ -66,6 +67,14 @@ function dockerText(docker: Status["docker"]): string[] {
     ...(docker.problem === undefined ? [] : [`docker: ${docker.problem}`]),
     ...conflicts,
   ].flatMap((line) => ["", line]);
+}
+
+/** Only what is wrong: then names of other hosts are not found. */
+function namesText(names: Status["names"]): string[] {
+  if (names === undefined || names.lastProblem === undefined) return [];
+  const { waiting, serving, failed } = names.sandboxes;
+  const some = failed === 0 ? "" : ` in ${failed} of ${waiting + serving + failed} containers`;
+  return ["", `names of other hosts are not served${some}: ${names.lastProblem}`];
 }
 
 function refusedText(plugin: Status["plugin"]): string[] {
@@ -171,14 +180,8 @@ export async function networkList(context: Context): Promise<void> {
 }
 
 export async function networkInspect(context: Context, name: string): Promise<void> {
-  const networks = await callAgent<NetworkInfo[]>(context, "GET", "/v1/networks");
-  const found = networks.find((network) => network.name === name || network.id === name);
-  if (found === undefined)
-    throw new OverlayError({
-      code: "NOT_FOUND",
-      message: `the cluster has no network ${name}`,
-      next: "see `overlay-ts network ls`",
-    });
+  const url = `/v1/networks/inspect?name=${encodeURIComponent(name)}`;
+  const found = await callAgent<unknown>(context, "GET", url);
   print({ json: true }, found, () => "");
 }
 

@@ -17,3 +17,12 @@ export function hostsNeeding(hosts: Hosts, network: NetworkId): NodeId[] {
     .filter(({ hosting, needs }) => (needs ?? hosting).includes(network))
     .map(({ node }) => node);
 }
+
+/** Other hosts that are on a network with this one. */
+export function hostsWith(hosts: Hosts, self: NodeId): Set<NodeId> {
+  const own = new Set(hosts.get(self)?.hosting);
+  const shared = [...hosts.values()].filter(
+    ({ node, hosting }) => node !== self && hosting.some((network) => own.has(network)),
+  );
+  return new Set(shared.map(({ node }) => node));
+}

@@ -69,7 +69,12 @@ type Ask = {
 interface Topic {
   readonly joinedMs: number;
   inSync: boolean;
+  lastRoundMs: number;
   nextRoundMs: number;
+  /** A peer that holds something else, as its question showed: whom to ask next. */
+  differs: NodeId | undefined;
+  /** The hash by which a peer last differed: the same again is a difference that asking does not end. */
+  readonly askedBackFor: Map<NodeId, Uint8Array>;
 }
 
 /** What was refused or repaired, for `status`. */
@@ -128,7 +133,14 @@ export class Replica {
   /** The first endpoint is about to come: subscribe, and ask a peer at once. */
   join(network: NetworkId, nowMs: number): Output[] {
     if (this.#topics.has(network)) return [];
-    this.#topics.set(network, { joinedMs: nowMs, inSync: false, nextRoundMs: nowMs });
+    this.#topics.set(network, {
+      joinedMs: nowMs,
+      inSync: false,
+      lastRoundMs: -Infinity,
+      nextRoundMs: nowMs,
+      differs: undefined,
+      askedBackFor: new Map(),
+    });
     return this.tick(nowMs);
   }
 
@@ -181,7 +193,7 @@ export class Replica {
     const request = decodeMessage(SyncRequest, bytes, BOUNDS.syncMessageBytes);
     if (!mayHost(this.tables.state, from, request.network))
       return encodeMessage({ v: 1, kind: "notHere" });
-    return encodeMessage(this.#answer(request));
+    return encodeMessage(this.#answer(from, request));
   }
 
   answered(id: number, bytes: Uint8Array, nowMs: number): Output[] {
@@ -233,14 +245,16 @@ export class Replica {
     for (const [network, topic] of this.#topics) {
       if (topic.nextRoundMs > nowMs) continue;
       const peers = this.#modules.peers(network);
-      const { syncPeriodMs } = this.#options;
       // Not in sync: a peer may come any moment, and deletions wait for it. Young: gossip may not have
       // found its ways yet, and what others just said is learnt by comparison alone.
       const settled = topic.inSync && nowMs - topic.joinedMs > YOUNG_MS;
-      const period = settled ? syncPeriodMs : syncPeriodMs / 8;
+      const period = settled ? this.#options.syncPeriodMs : this.#quickMs();
+      topic.lastRoundMs = nowMs;
       topic.nextRoundMs =
         nowMs + period / 2 + this.#modules.random.below(Math.max(1, Math.floor(period)));
-      const to = peers[peers.length === 0 ? 0 : this.#modules.random.below(peers.length)];
+      const random = peers[peers.length === 0 ? 0 : this.#modules.random.below(peers.length)];
+      const to = peers.find((peer) => peer === topic.differs) ?? random;
+      topic.differs = undefined;
       if (to === undefined) continue;
       const hash = this.#digestHash(network);
       const ask = { network, to, round: true };
@@ -256,13 +270,15 @@ export class Replica {
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
-  #answer(request: SyncRequest): SyncAnswer {
-    if (!this.#topics.has(request.network)) return { v: 1, kind: "notHere" };
+  #answer(from: NodeId, request: SyncRequest): SyncAnswer {
+    const topic = this.#topics.get(request.network);
+    if (topic === undefined) return { v: 1, kind: "notHere" };
     switch (request.kind) {
       case "compare":
-        return equalBytes(request.hash, this.#digestHash(request.network))
-          ? { v: 1, kind: "same" }
-          : { v: 1, kind: "digest", digest: this.#digest(request.network) };
+        if (equalBytes(request.hash, this.#digestHash(request.network)))
+          return { v: 1, kind: "same" };
+        this.#askBack(topic, from, request.hash);
+        return { v: 1, kind: "digest", digest: this.#digest(request.network) };
       case "fetch": {
         const documents: NetworkDocument[] = [];
         let left = BOUNDS.syncMessageBytes / 2;
@@ -369,6 +385,19 @@ export class Replica {
         hash: documentHash(this.#modules.hasher, document),
       }))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1));
+  }
+
+  /** Who asks may hold what we lack: asked back soon, but no more often than a young topic asks. */
+  #askBack(topic: Topic, from: NodeId, hash: Uint8Array): void {
+    const before = topic.askedBackFor.get(from);
+    if (before !== undefined && equalBytes(before, hash)) return;
+    topic.askedBackFor.set(from, hash);
+    topic.differs = from;
+    topic.nextRoundMs = Math.min(topic.nextRoundMs, topic.lastRoundMs + this.#quickMs());
+  }
+
+  #quickMs(): number {
+    return this.#options.syncPeriodMs / 8;
   }
 
   #digestHash(network: NetworkId): Uint8Array {

@@ -56,6 +56,9 @@ export interface NameServer {
   counters(): Promise<Readonly<Record<string, number>>>;
   /** As `Mesh`: for the watchdog. */
   owesSinceMs(): number | undefined;
-  /** Sockets that a manager keeps go on collecting questions for the next agent; others let go first. */
-  stop(): Promise<void>;
+  /**
+   * `handOver`: sockets that a manager keeps go on collecting questions for the next agent. Else, and
+   * without a manager, Docker's resolver answers before they are closed.
+   */
+  stop(next: "handOver" | "letGo"): Promise<void>;
 }

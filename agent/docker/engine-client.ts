@@ -1,82 +1,41 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
 import { z } from "zod";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
-import { parseInterfaceAddress } from "../../shared/ip.ts";
+import { DockerNetworkId } from "../../shared/ids.ts";
 import { readAll } from "../../shared/node/unix-http.ts";
+import {
+  AttachmentsJson,
+  connectionIn,
+  ContainerJson,
+  ContainersJson,
+  InfoJson,
+  NetworksJson,
+  readEvent,
+} from "./engine-json.ts";
 import type {
+  Attachments,
   Connection,
+  ContainerDetails,
+  ContainerId,
   DockerEngine,
   EngineContainer,
+  EngineEvent,
   EngineInfo,
   EngineNetwork,
   NewEngineNetwork,
 } from "./engine-port.ts";
-import { DRIVER } from "./views.ts";
 
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
-const EVENTS = ["create", "destroy", "remove", "prune", "rename", "connect", "disconnect"];
-
-const Strings = z
-  .record(z.string(), z.string())
-  .nullish()
-  .transform((value) => value ?? {});
-
-const NetworkJson = z.object({
-  Id: DockerNetworkId,
-  Name: z.string(),
-  Driver: z.string(),
-  Internal: z.boolean().default(false),
-  Attachable: z.boolean().default(false),
-  Labels: Strings,
-  Options: Strings,
-  IPAM: z
-    .object({
-      Driver: z.string().default(""),
-      Config: z
-        .array(z.object({ Subnet: z.string().optional(), IPRange: z.string().optional() }))
-        .nullish(),
-    })
-    .nullish(),
-});
-
-const InspectJson = z.object({
-  Containers: z.record(z.string(), z.object({ EndpointID: EndpointId })).nullish(),
-});
-
-const ContainersJson = z.array(
-  z.object({
-    Id: z.string(),
-    State: z.string(),
-    NetworkSettings: z
-      .object({ Networks: z.record(z.string(), z.object({ NetworkID: z.string() })).nullish() })
-      .nullish(),
-  }),
-);
-
-const ContainerJson = z.object({
-  NetworkSettings: z.object({
-    Networks: z.record(
-      z.string(),
-      z.object({
-        NetworkID: z.string().default(""),
-        Aliases: z.array(z.string()).nullish(),
-        Links: z.array(z.string()).nullish(),
-        IPAMConfig: z.record(z.string(), z.unknown()).nullish(),
-      }),
-    ),
-  }),
-});
-
-const NO_CONTAINER = { NetworkSettings: { Networks: {} } };
-
-const InfoJson = z.object({
-  ServerVersion: z.string().default(""),
-  OperatingSystem: z.string().default(""),
-  SecurityOptions: z.array(z.string()).nullish(),
-  DockerRootDir: z.string().default(""),
-});
+/** A line of the stream: labels are in it, and an image can have many. */
+const MAX_EVENT_CHARACTERS = 4 * 1024 * 1024;
+/** Not every event of containers: the runs of health checks and `docker exec` would be most of them. */
+const EVENTS = {
+  container: ["create", "start", "die", "kill", "pause", "unpause", "rename", "destroy"],
+  network: ["create", "destroy", "remove", "prune", "connect", "disconnect"],
+  // Each is another action, `health_status: healthy`: moby's filter takes the beginning.
+  health: ["health_status"],
+};
 
 /** Docker's Engine API over its unix socket, without a version in the path: the engine's own. */
 export class EngineClient implements DockerEngine {
@@ -87,69 +46,37 @@ export class EngineClient implements DockerEngine {
   }
 
   async info(): Promise<EngineInfo> {
-    const info = InfoJson.parse(await this.#call("GET", "/info"));
-    return {
-      version: info.ServerVersion,
-      operatingSystem: info.OperatingSystem,
-      securityOptions: info.SecurityOptions ?? [],
-      dataRoot: info.DockerRootDir,
-    };
+    return InfoJson.parse(await this.#call("GET", "/info"));
   }
 
   async networks(): Promise<EngineNetwork[]> {
-    const list = z.array(NetworkJson).parse(await this.#call("GET", "/networks"));
-    return list.map((network) => ({
-      id: network.Id,
-      name: network.Name,
-      driver: network.Driver,
-      internal: network.Internal,
-      attachable: network.Attachable,
-      labels: network.Labels,
-      options: network.Options,
-      subnets: (network.IPAM?.Config ?? []).flatMap(({ Subnet }) => Subnet ?? []),
-      dockerRanges:
-        network.IPAM?.Driver === DRIVER
-          ? []
-          : (network.IPAM?.Config ?? []).flatMap(({ IPRange }) =>
-              IPRange ? [parseInterfaceAddress(IPRange).subnet] : [],
-            ),
-    }));
+    return NetworksJson.parse(await this.#call("GET", "/networks"));
   }
 
-  async endpoints(network: DockerNetworkId): Promise<EndpointId[]> {
-    const found = InspectJson.parse(await this.#call("GET", `/networks/${network}`));
-    return Object.values(found.Containers ?? {}).map(({ EndpointID }) => EndpointID);
+  async attachments(network: DockerNetworkId): Promise<Attachments> {
+    return AttachmentsJson.parse(await this.#call("GET", `/networks/${network}`));
   }
 
   async containers(): Promise<EngineContainer[]> {
-    const list = ContainersJson.parse(await this.#call("GET", "/containers/json?all=1"));
-    return list.map(({ Id, State, NetworkSettings }) => ({
-      id: Id,
-      running: State === "running" || State === "paused" || State === "restarting",
-      networks: Object.entries(NetworkSettings?.Networks ?? {}).map(([name, { NetworkID }]) => ({
-        name,
-        id: DockerNetworkId.safeParse(NetworkID).data,
-      })),
-    }));
+    return ContainersJson.parse(await this.#call("GET", "/containers/json?all=1"));
   }
 
-  async connections({ id, name }: Pick<EngineNetwork, "id" | "name">): Promise<Connection[]> {
-    const filters = encodeURIComponent(JSON.stringify({ network: [id, name] }));
+  async inspect(container: ContainerId): Promise<ContainerDetails | undefined> {
+    const json = await this.#call("GET", `/containers/${container}/json`).catch(gone);
+    return json === undefined ? undefined : ContainerJson.parse(json);
+  }
+
+  async connections(network: Pick<EngineNetwork, "id" | "name">): Promise<Connection[]> {
+    const filters = encodeURIComponent(JSON.stringify({ network: [network.id, network.name] }));
     const path = `/containers/json?all=1&filters=${filters}`;
-    const listed = ContainersJson.parse(await this.#call("GET", path));
+    const listed = z
+      .array(z.object({ Id: z.string(), State: z.string() }))
+      .parse(await this.#call("GET", path));
     const found: Connection[] = [];
     for (const { Id, State } of listed) {
       const json = await this.#call("GET", `/containers/${Id}/json`).catch(gone);
-      const held = ContainerJson.parse(json ?? NO_CONTAINER).NetworkSettings.Networks[name];
-      // None yet before the first start; another one's with engines that let two have one name.
-      if (held === undefined || !["", id].includes(held.NetworkID)) continue;
-      found.push({
-        container: Id,
-        started: State !== "created",
-        aliases: held.Aliases ?? [],
-        links: held.Links ?? [],
-        addresses: held.IPAMConfig ?? {},
-      });
+      const held = json === undefined ? undefined : connectionIn(json, network);
+      if (held !== undefined) found.push({ container: Id, started: State !== "created", ...held });
     }
     return found;
   }
@@ -195,15 +122,21 @@ export class EngineClient implements DockerEngine {
     await this.#call("DELETE", `/networks/${network}`);
   }
 
-  async *events(signal: AbortSignal): AsyncGenerator<void> {
-    // Not every event of containers: health checks and `docker exec` would be most of them.
-    const filters = encodeURIComponent(
-      JSON.stringify({ type: ["network", "container"], event: EVENTS }),
-    );
-    const response = await this.#open("GET", `/events?filters=${filters}`, undefined, signal);
-    // What happened is not read: the hint says when to look, and the look is the truth.
-    yield;
-    for await (const _ of response as AsyncIterable<Buffer>) yield;
+  async *events(signal: AbortSignal): AsyncGenerator<EngineEvent> {
+    const filters = { type: ["network", "container"], event: Object.values(EVENTS).flat() };
+    const path = `/events?filters=${encodeURIComponent(JSON.stringify(filters))}`;
+    const response = await this.#open("GET", path, undefined, signal);
+    yield { kind: "listening" };
+    let rest = "";
+    for await (const chunk of response.setEncoding("utf8") as AsyncIterable<string>) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop() ?? "";
+      if (rest.length > MAX_EVENT_CHARACTERS) throw tooLong();
+      for (const line of lines) {
+        const event = line === "" ? undefined : readEvent(line);
+        if (event !== undefined) yield event;
+      }
+    }
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
@@ -245,6 +178,10 @@ export class EngineClient implements DockerEngine {
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
+}
+
+function tooLong(): OverlayError {
+  return new OverlayError({ code: "DOCKER", message: "an event of Docker is too long to be one" });
 }
 
 /** What ended between two calls. */

@@ -1,7 +1,8 @@
 import { Worker } from "node:worker_threads";
 import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { asFailure } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import { WorkerCalls } from "../../shared/node/worker-calls.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
@@ -11,12 +12,6 @@ const CALL_TIMEOUT_MS = 15_000;
 const START_TIMEOUT_MS = 120_000;
 const RESTART_MS = 1000;
 
-interface Call {
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
-  readonly timer: NodeJS.Timeout | undefined;
-}
-
 /**
  * The mesh in a worker thread of its own: its heartbeats and cryptography delay neither Docker nor
  * netlink. Should the worker die it is made anew, and told again what it was told before.
@@ -24,7 +19,7 @@ interface Call {
 export class Libp2pMesh implements Mesh {
   readonly #options: MeshOptions;
   readonly #log: Log;
-  readonly #calls = new Map<number, Call>();
+  readonly #calls = new WorkerCalls<MeshMethod>("the mesh");
   readonly #connected = new Set<NodeId>();
   readonly #topics = new Map<string, Uint8Array | undefined>();
   readonly #watches = new Map<number, (bytes: Uint8Array) => void>();
@@ -42,7 +37,6 @@ export class Libp2pMesh implements Mesh {
   #handlers: MeshHandlers | undefined;
   #worker: Worker | undefined;
   #restart: NodeJS.Timeout | undefined;
-  #lastCall = 0;
   #started = false;
   #pingedMs: number | undefined;
   #stopped = false;
@@ -144,11 +138,7 @@ export class Libp2pMesh implements Mesh {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     this.#started = false;
-    for (const { reject, timer } of this.#calls.values()) {
-      clearTimeout(timer);
-      reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh ended" }));
-    }
-    this.#calls.clear();
+    this.#calls.ended();
     for (const node of this.#connected) this.#handlers?.disconnected(node);
     this.#connected.clear();
     if (!this.#stopped) this.#restart = setTimeout(() => void this.#again(), RESTART_MS);
@@ -170,14 +160,9 @@ export class Libp2pMesh implements Mesh {
   #heard(message: FromWorker): void {
     switch (message.kind) {
       case "done":
-      case "failed": {
-        const call = this.#calls.get(message.id);
-        this.#calls.delete(message.id);
-        clearTimeout(call?.timer);
-        if (message.kind === "done") call?.resolve(message.value);
-        else call?.reject(new OverlayError(message.failure));
+      case "failed":
+        this.#calls.answered(message);
         return;
-      }
       case "watched":
         this.#watches.get(message.id)?.(message.bytes);
         return;
@@ -213,7 +198,7 @@ export class Libp2pMesh implements Mesh {
     heard: (bytes: Uint8Array) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const id = this.#lastCall + 1;
+    const id = this.#calls.nextId;
     this.#watches.set(id, heard);
     const stop = (): void => this.#tell("unwatch", id);
     signal.addEventListener("abort", stop, { once: true });
@@ -236,20 +221,8 @@ export class Libp2pMesh implements Mesh {
   }
 
   #send(method: MeshMethod, args: unknown[], timeoutMs: number | undefined): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      if (this.#worker === undefined) {
-        reject(new OverlayError({ code: "UNREACHABLE", message: "the mesh is not running" }));
-        return;
-      }
-      const id = ++this.#lastCall;
-      const late = (): void => {
-        this.#calls.delete(id);
-        reject(new OverlayError({ code: "TIMEOUT", message: `the mesh did not ${method}` }));
-      };
-      const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
-      this.#calls.set(id, { resolve, reject, timer });
-      this.#post({ kind: "call", id, method, args });
-    });
+    const post = this.#worker && ((call: ToWorker) => this.#post(call));
+    return this.#calls.call(post, method, args, timeoutMs);
   }
 
   #post(message: ToWorker): void {

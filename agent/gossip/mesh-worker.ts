@@ -1,5 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { asFailure, assert, OverlayError } from "../../shared/errors.ts";
+import { assert, OverlayError } from "../../shared/errors.ts";
+import { answerCall } from "../../shared/node/worker-calls.ts";
 import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { MeshNode } from "./mesh-node.ts";
@@ -69,9 +70,5 @@ port.on("message", (message: ToWorker) => {
     asked.delete(message.id);
     return;
   }
-  const { id, method, args } = message;
-  call(id, method, args).then(
-    (value) => tell({ kind: "done", id, value }),
-    (error: unknown) => tell({ kind: "failed", id, failure: asFailure(error) }),
-  );
+  answerCall(message, call, tell);
 });

@@ -1,5 +1,5 @@
-import type { Failure } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import type { WorkerAnswer, WorkerCall } from "../../shared/node/worker-calls.ts";
 
 /** What main thread and worker tell each other: calls with an id and their answers, and events. */
 
@@ -20,17 +20,11 @@ export type MeshMethod =
   | "unwatch";
 
 export type ToWorker =
-  | {
-      readonly kind: "call";
-      readonly id: number;
-      readonly method: MeshMethod;
-      readonly args: unknown[];
-    }
+  | WorkerCall<MeshMethod>
   | { readonly kind: "answer"; readonly id: number; readonly bytes: Uint8Array | undefined };
 
 export type FromWorker =
-  | { readonly kind: "done"; readonly id: number; readonly value: unknown }
-  | { readonly kind: "failed"; readonly id: number; readonly failure: Failure }
+  | WorkerAnswer
   | {
       readonly kind: "message";
       readonly topic: string;

@@ -2,6 +2,7 @@ import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import koffi from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
+import { errnoName } from "./errno.ts";
 
 const CLONE_NEWNET = 0x40000000;
 const MS_BIND = 4096;
@@ -64,9 +65,7 @@ function returning<T>(run: () => T): T {
 
 function check(result: number, op: string): void {
   if (result === 0) return;
-  const number = koffi.errno();
-  const errno =
-    Object.entries(koffi.os.errno).find(([, value]) => value === number)?.[0] ?? String(number);
+  const errno = errnoName(koffi.errno());
   throw new OverlayError({
     code: "NETLINK",
     op,

@@ -22,9 +22,9 @@ export function bare(answer: () => Promise<unknown>): Route {
 /** Takes these keys in the query, each at most once. */
 export function byQuery<K extends string>(
   known: readonly K[],
-  answer: (query: Partial<Record<K, string>>) => Promise<unknown>,
+  answer: (query: Partial<Record<K, string>>, signal: AbortSignal) => Promise<unknown>,
 ): Route {
-  return async (query, body) => {
+  return async (query, body, signal) => {
     onlyKnown([...query.keys()], known);
     noBody(body);
     const given = known.flatMap((key) => {
@@ -37,7 +37,7 @@ export function byQuery<K extends string>(
         });
       return values.map((value) => [key, value] as const);
     });
-    return answer(Object.fromEntries(given) as Partial<Record<K, string>>);
+    return answer(Object.fromEntries(given) as Partial<Record<K, string>>, signal);
   };
 }
 

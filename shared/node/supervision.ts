@@ -4,19 +4,29 @@ export interface Supervision {
   readonly notifySocket: string | undefined;
   /** At least one WATCHDOG=1 in this time (sd_watchdog_enabled(3)). */
   readonly watchdogMs: number | undefined;
-  /** Listening sockets that were made for us, descriptors by FileDescriptorName= (sd_listen_fds(3)). */
-  readonly sockets: ReadonlyMap<string, number>;
+  /**
+   * What was handed over (sd_listen_fds(3)): listening sockets, by FileDescriptorName=, and what an
+   * earlier process of the service had kept, by FDNAME=. A name may come more than once.
+   */
+  readonly descriptors: readonly Descriptor[];
 }
 
-const FIRST_SOCKET = 3;
+export interface Descriptor {
+  readonly name: string;
+  readonly fd: number;
+}
+
+const FIRST_DESCRIPTOR = 3;
 
 const VARIABLES = [
   "NOTIFY_SOCKET",
   "WATCHDOG_USEC",
   "WATCHDOG_PID",
   "LISTEN_PID",
+  "LISTEN_PIDFDID",
   "LISTEN_FDS",
   "LISTEN_FDNAMES",
+  "FDSTORE",
 ];
 
 export function readSupervision(
@@ -30,9 +40,10 @@ export function readSupervision(
   return {
     notifySocket: environment["NOTIFY_SOCKET"],
     watchdogMs: watched && watchdogUs > 0 ? watchdogUs / 1000 : undefined,
-    sockets: new Map(
-      Array.from({ length: count }, (_, i) => [names[i] ?? "unknown", FIRST_SOCKET + i]),
-    ),
+    descriptors: Array.from({ length: count }, (_, i) => ({
+      name: names[i] ?? "unknown",
+      fd: FIRST_DESCRIPTOR + i,
+    })),
   };
 
   /** Inherited variables may be meant for a process before us. */

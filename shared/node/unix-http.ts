@@ -1,5 +1,12 @@
 import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
-import { createServer, type IncomingMessage, request as httpRequest, type Server } from "node:http";
+import { once } from "node:events";
+import {
+  createServer,
+  type IncomingMessage,
+  request as httpRequest,
+  type Server,
+  type ServerResponse,
+} from "node:http";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import { BOUNDS } from "../bounds.ts";
@@ -8,13 +15,32 @@ import { oneLine } from "../text.ts";
 
 /** JSON over HTTP on a unix socket that only root opens: the local interface of agent and controller. */
 
-/** By `METHOD /path`; gets the query and the parsed body, returns what is answered as JSON. */
+/**
+ * By `METHOD /path`; gets the query, the parsed body and a signal that aborts when who asked hangs up;
+ * returns what is answered as JSON, or `Lines`.
+ */
 export type Routes = Readonly<
-  Record<string, (query: URLSearchParams, body: unknown) => Promise<unknown>>
+  Record<string, (query: URLSearchParams, body: unknown, signal: AbortSignal) => Promise<unknown>>
 >;
+
+/**
+ * An answer in parts: each value is a line of JSON, sent when it comes. No more of them is taken than
+ * the asker reads, so what waits must be bounded by who gives them. A failure is the last line:
+ * `{"failure": …}`, as of any other answer.
+ */
+export class Lines {
+  readonly values: AsyncIterable<unknown>;
+
+  constructor(values: AsyncIterable<unknown>) {
+    this.values = values;
+  }
+}
 
 /** Lists of a full cluster. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+/** No line that we write is nearly as long. */
+const MAX_LINE_CHARS = 16 * 1024 * 1024;
 
 /** What is still on its way on a local socket is there long before. */
 const UNREAD_MS = 500;
@@ -38,9 +64,12 @@ export class UnixHttpServer {
   constructor(path: string, routes: Routes) {
     this.#path = path;
     this.#server = createServer((request, response) => {
-      void answer(routes, request).then(({ status, text }) => {
+      const gone = new AbortController();
+      response.once("close", () => gone.abort());
+      void answer(routes, request, gone.signal).then(({ status, text }) => {
         response.writeHead(status, { "content-type": "application/json" });
-        response.end(text);
+        if (text instanceof Lines) void sendLines(response, text, gone.signal);
+        else response.end(text);
         endUnread(request);
       });
     });
@@ -100,7 +129,47 @@ export async function callUnix<T>(
   const { status, text } = await exchange(path, method, url, body);
   const parsed = parseAnswer(text);
   if (status < 300 && parsed !== undefined) return parsed as T;
-  throw new OverlayError(
+  throw refusal(path, status, parsed);
+}
+
+/**
+ * The lines of an answer in parts, as they come. @throws as `callUnix`; UNREACHABLE when it breaks off,
+ * and the failure that the answer ends with.
+ */
+export async function* linesUnix<T>(path: string, url: string): AsyncGenerator<T> {
+  const response = await open(path, "GET", url, undefined);
+  if (response.statusCode !== 200) {
+    const text = (await readAll(response, MAX_ANSWER_BYTES)).toString();
+    throw refusal(path, response.statusCode ?? 500, parseAnswer(text));
+  }
+  let rest = "";
+  try {
+    response.setEncoding("utf8");
+    for await (const part of response as AsyncIterable<string>) {
+      const lines = (rest + part).split("\n");
+      rest = lines.pop() ?? "";
+      if (rest.length > MAX_LINE_CHARS) throw refusal(path, 200, undefined);
+      for (const line of lines) {
+        const value = parseAnswer(line) as { failure?: Failure } | undefined;
+        if (value === undefined || value.failure !== undefined) throw refusal(path, 200, value);
+        yield value as T;
+      }
+    }
+  } catch (cause) {
+    if (cause instanceof OverlayError) throw cause;
+    throw new OverlayError(
+      {
+        code: "UNREACHABLE",
+        message: `what serves ${path} ended in the middle of its answer`,
+        next: "when it runs again, run the command again",
+      },
+      { cause },
+    );
+  }
+}
+
+function refusal(path: string, status: number, parsed: unknown): OverlayError {
+  return new OverlayError(
     (parsed as { failure?: Failure } | undefined)?.failure ?? {
       code: "INTERNAL",
       message: `what serves ${path} answered ${status}, in no words of overlay-ts`,
@@ -117,19 +186,21 @@ function parseAnswer(text: string): unknown {
   }
 }
 
-function exchange(
+async function exchange(
   path: string,
   method: string,
   url: string,
   body: unknown,
 ): Promise<{ status: number; text: string }> {
+  const response = await open(path, method, url, body);
+  const bytes = await readAll(response, MAX_ANSWER_BYTES);
+  return { status: response.statusCode ?? 500, text: bytes.toString() };
+}
+
+/** @throws UNREACHABLE */
+function open(path: string, method: string, url: string, body: unknown): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: path, method, path: url }, (response) => {
-      readAll(response, MAX_ANSWER_BYTES).then(
-        (bytes) => resolve({ status: response.statusCode ?? 500, text: bytes.toString() }),
-        reject,
-      );
-    });
+    const request = httpRequest({ socketPath: path, method, path: url }, resolve);
     request.on("error", (cause) =>
       reject(
         new OverlayError(
@@ -149,7 +220,8 @@ function exchange(
 async function answer(
   routes: Routes,
   request: IncomingMessage,
-): Promise<{ status: number; text: string }> {
+  signal: AbortSignal,
+): Promise<{ status: number; text: string | Lines }> {
   try {
     const [path = "", query = ""] = (request.url ?? "").split("?", 2);
     const name = `${request.method ?? ""} ${path}`;
@@ -161,11 +233,28 @@ async function answer(
         next: "run the same version of the command and of the service",
       });
     const body = await readJson(request, BOUNDS.httpBodyBytes);
-    const answered = (await route(new URLSearchParams(query), body)) ?? {};
+    const answered = (await route(new URLSearchParams(query), body, signal)) ?? {};
+    if (answered instanceof Lines) return { status: 200, text: answered };
     return { status: 200, text: `${JSON.stringify(answered)}\n` };
   } catch (error) {
     const failure = asFailure(error);
     return { status: STATUS[failure.code] ?? 500, text: `${JSON.stringify({ failure })}\n` };
+  }
+}
+
+async function sendLines(
+  response: ServerResponse,
+  { values }: Lines,
+  signal: AbortSignal,
+): Promise<void> {
+  // That it is heard is known before the first line comes.
+  response.flushHeaders();
+  try {
+    for await (const value of values)
+      if (!response.write(`${JSON.stringify(value)}\n`)) await once(response, "drain", { signal });
+    response.end();
+  } catch (error) {
+    if (!signal.aborted) response.end(`${JSON.stringify({ failure: asFailure(error) })}\n`);
   }
 }
 

@@ -215,7 +215,7 @@ test.each([0, 1])("up on all hosts at the same time, round %i", async (round) =>
 
 describe("what the file says of its network", () => {
   test("driver_opts, and labels of one's own", async () => {
-    const options = { "com.docker.network.driver.mtu": "1300" };
+    const options = { "com.docker.network.driver.mtu": "1300", "dns.unhealthy": "include" };
     const project = new Project("opts", {
       ...OURS,
       driver_opts: options,
@@ -226,6 +226,7 @@ describe("what the file says of its network", () => {
       const web = await project.container(host, "web");
       expect(await host.docker("exec", web, "/bin/ip", "link", "show", "eth0")).toMatch(/mtu 1300/);
       expect(await project.inspect(host, '{{index .Labels "com.example.team"}}')).toBe("a");
+      expect(await project.inspect(host, '{{index .Options "dns.unhealthy"}}')).toBe("include");
     }
     await project.expectWhole([h1, h2, h3]);
     await Promise.all([h1, h2, h3].map((host) => project.down(host)));

@@ -227,14 +227,9 @@ describe("containers", () => {
   test("-p publishes through docker_gwbridge, whose subnet is the cluster's on every host", async () => {
     const web = ["-p", "8080:8080", IMAGE, "/bin/httpd", "-f", "-p", "8080", "-h", "/bin"];
     await h1.docker("run", "-d", "--name", "web", "--network", "app", ...web);
-    const fetched = await h2.exec(
-      "/bin/busybox",
-      "wget",
-      "-q",
-      "-O",
-      "-",
-      "http://198.51.100.1:8080/echo",
-    );
+    const get = ["/bin/busybox", "wget", "-q", "-O", "-", "http://198.51.100.1:8080/echo"];
+    // Started is not yet listening.
+    const fetched = await eventually(20_000, "the published server", () => h2.exec(...get));
     expect(fetched.length).toBeGreaterThan(1000);
     for (const host of members) {
       const subnets = await host.docker(

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Agent } from "../../agent/agent.ts";
 import { delegateIpam, delegateNetwork } from "../../agent/docker/delegate.ts";
 import { PluginServer } from "../../agent/docker/plugin-server.ts";
+import { FakeNameServer } from "../../agent/dns/fake-name-server.ts";
 import { MemoryMesh } from "../../agent/gossip/memory-mesh.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
 import type { Step } from "../../agent/core/data-plane.ts";
@@ -35,18 +36,27 @@ const guards: Guards = {
   close: async () => {},
 };
 
-const proof: DataPathProof = {
-  set: async () => {},
-  probe: async (address) => ({ address, roundTripMs: 1, bytes: 1450 }),
-  remove: async () => {},
-  close: async () => {},
-};
+function proofUnless(unreachable: ReadonlySet<string>): DataPathProof {
+  return {
+    set: async () => {},
+    probe: async (address) => ({
+      address,
+      roundTripMs: unreachable.has(address) ? undefined : 1,
+      bytes: 1450,
+    }),
+    remove: async () => {},
+    close: async () => {},
+  };
+}
 
 /** A whole agent on fakes, with the real plugin server on a real socket. */
 export interface FakeHost {
   readonly agent: Agent;
   readonly control: MemoryControl;
   readonly kernel: FakeKernel;
+  readonly names: FakeNameServer;
+  /** Addresses in the proof network (198.18.0.k of host k) that do not answer this host. */
+  readonly unreachable: Set<string>;
   readonly plugin: PluginServer;
   readonly socket: string;
   call(name: string, body?: unknown): Promise<Answer>;
@@ -54,6 +64,8 @@ export interface FakeHost {
   tables(): Promise<string>;
   /** What follows a change by itself has come: the controller's newest state, the kernel's passes. */
   quiet(): Promise<void>;
+  /** The agent started again, on the same disk and kernel. The caller stops it. */
+  restarted(): Promise<{ next: Agent; names: FakeNameServer }>;
   /** The agent after the machine's next start: the same disk, nothing in the kernel. The caller stops it. */
   rebooted(): Promise<Agent>;
   /** The agent started again with nothing on disk but its membership, beside a slow kernel. */
@@ -149,7 +161,10 @@ async function fakeHost(
   const store = new MemoryStore();
   const engine = undefined;
   const hostSubnets = (): [] => [];
-  const rest = { control, guards, proof, store, engine, hostSubnets };
+  const names = new FakeNameServer();
+  const unreachable = new Set<string>();
+  const proof = proofUnless(unreachable);
+  const rest = { control, guards, proof, names, store, engine, hostSubnets };
   const adapters = { ...rest, mesh, kernel, bootId: "first" };
   const agent = new Agent(identity, membership, adapters, silentLog);
   await agent.start();
@@ -185,6 +200,19 @@ async function fakeHost(
       agent.hosting.refer(new Set());
       for (const network of agent.ending.undecided()) await agent.ending.decide(network);
     }
+  };
+  const restarted = async (): Promise<{ next: Agent; names: FakeNameServer }> => {
+    await plugin.stop();
+    await agent.stop();
+    const fresh = { mesh: new MemoryMesh(identity.node, net), names: new FakeNameServer() };
+    const next = new Agent(
+      identity,
+      membership,
+      { ...rest, ...fresh, kernel, bootId: "first" },
+      silentLog,
+    );
+    await next.start();
+    return { next, names: fresh.names };
   };
   const rebooted = async (): Promise<Agent> => {
     await agent.stop();
@@ -223,7 +251,21 @@ async function fakeHost(
     return { next, applied };
   };
   const call = (name: string, body?: unknown): Promise<Answer> => callPlugin(socket, name, body);
-  return { agent, control, kernel, plugin, socket, call, tables, quiet, rebooted, diskLost };
+  return {
+    agent,
+    control,
+    kernel,
+    names,
+    unreachable,
+    plugin,
+    socket,
+    call,
+    tables,
+    quiet,
+    restarted,
+    rebooted,
+    diskLost,
+  };
 }
 
 function factsOf(k: number) {

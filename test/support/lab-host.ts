@@ -214,7 +214,7 @@ export class LabHost {
 
   /** Ends the agent or the controller, and waits for it. */
   async stopService(service: "agent" | "controller", signal: "TERM" | "KILL"): Promise<void> {
-    const find = `for f in /proc/[0-9]*; do tr '\\0' ' ' <$f/cmdline 2>/dev/null | grep -q '[c]li/main\\.ts ${service}' && basename $f; done`;
+    const find = `for f in /proc/[0-9]*; do tr '\\0' ' ' <$f/cmdline 2>/dev/null | grep -q '[c]li/start\\.ts ${service}' && basename $f; done`;
     await this.#stop(signal, find);
   }
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { localRoutes } from "../../agent/local-api.ts";
+import { DEFAULT_EVENT_LOG_OPTIONS } from "../../agent/event-log.ts";
 import { adminRoutes } from "../../controller/admin-api.ts";
 import { UnixHttpServer } from "../../shared/node/unix-http.ts";
 import { failOnCrashes } from "../support/crashes.ts";
@@ -81,6 +82,7 @@ const AGENT = [
   "GET /v1/verify",
   "GET /v1/nodes",
   "GET /v1/networks",
+  "GET /v1/names",
 ];
 
 describe("the agent's socket", () => {
@@ -100,11 +102,46 @@ describe("the agent's socket", () => {
     await refused(sockets.agent, "DELETE /v1/networks", undefined, /no network/, 404);
   });
 
+  test.each<[string, RegExp, number?]>([
+    ["names?net=app", /knows the key net/],
+    ["names?network=app&network=web", /network is given 2 times/],
+    ["names?network=nothing", /no network nothing/, 404],
+    ["names?network=", /no network/, 404],
+    ["networks/inspect", /no network/, 404],
+    ["networks/inspect?name=nothing", /no network nothing/, 404],
+    ["networks/inspect?nam=app", /knows the key nam/],
+    ["events?since=10m", /knows the key since/],
+    ["events?sinceMs=10m", /sinceMs=10m is no number of milliseconds/],
+    ["events?sinceMs=-1", /sinceMs=-1 is no number/],
+    ["events?sinceMs=", /sinceMs= is no number/],
+    ["events?follow=yes", /follow=yes is neither true nor false/],
+    ["events?follow=true&follow=true", /follow is given 2 times/],
+    ["events?network=nothing", /no network nothing/, 404],
+    ["events?follow=true&network=nothing", /no network nothing/, 404],
+  ])("GET /v1/%s is refused", async (path, reason, status = 400) => {
+    await refused(sockets.agent, `GET /v1/${path}`, undefined, reason, status);
+    expect(host.agent.events.counters()["followers"]).toBe(0);
+  });
+
+  test("so many follow and no more; a body is refused", async () => {
+    await refused(sockets.agent, "GET /v1/events?follow=true", "{}", /takes no body/);
+    const signal = new AbortController();
+    for (let i = 0; i < DEFAULT_EVENT_LOG_OPTIONS.followers; i++)
+      host.agent.events.read({ follow: true, wanted: () => true }, signal.signal);
+    const full = /16 commands follow this agent's events already/;
+    await refused(sockets.agent, "GET /v1/events?follow=true", undefined, full, 500);
+    signal.abort();
+  });
+
   test.each<[object | string, RegExp]>([
     [{ name: "app", subnett: "10.7.0.0/24" }, /knows the key subnett/],
     ['{"name":"app","__proto__":{"x":1}}', /knows the key __proto__/],
     [{ name: "app", options: { foo: "bar" } }, /no network option foo/],
     [{ name: "app", options: { mtu: 1400 } }, /options\.mtu/],
+    [
+      { name: "app", options: { "dns.unhealthy": "drop" } },
+      /unhealthy=drop is not one of leave-out/,
+    ],
     [{ name: "app", subnet: "10.7.0.1/24" }, /subnet: not a subnet/],
     [{ name: "app", gateway: "10.7.0.1" }, /need a subnet/],
     [{ name: "app", reserved: ["10.7.0.9"] }, /need a subnet/],

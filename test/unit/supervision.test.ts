@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { socketAddress } from "../../shared/node/notify-socket.ts";
 import { readSupervision } from "../../shared/node/supervision.ts";
+import { supervisor } from "../../shared/node/supervisor.ts";
 import { startWatchdog } from "../../shared/node/watchdog.ts";
 import { type Owed, overdue } from "../../shared/overdue.ts";
 import { silentLog } from "../../shared/ports.ts";
@@ -12,23 +13,46 @@ describe("what systemd says in the environment", () => {
     expect(read({})).toEqual({
       notifySocket: undefined,
       watchdogMs: undefined,
-      sockets: new Map(),
+      descriptors: [],
     });
   });
 
   test.each([
-    ["names stand beside numbers", { LISTEN_FDS: "2", LISTEN_FDNAMES: "plugin:api" }, "plugin api"],
-    ["without names", { LISTEN_FDS: "1" }, "unknown"],
+    [
+      "names stand beside numbers",
+      { LISTEN_FDS: "2", LISTEN_FDNAMES: "plugin:api" },
+      "3 plugin 4 api",
+    ],
+    [
+      "a name twice",
+      { LISTEN_FDS: "3", LISTEN_FDNAMES: "plugin:kept:kept" },
+      "3 plugin 4 kept 5 kept",
+    ],
+    ["without names", { LISTEN_FDS: "1" }, "3 unknown"],
     ["none", { LISTEN_FDS: "0" }, ""],
-  ])("sockets: %s", (_, environment, names) => {
-    const { sockets } = read({ LISTEN_PID: "42", ...environment });
-    expect([...sockets.keys()].join(" ")).toBe(names);
-    expect([...sockets.values()]).toEqual([3, 4].slice(0, sockets.size));
+  ])("descriptors: %s", (_, environment, expected) => {
+    const { descriptors } = read({ LISTEN_PID: "42", ...environment });
+    expect(descriptors.map(({ fd, name }) => `${fd} ${name}`).join(" ")).toBe(expected);
+  });
+
+  test("sockets of socket units are not taken for what was kept, and none of a name is lost", () => {
+    const { listening, descriptors } = supervisor(
+      read({ LISTEN_PID: "42", LISTEN_FDS: "4", LISTEN_FDNAMES: "plugin:plugin:a-u:stored" }),
+      ["plugin"],
+    );
+    expect(listening("plugin")).toEqual([3, 4]);
+    expect(listening("a-u")).toEqual([]);
+    expect([...descriptors.kept]).toEqual([
+      ["a-u", 5],
+      ["stored", 6],
+    ]);
+    expect(descriptors.keeps).toBe(false);
+    expect(descriptors.keep("b-u", 7)).toBe(false);
   });
 
   test("what is meant for a process before us is not for us", () => {
     const inherited = { LISTEN_PID: "41", LISTEN_FDS: "1", WATCHDOG_PID: "41", WATCHDOG_USEC: "9" };
-    expect(read(inherited)).toMatchObject({ watchdogMs: undefined, sockets: new Map() });
+    expect(read(inherited)).toMatchObject({ watchdogMs: undefined, descriptors: [] });
   });
 
   test("the watchdog's time is in milliseconds", () => {

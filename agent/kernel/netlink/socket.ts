@@ -1,7 +1,7 @@
-import { constants } from "node:os";
 import type { RawNetlinkSocket } from "netlink";
 import { asFailure, OverlayError } from "../../../shared/errors.ts";
 import { decodeFrames, encodeFrame, type NetlinkMessage } from "./codec.ts";
+import { errnoName } from "../errno.ts";
 import { openRouteSocket } from "./raw-socket.ts";
 
 const NLM_F_REQUEST = 1;
@@ -170,8 +170,7 @@ export class RtNetlink {
 }
 
 function kernelError(op: string, code: number): OverlayError {
-  const errno =
-    Object.entries(constants.errno).find(([, value]) => value === code)?.[0] ?? String(code);
+  const errno = errnoName(code);
   return new OverlayError({
     code: "NETLINK",
     op,

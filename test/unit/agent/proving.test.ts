@@ -15,7 +15,14 @@ test("stopped while its device is being made: sockets are closed after that, and
     remove: async () => {},
     close: async () => void done.push("close"),
   };
-  const proving = new Proving(nodeId(1), proof, () => clusterState(2), silentLog);
+  const proving = new Proving({
+    self: nodeId(1),
+    proof,
+    state: () => clusterState(2),
+    near: () => new Set(),
+    changed: () => {},
+    log: silentLog,
+  });
   const updated = proving.update();
   const stopped = proving.stop();
   making.resolve();

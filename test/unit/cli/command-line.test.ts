@@ -1,31 +1,14 @@
-import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { type Ended, overlayTs } from "../../support/command-line.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-cli-"));
-const main = join(import.meta.dirname, "../../../agent/cli/main.ts");
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-interface Ended {
-  readonly status: number;
-  readonly said: string;
-}
-
-function run(args: readonly string[], variables: Record<string, string> = {}): Promise<Ended> {
-  const env = {
-    PATH: process.env["PATH"],
-    OVERLAY_TS_DATA_DIR: directory,
-    OVERLAY_TS_RUN_DIR: directory,
-    ...variables,
-  };
-  return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { env }, (error, _out, said) => {
-      resolve({ status: error === null ? 0 : Number(error.code), said });
-    });
-  });
-}
+const run = (args: readonly string[], variables: Record<string, string> = {}): Promise<Ended> =>
+  overlayTs(directory, args, variables).ended;
 
 test.each<[string, number, RegExp]>([
   ["status --verbose", 1, /unknown option '--verbose'/],
@@ -37,6 +20,15 @@ test.each<[string, number, RegExp]>([
   ["token create --ttl forever", 2, /not a duration: forever/],
   ["network create app -o mtu=1 -o mtu=2", 2, /mtu is given twice/],
   ["network create app -o =2", 2, /no name before =/],
+  ["names app web", 1, /too many arguments/],
+  ["names --al", 1, /unknown option '--al'/],
+  ["names", 4, /nobody answers on .*agent\.sock/],
+  ["network inspect app", 4, /nobody answers on .*agent\.sock/],
+  ["events app", 1, /too many arguments/],
+  ["events --since", 1, /argument missing/],
+  ["events --since yesterday", 2, /not a duration: yesterday/],
+  ["events --since 10", 2, /not a duration: 10/],
+  ["events -f", 4, /nobody answers on .*agent\.sock/],
 ])("%s", async (line, status, said) => {
   const ended = await run(line.split(" "));
   expect(ended.said).toMatch(said);

@@ -142,10 +142,24 @@ describe("networks", () => {
     [{ driverOptions: { encryption: "rot13" } }, /not one of/],
     [{ driverOptions: { mtu: "9000" } }, /does not fit: 576 to 1450/],
     [{ driverOptions: { vlan: "7" } }, /knows no network option vlan/],
+    [{ driverOptions: { "dns.unhealthy": "drop" } }, /drop is not one of leave-out, include/],
+    [{ driverOptions: { "dns.unhealthy": "" } }, /dns.unhealthy= is not one of/],
+    [{ driverOptions: { "dns.healthy": "include" } }, /knows no network option dns.healthy/],
   ])("refused with its reason: %j", (change, reason) => {
     expect(() => createNetwork(cluster(1), nodeId(1), { ...plain, ...change }, context)).toThrow(
       reason,
     );
+  });
+
+  test.each([
+    [{}, "leave-out"],
+    [{ "dns.unhealthy": "leave-out" }, "leave-out"],
+    [{ "dns.unhealthy": "include" }, "include"],
+  ])("names of unhealthy containers, made with %j: %s", (driverOptions, unhealthyNames) => {
+    const request = { ...plain, name: "app", driverOptions };
+    const made = createNetwork(cluster(1), nodeId(1), request, context).result;
+    // The option itself is kept too: views on other engines must have it.
+    expect(made).toMatchObject({ unhealthyNames, driverOptions });
   });
 
   test("a removed one takes blocks and key along; its VNI is not used again", () => {

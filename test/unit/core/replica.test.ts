@@ -165,4 +165,24 @@ describe("a replica", () => {
     expect(b.counters.staleAnswers).toBe(1);
     expect(b.inSync(app.id)).toBe(false);
   });
+
+  test("who is asked by a peer that holds something else asks back soon, and once", () => {
+    const [a, b] = [replica(1, [2, 3]), replica(2, [1])];
+    // Both settled: rounds are rare by now.
+    for (const one of [a, b]) exchange(one, one === a ? b : a, one.join(app.id, 0), 0);
+    a.tick(10_000);
+    b.change(app.id, [endpoint(2, 7)], []);
+    const [asked] = of("request", b.tick(10_000));
+    a.answer(nodeId(2), asked!.bytes);
+    const nowMs = 10_000 + DEFAULT_REPLICA_OPTIONS.syncPeriodMs / 8;
+    expect(a.nextMs()).toBeLessThanOrEqual(nowMs);
+    const back = a.tick(nowMs);
+    expect(of("request", back).map(({ to }) => to)).toEqual([nodeId(2)]);
+    exchange(a, b, back, nowMs);
+    expect(ids(a, 2)).toEqual([endpoint(2, 7).id]);
+    // A peer that will not agree is not asked again for the same.
+    const after = a.nextMs();
+    a.answer(nodeId(2), asked!.bytes);
+    expect(a.nextMs()).toBe(after);
+  });
 });

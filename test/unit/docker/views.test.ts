@@ -16,7 +16,8 @@ const always = (): boolean => true;
 
 describe("an engine's views", () => {
   test("of a network that is not shown: made with everything of the original", () => {
-    const network = { ...app, labels: { a: "b" }, driverOptions: { mtu: "1400" }, internal: true };
+    const driverOptions = { mtu: "1400", "dns.unhealthy": "include" };
+    const network = { ...app, labels: { a: "b" }, driverOptions, internal: true };
     const { create } = planViews([network], [], new Map(), always);
     expect(create).toEqual([
       {
@@ -28,7 +29,7 @@ describe("an engine's views", () => {
           attachable: true,
           ipv6: false,
           labels: { a: "b" },
-          options: { mtu: "1400", "com.docker.network.driver.overlay.vxlanid_list": "256" },
+          options: { ...driverOptions, "com.docker.network.driver.overlay.vxlanid_list": "256" },
           ipam: {
             driver: "overlay-ts",
             options: {},

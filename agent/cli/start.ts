@@ -1,0 +1,5 @@
+// The program's first lines. Nothing else is imported here: all of a static import is loaded before
+// any line runs, and meanwhile containers' questions may be waiting.
+import "./inherited.ts";
+
+await import("./main.ts");

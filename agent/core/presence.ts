@@ -1,0 +1,98 @@
+import type { NodeId } from "../../shared/ids.ts";
+
+/** How a host that shares a network with us is asked; the others' answers are only shown. */
+export interface PresenceOptions {
+  readonly nearPeriodMs: number;
+  readonly farPeriodMs: number;
+  /** For one answer. */
+  readonly timeoutMs: number;
+  /** In a row; each after the first is asked for at once. */
+  readonly missesToLose: number;
+  /** Of all hosts together: with many, each is asked more rarely. */
+  readonly maxProbesPerSecond: number;
+}
+
+/** A dead host is lost after at most nearPeriodMs + missesToLose * timeoutMs: 2.2 s. */
+export const DEFAULT_PRESENCE_OPTIONS: PresenceOptions = {
+  nearPeriodMs: 1000,
+  farPeriodMs: 5000,
+  timeoutMs: 400,
+  missesToLose: 3,
+  maxProbesPerSecond: 100,
+};
+
+interface Peer {
+  near: boolean;
+  nextMs: number;
+  misses: number;
+  lost: boolean;
+}
+
+/**
+ * Which hosts this one reaches, by what their kernels answer: a host whose agent is silent is not lost,
+ * one whose kernel is silent is. A view of this host alone, and the one that counts for whom its
+ * containers are sent to. No clock, no I/O.
+ */
+export class Presence {
+  readonly #options: PresenceOptions;
+  readonly #peers = new Map<NodeId, Peer>();
+
+  constructor(options: PresenceOptions = DEFAULT_PRESENCE_OPTIONS) {
+    this.#options = options;
+  }
+
+  /** All peers, and which of them share a network with this host. A new one is asked at once. */
+  set(peers: readonly NodeId[], near: ReadonlySet<NodeId>, nowMs: number): void {
+    const wanted = new Set(peers);
+    for (const node of this.#peers.keys()) if (!wanted.has(node)) this.#peers.delete(node);
+    for (const node of wanted) {
+      const held = this.#peers.get(node);
+      if (held === undefined)
+        this.#peers.set(node, { near: near.has(node), nextMs: nowMs, misses: 0, lost: false });
+      else {
+        if (near.has(node) && !held.near) held.nextMs = Math.min(held.nextMs, nowMs);
+        held.near = near.has(node);
+      }
+    }
+  }
+
+  /** Whom to ask now; each is asked again only after `heard`, or after its period. */
+  due(nowMs: number): NodeId[] {
+    const due = [...this.#peers].filter(([, { nextMs }]) => nextMs <= nowMs);
+    for (const [, peer] of due) peer.nextMs = nowMs + this.#period(peer);
+    return due.map(([node]) => node);
+  }
+
+  /** When `due` has somebody next; undefined: there are no peers. */
+  nextMs(): number | undefined {
+    const times = [...this.#peers.values()].map(({ nextMs }) => nextMs);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** @returns whether the host was lost, or found again, by it. */
+  heard(node: NodeId, answered: boolean, nowMs: number): boolean {
+    const peer = this.#peers.get(node);
+    if (peer === undefined) return false;
+    const before = peer.lost;
+    peer.misses = answered ? 0 : peer.misses + 1;
+    peer.lost = peer.misses >= this.#options.missesToLose;
+    if (peer.near && peer.misses > 0 && !peer.lost) peer.nextMs = nowMs;
+    return peer.lost !== before;
+  }
+
+  /** Something else went silent, a connection of the mesh: its kernel is asked at once. */
+  doubt(node: NodeId, nowMs: number): void {
+    const peer = this.#peers.get(node);
+    if (peer !== undefined) peer.nextMs = Math.min(peer.nextMs, nowMs);
+  }
+
+  lost(): Set<NodeId> {
+    return new Set([...this.#peers].flatMap(([node, { lost }]) => (lost ? [node] : [])));
+  }
+
+  #period({ near }: Peer): number {
+    const { nearPeriodMs, farPeriodMs, maxProbesPerSecond } = this.#options;
+    const least = (this.#peers.size * 1000) / maxProbesPerSecond;
+    return Math.max(near ? nearPeriodMs : farPeriodMs, least);
+  }
+}

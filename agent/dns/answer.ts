@@ -1,0 +1,182 @@
+import dnsPacket from "dns-packet";
+import { canonicalName } from "../../shared/dns-name.ts";
+import type { NetworkId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { NameTable } from "../core/name-table.ts";
+import { reverseName } from "./reverse-name.ts";
+
+/** Whoever asked keeps an answer this long: what a change of holders may cost. */
+export const TTL_S = 2;
+/** What we take and give over UDP at most (RFC 6891, 6.2.5). */
+export const UDP_BYTES = 4096;
+/** Without EDNS (RFC 1035, 4.2.1). */
+const PLAIN_UDP_BYTES = 512;
+const TCP_BYTES = 65535;
+
+const HEADER_BYTES = 12;
+const QR = 0x8000;
+const OPCODE_MASK = 0x7800;
+/** Of a query's flags the answer repeats RD and CD. */
+const REPEATED = dnsPacket.RECURSION_DESIRED | dnsPacket.CHECKING_DISABLED;
+const NXDOMAIN = 3;
+/** RFC 6891, 6.1.3: BADVERS is 16, its upper eight bits in the OPT record. */
+const BADVERS_UPPER = 1;
+/** An OPT and a signature. */
+const MOST_ADDITIONALS = 2;
+
+export type Transport = "udp" | "tcp";
+
+/**
+ * `unknown`: a question as we understand it, of a name that no network of the scope has. `forward`:
+ * nothing for us to say.
+ */
+export type Reply = { readonly bytes: Buffer; readonly records: number } | "unknown" | "forward";
+
+interface Opt {
+  readonly type: "OPT";
+  readonly name: ".";
+  readonly udpPayloadSize: number;
+  readonly extendedRcode: number;
+  readonly ednsVersion: number;
+  readonly flags: number;
+}
+
+interface Question {
+  readonly id: number;
+  readonly flags: number;
+  /** As it was asked. */
+  readonly name: string;
+  readonly type: string;
+  readonly opt: Opt | undefined;
+}
+
+type Data =
+  | { readonly type: "A" | "AAAA"; readonly data: readonly Ip[] }
+  | { readonly type: "PTR"; readonly data: readonly string[] };
+
+/** What is said to one query (RFC 1035, 4.1): of the names that `scope` sees and nothing else. */
+export function reply(
+  query: Buffer,
+  names: NameTable,
+  scope: readonly NetworkId[],
+  transport: Transport,
+): Reply {
+  const question = parse(query);
+  if (question === undefined) return "forward";
+  const found = look(question, names, scope);
+  if (found === undefined) return "unknown";
+  if (question.opt !== undefined && question.opt.ednsVersion !== 0)
+    return echoing(query, question, encode(question, [], { badVersion: true }), 0);
+  const fitting = fit(question, found, transport);
+  const bytes = encode(question, fitting, { truncated: fitting.length < found.data.length });
+  return echoing(query, question, bytes, fitting.length);
+}
+
+/** `NXDOMAIN` for a query; undefined: it is none that we understand. */
+export function refusal(query: Buffer): Buffer | undefined {
+  const question = parse(query);
+  return question && encode(question, [], { rcode: NXDOMAIN });
+}
+
+/** Undefined: not one question of class IN, or not a standard query. */
+function parse(query: Buffer): Question | undefined {
+  if (query.length < HEADER_BYTES) return undefined;
+  const flags = query.readUInt16BE(2);
+  // Looked at before the codec sees it, which makes room for as many records as are promised.
+  if ((flags & (QR | OPCODE_MASK)) !== 0 || query.readUInt16BE(4) !== 1) return undefined;
+  if (query.readUInt32BE(6) !== 0 || query.readUInt16BE(10) > MOST_ADDITIONALS) return undefined;
+  try {
+    const { id, questions, additionals } = dnsPacket.decode(query);
+    const [question] = questions ?? [];
+    if (question?.class !== "IN") return undefined;
+    const opts = (additionals ?? []).filter(({ type }) => type === "OPT");
+    if (opts.length > 1) return undefined;
+    const { name, type } = question;
+    return { id: id ?? 0, flags, name, type, opt: opts[0] as Opt | undefined };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined: not a name of ours. A name of ours has no records of the types that we do not know. */
+function look(
+  { name, type }: Question,
+  names: NameTable,
+  scope: readonly NetworkId[],
+): Data | undefined {
+  const canonical = canonicalName(name);
+  if (type === "A" || type === "AAAA") {
+    const found = names.find(scope, canonical, type === "A" ? 4 : 6);
+    if (found !== undefined) return { type, data: found.ips };
+  } else if (names.knows(scope, canonical)) return { type: "PTR", data: [] };
+  const ip = reverseName(canonical);
+  const own = ip && names.reverse(scope, ip);
+  return own === undefined ? undefined : { type: "PTR", data: type === "PTR" ? [own] : [] };
+}
+
+/** As many as the asker takes. */
+function fit(question: Question, { type, data }: Data, transport: Transport): dnsPacket.Answer[] {
+  const { name, opt } = question;
+  const limit =
+    transport === "tcp"
+      ? TCP_BYTES
+      : Math.min(Math.max(opt?.udpPayloadSize ?? 0, PLAIN_UDP_BYTES), UDP_BYTES);
+  let left = limit - HEADER_BYTES - (nameBytes(name) + 4) - (opt === undefined ? 0 : 11);
+  const answers: dnsPacket.Answer[] = [];
+  for (const value of data) {
+    const dataBytes = type === "A" ? 4 : type === "AAAA" ? 16 : nameBytes(value);
+    left -= nameBytes(name) + 10 + dataBytes;
+    if (left < 0) break;
+    answers.push({ name, type, class: "IN", ttl: TTL_S, data: value });
+  }
+  return answers;
+}
+
+/** On the wire: a length before each label, and the root. */
+function nameBytes(name: string): number {
+  return name === "." ? 1 : Buffer.byteLength(name) + 2;
+}
+
+function encode(
+  { id, flags, name, type, opt }: Question,
+  answers: dnsPacket.Answer[],
+  what: { truncated?: boolean; badVersion?: boolean; rcode?: number },
+): Buffer {
+  return dnsPacket.encode({
+    type: "response",
+    id,
+    flags:
+      (flags & REPEATED) |
+      dnsPacket.RECURSION_AVAILABLE |
+      (what.truncated === true ? dnsPacket.TRUNCATED_RESPONSE : 0) |
+      (what.rcode ?? 0),
+    questions: [{ name, type: type as dnsPacket.RecordType, class: "IN" }],
+    answers,
+    additionals:
+      opt === undefined
+        ? []
+        : [
+            {
+              type: "OPT",
+              name: ".",
+              udpPayloadSize: UDP_BYTES,
+              extendedRcode: what.badVersion === true ? BADVERS_UPPER : 0,
+              ednsVersion: 0,
+              // DO is repeated (RFC 3225, 3).
+              flags: opt.flags & dnsPacket.DNSSEC_OK,
+              flag_do: false,
+              options: [],
+            },
+          ],
+  });
+}
+
+/**
+ * The asker compares the question with its own. What the codec does not give back byte by byte (a dot
+ * inside a label, bytes that are no text) was no name of ours.
+ */
+function echoing(query: Buffer, { name }: Question, bytes: Buffer, records: number): Reply {
+  const end = HEADER_BYTES + nameBytes(name) + 4;
+  if (query.compare(bytes, HEADER_BYTES, end, HEADER_BYTES, end) !== 0) return "forward";
+  return { bytes, records };
+}

@@ -1,0 +1,39 @@
+import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Holder, NamedNetwork } from "../core/names.ts";
+import type { TableChange } from "./port.ts";
+
+/** What a worker was told of names, to tell it to the next one. */
+export class TableCopy {
+  readonly #networks = new Map<
+    NetworkId,
+    { info: NamedNetwork; readonly holders: Map<EndpointId, Holder> }
+  >();
+
+  change(changes: readonly TableChange[]): void {
+    for (const change of changes)
+      switch (change.kind) {
+        case "network": {
+          const { network } = change.info;
+          const holders = this.#networks.get(network)?.holders ?? new Map<EndpointId, Holder>();
+          this.#networks.set(network, { info: change.info, holders });
+          break;
+        }
+        case "holders": {
+          const holders = this.#networks.get(change.network)?.holders;
+          for (const endpoint of change.remove) holders?.delete(endpoint);
+          for (const holder of change.put) holders?.set(holder.endpoint, holder);
+          break;
+        }
+        case "forget":
+          this.#networks.delete(change.network);
+      }
+  }
+
+  /** As changes to an empty table. */
+  whole(): TableChange[] {
+    return [...this.#networks].flatMap(([network, { info, holders }]): TableChange[] => [
+      { kind: "network", info },
+      { kind: "holders", network, put: [...holders.values()], remove: [] },
+    ]);
+  }
+}

@@ -1,0 +1,35 @@
+import type { WorkerAnswer, WorkerCall } from "../../shared/node/worker-calls.ts";
+import type { GateSockets } from "./sockets.ts";
+import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
+
+/** What main thread and worker tell each other. */
+
+/**
+ * `serve(sandbox, kept sockets)`, `withdraw(id)`, `stop("keep" | "close")`, `ping()`, `hang(ms)` for
+ * tests.
+ */
+export type ServingMethod = "start" | "serve" | "withdraw" | "stop" | "ping" | "hang";
+
+export type ToWorker =
+  WorkerCall<ServingMethod> | { readonly kind: "change"; readonly changes: readonly TableChange[] };
+
+export type FromWorker =
+  | WorkerAnswer
+  /** Made or adopted: from now on the main thread's to keep, to switch and to close. */
+  | { readonly kind: "gate"; readonly id: SandboxId; readonly sockets: GateSockets }
+  /** The worker does not use its sockets any more. */
+  | { readonly kind: "closed"; readonly id: SandboxId }
+  | { readonly kind: "status"; readonly status: SandboxStatus }
+  | {
+      readonly kind: "log";
+      readonly level: "info" | "warn";
+      readonly fields: Readonly<Record<string, unknown>>;
+      readonly message: string;
+    };
+
+export interface WorkerOptions {
+  /** Of `Counters`. */
+  readonly counters: SharedArrayBuffer;
+  /** Every gate is looked at once in this time. */
+  readonly checkMs: number;
+}

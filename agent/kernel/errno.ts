@@ -1,0 +1,6 @@
+import { constants } from "node:os";
+
+/** `EADDRINUSE` of 98: the kernel's error by its name, or its number where it has none. */
+export function errnoName(errno: number): string {
+  return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`;
+}

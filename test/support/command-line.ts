@@ -1,0 +1,31 @@
+import { type ChildProcess, execFile } from "node:child_process";
+import { join } from "node:path";
+
+const main = join(import.meta.dirname, "../../agent/cli/main.ts");
+
+export interface Ended {
+  readonly status: number;
+  /** On stdout. */
+  readonly out: string;
+  /** On stderr. */
+  readonly said: string;
+}
+
+/** `overlay-ts` as a user types it, with `directory` for data and sockets. */
+export function overlayTs(
+  directory: string,
+  args: readonly string[],
+  variables: Readonly<Record<string, string>> = {},
+): { child: ChildProcess; ended: Promise<Ended> } {
+  const env = {
+    PATH: process.env["PATH"],
+    OVERLAY_TS_DATA_DIR: directory,
+    OVERLAY_TS_RUN_DIR: directory,
+    ...variables,
+  };
+  const ended = Promise.withResolvers<Ended>();
+  const child = execFile(process.execPath, [main, ...args], { env }, (error, out, said) =>
+    ended.resolve({ status: error === null ? 0 : Number(error.code), out, said }),
+  );
+  return { child, ended: ended.promise };
+}

@@ -1,0 +1,96 @@
+import { describe, expect, test } from "vitest";
+import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../../agent/core/presence.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { nodeId } from "../../support/cluster.ts";
+
+const { nearPeriodMs, farPeriodMs, timeoutMs, missesToLose } = DEFAULT_PRESENCE_OPTIONS;
+const [near, far] = [nodeId(2), nodeId(3)];
+
+/** Time goes by: whoever is due is asked, answers at once, or is heard to be silent when its time is over. */
+class Course {
+  readonly presence = new Presence();
+  readonly asked: { node: NodeId; atMs: number }[] = [];
+  readonly #pending: { node: NodeId; atMs: number }[] = [];
+  #nowMs = 0;
+
+  constructor(peers: readonly NodeId[]) {
+    this.presence.set(peers, new Set([near]), 0);
+  }
+
+  until(untilMs: number, answers: boolean): void {
+    for (; this.#nowMs <= untilMs; this.#nowMs++) {
+      const now = this.#nowMs;
+      for (const { node, atMs } of this.#pending)
+        if (atMs === now) this.presence.heard(node, false, now);
+      for (const node of this.presence.due(now)) {
+        this.asked.push({ node, atMs: now });
+        if (answers) this.presence.heard(node, true, now);
+        else this.#pending.push({ node, atMs: now + timeoutMs });
+      }
+    }
+  }
+}
+
+function of(peers: readonly NodeId[]): Presence {
+  return new Course(peers).presence;
+}
+
+describe("which hosts are reached", () => {
+  test("all are asked at once, then those who share a network more often than the others", () => {
+    const course = new Course([near, far]);
+    course.until(farPeriodMs * 2 - 1, true);
+    const count = (node: NodeId): number => course.asked.filter((one) => one.node === node).length;
+    expect(course.asked.slice(0, 2).map(({ atMs }) => atMs)).toEqual([0, 0]);
+    expect(count(far)).toBe(2);
+    expect(count(near)).toBe(Math.ceil((farPeriodMs * 2) / nearPeriodMs));
+  });
+
+  test("one that does not answer is lost after its misses in a row, and found with its first answer", () => {
+    const course = new Course([near]);
+    course.until(0, true);
+    const lostMs = nearPeriodMs + missesToLose * timeoutMs;
+    course.until(lostMs - 1, false);
+    expect(course.presence.lost()).toEqual(new Set());
+    course.until(lostMs, false);
+    expect(course.presence.lost()).toEqual(new Set([near]));
+    course.until(lostMs + nearPeriodMs, true);
+    expect(course.presence.lost()).toEqual(new Set());
+  });
+
+  test("a single answer between starts the count anew", () => {
+    const presence = of([near]);
+    for (let k = 1; k < missesToLose; k++) presence.heard(near, false, k);
+    presence.heard(near, true, 10);
+    for (let k = 1; k < missesToLose; k++) expect(presence.heard(near, false, 10 + k)).toBe(false);
+    expect(presence.heard(near, false, 20)).toBe(true);
+  });
+
+  test("in doubt it is asked at once", () => {
+    const presence = of([near]);
+    presence.due(0);
+    expect(presence.due(1)).toEqual([]);
+    presence.doubt(near, 1);
+    expect(presence.nextMs()).toBe(1);
+    expect(presence.due(1)).toEqual([near]);
+  });
+
+  test("one that begins to share a network is asked at once; one that left is forgotten", () => {
+    const presence = of([near, far]);
+    presence.due(0);
+    presence.set([near, far], new Set([near, far]), 10);
+    expect(presence.due(10)).toEqual([far]);
+    for (let k = 0; k < missesToLose; k++) presence.heard(far, false, 11 + k);
+    presence.set([near], new Set([near]), 20);
+    expect(presence.lost()).toEqual(new Set());
+    expect(presence.heard(far, false, 21)).toBe(false);
+  });
+
+  test("with very many the probes of a second are bounded", () => {
+    const presence = new Presence({ ...DEFAULT_PRESENCE_OPTIONS, maxProbesPerSecond: 10 });
+    const peers = Array.from({ length: 40 }, (_, k) => nodeId(k + 2));
+    presence.set(peers, new Set(peers), 0);
+    let asked = 0;
+    for (let now = 0; now < 8000; now++) asked += presence.due(now).length;
+    expect(asked).toBe(80);
+  });
+});
