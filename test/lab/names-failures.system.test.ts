@@ -151,25 +151,24 @@ describe.each(["h1", "h2"] as const)("the agent of %s", (name) => {
     await host.docker("network", "rm", "near");
   });
 
-  test("was away when containers ended and left the network: their names go, and nothing stays with them", async () => {
-    await member(host, "ends", "app");
-    await member(host, "leaves", "app");
-    for (const one of ["ends", "leaves"])
-      await eventually(20_000, one, async () => {
-        expect((await members[2]!.asking.ask(one)).data).toHaveLength(1);
-      });
+  // Docker waits 15 seconds for each call that a plugin does not take: one way of going for each engine.
+  test("was away when a container went: its names go, and nothing of ours stays with it", async () => {
+    const gone = await member(host, "goes", "app");
+    await allFind(members, "goes", [gone.address]);
     await host.stopService("agent", "KILL");
-    await Promise.all([
-      host.docker("rm", "-f", "ends"),
-      host.docker("network", "disconnect", "-f", "app", "leaves"),
-    ]);
+    const [ends, leaves] = [
+      ["rm", "-f", "goes"],
+      ["network", "disconnect", "-f", "app", "goes"],
+    ];
+    await host.docker(...(name === "h1" ? ends : leaves)!);
     await agentUp(host);
-    for (const one of ["ends", "leaves"]) await allFind(members, one, []);
+    await allFind(members, "goes", []);
     await eventually(60_000, "agreement", () => host.overlay("verify"));
+    if (name === "h1") return;
     await eventually(60_000, "nothing of ours there", async () => {
-      expect(await tablesIn(host, "leaves")).not.toContain("overlay_dns");
+      expect(await tablesIn(host, "goes")).not.toContain("overlay_dns");
     });
-    await host.docker("rm", "-f", "leaves");
+    await host.docker("rm", "-f", "goes");
   });
 });
 
