@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import { agentPid } from "../lab/agent-process.ts";
 import type { Lab } from "../lab/lab.ts";
 import { median, round } from "./statistics.ts";
 
@@ -21,26 +22,6 @@ export async function measureIdle(lab: Lab, seconds: number): Promise<Idle> {
     privateMb: round(median(pids.map(privateMb)), 0),
     cpuPercent: round(median(used.map((ticks) => (ticks / TICKS / seconds) * 100))),
   };
-}
-
-/** Known by its environment: the data directory is in this host's. */
-function agentPid(directory: string): number {
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const command = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0");
-      const environment = readFileSync(`/proc/${name}/environ`, "utf8").split("\0");
-      if (
-        command[0]?.endsWith("/node") === true &&
-        command.includes("agent") &&
-        environment.includes(`OVERLAY_TS_DATA_DIR=${directory}/data`)
-      )
-        return Number(name);
-    } catch {
-      // Ended meanwhile.
-    }
-  }
-  throw new Error(`no agent runs in ${directory}`);
 }
 
 function cpuTicks(pid: number): number {

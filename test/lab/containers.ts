@@ -30,6 +30,12 @@ export async function addressOf(host: LabHost, name: string, network: string): P
   return (await host.docker("inspect", "-f", format, name)).trim();
 }
 
+/** Its network namespace, as this machine sees it. Another one after each start. */
+export async function netnsOf(host: LabHost, container: string): Promise<string> {
+  const pid = await host.docker("inspect", "-f", "{{.State.Pid}}", container);
+  return host.path(`/proc/${pid.trim()}/ns/net`);
+}
+
 /** Answers received of three echo requests. */
 export async function pings(host: LabHost, container: string, address: string): Promise<number> {
   const text = await host

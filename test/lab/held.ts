@@ -1,5 +1,6 @@
 import type { Status } from "../../agent/status.ts";
 import type { LabHost } from "../support/lab-host.ts";
+import { agentPid, socketsElsewhere } from "./agent-process.ts";
 
 /** What a host holds for containers: the same before they came and after they went, or something leaks. */
 export interface Held {
@@ -15,6 +16,10 @@ export interface Held {
   /** Whom the guards let speak, and on which networks. */
   readonly speakers: number;
   readonly hosting: number;
+  /** Of the agent, in networks' and containers' namespaces. */
+  readonly sockets: number;
+  /** Containers in whose namespaces names are diverted to the agent. */
+  readonly nameTables: number;
 }
 
 export async function held(host: LabHost): Promise<Held> {
@@ -32,7 +37,18 @@ export async function held(host: LabHost): Promise<Held> {
     links: links.match(/^\d+: (ovc|veth)/gm)?.length ?? 0,
     speakers: guards("speakers"),
     hosting: guards("hosting"),
+    sockets: socketsElsewhere(agentPid(host.directory)),
+    nameTables: await nameTables(host),
   };
+}
+
+async function nameTables(host: LabHost): Promise<number> {
+  const ids = (await host.docker("ps", "-q")).split("\n").filter(Boolean);
+  if (ids.length === 0) return 0;
+  const pids = (await host.docker("inspect", "-f", "{{.State.Pid}}", ...ids)).split("\n");
+  const script = 'for p in "$@"; do nsenter --target="$p" --net nft list tables || true; done';
+  const tables = await host.exec("sh", "-c", script, "sh", ...pids.filter(Boolean));
+  return tables.match(/ overlay_dns$/gm)?.length ?? 0;
 }
 
 async function heldInside(host: LabHost, network: string) {

@@ -6,7 +6,7 @@ import type { EngineKind } from "../support/engine-root.ts";
 import type { Family } from "../../shared/ip.ts";
 import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
-import { eventually, LabHost } from "../support/lab-host.ts";
+import { eventually, LabHost, NAMESERVER } from "../support/lab-host.ts";
 
 export const IMAGE = "overlay-ts-lab";
 const HOSTS_FILE = "hosts.json";
@@ -47,6 +47,7 @@ export class Lab {
     writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
     say(`${count} hosts on a switch of their own`);
     const net = new TestHosts(count, { directory });
+    net.in(join(net.directory, "switch"), `ip address add ${NAMESERVER}/24 dev sw`);
     const hosts: LabHost[] = [];
     for (let k = 1; k <= count; k++)
       hosts.push(
@@ -131,6 +132,11 @@ export function startAgent(host: LabHost, docker: boolean): void {
 
 function hostDirectory(directory: string, k: number): string {
   return join(directory, `host-h${k}`);
+}
+
+/** The switch's namespace, where h2's plug is p2, and so on. */
+export function switchOf(lab: Lab): string {
+  return join(lab.directory, "switch");
 }
 
 /** Mounts end with their host's namespace; what a crash left in ours goes here. */

@@ -50,7 +50,8 @@ program
     say(
       `the lab stays up: \`npm run lab -- exec h2 docker ps\`, \`-- status\`, \`-- down\`${docker ? `; the network is ${NETWORK}` : ""}`,
     );
-    if (proof.pairsOk !== proof.pairsTotal) process.exitCode = 1;
+    const whole = [proof.pairsOk, proof.pairsByNameOk ?? proof.pairsTotal];
+    if (whole.some((count) => count !== proof.pairsTotal)) process.exitCode = 1;
   });
 
 program

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { measureAttach } from "../bench/attach.ts";
 import { measureFdb } from "../bench/fdb.ts";
 import { measureIdle } from "../bench/idle.ts";
+import { measureNames } from "../bench/names-propagation.ts";
 import { measurePropagation } from "../bench/propagation.ts";
 import { round } from "../bench/statistics.ts";
 import { measureThroughput } from "../bench/throughput.ts";
@@ -16,6 +17,8 @@ import { IMAGE, type Lab } from "./lab.ts";
 export interface Proof {
   readonly pairsOk: number;
   readonly pairsTotal: number;
+  /** The same by name; null without engines. */
+  readonly pairsByNameOk: number | null;
   /** Over a bridge network made by `docker network create`, which has Docker's resolver as ours. */
   readonly attachOverBridge: number | null;
   /** Over Docker's default bridge, without resolver. */
@@ -27,6 +30,12 @@ export interface Proof {
   readonly firstAnswerMs: number | null;
   readonly propagationP50Ms: number | null;
   readonly propagationP99Ms: number | null;
+  /** From a container's first instruction until another host's container finds it by name. */
+  readonly nameComesP50Ms: number | null;
+  readonly nameComesP99Ms: number | null;
+  /** From its process's end until it is found no longer. */
+  readonly nameGoesP50Ms: number | null;
+  readonly nameGoesP99Ms: number | null;
   readonly tcpOverHandmade: number | null;
   readonly tcpOverLink: number | null;
   readonly fdbOverBridgeBatch: number | null;
@@ -38,6 +47,7 @@ export interface Proof {
 export interface Effort {
   readonly attachRounds: number;
   readonly propagationContainers: number;
+  readonly namesContainers: number;
   readonly tcpPairs: number;
   readonly tcpSeconds: number;
   readonly fdbEntries: number;
@@ -48,6 +58,7 @@ export interface Effort {
 export const QUICK: Effort = {
   attachRounds: 5,
   propagationContainers: 20,
+  namesContainers: 10,
   tcpPairs: 2,
   tcpSeconds: 1,
   fdbEntries: 10_000,
@@ -58,6 +69,7 @@ export const QUICK: Effort = {
 export const THOROUGH: Effort = {
   attachRounds: 25,
   propagationContainers: 500,
+  namesContainers: 200,
   tcpPairs: 12,
   tcpSeconds: 2,
   fdbEntries: 20_000,
@@ -81,29 +93,38 @@ export async function populate(lab: Lab, say: (text: string) => void): Promise<v
   }
 }
 
-/** Every container pings every other one. */
-export async function pairs(lab: Lab): Promise<{ ok: number; total: number; lost: string[] }> {
+/** Every container pings every other one, by its address and by its name. */
+export async function pairs(
+  lab: Lab,
+): Promise<{ ok: number; byName: number; total: number; lost: string[] }> {
   const lost: string[] = [];
-  let total = 0;
+  let [ok, byName, total] = [0, 0, 0];
   for (const from of lab.hosts)
     for (const to of lab.hosts) {
       if (from === to) continue;
       total++;
-      const address = await addressOf(to, container(to));
-      const answered = await from
-        .docker("exec", container(from), "/bin/ping", "-c", "2", "-W", "2", address)
-        .then(
-          (text) => text.includes(" 0% packet loss"),
-          () => false,
-        );
-      if (!answered) lost.push(`${from.name} → ${to.name}`);
+      const answers = async (target: string): Promise<boolean> => {
+        const answered = await answersTo(from, target);
+        if (!answered) lost.push(`${from.name} → ${to.name} (${target})`);
+        return answered;
+      };
+      if (await answers(await addressOf(to, container(to)))) ok++;
+      if (await answers(container(to))) byName++;
     }
-  return { ok: total - lost.length, total, lost };
+  return { ok, byName, total, lost };
+}
+
+function answersTo(from: LabHost, target: string): Promise<boolean> {
+  const ping = ["exec", container(from), "/bin/ping", "-c", "2", "-W", "2", target];
+  return from.docker(...ping).then(
+    (text) => text.includes(" 0% packet loss"),
+    () => false,
+  );
 }
 
 export async function prove(lab: Lab, effort: Effort, say: (text: string) => void): Promise<Proof> {
-  say("pings between all pairs");
-  const { ok, total, lost } = await pairs(lab);
+  say("pings between all pairs, by address and by name");
+  const { ok, byName, total, lost } = await pairs(lab);
   if (lost.length > 0) say(`no answer: ${lost.join(", ")}`);
   const id = await networkId(lab, NETWORK);
   say("idle agents");
@@ -118,6 +139,8 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
     { name: NETWORK, id },
     effort.propagationContainers,
   );
+  say(`names that come and go, ${effort.namesContainers} containers`);
+  const named = await measureNames(lab, NETWORK, effort.namesContainers);
   say("TCP: link, hand-made VXLAN, overlay");
   const tcp = await measureThroughput(lab, NETWORK, {
     pairs: effort.tcpPairs,
@@ -128,6 +151,7 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
   return {
     pairsOk: ok,
     pairsTotal: total,
+    pairsByNameOk: byName,
     attachOverBridge: attach.overBridge,
     attachOverDefaultBridge: attach.overDefaultBridge,
     attachOverStub: attach.overStub,
@@ -135,6 +159,10 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
     firstAnswerMs,
     propagationP50Ms: propagation.p50Ms,
     propagationP99Ms: propagation.p99Ms,
+    nameComesP50Ms: named.comesP50Ms,
+    nameComesP99Ms: named.comesP99Ms,
+    nameGoesP50Ms: named.goesP50Ms,
+    nameGoesP99Ms: named.goesP99Ms,
     tcpOverHandmade: tcp.overHandmade,
     tcpOverLink: tcp.overLink,
     fdbOverBridgeBatch: fdb.overBridgeBatch,
@@ -144,8 +172,10 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
 }
 
 export function proofText(proof: Proof): string {
+  const ofAll = (count: number): string => `${count} of ${proof.pairsTotal}`;
   const rows: [string, number | string | null, string][] = [
-    ["pairs that answer", `${proof.pairsOk} of ${proof.pairsTotal}`, "all"],
+    ["pairs that answer", ofAll(proof.pairsOk), "all"],
+    ["  the same by name", proof.pairsByNameOk === null ? null : ofAll(proof.pairsByNameOk), "all"],
     ["docker run less none, overlay over bridge network", proof.attachOverBridge, "<= 1.25"],
     ["  the same over a plugin that does nothing", proof.attachOverStub, ""],
     ["  overlay --internal over bridge network", proof.attachInternalOverBridge, ""],
@@ -153,6 +183,10 @@ export function proofText(proof: Proof): string {
     ["container start to first answer from another host, ms", proof.firstAnswerMs, ""],
     ["port up to FDB entry on the others, p50 ms", proof.propagationP50Ms, "<= 15"],
     ["port up to FDB entry on the others, p99 ms", proof.propagationP99Ms, "<= 60"],
+    ["first instruction to name found on another host, p50 ms", proof.nameComesP50Ms, ""],
+    ["  p99 ms", proof.nameComesP99Ms, ""],
+    ["process end to name gone there, p50 ms", proof.nameGoesP50Ms, ""],
+    ["  p99 ms", proof.nameGoesP99Ms, ""],
     ["TCP, overlay over hand-made VXLAN", proof.tcpOverHandmade, ">= 0.93"],
     ["TCP, overlay over the hosts' own link", proof.tcpOverLink, ""],
     ["FDB entries a second, ours over bridge -batch", proof.fdbOverBridgeBatch, ">= 1.5"],
@@ -184,6 +218,7 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
   return {
     pairsOk: ok,
     pairsTotal: total,
+    pairsByNameOk: null,
     attachOverBridge: null,
     attachOverDefaultBridge: null,
     attachOverStub: null,
@@ -191,6 +226,10 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
     firstAnswerMs: null,
     propagationP50Ms: null,
     propagationP99Ms: null,
+    nameComesP50Ms: null,
+    nameComesP99Ms: null,
+    nameGoesP50Ms: null,
+    nameGoesP99Ms: null,
     tcpOverHandmade: null,
     tcpOverLink: null,
     fdbOverBridgeBatch: null,

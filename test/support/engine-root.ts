@@ -27,6 +27,7 @@ export async function engineRoot(lab: string, host: string): Promise<readonly st
     'mount -t overlay overlay -o "lowerdir=$lower,upperdir=$root.upper,workdir=$root.work" "$root"',
     'mkdir -p "$root$lab" && mount --bind "$lab" "$root$lab"',
     'for d in proc sys dev run; do mount --rbind "/$d" "$root/$d"; done',
+    'mount --bind "$host/resolv.conf" "$root/etc/resolv.conf"',
     'cd "$root" && pivot_root . mnt',
     // Private first: /run is shared with the host, and would be emptied there as well.
     "mount --make-rprivate /mnt && umount -l /mnt",

@@ -6,6 +6,8 @@ import { promisify } from "node:util";
 import { type EngineKind, engineRoot, enterEngineRoot } from "./engine-root.ts";
 
 const run = promisify(execFile);
+/** Of every host: the switch. Nobody answers there, unless a test does (upstream-dns.ts). */
+export const NAMESERVER = "198.51.100.254";
 /** The command, from this very checkout. */
 export const OVERLAY_TS = join(import.meta.dirname, "../../deploy/overlay-ts");
 
@@ -30,11 +32,16 @@ export class LabHost {
   static async start(name: string, directory: string, netns: string): Promise<LabHost> {
     for (const folder of ["run", "log", "data", "docker", "tmp"])
       mkdirSync(join(directory, folder), { recursive: true });
+    writeFileSync(join(directory, "resolv.conf"), `nameserver ${NAMESERVER}\n`);
     const script = [
       "set -e",
       // Shared with the mount namespace that a newer engine has; see engine-root.ts.
       `mount --bind "${directory}/run" /run && mount --make-shared /run`,
       "mkdir -p /run/lock /run/docker/plugins",
+      // Where it is a link into /run its target is not there any more.
+      "names=$(readlink -m /etc/resolv.conf)",
+      'case $names in /run/*) mkdir -p "$(dirname "$names")" && : >"$names";; esac',
+      `mount --bind "${directory}/resolv.conf" "$names"`,
       "umount -R -l /sys && mount -t sysfs sysfs /sys",
       // As many hierarchies as the machine has: version 2, or 1 with each controller apart.
       'if [ "$1" = v2 ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup; else mount -t tmpfs tmpfs /sys/fs/cgroup; shift; for c in "$@"; do mkdir -p "/sys/fs/cgroup/$c"; mount -t cgroup -o "$c" cgroup "/sys/fs/cgroup/$c"; done; fi',
