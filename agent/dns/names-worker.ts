@@ -30,6 +30,8 @@ async function call(_id: number, method: ServingMethod, args: unknown[]): Promis
       return serving.withdraw(args[0] as SandboxId);
     case "stop":
       return serving.stop(args[0] as "keep" | "close");
+    case "crash":
+      process.exit(1);
     case "hang":
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, args[0] as number);
       return undefined;

@@ -5,10 +5,10 @@ import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
 /** What main thread and worker tell each other. */
 
 /**
- * `start()` gives the thread's place in /proc; `serve(sandbox, kept sockets)`, `withdraw(id)`, `stop("keep" | "close")`, `ping()`, `hang(ms)` for
- * tests.
+ * `start()` gives the thread's place in /proc; `serve(sandbox, kept sockets)`, `withdraw(id)`,
+ * `stop("keep" | "close")`, `ping()`; `hang(ms)` and `crash()` are for tests.
  */
-export type ServingMethod = "start" | "serve" | "withdraw" | "stop" | "ping" | "hang";
+export type ServingMethod = "start" | "serve" | "withdraw" | "stop" | "ping" | "hang" | "crash";
 
 export type ToWorker =
   WorkerCall<ServingMethod> | { readonly kind: "change"; readonly changes: readonly TableChange[] };
