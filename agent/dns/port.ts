@@ -11,8 +11,9 @@ export interface Sandbox {
   /** The overlay networks it is on: what its questions see, all of it and nothing else. */
   readonly scope: readonly NetworkId[];
   /**
-   * Every network it is on is internal: Docker's resolver has nobody to ask, and on some engines never
-   * says so. Then a name that Docker does not answer is answered as one that is not there.
+   * Every one of these is internal. When the container has no other way out either, Docker's resolver has
+   * nobody to ask, and on some engines never says so: a name that Docker does not answer is then
+   * answered as one that is not there.
    */
   readonly closed: boolean;
 }

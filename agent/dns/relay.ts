@@ -1,8 +1,8 @@
 import { createSocket } from "node:dgram";
 import { refusal } from "./answer.ts";
 
-/** Docker's own names come in a millisecond; on a network without a way out there are no others. */
-export const RELAY_MS = 250;
+/** Docker's own names come in a millisecond, from an engine that has a processor; there are no others. */
+export const RELAY_MS = 1000;
 
 const SERVFAIL = 2;
 const REFUSED = 5;

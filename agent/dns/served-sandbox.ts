@@ -11,13 +11,21 @@ import type { HeldQuestions } from "./held-questions.ts";
 import type { Sandbox } from "./port.ts";
 import { type Client, clientPacket } from "./reinjection.ts";
 import { awaitAnswer, closedAnswer } from "./relay.ts";
-import { duplicate, openUpstream, receiveState, sendBytes, sendPacket } from "./sockets.ts";
+import {
+  duplicate,
+  hasWayOut,
+  openUpstream,
+  receiveState,
+  sendBytes,
+  sendPacket,
+} from "./sockets.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 /** What one container may have forwarded: about what Docker's own resolver does of external names. */
 const FORWARDED_PER_SECOND = 5000;
 const FORWARDED_BURST = 2000;
 const RELAYS = 64;
+const WAY_OUT_MS = 1000;
 const CONNECTIONS = 64;
 /** Of all sandboxes together: connections that are accepted have low descriptors. */
 const ALL_CONNECTIONS = 400;
@@ -45,6 +53,8 @@ export class ServedSandbox {
   readonly #conversations = new Set<Conversation>();
   readonly #bucket = new TokenBucket(FORWARDED_PER_SECOND, FORWARDED_BURST, performance.now());
   #relays = 0;
+  #wayOut = false;
+  #wayOutSeenMs = -Infinity;
   #closed = false;
 
   constructor(sandbox: Sandbox, gate: Gate, modules: ServingModules) {
@@ -71,7 +81,7 @@ export class ServedSandbox {
         counters,
         ask: (query, answer, forward) => this.#ask(query, "tcp", answer, forward),
         openUpstream: () => this.#openUpstream(),
-        closed: () => this.sandbox.closed,
+        closed: () => this.#isClosed(),
       });
       const all = [this.#conversations, modules.conversations];
       for (const set of all) set.add(conversation);
@@ -152,7 +162,21 @@ export class ServedSandbox {
   #forward(query: Buffer, client: Client): void {
     const { counters } = this.#modules;
     if (!this.#bucket.take(performance.now())) counters.count("droppedFlood");
-    else if (!this.sandbox.closed || !this.#relay(query, client)) this.#reinject(query, client);
+    else if (!this.#isClosed() || !this.#relay(query, client)) this.#reinject(query, client);
+  }
+
+  /** Whether others can be asked from there; other networks than ours come and go unsaid. */
+  #isClosed(): boolean {
+    if (!this.sandbox.closed) return false;
+    const nowMs = performance.now();
+    if (nowMs - this.#wayOutSeenMs > WAY_OUT_MS)
+      try {
+        this.#wayOut = inNetns(this.sandbox.path, hasWayOut);
+        this.#wayOutSeenMs = nowMs;
+      } catch {
+        // The namespace is going.
+      }
+    return !this.#wayOut;
   }
 
   #reinject(query: Buffer, client: Client): void {

@@ -115,6 +115,18 @@ export function openRawSocket(): number {
   return marked(open(SOCK_RAW, IPPROTO_RAW, "raw"));
 }
 
+/**
+ * Docker's resolver asks others from inside the namespace: without a route to anywhere it cannot. The
+ * address is one that nobody has (RFC 5737), and nothing is sent to it.
+ */
+export function hasWayOut(): boolean {
+  const fd = open(SOCK_DGRAM, 0, "UDP");
+  const to = socketAddress("192.0.2.1", DNS_PORT);
+  const reached = connect(fd, to, to.length) as number;
+  closeSync(fd);
+  return reached === 0;
+}
+
 /** Asks Docker's resolver, past our rules. Over TCP it is still connecting when this returns. */
 export function openUpstream(transport: "udp" | "tcp"): number {
   const fd = marked(open(transport === "udp" ? SOCK_DGRAM : SOCK_STREAM, 0, transport));
@@ -216,10 +228,15 @@ function bindResolver(fd: number, port: number): void {
 
 /** struct sockaddr_in (ip(7)). */
 function resolver(port: number): Buffer {
+  return socketAddress(RESOLVER_ADDRESS, port);
+}
+
+/** struct sockaddr_in of ip(7). */
+function socketAddress(ip: string, port: number): Buffer {
   const address = Buffer.alloc(16);
   address.writeUInt16LE(AF_INET, 0);
   address.writeUInt16BE(port, 2);
-  address.set(RESOLVER_ADDRESS.split(".").map(Number), 4);
+  address.set(ip.split(".").map(Number), 4);
   return address;
 }
 
