@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type EngineKind, engineRoot, enterEngineRoot } from "./engine-root.ts";
+import { thawBelow } from "./thaw.ts";
 
 const run = promisify(execFile);
 /** The command, from this very checkout. */
@@ -90,6 +91,7 @@ export class LabHost {
   static async end(directory: string): Promise<void> {
     const init = runningInit(directory);
     if (init !== undefined) {
+      thawBelow(init);
       process.kill(init, "SIGKILL");
       while (existsSync(`/proc/${init}`) && !isZombie(init)) await delay(20);
     }
