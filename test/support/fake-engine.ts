@@ -182,7 +182,7 @@ export class FakeEngine implements Asked {
     this.#say(id, "destroy");
   }
 
-  /** Of a container that does not run nobody is told, although of `disconnect` everybody is. */
+  /** Of a container that does not run nobody is told. */
   connect(id: ContainerId, network: string, aliases: readonly string[] = []): void {
     const container = this.#get(id);
     const connection = this.#connection(network, aliases);

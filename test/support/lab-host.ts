@@ -92,7 +92,11 @@ export class LabHost {
     const init = runningInit(directory);
     if (init !== undefined) {
       thawBelow(init);
-      process.kill(init, "SIGKILL");
+      try {
+        process.kill(init, "SIGKILL");
+      } catch {
+        // It was about to end, and only waited for what was paused.
+      }
       while (existsSync(`/proc/${init}`) && !isZombie(init)) await delay(20);
     }
     rmSync(join(directory, "init"), { force: true });
