@@ -1,8 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { NetworkRecord } from "../shared/cluster-state.ts";
-import { claimedAddresses, type Endpoint } from "../shared/documents.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import { mayHost } from "../shared/allowed.ts";
@@ -17,6 +16,7 @@ import type { Ending } from "./ending.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Naming } from "./naming.ts";
 import type { Replication } from "./replication.ts";
+import { Unlisted } from "./unlisted.ts";
 
 const RETRY_MS = 1000;
 const RESYNC_MS = 30_000;
@@ -26,12 +26,6 @@ const COALESCE_MS = 100;
 const WORTH_A_LOOK = ["create", "destroy", "remove", "prune", "rename", "connect", "disconnect"];
 /** What the engine is, and each network's containers, are asked for less often than there are events. */
 const CHECK_MS = 10_000;
-/**
- * An endpoint Docker does not list may be one it is just making: only what stays unlisted for longer
- * than a call may take goes.
- */
-const UNLISTED_MS = 30_000;
-
 export interface DockerSideModules {
   readonly self: NodeId;
   readonly engine: DockerEngine;
@@ -58,9 +52,7 @@ export interface DockerStatus {
 export class DockerSide {
   readonly #modules: DockerSideModules;
   readonly #stopping = new AbortController();
-  readonly #unusedSinceMs = new Map<string, number>();
-  readonly #unlistedSinceMs = new Map<EndpointId, number>();
-  readonly #goneSinceMs = new Map<DockerNetworkId, number>();
+  readonly #unlisted: Unlisted;
   #checkedMs = -Infinity;
   #dirty = true;
   /** Some step of the last pass failed: soon again. */
@@ -71,6 +63,7 @@ export class DockerSide {
 
   constructor(modules: DockerSideModules) {
     this.#modules = modules;
+    this.#unlisted = new Unlisted(modules);
   }
 
   start(): void {
@@ -109,15 +102,8 @@ export class DockerSide {
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */
-  async differences(): Promise<string[]> {
-    const { hosting } = this.#modules;
-    const found: string[] = [];
-    for (const [network, listed] of await this.#listed()) {
-      const own = new Set(containersOf(hosting.endpoints(network)).map(({ id }) => id));
-      for (const id of own) if (!listed.has(id)) found.push(`Docker has no endpoint ${id}`);
-      for (const id of listed) if (!own.has(id)) found.push(`Docker has an unknown endpoint ${id}`);
-    }
-    return found;
+  differences(): Promise<string[]> {
+    return this.#unlisted.differences();
   }
 
   async #listen(): Promise<void> {
@@ -189,7 +175,7 @@ export class DockerSide {
     if (state === undefined) return;
     this.#rebind(shown, state.networks);
     naming.listed(containers);
-    this.#forgetGone(shown);
+    this.#unlisted.forgetViews(shown);
     hosting.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const problems = problem === undefined ? [] : [problem];
     this.#unfinished = false;
@@ -229,10 +215,10 @@ export class DockerSide {
       conflicts: plan.conflicts,
     };
     if (check) {
-      await this.#dropUnlisted();
+      await this.#unlisted.dropEndpoints();
       this.#checkedMs = performance.now();
     }
-    this.#releaseUnused();
+    this.#unlisted.releaseAddresses();
   }
 
   /** With what the user had asked for its connection. One that went, or started, meanwhile needs nothing. */
@@ -244,41 +230,6 @@ export class DockerSide {
     const { engine } = this.#modules;
     const found = (await engine.connections(before)).find(({ container }) => container === id);
     if (found !== undefined) await engine.connect(network.id, found);
-  }
-
-  /** Views that went while nobody took Docker's word for it. A new one may not be listed yet. */
-  #forgetGone(shown: readonly EngineNetwork[]): void {
-    const { bindings } = this.#modules;
-    const listed = new Set(shown.map(({ id }) => id));
-    const now = performance.now();
-    for (const docker of bindings.networks().keys()) {
-      const since = this.#goneSinceMs.get(docker);
-      if (listed.has(docker)) this.#goneSinceMs.delete(docker);
-      else if (since === undefined) this.#goneSinceMs.set(docker, now);
-      else if (now - since > UNLISTED_MS) {
-        this.#goneSinceMs.delete(docker);
-        bindings.unbind(docker);
-      }
-    }
-  }
-
-  /** Addresses that Docker asked for and never used: it, or we, died between two calls. */
-  #releaseUnused(): void {
-    const { bindings, hosting } = this.#modules;
-    const now = performance.now();
-    for (const network of new Set(bindings.networks().values())) {
-      const used = new Set(hosting.endpoints(network).flatMap(claimedAddresses));
-      for (const ip of bindings.used(network)) {
-        const key = `${network} ${ip}`;
-        const since = this.#unusedSinceMs.get(key);
-        if (used.has(ip)) this.#unusedSinceMs.delete(key);
-        else if (since === undefined) this.#unusedSinceMs.set(key, now);
-        else if (now - since > UNLISTED_MS) {
-          this.#unusedSinceMs.delete(key);
-          bindings.release(network, ip);
-        }
-      }
-    }
   }
 
   /** After our database was lost: views name their network, and the cluster knows who made which. */
@@ -336,50 +287,4 @@ export class DockerSide {
       this.dirty();
     }
   }
-
-  /** Containers that ended while nobody took Docker's word for it: a crash of ours, or of Docker. */
-  async #dropUnlisted(): Promise<void> {
-    const { bindings, hosting, log } = this.#modules;
-    const now = performance.now();
-    const busy = (network: NetworkId): boolean =>
-      containersOf(hosting.endpoints(network)).length > 0;
-    for (const [network, listed] of await this.#listed(busy))
-      for (const endpoint of containersOf(hosting.endpoints(network))) {
-        const { id } = endpoint;
-        const since = this.#unlistedSinceMs.get(id);
-        if (listed.has(id)) this.#unlistedSinceMs.delete(id);
-        else if (since === undefined) this.#unlistedSinceMs.set(id, now);
-        else if (now - since > UNLISTED_MS) {
-          log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
-          this.#unlistedSinceMs.delete(id);
-          hosting.remove(network, id);
-          // With its endpoint Docker forgot the address, and says of neither that they are free.
-          for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
-        }
-      }
-  }
-
-  /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
-  async #listed(
-    wanted: (network: NetworkId) => boolean = () => true,
-  ): Promise<Map<NetworkId, Set<EndpointId>>> {
-    const { bindings, engine } = this.#modules;
-    const listed = new Map<NetworkId, Set<EndpointId>>();
-    for (const [docker, network] of bindings.networks()) {
-      if (!wanted(network)) continue;
-      const held = listed.get(network) ?? new Set();
-      listed.set(network, held);
-      const found = await engine.attachments(docker).catch((error: unknown) => {
-        if (error instanceof OverlayError && error.code === "NOT_FOUND") return { endpoints: [] };
-        throw error;
-      });
-      for (const { endpoint } of found.endpoints) held.add(endpoint);
-    }
-    return listed;
-  }
-}
-
-/** The host's own interface is no business of Docker's. */
-function containersOf(endpoints: readonly Endpoint[]): Endpoint[] {
-  return endpoints.filter(({ role }) => role !== "host");
 }

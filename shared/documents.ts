@@ -33,7 +33,7 @@ export const Endpoint = z.looseObject({
   role: z.enum(["container", "host"]).optional(),
   /**
    * What the network's members find it by, in canonical form (dns-name.ts), the container's name first.
-   * Absent: Docker has not told it yet. What is no name is passed over when reading.
+   * Absent: Docker has not told it yet, or it has ended. What is no name is passed over when reading.
    */
   names: z.array(z.string().max(BOUNDS.nameLength)).max(BOUNDS.endpointNames).optional(),
   /** Why it is in no answer, an `OutReason` of this or a later version; absent: it is. */

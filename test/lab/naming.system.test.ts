@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { EngineClient } from "../../agent/docker/engine-client.ts";
 import { DockerNetworkId } from "../../shared/ids.ts";
 import { engineContract } from "../contract/engine-contract.ts";
@@ -25,8 +25,14 @@ afterAll(() => Lab.down(directory));
 
 /** Healthy while there is a file. */
 const CHECK = [
-  ...["--health-cmd", "cat /healthy", "--health-interval", "200ms", "--health-retries", "1"],
-  ...["--health-timeout", "10s"],
+  "--health-cmd",
+  "cat /healthy",
+  "--health-interval",
+  "200ms",
+  "--health-retries",
+  "1",
+  "--health-timeout",
+  "10s",
 ];
 const HEALTHY = ["/bin/busybox", "touch", "/healthy"];
 
@@ -39,7 +45,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await host.docker(...OURS, network);
   });
 
-  beforeEach(async () => {
+  afterEach(async () => {
     const ids = (await host.docker("ps", "-aq", "--filter", "label=test")).split("\n");
     await host.docker("rm", "-f", "none", ...ids.filter(Boolean)).catch(() => {});
   });
@@ -60,7 +66,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     );
   }
 
-  /** Short ids are left away. */
+  /** Without the short ids. */
   function expectSaid(expected: Record<string, string>, timeoutMs = 20_000): Promise<void> {
     return eventually(timeoutMs, "these names", async () => {
       const names = Object.entries(await said()).filter(([name]) => !/^[0-9a-f]{12}$/.test(name));
@@ -138,9 +144,9 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await expectSaid({ c1: "in", two: "in" });
   });
 
-  test.each([[], ["--live-restore"]])(
-    "the engine is killed and comes back %j",
-    async (...options) => {
+  test.each([{ options: [] }, { options: ["--live-restore"] }])(
+    "the engine is killed and comes back: $options",
+    async ({ options }) => {
       const start = (): Promise<unknown> => host.startEngine(kind, ...options);
       await host.stopEngine("TERM");
       await start();

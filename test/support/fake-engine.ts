@@ -59,6 +59,8 @@ type Asked = Pick<DockerEngine, "inspect" | "attachments" | "containers" | "even
 export class FakeEngine implements Asked {
   /** Engines since 25 say of the end of a container last that it ended. */
   readonly kind: "20.10" | "26.1";
+  /** It lists none of what it has. */
+  restoring = false;
   readonly #plugin: FakePlugin;
   readonly #containers = new Map<ContainerId, Container>();
   readonly #networks = new Map<string, DockerNetworkId>();
@@ -194,9 +196,12 @@ export class FakeEngine implements Asked {
     const at = container.connections.findIndex(({ name }) => name === network);
     const [connection] = container.connections.splice(at, 1);
     if (connection === undefined) throw new Error(`${container.name} is not on ${network}`);
-    if (connection.endpoint !== undefined)
-      this.#plugin.leave(connection.network, connection.endpoint);
-    this.#detach(container, connection);
+    const { endpoint } = connection;
+    if (endpoint === undefined) this.#sayOn(connection.network, "disconnect", id);
+    else {
+      this.#plugin.leave(connection.network, endpoint);
+      this.#detach(container, connection);
+    }
   }
 
   /** The engine ended with its containers, and nobody was told of anything. */
@@ -248,7 +253,7 @@ export class FakeEngine implements Asked {
     const name = this.#nameOf(network);
     if (name === undefined)
       throw new OverlayError({ code: "NOT_FOUND", message: "no such network" });
-    const endpoints = [...this.#containers.values()].flatMap(({ id, connections }) =>
+    const endpoints = this.#shown().flatMap(({ id, connections }) =>
       connections.flatMap((held) =>
         held.network === network && held.endpoint !== undefined
           ? [{ container: id, endpoint: held.endpoint }]
@@ -259,7 +264,7 @@ export class FakeEngine implements Asked {
   }
 
   async containers(): Promise<EngineContainer[]> {
-    return [...this.#containers.values()].map(({ id, name, state, health, connections }) => ({
+    return this.#shown().map(({ id, name, state, health, connections }) => ({
       id,
       name,
       running: state !== "down",
@@ -319,6 +324,10 @@ export class FakeEngine implements Asked {
 
   #connection(name: string, aliases: readonly string[]): Connection {
     return { name, network: this.network(name), aliases, endpoint: undefined, fresh: true };
+  }
+
+  #shown(): Container[] {
+    return this.restoring ? [] : [...this.#containers.values()];
   }
 
   #nameOf(network: DockerNetworkId): string | undefined {

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type EngineKind, engineRoot, enterEngineRoot } from "./engine-root.ts";
+import { thawBelow } from "./thaw.ts";
 
 const run = promisify(execFile);
 /** Of every host: the switch. Nobody answers there, unless a test does (upstream-dns.ts). */
@@ -97,7 +98,12 @@ export class LabHost {
   static async end(directory: string): Promise<void> {
     const init = runningInit(directory);
     if (init !== undefined) {
-      process.kill(init, "SIGKILL");
+      thawBelow(init);
+      try {
+        process.kill(init, "SIGKILL");
+      } catch {
+        // It was about to end, and only waited for what was paused.
+      }
       while (existsSync(`/proc/${init}`) && !isZombie(init)) await delay(20);
     }
     rmSync(join(directory, "init"), { force: true });

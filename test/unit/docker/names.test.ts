@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { DockerNetworkId } from "../../../shared/ids.ts";
 import { signalNumber } from "../../../agent/docker/signals.ts";
 import { ContainerJson, ContainersJson, readEvent } from "../../../agent/docker/engine-json.ts";
 import { ContainerNames, namesOf } from "../../../agent/docker/names.ts";
@@ -37,7 +38,8 @@ describe("names", () => {
 });
 
 test("a container whose end was not told is asked for, and forgotten", () => {
-  const names = new ContainerNames((_): _ is never => false);
+  const none = (network: string): network is DockerNetworkId => network === "";
+  const names = new ContainerNames(none);
   const happened = { kind: "container", attributes: {}, atMs: 0, container: ID } as const;
   const look = [{ kind: "container", container: ID }];
   expect(names.happened({ ...happened, action: "create" }, 0)).toEqual(look);
@@ -60,7 +62,10 @@ describe("what engines answer", () => {
     const networks = { app: { NetworkID: "", EndpointID: "" } };
     const [listed] = ContainersJson.parse([
       {
-        ...{ Id: ID, State, Status, NetworkSettings: { Networks: networks } },
+        Id: ID,
+        State,
+        Status,
+        NetworkSettings: { Networks: networks },
         Names: ["/web/db", "/db"],
       },
     ]);
@@ -77,7 +82,10 @@ describe("what engines answer", () => {
     [null, false],
   ])("of a health check %j: %s", (Healthcheck, checked) => {
     const details = ContainerJson.parse({
-      ...{ Id: ID, Name: "/c1", Config: { Healthcheck }, NetworkSettings: { Networks: {} } },
+      Id: ID,
+      Name: "/c1",
+      Config: { Healthcheck },
+      NetworkSettings: { Networks: {} },
       State: {
         Running: false,
         Paused: false,

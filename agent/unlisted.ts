@@ -1,0 +1,126 @@
+import { claimedAddresses, type Endpoint } from "../shared/documents.ts";
+import { OverlayError } from "../shared/errors.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
+import type { Ip } from "../shared/ip.ts";
+import type { Log } from "../shared/ports.ts";
+import type { Bindings } from "./bindings.ts";
+import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
+import type { Hosting } from "./hosting.ts";
+
+/**
+ * What Docker does not list may be what it is just making: only what stays unlisted for longer than a
+ * call may take goes.
+ */
+const UNLISTED_MS = 30_000;
+
+export interface UnlistedModules {
+  readonly engine: Pick<DockerEngine, "attachments">;
+  readonly bindings: Bindings;
+  readonly hosting: Pick<Hosting, "endpoints" | "remove">;
+  readonly log: Log;
+}
+
+/**
+ * Views, endpoints and addresses that ended and nobody took Docker's word for it: it, or we, died
+ * between two calls.
+ */
+export class Unlisted {
+  readonly #modules: UnlistedModules;
+  readonly #views = new Since<DockerNetworkId>();
+  readonly #endpoints = new Since<EndpointId>();
+  readonly #addresses = new Since<string>();
+
+  constructor(modules: UnlistedModules) {
+    this.#modules = modules;
+  }
+
+  /** Endpoints that Docker and our own documents do not agree on. */
+  async differences(): Promise<string[]> {
+    const { hosting } = this.#modules;
+    const found: string[] = [];
+    for (const [network, listed] of await this.#listed()) {
+      const own = new Set(containersOf(hosting.endpoints(network)).map(({ id }) => id));
+      for (const id of own) if (!listed.has(id)) found.push(`Docker has no endpoint ${id}`);
+      for (const id of listed) if (!own.has(id)) found.push(`Docker has an unknown endpoint ${id}`);
+    }
+    return found;
+  }
+
+  /** Views that went. A new one may not be listed yet. */
+  forgetViews(shown: readonly EngineNetwork[]): void {
+    const { bindings } = this.#modules;
+    const listed = new Set(shown.map(({ id }) => id));
+    const missing = [...bindings.networks().keys()].filter((docker) => !listed.has(docker));
+    for (const docker of this.#views.over(missing)) bindings.unbind(docker);
+  }
+
+  /** Addresses that Docker asked for and never used. */
+  releaseAddresses(): void {
+    const { bindings, hosting } = this.#modules;
+    const unused = new Map<string, { network: NetworkId; ip: Ip }>();
+    for (const network of new Set(bindings.networks().values())) {
+      const used = new Set(hosting.endpoints(network).flatMap(claimedAddresses));
+      for (const ip of bindings.used(network))
+        if (!used.has(ip)) unused.set(`${network} ${ip}`, { network, ip });
+    }
+    for (const key of this.#addresses.over([...unused.keys()])) {
+      const { network, ip } = unused.get(key)!;
+      bindings.release(network, ip);
+    }
+  }
+
+  /** Containers that ended. */
+  async dropEndpoints(): Promise<void> {
+    const { bindings, hosting, log } = this.#modules;
+    const busy = (network: NetworkId): boolean =>
+      containersOf(hosting.endpoints(network)).length > 0;
+    const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
+    for (const [network, listed] of await this.#listed(busy))
+      for (const endpoint of containersOf(hosting.endpoints(network)))
+        if (!listed.has(endpoint.id)) unlisted.set(endpoint.id, { network, endpoint });
+    for (const id of this.#endpoints.over([...unlisted.keys()])) {
+      const { network, endpoint } = unlisted.get(id)!;
+      log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
+      hosting.remove(network, id);
+      // With its endpoint Docker forgot the address, and says of neither that they are free.
+      for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
+    }
+  }
+
+  /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
+  async #listed(
+    wanted: (network: NetworkId) => boolean = () => true,
+  ): Promise<Map<NetworkId, Set<EndpointId>>> {
+    const { bindings, engine } = this.#modules;
+    const listed = new Map<NetworkId, Set<EndpointId>>();
+    for (const [docker, network] of bindings.networks()) {
+      if (!wanted(network)) continue;
+      const held = listed.get(network) ?? new Set();
+      listed.set(network, held);
+      const found = await engine.attachments(docker).catch((error: unknown) => {
+        if (error instanceof OverlayError && error.code === "NOT_FOUND") return { endpoints: [] };
+        throw error;
+      });
+      for (const { endpoint } of found.endpoints) held.add(endpoint);
+    }
+    return listed;
+  }
+}
+
+/** Since when things are missing. */
+class Since<K> {
+  #ms: ReadonlyMap<K, number> = new Map<K, number>();
+
+  /** Of what is missing now, what has been missing each time for so long that it will not come. */
+  over(missing: readonly K[]): K[] {
+    const now = performance.now();
+    const before = this.#ms;
+    this.#ms = new Map(missing.map((key) => [key, before.get(key) ?? now]));
+    return missing.filter((key) => now - (before.get(key) ?? now) > UNLISTED_MS);
+  }
+}
+
+/** The host's own interface is no business of Docker's. */
+function containersOf(endpoints: readonly Endpoint[]): Endpoint[] {
+  return endpoints.filter(({ role }) => role !== "host");
+}

@@ -1,0 +1,86 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Bindings } from "../../../agent/bindings.ts";
+import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
+import { MemoryStore } from "../../../agent/store/memory-store.ts";
+import { Unlisted } from "../../../agent/unlisted.ts";
+import type { Endpoint } from "../../../shared/documents.ts";
+import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import { app, endpoint } from "../../support/cluster.ts";
+
+const VIEW = DockerNetworkId.parse("a".repeat(64));
+
+let own: Endpoint[];
+let listed: EndpointId[];
+let bindings: Bindings;
+let unlisted: Unlisted;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  [own, listed] = [[], []];
+  bindings = new Bindings(new MemoryStore());
+  bindings.bind(VIEW, app.id);
+  unlisted = new Unlisted({
+    engine: {
+      attachments: async () => ({
+        name: "app",
+        endpoints: listed.map((id) => ({ container: undefined, endpoint: id })),
+      }),
+    },
+    bindings,
+    hosting: {
+      endpoints: () => own,
+      remove: (_, id) => {
+        own = own.filter((one) => one.id !== id);
+      },
+    },
+    log: silentLog,
+  });
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** A look every ten seconds. */
+async function looks(seconds: number, shown: readonly DockerNetworkId[] = [VIEW]): Promise<void> {
+  for (let passed = 0; passed <= seconds; passed += 10) {
+    unlisted.forgetViews(shown.map((id) => ({ id }) as EngineNetwork));
+    await unlisted.dropEndpoints();
+    unlisted.releaseAddresses();
+    vi.advanceTimersByTime(10_000);
+  }
+}
+
+test("an endpoint that Docker does not list goes, with its address; a new one has time", async () => {
+  const [stays, goes] = [endpoint(1, 1), { ...endpoint(1, 2), role: "container" as const }];
+  const exposed = { ...endpoint(1, 3), role: "host" as const };
+  own = [stays, goes, exposed];
+  listed = [stays.id];
+  for (const { ipv4 } of own) bindings.reserve(app.id, ipv4!);
+  await looks(30);
+  expect(own).toEqual([stays, goes, exposed]);
+  await looks(10);
+  expect(own).toEqual([stays, exposed]);
+  expect([...bindings.used(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
+});
+
+test("an address that was asked for, given back and asked for again is not given away", async () => {
+  const { ipv4 } = endpoint(1, 1);
+  bindings.reserve(app.id, ipv4!);
+  await looks(0);
+  bindings.release(app.id, ipv4!);
+  await looks(60);
+  bindings.reserve(app.id, ipv4!);
+  await looks(20);
+  expect([...bindings.used(app.id)]).toEqual([ipv4]);
+  await looks(30);
+  expect([...bindings.used(app.id)]).toEqual([]);
+});
+
+test("a view that the engine no longer has is forgotten", async () => {
+  await looks(30, []);
+  expect(bindings.network(VIEW)).toBe(app.id);
+  await looks(10, []);
+  expect(bindings.network(VIEW)).toBeUndefined();
+});
