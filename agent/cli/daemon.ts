@@ -1,5 +1,6 @@
 import { flushCompileCache } from "node:module";
 import { pino } from "pino";
+import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
 import type { Supervisor } from "../../shared/node/supervisor.ts";
 import type { Log } from "../../shared/ports.ts";
 import { requireRoot } from "./context.ts";
@@ -8,7 +9,7 @@ import { readEnvironment } from "./environment.ts";
 /** What both services share: JSON log on stdout (journald keeps it), end on SIGTERM and SIGINT. */
 
 /** By then all modules are loaded and the start is over. */
-const FLUSH_MS = 5000;
+const STARTED_MS = 5000;
 
 export function daemonLog(name: string): Log {
   const level = readEnvironment(process.env).logLevel;
@@ -33,7 +34,10 @@ export async function untilSignal(
       stopping.abort();
     });
   // Kept for the next start: a service ends by signals, not by itself, when Node would write it.
-  setTimeout(flushCompileCache, FLUSH_MS).unref();
+  setTimeout(() => {
+    flushCompileCache();
+    giveBackMemory();
+  }, STARTED_MS).unref();
   await run(stopping.signal);
   // Nothing that is still open may keep a service that was told to end.
   process.exit();

@@ -1,6 +1,7 @@
 import { readlinkSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../shared/errors.ts";
+import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
 import { answerCall } from "../../shared/node/worker-calls.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
@@ -19,8 +20,7 @@ const serving = new Serving({ counters: new Counters(counters), checkMs, tell })
 async function call(_id: number, method: ServingMethod, args: unknown[]): Promise<unknown> {
   switch (method) {
     case "start":
-      // What loading left behind, a fifth of this thread's memory; with `--expose-gc` only.
-      globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+      giveBackMemory();
       return readlinkSync("/proc/thread-self");
     case "ping":
       return undefined;

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert, OverlayError } from "../../shared/errors.ts";
 import { answerCall } from "../../shared/node/worker-calls.ts";
+import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
 import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { MeshNode } from "./mesh-node.ts";
@@ -39,7 +40,9 @@ const handlers: MeshHandlers = {
 async function call(id: number, method: MeshMethod, args: unknown[]): Promise<unknown> {
   switch (method) {
     case "start":
-      return mesh.start(handlers);
+      await mesh.start(handlers);
+      giveBackMemory();
+      return undefined;
     case "exchange":
       return control.exchange(...(args as Parameters<ControlChannel["exchange"]>));
     case "watch": {
