@@ -153,11 +153,13 @@ describe("questions", () => {
     await server.serve(sandbox.sandbox([net(1), net(2)]));
     expect(await sandbox.first("db")).toBe(OURS);
     const late = sandbox.first("late", { timeoutMs: 20_000 });
-    const never = sandbox.first("www.test", { transport: "tcp", timeoutMs: 20_000 });
+    const never = sandbox.first("never.new", { transport: "tcp", timeoutMs: 20_000 });
     await expect.poll(() => counted("held"), WAIT).toBe(2);
+    // It cannot be one of ours.
+    expect(await sandbox.first("www.test")).toBe(EXTERNAL);
     server.change([holders(2, [holder(77, ["late"])])]);
     expect(await late).toBe("10.192.0.77");
-    expect(await never).toBe(EXTERNAL);
+    expect(await never).toBe("NXDOMAIN");
     server.change([network(2, "new", true)]);
     expect(await sandbox.first("nobody")).toBe("NXDOMAIN");
     expect(await counted("held")).toBe(2);
@@ -262,9 +264,29 @@ describe("sandboxes", () => {
     expect(await sandbox.first("db", { transport: "tcp" })).toBe(OURS);
     expect(openSockets()).toBeGreaterThan(before);
     await server.withdraw(sandbox.id);
-    expect(sandbox.run("nft list tables")).not.toContain("overlay");
     await expect.poll(() => openSockets(), WAIT).toBe(before);
     expect(await sandbox.first("www.test")).toBe(EXTERNAL);
+    await expect.poll(() => sandbox.run("nft list tables"), WAIT).not.toContain("overlay");
+  });
+
+  test("withdrawn and served again at once, it keeps its rules", async () => {
+    const [sandbox, other] = [await open(), await open()];
+    for (const one of [sandbox, other]) await server.serve(one.sandbox([net(1)]));
+    await server.withdraw(sandbox.id);
+    await server.serve(sandbox.sandbox([net(1)]));
+    // What goes after it is gone: it would be gone as well.
+    await server.withdraw(other.id);
+    await expect.poll(() => other.run("nft list tables"), WAIT).not.toContain("overlay");
+    expect(sandbox.run("nft list tables")).toContain("overlay");
+    expect(await sandbox.first("db")).toBe(OURS);
+  });
+
+  test("what was withdrawn a moment before the end is taken away too", async () => {
+    const sandbox = await open();
+    await server.serve(sandbox.sandbox([net(1)]));
+    await server.withdraw(sandbox.id);
+    await server.stop("letGo");
+    expect(sandbox.run("nft list tables")).not.toContain("overlay");
   });
 
   test("one that is gone is let go", async () => {
