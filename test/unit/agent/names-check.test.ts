@@ -1,8 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { NameServer, SandboxId, SandboxStatus } from "../../../agent/dns/port.ts";
-import { namesDiffer, unservedSandboxes } from "../../../agent/names-check.ts";
+import { unservedSandboxes } from "../../../agent/names-check.ts";
 import { namesStatus } from "../../../agent/names-status.ts";
-import { endpoint } from "../../support/cluster.ts";
 
 const id = (digit: string): SandboxId => digit.repeat(12) as SandboxId;
 const at = (digit: string, state: SandboxStatus["state"], problem?: string): SandboxStatus => ({
@@ -64,25 +63,5 @@ describe("verify", () => {
       "names are served in sandbox eeeeeeeeeeee, which no container here needs",
     ]);
     expect(unservedSandboxes([id("a")], [at("a", "serving")])).toEqual([]);
-  });
-
-  test("Docker's names and those of the own document", () => {
-    const own = [
-      { ...endpoint(1, 1), names: ["db", "postgres"] },
-      { ...endpoint(1, 2), names: ["web"], out: "unhealthy" },
-      endpoint(1, 3),
-      { ...endpoint(1, 4), names: ["not-listed"] },
-    ];
-    const said = (n: number, names: string[], out?: string) =>
-      [endpoint(1, n).id, out === undefined ? { names } : { names, out }] as const;
-    const same = [said(1, ["db", "postgres"]), said(2, ["web"], "unhealthy"), said(3, [])];
-    expect(namesDiffer(new Map(same), own)).toEqual([]);
-    const other = [said(1, ["db"]), said(2, ["web"]), said(3, ["late"], "starting")];
-    expect(namesDiffer(new Map(other), own)).toEqual([
-      `endpoint ${endpoint(1, 1).id} has other names in Docker: db, not db, postgres`,
-      `endpoint ${endpoint(1, 2).id} is well in Docker, and told as unhealthy`,
-      `endpoint ${endpoint(1, 3).id} has other names in Docker: late, not none`,
-      `endpoint ${endpoint(1, 3).id} is starting in Docker, and told as well`,
-    ]);
   });
 });
