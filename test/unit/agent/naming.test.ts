@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type ErrorCode, OverlayError } from "../../../shared/errors.ts";
 import type { FakeOptions } from "../../support/fake-engine.ts";
@@ -344,6 +345,34 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
       for (let k = 0; k < 5; k++) await listed();
       expect(host).toMatchObject({ asked, changes });
     });
+  });
+
+  test("an answer that an event overtook says nothing", async () => {
+    const id = host.engine.run("c1", APP);
+    host.engine.pause(id);
+    await expectSaid({ c1: "paused" });
+    const gates: (() => void)[] = [];
+    host.ask = async (question) => {
+      const answer = await question();
+      await new Promise<void>((resolve) => gates.push(resolve));
+      return answer;
+    };
+    host.engine.unpause(id);
+    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }));
+    host.engine.pause(id);
+    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "paused" }));
+    const { changes } = host;
+    gates[0]?.();
+    // Asked again: had the first answer counted, it would have been said by then.
+    await vi.waitFor(() => expect(gates).toHaveLength(2));
+    await delay(50);
+    expect({ said: host.said(), changes: host.changes }).toEqual({
+      said: { c1: "paused" },
+      changes,
+    });
+    gates[1]?.();
+    await host.quiet();
+    expect(host.said()).toEqual({ c1: "paused" });
   });
 
   test("a question that failed is asked again; of an engine that is away, when it is listed", async () => {
