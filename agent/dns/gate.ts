@@ -1,12 +1,11 @@
 import { closeSync, statfsSync, statSync } from "node:fs";
 import { OverlayError } from "../../shared/errors.ts";
-import { inNetns } from "../kernel/netns.ts";
+import { inNetns, namespaceOf } from "../kernel/netns.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
 import { Nftables } from "./nftables.ts";
 import {
   type GateSockets,
   MARK,
-  namespaceOf,
   openGateSockets,
   openRawSocket,
   portOf,

@@ -7,6 +7,7 @@ import { InTurn } from "../in-turn.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
 import { HangWatch } from "./hang-watch.ts";
+import { reserveMemory } from "./low-descriptors.ts";
 import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { noKeeper, type SocketKeeper } from "./socket-keeper.ts";
 import { raised, receiveState, setTransparent } from "./sockets.ts";
@@ -58,6 +59,7 @@ export class LinuxNameServer implements NameServer {
   readonly #patienceMs: number;
   readonly #adoptedMs: number;
   readonly #counters = new Counters();
+  readonly #reserve = reserveMemory();
   readonly #calls = new WorkerCalls<ServingMethod>("the name server");
   readonly #table = new TableCopy();
   readonly #wanted = new Map<SandboxId, Wanted>();
@@ -185,7 +187,11 @@ export class LinuxNameServer implements NameServer {
   }
 
   async #begin(): Promise<void> {
-    const options: WorkerOptions = { counters: this.#counters.memory, checkMs: this.#checkMs };
+    const options: WorkerOptions = {
+      counters: this.#counters.memory,
+      reserve: this.#reserve,
+      checkMs: this.#checkMs,
+    };
     const worker = new Worker(new URL("names-worker.ts", import.meta.url), {
       workerData: options,
       // Sockets are closed by who owns them: this side.

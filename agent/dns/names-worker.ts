@@ -5,6 +5,8 @@ import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
 import { answerCall } from "../../shared/node/worker-calls.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
+import { reserveIn } from "./low-descriptors.ts";
+import { reserveDescriptors } from "./nftables.ts";
 import type { Sandbox, SandboxId } from "./port.ts";
 import { Serving } from "./serving.ts";
 import type { FromWorker, ServingMethod, ToWorker, WorkerOptions } from "./worker-protocol.ts";
@@ -13,13 +15,15 @@ import type { FromWorker, ServingMethod, ToWorker, WorkerOptions } from "./worke
 
 assert(parentPort !== null, "names are served in a worker");
 const port = parentPort;
-const { counters, checkMs } = workerData as WorkerOptions;
+const { counters, reserve, checkMs } = workerData as WorkerOptions;
 const tell = (message: FromWorker): void => port.postMessage(message);
+reserveIn(reserve);
 const serving = new Serving({ counters: new Counters(counters), checkMs, tell });
 
 async function call(_id: number, method: ServingMethod, args: unknown[]): Promise<unknown> {
   switch (method) {
     case "start":
+      reserveDescriptors();
       giveBackMemory();
       return readlinkSync("/proc/thread-self");
     case "ping":

@@ -1,6 +1,6 @@
-import { closeSync, openSync } from "node:fs";
 import koffi, { type KoffiFunc, type LibraryHandle } from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
+import { makeRoomBelow, reserveBelow } from "./low-descriptors.ts";
 
 /** In the package `libnftables1`, which nftables itself depends on. */
 const LIBRARY = "libnftables.so.1";
@@ -65,7 +65,12 @@ export class Nftables {
 
   /** @throws UNSUPPORTED, FULL */
   constructor() {
-    needLowDescriptor();
+    if (!makeRoomBelow(HIGHEST_DESCRIPTOR))
+      throw new OverlayError({
+        code: "FULL",
+        message: "the agent has too many files open to change a container's DNS rules",
+        next: "Docker's resolver answers there until some are closed",
+      });
     const { create, keepErrors, keepOutput } = library();
     const context = create(DEFAULT);
     if (context === null) throw refused("begin", "no memory");
@@ -93,20 +98,17 @@ export class Nftables {
    */
   close(): void {
     const { free } = library();
-    if (this.#deleted) free.async(this.#context, () => {});
-    else free(this.#context);
+    if (this.#deleted) free.async(this.#context, () => reserveDescriptors());
+    else {
+      free(this.#context);
+      reserveDescriptors();
+    }
   }
 }
 
-function needLowDescriptor(): void {
-  const lowest = openSync("/dev/null", "r");
-  closeSync(lowest);
-  if (lowest <= HIGHEST_DESCRIPTOR) return;
-  throw new OverlayError({
-    code: "FULL",
-    message: "the agent has too many files open to change a container's DNS rules",
-    next: "Docker's resolver answers there until some are closed",
-  });
+/** So that there is one yet when all below are in use. */
+export function reserveDescriptors(): void {
+  reserveBelow(HIGHEST_DESCRIPTOR);
 }
 
 function refused(op: string, why: string): OverlayError {

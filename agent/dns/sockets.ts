@@ -1,4 +1,4 @@
-import { closeSync, fstatSync } from "node:fs";
+import { closeSync } from "node:fs";
 import koffi from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
 import { errnoName } from "../kernel/errno.ts";
@@ -15,7 +15,6 @@ const bind = libc.func("int bind(int fd, const void *address, uint32_t length)")
 const connect = libc.func("int connect(int fd, const void *address, uint32_t length)");
 const listen = libc.func("int listen(int fd, int backlog)");
 const fcntl = libc.func("int fcntl(int fd, int command, int argument)");
-const ioctl = libc.func("int ioctl(int fd, ulong request, int argument)");
 const send = libc.func("long send(int fd, const void *bytes, size_t length, int flags)");
 const sendto = libc.func(
   "long sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t tolength)",
@@ -55,8 +54,6 @@ const F_DUPFD_CLOEXEC = 1030;
 /** FD_SETSIZE: what select(2) can watch; see `nftables.ts`. */
 const ABOVE_SELECT = 1024;
 const ABOVE_STDIO = 3;
-// include/uapi/linux/sockios.h
-const SIOCGSKNS = 0x894c;
 
 const BACKLOG = 128;
 /** Doubled by the kernel (socket(7)): some 2,500 questions. */
@@ -183,17 +180,6 @@ export function raised(fd: number): number {
     return duplicate(fd);
   } finally {
     closeSync(fd);
-  }
-}
-
-/** The number of the socket's namespace: the inode of its file in nsfs. */
-export function namespaceOf(fd: number): number {
-  const namespace = ioctl(fd, SIOCGSKNS, 0) as number;
-  check(Math.min(namespace, 0), "ioctl SIOCGSKNS");
-  try {
-    return fstatSync(namespace).ino;
-  } finally {
-    closeSync(namespace);
   }
 }
 

@@ -30,6 +30,8 @@ export type FromWorker =
 export interface WorkerOptions {
   /** Of `Counters`. */
   readonly counters: SharedArrayBuffer;
+  /** Of `low-descriptors.ts`. */
+  readonly reserve: SharedArrayBuffer;
   /** Every gate is looked at once in this time. */
   readonly checkMs: number;
 }

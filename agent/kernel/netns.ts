@@ -1,4 +1,12 @@
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import koffi from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
@@ -7,6 +15,8 @@ import { errnoName } from "./errno.ts";
 const CLONE_NEWNET = 0x40000000;
 const MS_BIND = 4096;
 const MNT_DETACH = 2;
+// include/uapi/linux/sockios.h
+const SIOCGSKNS = 0x894c;
 
 const libc = koffi.load("libc.so.6");
 const setns = libc.func("int setns(int fd, int nstype)");
@@ -15,6 +25,7 @@ const mount = libc.func(
   "int mount(const char *source, const char *target, const char *type, ulong flags, const void *data)",
 );
 const umount2 = libc.func("int umount2(const char *target, int flags)");
+const ioctl = libc.func("int ioctl(int fd, ulong request, int argument)");
 
 /** The thread's own namespace, not the process's: Node has several threads, only this one moves. */
 const OWN = "/proc/thread-self/ns/net";
@@ -50,6 +61,22 @@ export function createPinnedNetns(path: string): void {
 export function deletePinnedNetns(path: string): void {
   umount2(path, MNT_DETACH);
   rmSync(path, { force: true });
+}
+
+/** The namespace that this thread is in: the inode of its file in nsfs. */
+export function ownNamespace(): number {
+  return statSync(OWN).ino;
+}
+
+/** The number of the socket's namespace: the inode of its file in nsfs. */
+export function namespaceOf(fd: number): number {
+  const namespace = ioctl(fd, SIOCGSKNS, 0) as number;
+  check(Math.min(namespace, 0), "ioctl SIOCGSKNS");
+  try {
+    return fstatSync(namespace).ino;
+  } finally {
+    closeSync(namespace);
+  }
 }
 
 function returning<T>(run: () => T): T {

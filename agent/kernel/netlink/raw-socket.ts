@@ -1,17 +1,27 @@
-import { readdirSync, readlinkSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import koffi from "koffi";
 import { RawNetlinkSocket } from "netlink";
 import { assert } from "../../../shared/errors.ts";
-import { inNetns } from "../netns.ts";
+import { inNetns, namespaceOf, ownNamespace } from "../netns.ts";
 
 const libc = koffi.load("libc.so.6");
 const setsockopt = libc.func(
   "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)",
 );
+const getsockopt = libc.func(
+  "int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *length)",
+);
+const getsockname = libc.func(
+  "int getsockname(int fd, _Out_ void *address, _Inout_ uint32_t *length)",
+);
 
+const AF_NETLINK = 16;
+/** struct sockaddr_nl of netlink(7). */
+const SOCKADDR_NL_BYTES = 12;
 const NETLINK_ROUTE = 0;
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
+const SO_PROTOCOL = 38;
 const SOL_NETLINK = 270;
 const NETLINK_NO_ENOBUFS = 5;
 const RECEIVE_BYTES = 8 << 20;
@@ -26,36 +36,54 @@ export function openRouteSocket(
   groups: readonly number[] = [],
 ): RawNetlinkSocket {
   return inNetns(netns, () => {
-    const before = new Set(openSockets().keys());
     const socket = new RawNetlinkSocket(NETLINK_ROUTE, {
       recvBufferSize: 1 << 20,
       sendBufferSize: 1 << 20,
     });
-    // The package does not say which descriptor it is. Nothing else was opened in between.
-    const [fd] = [...openSockets()].flatMap(([inode, held]) => (before.has(inode) ? [] : [held]));
-    assert(fd !== undefined, "a socket that was opened is open");
-    set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
-    set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES);
-    for (const group of groups) socket.addMembership(group);
-    return socket;
+    try {
+      const fd = descriptorOf(socket, NETLINK_ROUTE);
+      set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+      set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES);
+      for (const group of groups) socket.addMembership(group);
+      return socket;
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
   });
+}
+
+/**
+ * The package does not say which descriptor it is, and other threads open theirs meanwhile. Within a
+ * namespace the kernel gives a port to one socket of a family (netlink(7)).
+ */
+function descriptorOf(socket: RawNetlinkSocket, family: number): number {
+  const { port } = socket.address();
+  const namespace = ownNamespace();
+  for (const name of readdirSync("/proc/self/fd")) {
+    const fd = Number(name);
+    if (netlinkPort(fd) === port && familyOf(fd) === family && namespaceOf(fd) === namespace)
+      return fd;
+  }
+  throw new Error("broken invariant: a socket that was opened is open");
+}
+
+/** `nl_pid`; undefined: no netlink socket. */
+function netlinkPort(fd: number): number | undefined {
+  const address = Buffer.alloc(SOCKADDR_NL_BYTES);
+  if (getsockname(fd, address, [address.length]) !== 0) return undefined;
+  return address.readUInt16LE(0) === AF_NETLINK ? address.readUInt32LE(4) : undefined;
+}
+
+function familyOf(fd: number): number {
+  const family = Buffer.alloc(4);
+  const failed = getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, family, [family.length]);
+  assert(failed === 0, "a netlink socket has a family");
+  return family.readInt32LE(0);
 }
 
 function set(fd: number, level: number, name: number, number: number): void {
   const value = Buffer.alloc(4);
   value.writeInt32LE(number);
   assert(setsockopt(fd, level, name, value, 4) === 0, `socket option ${level}/${name} is taken`);
-}
-
-/** Descriptors of sockets, by what they are: `socket:[inode]`. */
-function openSockets(): Map<string, number> {
-  const found = new Map<string, number>();
-  for (const name of readdirSync("/proc/self/fd"))
-    try {
-      const what = readlinkSync(`/proc/self/fd/${name}`);
-      if (what.startsWith("socket:")) found.set(what, Number(name));
-    } catch {
-      // The descriptor of the listing itself, closed by now.
-    }
-  return found;
 }
