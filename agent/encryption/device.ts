@@ -1,4 +1,6 @@
+import { OverlayError } from "../../shared/errors.ts";
 import type { PeerChange } from "../core/wireguard.ts";
+import type { Link } from "../kernel/netlink/route.ts";
 import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
 import type { WireguardState } from "./port.ts";
 import type { Secret } from "./secret.ts";
@@ -15,9 +17,30 @@ export interface DeviceDriver {
   setIdentity(privateKey: Secret, listenPort: number): Promise<void>;
   /** In order; peers that are not named stay as they are, with their sessions. */
   change(changes: readonly PeerChange[]): Promise<void>;
-  /** The interface is up: until its UDP socket is open. @throws PORT_TAKEN */
-  opened(listenPort: number): Promise<void>;
+  /** Until its UDP socket is open. @throws PORT_TAKEN */
+  up(link: Link, mtuBytes: number, listenPort: number): Promise<void>;
   /** The interface and what runs it. */
   unmake(): Promise<void>;
   close(): void;
+}
+
+/** Either may say so: who sets the port of a device that is up, and who sets it up. */
+export async function needingPort<T>(port: number, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof OverlayError) || error.errno !== "EADDRINUSE") throw error;
+    throw portTaken(port, error);
+  }
+}
+
+export function portTaken(port: number, cause?: unknown): OverlayError {
+  return new OverlayError(
+    {
+      code: "PORT_TAKEN",
+      message: `WireGuard's UDP port ${port} is another program's on this host`,
+      next: `see who has it: \`ss -lunp sport = :${port}\``,
+    },
+    { cause },
+  );
 }

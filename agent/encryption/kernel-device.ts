@@ -5,7 +5,7 @@ import { NETLINK } from "../kernel/netlink/raw-socket.ts";
 import * as route from "../kernel/netlink/route.ts";
 import { Netlink, RtNetlink } from "../kernel/netlink/socket.ts";
 import * as wireguard from "../kernel/netlink/wireguard.ts";
-import type { DeviceDriver } from "./device.ts";
+import { type DeviceDriver, needingPort } from "./device.ts";
 import type { Secret } from "./secret.ts";
 import type { Transport } from "./transport.ts";
 
@@ -50,7 +50,7 @@ export class KernelDevice implements DeviceDriver {
   async setIdentity(privateKey: Secret, listenPort: number): Promise<void> {
     const { socket, family } = await this.#open();
     const request = wireguard.setIdentity(family, this.#name, privateKey.reveal(), listenPort);
-    await socket.request(request);
+    await needingPort(listenPort, socket.request(request));
   }
 
   async change(changes: readonly PeerChange[]): Promise<void> {
@@ -58,9 +58,9 @@ export class KernelDevice implements DeviceDriver {
     await socket.batch(wireguard.changePeers(family, this.#name, changes));
   }
 
-  /** The kernel refused to set it up otherwise. */
-  opened(): Promise<void> {
-    return Promise.resolve();
+  async up({ index }: route.Link, mtuBytes: number, listenPort: number): Promise<void> {
+    const request = route.setUp(index, mtuBytes);
+    await needingPort(listenPort, this.#transport.socket.request(request));
   }
 
   async unmake(): Promise<void> {

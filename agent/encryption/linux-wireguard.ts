@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { systemClock } from "../../shared/node/system.ts";
 import {
@@ -10,6 +9,7 @@ import {
 import { InTurn } from "../in-turn.ts";
 import * as route from "../kernel/netlink/route.ts";
 import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
+import { transportNetns } from "../kernel/netns.ts";
 import { type DeviceDriver, WIREGUARD_DEVICE } from "./device.ts";
 import { KernelDevice } from "./kernel-device.ts";
 import type { WireguardState, WireguardTunnel } from "./port.ts";
@@ -43,7 +43,7 @@ export class LinuxWireguard implements WireguardTunnel {
 
   constructor({ netnsDirectory, hostNetns, device, process }: LinuxWireguardOptions) {
     const name = (this.#name = device ?? WIREGUARD_DEVICE);
-    this.transportNetns = join(netnsDirectory, "wireguard");
+    this.transportNetns = transportNetns(netnsDirectory);
     const transport = (this.#transport = new Transport(this.transportNetns, () => {
       for (const listener of this.#listeners) listener();
     }));
@@ -109,10 +109,7 @@ export class LinuxWireguard implements WireguardTunnel {
     await this.#peers(driver, held, desired);
     await this.#address(link, desired);
     if (!link.up || link.mtuBytes !== desired.mtuBytes)
-      await this.#transport.socket
-        .request(route.setUp(link.index, desired.mtuBytes))
-        .catch((error: unknown) => Promise.reject(portTaken(error, desired.listenPort)));
-    await driver.opened(desired.listenPort);
+      await driver.up(link, desired.mtuBytes, desired.listenPort);
   }
 
   /** What stands is kept, whatever the kernel has learnt since: a tunnel is not cut for a better one. */
@@ -161,10 +158,7 @@ export class LinuxWireguard implements WireguardTunnel {
   ): Promise<void> {
     const same =
       held.publicKey === wireguardPublicKey(privateKey) && held.listenPort === listenPort;
-    if (!same)
-      await driver
-        .setIdentity(privateKey, listenPort)
-        .catch((error: unknown) => Promise.reject(portTaken(error, listenPort)));
+    if (!same) await driver.setIdentity(privateKey, listenPort);
   }
 
   async #peers(
@@ -198,18 +192,5 @@ function answers(driver: DeviceDriver): Promise<boolean> {
   return driver.read().then(
     () => true,
     () => false,
-  );
-}
-
-function portTaken(error: unknown, port: number): unknown {
-  if (!(error instanceof OverlayError) || error.errno !== "EADDRINUSE") return error;
-  return new OverlayError(
-    {
-      code: "PORT_TAKEN",
-      message: `UDP port ${port} of this host is another program's`,
-      next: `see \`ss -lunp sport = ${port}\`; WireGuard needs it`,
-      ...(error.op === undefined ? {} : { op: error.op }),
-    },
-    { cause: error },
   );
 }

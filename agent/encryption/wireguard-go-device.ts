@@ -4,17 +4,16 @@ import { setTimeout as delay } from "node:timers/promises";
 import { OverlayError } from "../../shared/errors.ts";
 import type { PeerChange } from "../core/wireguard.ts";
 import * as route from "../kernel/netlink/route.ts";
-import { RtNetlink } from "../kernel/netlink/socket.ts";
+import { errnoName, RtNetlink } from "../kernel/netlink/socket.ts";
 import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
 import { inNetns } from "../kernel/netns.ts";
-import type { DeviceDriver } from "./device.ts";
+import { type DeviceDriver, needingPort, portTaken } from "./device.ts";
 import { Secret } from "./secret.ts";
 import type { Transport } from "./transport.ts";
 import * as uapi from "./uapi.ts";
 import { uapiSocket, type WireguardProcess } from "./wireguard-go-process.ts";
 import { wireguardPublicKey } from "./wireguard-keys.ts";
 
-/** Starting a process, and its look once a second at whether the interface is up. */
 const START_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 5000;
 const POLL_MS = 20;
@@ -66,8 +65,12 @@ export class WireguardGoDevice implements DeviceDriver {
     );
   }
 
+  /** It opens its socket when it finds the interface up, and tells nobody when it gets none. */
   async setIdentity(privateKey: Secret, listenPort: number): Promise<void> {
-    await this.#ask(uapi.setIdentity(privateKey.reveal(), listenPort), "set identity");
+    const held = await this.read();
+    if (held.listenPort !== listenPort && this.#isBound(listenPort)) throw portTaken(listenPort);
+    const question = uapi.setIdentity(privateKey.reveal(), listenPort);
+    await needingPort(listenPort, this.#ask(question, "set identity"));
   }
 
   async change(changes: readonly PeerChange[]): Promise<void> {
@@ -75,15 +78,24 @@ export class WireguardGoDevice implements DeviceDriver {
       await this.#ask(uapi.changePeers(changes), `set ${changes.length} peers`);
   }
 
-  async opened(listenPort: number): Promise<void> {
+  /** It looks at its interface once a second. */
+  async up({ index }: route.Link, mtuBytes: number, listenPort: number): Promise<void> {
+    await this.#transport.socket.request(route.setUp(index, mtuBytes));
     await waitFor("wireguard-go did not open its UDP socket", () =>
       this.#isBound(listenPort) ? true : undefined,
     );
   }
 
+  /** Until its UDP socket is closed: who comes next may need the port. */
   async unmake(): Promise<void> {
+    const port = await this.read().then(
+      ({ listenPort }) => listenPort,
+      () => undefined,
+    );
     await this.#process.stop();
     await this.#transport.deleteLink(this.#name);
+    if (port !== undefined)
+      await waitFor("wireguard-go did not end", () => (this.#isBound(port) ? undefined : true));
   }
 
   close(): void {}
@@ -118,7 +130,7 @@ export class WireguardGoDevice implements DeviceDriver {
       socket.on("data", (chunk) => {
         const answer = uapi.decodeAnswer((text += String(chunk)));
         if (answer === undefined) return;
-        if (answer.errno !== 0) return failed(`errno ${answer.errno}`);
+        if (answer.errno !== 0) return failed(errnoName(answer.errno));
         socket.destroy();
         resolve(answer);
       });
@@ -155,7 +167,7 @@ async function waitFor<T>(
       throw new OverlayError({
         code: "TIMEOUT",
         message: failure,
-        next: "run `wireguard-go --foreground test0` to see why; it needs /dev/net/tun",
+        next: "run `wireguard-go --foreground test0` to see what it lacks; it needs /dev/net/tun",
       });
     await delay(POLL_MS);
   }
@@ -163,5 +175,5 @@ async function waitFor<T>(
 
 function refused(op: string, why: string): OverlayError {
   const message = `wireguard-go refused ${op}: ${why}`;
-  return new OverlayError({ code: "NETLINK", op: `wireguard-go ${op}`, message });
+  return new OverlayError({ code: "NETLINK", op: `wireguard-go ${op}`, errno: why, message });
 }

@@ -1,5 +1,6 @@
 import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import type { SecurityClass } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { EndpointId, NetworkId, Vni } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
@@ -20,6 +21,7 @@ import {
   inNetns,
   isPinnedNetns,
   setNetSettings,
+  transportNetns,
 } from "./netns.ts";
 import type { Kernel } from "./port.ts";
 import { PortFilter } from "./port-filter.ts";
@@ -259,11 +261,30 @@ export class LinuxKernel implements Kernel {
       if (same) return socket.request(route.setUp(held.index, desired.mtuBytes));
       await socket.request(route.deleteLink(held.index, VXLAN));
     }
-    const fd = openSync(this.#path(network), "r");
+    await this.#onUnderlay(desired.encryption, async (socket) => {
+      const fd = openSync(this.#path(network), "r");
+      try {
+        await socket.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+      } finally {
+        closeSync(fd);
+      }
+    });
+  }
+
+  /** A VXLAN socket stays where its device is made: of WireGuard's class there is nothing in clear. */
+  async #onUnderlay(
+    encryption: SecurityClass,
+    work: (socket: RtNetlink) => Promise<void>,
+  ): Promise<void> {
+    if (encryption !== "wireguard") return work(this.#host);
+    const path = transportNetns(this.#options.netnsDirectory);
+    if (!isPinnedNetns(path)) throw missing("the namespace of WireGuard");
+    // Opened each time: the namespace may be another one by now.
+    const socket = new RtNetlink(path);
     try {
-      await this.#host.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+      await work(socket);
     } finally {
-      closeSync(fd);
+      socket.close();
     }
   }
 

@@ -7,7 +7,7 @@ import {
   statfsSync,
   writeFileSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import koffi from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
 
@@ -71,6 +71,11 @@ export function setNetSettings(
       if (existsSync(file)) writeFileSync(file, value);
     }
   });
+}
+
+/** WireGuard's device and the VXLAN sockets of its class, see agent/encryption/README.md. */
+export function transportNetns(netnsDirectory: string): string {
+  return join(netnsDirectory, "wireguard");
 }
 
 /** Already gone is success; devices inside end with the namespace. */

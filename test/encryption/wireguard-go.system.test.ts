@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe } from "vitest";
 import { wireguardContract } from "../contract/wireguard-contract.ts";
 import { RealWireguardHosts } from "../support/wireguard-hosts.ts";
+import { wireguardTraffic } from "../support/wireguard-traffic.ts";
 
 describe("wireguard-go", () => {
   let hosts: RealWireguardHosts;
@@ -10,4 +11,5 @@ describe("wireguard-go", () => {
   afterEach(() => hosts.reset());
   afterAll(() => hosts.close());
   wireguardContract(() => hosts);
+  wireguardTraffic(() => hosts);
 });

@@ -59,6 +59,17 @@ export class TestHosts {
     });
   }
 
+  /** What Docker does with the link it is given: into the container, named, addressed, up. */
+  container(name: string, host: string, link: string, addresses: readonly string[]): string {
+    const netns = this.netns(name);
+    this.in(host, `ip link set ${link} netns ${netns} name eth0`);
+    this.in(netns, "ip link set lo up");
+    this.in(netns, "ip link set eth0 up");
+    // As Docker does: an address that is ours alone needs no asking.
+    for (const address of addresses) this.in(netns, `ip address add ${address} dev eth0 nodad`);
+    return netns;
+  }
+
   /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */
   async ping(netns: string, address: string, ...options: string[]): Promise<number> {
     const command = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", ...options, address];

@@ -27,6 +27,11 @@ export class RealWireguardHosts implements WireguardHosts {
     return join(this.hosts.directory, `netns${k}`);
   }
 
+  /** Others may test on this machine too: wireguard-go's sockets share one directory. */
+  device(k: number): string {
+    return `ovwg${process.pid % 100_000}h${k}`;
+  }
+
   async restart(k: number): Promise<void> {
     await this.tunnel(k).close();
     this.#open(k);
@@ -57,7 +62,7 @@ export class RealWireguardHosts implements WireguardHosts {
     const options = {
       netnsDirectory: this.netnsDirectory(k),
       hostNetns: this.netns(k),
-      device: `ovwg${process.pid % 100_000}h${k}`,
+      device: this.device(k),
     };
     this.#tunnels.set(k, new LinuxWireguard(options));
   }

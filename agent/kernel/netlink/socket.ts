@@ -176,12 +176,16 @@ export class RtNetlink extends Netlink {
   }
 }
 
-function kernelError(op: string, code: number): OverlayError {
+/** As the kernel calls it; its number when nobody knows it. */
+export function errnoName(code: number): string {
   // Two names for one number: the kernel's own is this one.
-  const errno =
-    code === constants.errno.EOPNOTSUPP
-      ? "EOPNOTSUPP"
-      : (Object.entries(constants.errno).find(([, value]) => value === code)?.[0] ?? String(code));
+  if (code === constants.errno.EOPNOTSUPP) return "EOPNOTSUPP";
+  const known = Object.entries(constants.errno).find(([, value]) => value === code);
+  return known?.[0] ?? String(code);
+}
+
+function kernelError(op: string, code: number): OverlayError {
+  const errno = errnoName(code);
   return new OverlayError({
     code: "NETLINK",
     op,
