@@ -58,6 +58,11 @@ export function wireguardContract(current: () => WireguardHosts): void {
   const set = (k: number, desired: DesiredWireguard, key = privateKey(k)): Promise<void> =>
     current().tunnel(k).set(key, desired);
   const read = async (k: number): Promise<WireguardState> => (await current().tunnel(k).read())!;
+  /** Without counters: keepalives come by themselves. */
+  const settled = async (k: number) => {
+    const { peers, ...device } = await read(k);
+    return { ...device, peers: peers.map((held) => ({ ...held, rxBytes: 0, txBytes: 0 })) };
+  };
   const heldPeer = async (k: number, other: WireguardPeer) =>
     (await read(k)).peers.find(({ publicKey }) => publicKey === other.publicKey);
   const handshake = async (k: number, other: WireguardPeer) =>
@@ -114,15 +119,15 @@ export function wireguardContract(current: () => WireguardHosts): void {
   test("said twice it is as once, and its sessions live on; so they do in another agent", async () => {
     await connect(1, 2);
     expect(await reaches(1, 2)).toBe(true);
-    const before = await read(1);
+    const before = await settled(1);
     await connect(1, 2);
-    expect(await read(1)).toEqual(before);
+    expect(await settled(1)).toEqual(before);
     await current().restart(1);
-    expect(await read(1)).toEqual(before);
+    expect(await settled(1)).toEqual(before);
     await connect(1, 2);
-    expect(await read(1)).toEqual(before);
+    expect(await settled(1)).toEqual(before);
     expect(await reaches(2, 1)).toBe(true);
-    expect(await handshake(1, peer(2))).toBe(before.peers[0]?.lastHandshakeMs);
+    expect(await settled(1)).toEqual(before);
   });
 
   test("a peer with another key takes the place of the old one; the others' sessions live on", async () => {

@@ -11,6 +11,8 @@ describe("on a kernel of Debian", { timeout: 600_000 }, () => {
   let guest: Guest;
   beforeAll(async () => {
     guest = await Guest.start(() => {}, "bare");
+    // Loaded when they are first needed they would be waited for within others' time limits.
+    await guest.exec("modprobe -a wireguard vxlan bridge veth nf_tables nft_meta_bridge nft_nat");
   }, 300_000);
   afterAll(async () => {
     await guest?.stop();

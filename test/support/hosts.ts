@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -77,6 +77,26 @@ export class TestHosts {
       (error: { stdout?: string }) => ({ stdout: error.stdout ?? "" }),
     );
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
+  }
+
+  /** Echo requests fifty times a second while `work` runs; how many were lost of those that had time. */
+  async lostDuring(netns: string, address: string, work: () => Promise<void>): Promise<number> {
+    const options = ["-n", "-i", "0.02", address];
+    const child = spawn("nsenter", [`--net=${netns}`, "ping", ...options], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
+    const ended = new Promise((resolve) => child.once("close", resolve));
+    try {
+      await work();
+    } finally {
+      child.kill("SIGINT");
+      await ended;
+    }
+    const answered = [...said.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, seq]) => Number(seq));
+    if (answered.length < 5) throw new Error(`there was no flow: ${said}`);
+    return Math.max(...answered) - new Set(answered).size;
   }
 
   close(): void {

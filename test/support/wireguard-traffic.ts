@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
@@ -181,12 +182,57 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     await tunnel(2, [peer(1)]);
     const first = await containers();
     expect(await ping(first)).toBe(3);
-    const flow = ping(first, "-c", "150", "-i", "0.02");
-    for (let n = 1; n <= 10; n++) {
-      await tunnel(1, [peer(2), third(n)]);
-      await current().restart(1);
+    const lost = await current().hosts.lostDuring(first, own(2).ipv4!, async () => {
+      for (let n = 1; n <= 10; n++) {
+        await tunnel(1, [peer(2), third(n)]);
+        await current().restart(1);
+      }
+      await tunnel(1, [peer(2)]);
+    });
+    expect(lost).toBe(0);
+  });
+
+  test("a host behind NAT dials out; the way back stays while nobody says otherwise", async () => {
+    const nat = (rule: string): string => current().hosts.in(current().netns(2), `nft add ${rule}`);
+    nat("table ip nat");
+    nat("chain ip nat out { type nat hook postrouting priority 100 ; }");
+    nat(`rule ip nat out udp sport ${PORT} snat to ${vtepOf(2)}:40000`);
+    nat("chain ip nat guard { type filter hook input priority 0 ; }");
+    nat(`rule ip nat guard udp dport ${PORT} ct state new drop`);
+    try {
+      await tunnel(1, [peer(2)]);
+      await tunnel(2, [peer(1, { keepaliveSeconds: 25 })]);
+      const endpoint = async () => (await current().tunnel(1).read())?.peers[0]?.endpoint;
+      const mapped = { ip: vtepOf(2), port: 40_000 };
+      await eventually(20_000, "a way back", async () => expect(await endpoint()).toEqual(mapped));
+      expect(await current().reaches(1, 2)).toBe(true);
+      await tunnel(1, [peer(2)]);
+      expect(await endpoint()).toEqual(mapped);
+      expect(await current().reaches(1, 2)).toBe(true);
+    } finally {
+      current().hosts.in(current().netns(2), "nft delete table ip nat");
+    }
+  });
+
+  test("a port that another program has is named, and had when it is free", async () => {
+    const other = spawn("nsenter", [
+      `--net=${current().netns(1)}`,
+      "socat",
+      `UDP4-LISTEN:${PORT}`,
+      "STDOUT",
+    ]);
+    const ended = new Promise((resolve) => other.once("close", resolve));
+    try {
+      await eventually(10_000, "the other program", async () =>
+        expect(current().hosts.in(current().netns(1), "ss -lunH")).toContain(`:${PORT}`),
+      );
+      await expect(tunnel(1, [peer(2)])).rejects.toMatchObject({ code: "PORT_TAKEN" });
+    } finally {
+      other.kill();
+      await ended;
     }
     await tunnel(1, [peer(2)]);
-    expect(await flow).toBe(150);
+    await tunnel(2, [peer(1)]);
+    expect(await current().reaches(1, 2)).toBe(true);
   });
 }
