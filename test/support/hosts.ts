@@ -2,7 +2,9 @@ import { execFile, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { eventually } from "./lab-host.ts";
 import { createPinnedNetns, deletePinnedNetns } from "../../agent/kernel/netns.ts";
 
 const run = promisify(execFile);
@@ -79,24 +81,41 @@ export class TestHosts {
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
   }
 
-  /** Echo requests fifty times a second while `work` runs; how many were lost of those that had time. */
-  async lostDuring(netns: string, address: string, work: () => Promise<void>): Promise<number> {
-    const options = ["-n", "-i", "0.02", address];
-    const child = spawn("nsenter", [`--net=${netns}`, "ping", ...options], {
+  /**
+   * Echo requests fifty times a second from before the first of `rounds` until after the last, and
+   * until enough were answered; how many were lost before the last answer.
+   */
+  async lostDuring(
+    netns: string,
+    address: string,
+    rounds: readonly (() => Promise<void>)[],
+  ): Promise<number> {
+    const child = spawn("nsenter", [`--net=${netns}`, "ping", "-n", "-i", "0.02", address], {
       stdio: ["ignore", "pipe", "ignore"],
     });
-    let said = "";
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => (said += chunk));
     const ended = new Promise((resolve) => child.once("close", resolve));
+    const answered = new Set<number>();
+    createInterface(child.stdout).on("line", (line) => {
+      const seq = /icmp_seq=(\d+) ttl/.exec(line)?.[1];
+      if (seq !== undefined) answered.add(Number(seq));
+    });
+    const more = (): Promise<void> => {
+      const wanted = answered.size + 5;
+      return eventually(20_000, `answers of ${address}`, async () => {
+        if (answered.size < wanted) throw new Error(`${answered.size} so far`);
+      });
+    };
     try {
-      await work();
+      await more();
+      for (const round of rounds) {
+        await round();
+        await more();
+      }
     } finally {
       child.kill("SIGINT");
       await ended;
     }
-    const answered = [...said.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, seq]) => Number(seq));
-    if (answered.length < 5) throw new Error(`there was no flow: ${said}`);
-    return Math.max(...answered) - new Set(answered).size;
+    return Math.max(...answered) - answered.size;
   }
 
   close(): void {
