@@ -11,7 +11,7 @@ import { claimedAddresses } from "../../shared/documents.ts";
 import type { Family } from "../../shared/ip.ts";
 import { largestWireguardMtuBytes, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
 import { insideOf, peer, PORT, privateKey, wanted } from "../contract/wireguard-contract.ts";
-import { captured, type CapturedFrame, datagramOf } from "./capture.ts";
+import { captured, type CapturedFrame, datagramOf } from "./whole-capture.ts";
 import { app, dataPlane, endpoint, vtepOf } from "./cluster.ts";
 import { eventually } from "./lab-host.ts";
 import type { RealWireguardHosts } from "./wireguard-hosts.ts";
