@@ -19,7 +19,7 @@ export interface DeviceDriver {
   change(changes: readonly PeerChange[]): Promise<void>;
   /** Until its UDP socket is open. @throws PORT_TAKEN */
   up(link: Link, mtuBytes: number, listenPort: number): Promise<void>;
-  /** The interface and what runs it. */
+  /** The interface and what runs it; gone already is success. */
   unmake(): Promise<void>;
   close(): void;
 }

@@ -86,8 +86,7 @@ export class LinuxWireguard implements WireguardTunnel {
 
   remove(): Promise<void> {
     return this.#turn.run("device", async () => {
-      const link = await this.#transport.link(this.#name);
-      if (link !== undefined) await this.#transport.quietly(() => this.#driverOf(link).unmake());
+      if (this.#transport.exists()) await this.#transport.quietly(() => this.#unmake());
       this.#asked = new Map();
       this.#transport.remove();
     });
@@ -121,7 +120,7 @@ export class LinuxWireguard implements WireguardTunnel {
       const adopted =
         driver.by === "kernel" || (standing.mtuBytes === mtuBytes && (await answers(driver)));
       if (adopted) return { driver, link: standing };
-      await driver.unmake();
+      await this.#unmake();
     }
     this.#asked = new Map();
     const driver = await this.#made(mtuBytes);
@@ -133,6 +132,12 @@ export class LinuxWireguard implements WireguardTunnel {
       errno: "ENODEV",
       message: `${this.#name} was made and is not there`,
     });
+  }
+
+  /** Also a process whose interface is gone, and one whose socket is. */
+  async #unmake(): Promise<void> {
+    await this.#process.unmake();
+    await this.#kernel.unmake();
   }
 
   async #made(mtuBytes: number): Promise<DeviceDriver> {

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { OverlayError } from "../../shared/errors.ts";
@@ -45,14 +45,12 @@ export class WireguardGoDevice implements DeviceDriver {
   async make(mtuBytes: number): Promise<void> {
     const host = new RtNetlink(this.#hostNetns);
     try {
-      // One that was started again after it died has made its interface already.
-      let link = await linkOf(host, this.#name);
-      if (link === undefined || !(await this.#answers())) {
-        await this.#process.start();
-        link = await this.#started(host);
-      }
-      const { index } = link;
+      const pid = await this.#process.start();
+      const { index } = await waitFor("wireguard-go did not start", async () =>
+        (await this.#answers()) ? linkOf(host, this.#name) : undefined,
+      );
       await host.request(route.setMtu(index, mtuBytes));
+      await this.#heard(pid);
       await this.#transport.withFd((fd) => host.request(route.moveLink(index, this.#name, fd)));
     } finally {
       host.close();
@@ -88,6 +86,7 @@ export class WireguardGoDevice implements DeviceDriver {
 
   /** Until its UDP socket is closed: who comes next may need the port. */
   async unmake(): Promise<void> {
+    if (!existsSync(uapiSocket(this.#name))) return;
     const port = await this.read().then(
       ({ listenPort }) => listenPort,
       () => undefined,
@@ -100,10 +99,26 @@ export class WireguardGoDevice implements DeviceDriver {
 
   close(): void {}
 
-  #started(host: RtNetlink): Promise<route.Link> {
-    return waitFor("wireguard-go did not start", async () =>
-      (await this.#answers()) ? linkOf(host, this.#name) : undefined,
+  /**
+   * It reads its MTU when the kernel tells it of a change, and says nothing: when its netlink queue
+   * is empty, and it has answered once more, it has.
+   */
+  async #heard(pid: number): Promise<void> {
+    await waitFor(
+      "wireguard-go does not hear of its MTU",
+      () => this.#queued(pid) === 0 || undefined,
     );
+    await this.#answers();
+  }
+
+  /** /proc/net/netlink: bytes not read yet by the process's first socket of family 0. */
+  #queued(pid: number): number | undefined {
+    const lines = inNetns(this.#hostNetns, () =>
+      readFileSync("/proc/thread-self/net/netlink", "utf8").split("\n"),
+    );
+    const fields = lines.map((line) => line.trim().split(/\s+/));
+    const own = fields.find(([, family, portId]) => family === "0" && portId === String(pid));
+    return own === undefined ? undefined : Number(own[4]);
   }
 
   async #answers(): Promise<boolean> {

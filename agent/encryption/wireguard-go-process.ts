@@ -16,8 +16,8 @@ export function uapiSocket(device: string): string {
 
 /** The process that runs one device; it lives as long as the device should, not as long as the agent. */
 export interface WireguardProcess {
-  /** Started, or running already. @throws UNSUPPORTED when it cannot be */
-  start(): Promise<void>;
+  /** Its process id. One that runs by itself already is left to run. @throws UNSUPPORTED */
+  start(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -35,18 +35,19 @@ class UnitProcess implements WireguardProcess {
     this.#unit = `overlay-ts-wireguard@${device}.service`;
   }
 
-  async start(): Promise<void> {
+  async start(): Promise<number> {
     requireProgram();
     await this.#systemctl("start");
+    return Number(await this.#systemctl("show", "--property=MainPID", "--value"));
   }
 
   async stop(): Promise<void> {
     await this.#systemctl("stop");
   }
 
-  async #systemctl(verb: "start" | "stop"): Promise<void> {
+  async #systemctl(...command: string[]): Promise<string> {
     try {
-      await run("systemctl", [verb, this.#unit]);
+      return (await run("systemctl", [...command, this.#unit])).stdout.trim();
     } catch (cause) {
       const next = `see \`systemctl status ${this.#unit}\``;
       const { message } = asFailure(cause);
@@ -65,8 +66,10 @@ class DetachedProcess implements WireguardProcess {
     this.#netns = netns;
   }
 
-  start(): Promise<void> {
+  async start(): Promise<number> {
     requireProgram();
+    // One that an agent left which ended before it had taken its interface.
+    await this.stop();
     const command = [PROGRAM, "--foreground", this.#device];
     const [file = "", ...args] =
       this.#netns === undefined ? command : ["nsenter", `--net=${this.#netns}`, ...command];
@@ -75,7 +78,7 @@ class DetachedProcess implements WireguardProcess {
       child.once("error", reject);
       child.once("spawn", () => {
         child.unref();
-        resolve();
+        resolve(child.pid ?? 0);
       });
     });
   }

@@ -74,3 +74,10 @@ export function datagramOf({ bytes }: CapturedFrame): Datagram | undefined {
   if (at === undefined || protocol !== 17) return undefined;
   return { destinationPort: bytes.readUInt16BE(at + 2), payload: bytes.subarray(at + 8) };
 }
+
+/** A piece of a packet that was too large for the link (RFC 791: flags and offset; RFC 8200, 4.5). */
+export function isFragment({ bytes }: CapturedFrame): boolean {
+  const etherType = bytes.readUInt16BE(12);
+  if (etherType === 0x0800) return (bytes.readUInt16BE(20) & 0x3fff) !== 0;
+  return etherType === 0x86dd && bytes[20] === 44;
+}

@@ -11,7 +11,7 @@ import { claimedAddresses } from "../../shared/documents.ts";
 import type { Family } from "../../shared/ip.ts";
 import { largestWireguardMtuBytes, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
 import { insideOf, peer, PORT, privateKey, wanted } from "../contract/wireguard-contract.ts";
-import { captured, type CapturedFrame, datagramOf } from "./whole-capture.ts";
+import { captured, type CapturedFrame, datagramOf, isFragment } from "./whole-capture.ts";
 import { app, dataPlane, endpoint, vtepOf } from "./cluster.ts";
 import { eventually } from "./lab-host.ts";
 import type { RealWireguardHosts } from "./wireguard-hosts.ts";
@@ -112,6 +112,7 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
       expect(inClear(frames, mark)).toBe(0);
       expect(onPort(frames, DEFAULT_PORTS.vxlanWireguard)).toEqual([]);
       expect(onPort(frames, PORT).length).toBeGreaterThanOrEqual(6);
+      expect(frames.filter(isFragment)).toEqual([]);
       // On the wire the largest is as large as it can be.
       expect(Math.max(...frames.map(({ bytes }) => bytes.length))).toBe(1514);
     },

@@ -1,7 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe } from "vitest";
 import { wireguardContract } from "../contract/wireguard-contract.ts";
 import { RealWireguardHosts } from "../support/wireguard-hosts.ts";
-import { wireguardTraffic } from "../support/wireguard-traffic.ts";
 
 describe("WireGuard of the kernel", () => {
   let hosts: RealWireguardHosts;
@@ -11,5 +10,4 @@ describe("WireGuard of the kernel", () => {
   afterEach(() => hosts.reset());
   afterAll(() => hosts.close());
   wireguardContract(() => hosts);
-  wireguardTraffic(() => hosts);
 });
