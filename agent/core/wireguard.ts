@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { NodeId } from "../../shared/ids.ts";
 import { type Cidr, hostCidr, type Ip, prefixLength } from "../../shared/ip.ts";
 import { insideAddress, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
+import type { DesiredGuards } from "./data-plane.ts";
 import type { Tables } from "./tables.ts";
 
 /** A Curve25519 public key as wg(8) writes it: 32 bytes in base64. */
@@ -142,6 +143,30 @@ export function wireguardPaths(
       allowed.get(publicKey)?.includes(hostCidr(inside)) === true ? [[node, inside]] : [],
     ),
   );
+}
+
+/**
+ * The host's guards as the transport namespace has them: by inside addresses, which WireGuard proves,
+ * and with the class's port in the place of the plain one.
+ */
+export function transportGuards(
+  guards: DesiredGuards,
+  { desired }: Pick<WireguardReading, "desired">,
+): DesiredGuards {
+  const insides = new Map(desired.peers.map(({ endpoint, inside }) => [endpoint.ip, inside]));
+  const moved = <T extends { readonly vtep: Ip }>(entry: T): T[] => {
+    const vtep = insides.get(entry.vtep);
+    return vtep === undefined ? [] : [{ ...entry, vtep }];
+  };
+  const { plain, wireguard, ipsec } = guards.classPorts;
+  return {
+    ...guards,
+    underlayFamily: 4,
+    classPorts: { plain: wireguard, wireguard: plain, ipsec },
+    vteps: guards.vteps.flatMap((vtep) => insides.get(vtep) ?? []),
+    hosting: guards.hosting.flatMap(moved),
+    speakers: guards.speakers.flatMap(moved),
+  };
 }
 
 /** One peer of the device, taken away or written; of `update` only what is named. */

@@ -17,6 +17,7 @@ describe("WireGuard in memory", () => {
   });
   wireguardContract(() => ({
     tunnel: (k) => tunnels.get(k)!,
+    lose: (k) => tunnels.get(k)!.loseDevice(),
     restart: (k) => Promise.resolve(open(k)),
     reaches: (from, to) =>
       Promise.resolve(

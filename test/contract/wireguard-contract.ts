@@ -5,12 +5,15 @@ import { Secret } from "../../agent/encryption/secret.ts";
 import { wireguardPublicKey } from "../../agent/encryption/wireguard-keys.ts";
 import { hostCidr, Ip } from "../../shared/ip.ts";
 import { vtepOf } from "../support/cluster.ts";
+import { eventually } from "../support/lab-host.ts";
 
 /** Three hosts, of any kind: host k has the underlay address 198.51.100.k. */
 export interface WireguardHosts {
   tunnel(k: number): WireguardTunnel;
   /** The agent of host k ends, and another one starts. */
   restart(k: number): Promise<void>;
+  /** Somebody deletes the device. */
+  lose(k: number): void;
   /** One packet from host to host through the tunnel, and its answer. */
   reaches(from: number, to: number): Promise<boolean>;
 }
@@ -182,6 +185,17 @@ export function wireguardContract(current: () => WireguardHosts): void {
       allowed: [hostCidr(insideOf(9))],
       keepaliveSeconds: 25,
     });
+  });
+
+  test("a device that is lost is told of, and put back by the next word", async () => {
+    await connect(1, 2);
+    expect(await reaches(1, 2)).toBe(true);
+    const lost = new Promise<void>((resolve) => current().tunnel(1).onLoss(resolve));
+    current().lose(1);
+    await lost;
+    expect(await current().tunnel(1).read()).toBeUndefined();
+    await set(1, wanted(1, [peer(2)]));
+    await eventually(20_000, "an answer", async () => expect(await reaches(1, 2)).toBe(true));
   });
 
   test("a thousand peers, and then three of them", async () => {

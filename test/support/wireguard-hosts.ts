@@ -37,6 +37,10 @@ export class RealWireguardHosts implements WireguardHosts {
     this.#open(k);
   }
 
+  lose(k: number): void {
+    this.hosts.in(this.tunnel(k).transportNetns, `ip link del ${this.device(k)}`);
+  }
+
   async reaches(from: number, to: number): Promise<boolean> {
     const options = ["-c", "1", "-W", "2"];
     return (

@@ -3,9 +3,10 @@ import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
-import type { WireguardPeer } from "../../agent/core/wireguard.ts";
+import { transportGuards, type WireguardPeer } from "../../agent/core/wireguard.ts";
 import { wireguardPublicKey } from "../../agent/encryption/wireguard-keys.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
+import { NftGuards } from "../../agent/kernel/nft-guards.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { claimedAddresses } from "../../shared/documents.ts";
 import type { Family } from "../../shared/ip.ts";
@@ -145,19 +146,13 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     await tunnel(2, [peer(1)]);
     const first = await containers();
     expect(await ping(first)).toBe(3);
-    let lost = 0;
-    current()
-      .tunnel(1)
-      .onLoss(() => lost++);
-    const { transportNetns } = current().tunnel(1);
     const { mark, options } = marked();
     const frames = await captured(current().hosts, async () => {
-      current().hosts.in(transportNetns, `ip link del ${current().device(1)}`);
+      current().lose(1);
       expect(await ping(first, ...options)).toBe(0);
     });
     expect(inClear(frames, mark)).toBe(0);
     expect(onPort(frames, DEFAULT_PORTS.vxlanWireguard)).toEqual([]);
-    await eventually(5000, "news of the loss", async () => expect(lost).toBeGreaterThan(0));
     await tunnel(1, [peer(2)]);
     await eventually(20_000, "an answer", async () => expect(await ping(first)).toBe(3));
     expect(plan(await kernels.get(1)!.read(app.id), network(1, 4, false), true)).toEqual([]);
@@ -174,6 +169,39 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     expect(inClear(frames, mark)).toBe(0);
     const ports = [PORT, DEFAULT_PORTS.vxlanWireguard, DEFAULT_PORTS.vxlanPlain];
     expect(ports.flatMap((port) => onPort(frames, port))).toEqual([]);
+  });
+
+  test("a member speaks for its own containers, and for no other host's", async () => {
+    await tunnel(1, [peer(2)]);
+    await tunnel(2, [peer(1)]);
+    const first = await containers();
+    const guards = new NftGuards({ hostNetns: current().tunnel(2).transportNetns });
+    const { vxlanPlain, vxlanWireguard, vxlanIpsec } = DEFAULT_PORTS;
+    const vtep = vtepOf(1);
+    const speaker = { vtep, vni: app.vni, mac: own(1).mac, ip: own(1).ipv4! };
+    const guarded = (speakers: (typeof speaker)[]): Promise<void> =>
+      guards.set(
+        transportGuards(
+          {
+            underlayFamily: 4,
+            classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
+            vteps: [vtep],
+            hosting: [{ vtep, vni: app.vni }],
+            speakers,
+          },
+          { desired: wanted(2, [peer(1)]) },
+        ),
+      );
+    try {
+      await guarded([speaker]);
+      expect(await ping(first)).toBe(3);
+      await guarded([{ ...speaker, mac: endpoint(3, 5).mac, ip: endpoint(3, 5).ipv4! }]);
+      expect(await ping(first)).toBe(0);
+      expect((await guards.counters())["notSpeaker"]).toBeGreaterThanOrEqual(3);
+    } finally {
+      await guards.remove();
+      await guards.close();
+    }
   });
 
   test("other peers' new keys and a new agent cost a running flow no packet", async () => {

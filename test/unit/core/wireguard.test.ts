@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { desiredGuards } from "../../../agent/core/desired.ts";
 import { Tables } from "../../../agent/core/tables.ts";
 import {
   planPeers,
   readWireguard,
+  transportGuards,
   WireguardKey,
   wireguardPaths,
   type WireguardPeerState,
@@ -11,7 +13,7 @@ import type { ClusterState } from "../../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../../shared/cluster-state.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import { hostCidr, Ip } from "../../../shared/ip.ts";
-import { clusterState, nodeId, vtepOf } from "../../support/cluster.ts";
+import { app, clusterState, nodeId, vtepOf } from "../../support/cluster.ts";
 
 const keyOf = (n: number): WireguardKey =>
   WireguardKey.parse(Buffer.alloc(32, n).toString("base64"));
@@ -123,6 +125,18 @@ describe("no key, no path", () => {
     expect(paths([])).toEqual([]);
     expect(paths([state(2, { publicKey: keyOf(9) })])).toEqual([]);
     expect(paths([state(2, { allowed: [hostCidr(insideOf(9))] })])).toEqual([]);
+  });
+});
+
+test("in the transport namespace the guards know hosts by their inside addresses", () => {
+  const tables = tablesWith([hostDocument(1), hostDocument(2, { hosting: [app.id] })]);
+  expect(transportGuards(desiredGuards(tables, nodeId(1))!, read(tables))).toMatchObject({
+    underlayFamily: 4,
+    classPorts: { plain: 7949, wireguard: 7948, ipsec: 7950 },
+    // Host 3 has said no key.
+    vteps: [insideOf(2)],
+    hosting: [{ vtep: insideOf(2), vni: app.vni }],
+    speakers: [],
   });
 });
 
