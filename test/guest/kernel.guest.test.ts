@@ -7,7 +7,7 @@ const REPOSITORY = join(import.meta.dirname, "../..");
 const INSIDE = join(REPOSITORY, "test/inside");
 
 /** WireGuard and ESP as Debian's kernel has them, which the machine's own may not. */
-describe("on a kernel of Debian", { timeout: 600_000 }, () => {
+describe("on a kernel of Debian", { timeout: 900_000 }, () => {
   let guest: Guest;
   beforeAll(async () => {
     guest = await Guest.start(() => {}, "bare");
