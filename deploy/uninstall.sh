@@ -66,6 +66,8 @@ if [ -d /run/systemd/system ]; then
     [ ! -e $units/$unit ] || systemctl disable --now $unit
     rm -f $units/$unit
   done
+  systemctl stop 'overlay-ts-wireguard@*.service'
+  rm -f "$units/overlay-ts-wireguard@.service"
   systemctl daemon-reload
   systemctl reset-failed 'overlay-ts-*' 2>/dev/null || true
 fi

@@ -1,3 +1,4 @@
+import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
 import type { Family, Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
@@ -27,6 +28,8 @@ export interface InterfaceAddress {
 export interface DesiredNetwork {
   readonly network: NetworkId;
   readonly vni: Vni;
+  /** Decides where the VXLAN device's socket is: of WireGuard's class, never in the host's namespace. */
+  readonly encryption: SecurityClass;
   /** UDP port of the security class. */
   readonly udpPort: number;
   readonly localVtep: Ip;

@@ -190,6 +190,7 @@ export function desired(
   return {
     network,
     vni: record.vni,
+    encryption: record.encryption,
     udpPort: udpPortOf(tables.state.settings.ports, record.encryption),
     localVtep,
     mtuBytes: record.mtuBytes,

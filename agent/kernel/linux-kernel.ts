@@ -1,5 +1,6 @@
-import { closeSync, existsSync, openSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import type { SecurityClass } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { EndpointId, NetworkId, Vni } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
@@ -14,7 +15,14 @@ import type {
 } from "../core/data-plane.ts";
 import * as route from "./netlink/route.ts";
 import { type Request, RtNetlink } from "./netlink/socket.ts";
-import { createPinnedNetns, deletePinnedNetns, inNetns } from "./netns.ts";
+import {
+  createPinnedNetns,
+  deletePinnedNetns,
+  inNetns,
+  isPinnedNetns,
+  setNetSettings,
+  transportNetns,
+} from "./netns.ts";
 import type { Kernel } from "./port.ts";
 import { PortFilter } from "./port-filter.ts";
 import { Watch } from "./watch.ts";
@@ -26,8 +34,6 @@ export interface LinuxKernelOptions {
   readonly hostNetns?: string;
 }
 
-/** NSFS_MAGIC of linux/magic.h: what statfs says of a pinned namespace; a plain file is a leftover. */
-const NSFS_MAGIC = 0x6e736673;
 const BRIDGE = "br0";
 const VXLAN = "vx0";
 const ALIAS = "overlay-ts";
@@ -255,11 +261,30 @@ export class LinuxKernel implements Kernel {
       if (same) return socket.request(route.setUp(held.index, desired.mtuBytes));
       await socket.request(route.deleteLink(held.index, VXLAN));
     }
-    const fd = openSync(this.#path(network), "r");
+    await this.#onUnderlay(desired.encryption, async (socket) => {
+      const fd = openSync(this.#path(network), "r");
+      try {
+        await socket.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+      } finally {
+        closeSync(fd);
+      }
+    });
+  }
+
+  /** A VXLAN socket stays where its device is made: of WireGuard's class there is nothing in clear. */
+  async #onUnderlay(
+    encryption: SecurityClass,
+    work: (socket: RtNetlink) => Promise<void>,
+  ): Promise<void> {
+    if (encryption !== "wireguard") return work(this.#host);
+    const path = transportNetns(this.#options.netnsDirectory);
+    if (!isPinnedNetns(path)) throw missing("the namespace of WireGuard");
+    // Opened each time: the namespace may be another one by now.
+    const socket = new RtNetlink(path);
     try {
-      await this.#host.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd));
+      await work(socket);
     } finally {
-      closeSync(fd);
+      socket.close();
     }
   }
 
@@ -438,8 +463,7 @@ export class LinuxKernel implements Kernel {
   }
 
   #exists(network: NetworkId): boolean {
-    const path = this.#path(network);
-    return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
+    return isPinnedNetns(this.#path(network));
   }
 }
 
@@ -509,24 +533,18 @@ function decodeAlias(alias: string): AliasedPort | undefined {
 
 /** A new namespace takes router advertisements and may forward [kernel defaults]: ours must not. */
 function quieten(path: string): void {
-  inNetns(path, () => {
-    const settings = [
-      ["ipv4/ip_forward", "0"],
-      ["ipv6/conf/all/forwarding", "0"],
-      ["ipv6/conf/all/accept_ra", "0"],
-      // As IPv4's: a bridge set down and up still has its gateway address.
-      ["ipv6/conf/all/keep_addr_on_down", "1"],
-      ["ipv6/conf/default/accept_ra", "0"],
-      ["ipv6/conf/default/addr_gen_mode", "1"],
-      ["bridge/bridge-nf-call-iptables", "0"],
-      ["bridge/bridge-nf-call-ip6tables", "0"],
-      ["bridge/bridge-nf-call-arptables", "0"],
-    ] as const;
-    for (const [name, value] of settings) {
-      const file = `/proc/sys/net/${name}`;
-      if (existsSync(file)) writeFileSync(file, value);
-    }
-  });
+  setNetSettings(path, [
+    ["ipv4/ip_forward", "0"],
+    ["ipv6/conf/all/forwarding", "0"],
+    ["ipv6/conf/all/accept_ra", "0"],
+    // As IPv4's: a bridge set down and up still has its gateway address.
+    ["ipv6/conf/all/keep_addr_on_down", "1"],
+    ["ipv6/conf/default/accept_ra", "0"],
+    ["ipv6/conf/default/addr_gen_mode", "1"],
+    ["bridge/bridge-nf-call-iptables", "0"],
+    ["bridge/bridge-nf-call-ip6tables", "0"],
+    ["bridge/bridge-nf-call-arptables", "0"],
+  ]);
 }
 
 function missing(what: string): OverlayError {

@@ -201,6 +201,25 @@ describe("a host with systemd", { timeout: 900_000 }, () => {
     expect(await keptSockets()).toBe("6");
   });
 
+  test("WireGuard in a process is not cut by the agent's restart, and comes back when it ends", async () => {
+    const unit = "overlay-ts-wireguard@ovwg0";
+    const pid = (): Promise<string> => exec(`systemctl show --property MainPID --value ${unit}`);
+    const answers =
+      "printf 'get=1\\n\\n' | socat - UNIX-CONNECT:/run/wireguard/ovwg0.sock | grep errno=0";
+    await exec(`systemctl start ${unit}`);
+    await until(answers);
+    const first = await pid();
+    await exec("systemctl restart overlay-ts-agent");
+    expect(await pid()).toBe(first);
+    await exec(`kill -KILL ${first}`);
+    await until(`[ "$(systemctl show -p MainPID --value ${unit})" != ${first} ] && ${answers}`);
+    expect(await exec("stat --format %a /run/wireguard /run/wireguard/ovwg0.sock")).toBe(
+      "700\n700",
+    );
+    await exec(`systemctl stop ${unit}`);
+    expect(await exec("ip -o link show type tun")).toBe("");
+  });
+
   test("is not taken from under its containers", async () => {
     const { status, output } = await guest.try(`cd ${repository} && deploy/uninstall.sh`);
     expect(status).toBe(1);

@@ -73,17 +73,10 @@ async function reconcile(k: number, desired: DesiredNetwork | undefined): Promis
   return steps.map((step) => step.kind);
 }
 
-/** What Docker does with the link it is given: into the container, named, addressed, up. */
 function container(k: number, ipv6 = true): string {
-  const netns = hosts.netns(`c${k}`);
   const link = kernels[k - 1]!.containerLink(endpoint(k, 5).id);
-  hosts.in(join(hosts.directory, `h${k}`), `ip link set ${link} netns ${netns} name eth0`);
-  hosts.in(netns, "ip link set lo up");
-  hosts.in(netns, "ip link set eth0 up");
-  hosts.in(netns, `ip address add ${own(k).ipv4!}/16 dev eth0`);
-  // As Docker does: an address that is ours alone needs no asking.
-  if (ipv6) hosts.in(netns, `ip address add ${own(k).ipv6!}/64 dev eth0 nodad`);
-  return netns;
+  const addresses = [`${own(k).ipv4!}/16`, ...(ipv6 ? [`${own(k).ipv6!}/64`] : [])];
+  return hosts.container(`c${k}`, join(hosts.directory, `h${k}`), link, addresses);
 }
 
 const inNetwork = (k: number): string => join(hosts.directory, `netns${k}`, app.id);
@@ -91,7 +84,7 @@ const inNetwork = (k: number): string => join(hosts.directory, `netns${k}`, app.
 describe("the kernel of two hosts", () => {
   test("what was planned is what is read back, and a second pass has nothing to do", async () => {
     expect(await reconcile(1, wanted(1))).toEqual(["extend", "putRemotes", "putPort"]);
-    const { network, ports, remotes, flood, ...device } = wanted(1);
+    const { network, encryption: _, ports, remotes, flood, ...device } = wanted(1);
     const actual = await kernels[0]!.read(app.id);
     const neighbours = actual.neighbours.toSorted((a, b) => (a.ip < b.ip ? -1 : 1));
     expect({ ...actual, neighbours }).toEqual({

@@ -95,6 +95,7 @@ export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
   return {
     network: app.id,
     vni: app.vni,
+    encryption: "none",
     udpPort: 7948,
     localVtep: vtepOf(k, family),
     mtuBytes: family === 4 ? 1450 : 1430,

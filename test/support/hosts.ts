@@ -1,8 +1,10 @@
-import { execFile, execFileSync } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { eventually } from "./lab-host.ts";
 import { createPinnedNetns, deletePinnedNetns } from "../../agent/kernel/netns.ts";
 
 const run = promisify(execFile);
@@ -59,6 +61,17 @@ export class TestHosts {
     });
   }
 
+  /** What Docker does with the link it is given: into the container, named, addressed, up. */
+  container(name: string, host: string, link: string, addresses: readonly string[]): string {
+    const netns = this.netns(name);
+    this.in(host, `ip link set ${link} netns ${netns} name eth0`);
+    this.in(netns, "ip link set lo up");
+    this.in(netns, "ip link set eth0 up");
+    // As Docker does: an address that is ours alone needs no asking.
+    for (const address of addresses) this.in(netns, `ip address add ${address} dev eth0 nodad`);
+    return netns;
+  }
+
   /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */
   async ping(netns: string, address: string, ...options: string[]): Promise<number> {
     const command = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", ...options, address];
@@ -66,6 +79,43 @@ export class TestHosts {
       (error: { stdout?: string }) => ({ stdout: error.stdout ?? "" }),
     );
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
+  }
+
+  /**
+   * Echo requests fifty times a second from before the first of `rounds` until after the last, and
+   * until enough were answered; how many were lost before the last answer.
+   */
+  async lostDuring(
+    netns: string,
+    address: string,
+    rounds: readonly (() => Promise<void>)[],
+  ): Promise<number> {
+    const child = spawn("nsenter", [`--net=${netns}`, "ping", "-n", "-i", "0.02", address], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const ended = new Promise((resolve) => child.once("close", resolve));
+    const answered = new Set<number>();
+    createInterface(child.stdout).on("line", (line) => {
+      const seq = /icmp_seq=(\d+) ttl/.exec(line)?.[1];
+      if (seq !== undefined) answered.add(Number(seq));
+    });
+    const more = (): Promise<void> => {
+      const wanted = answered.size + 5;
+      return eventually(20_000, `answers of ${address}`, async () => {
+        if (answered.size < wanted) throw new Error(`${answered.size} so far`);
+      });
+    };
+    try {
+      await more();
+      for (const round of rounds) {
+        await round();
+        await more();
+      }
+    } finally {
+      child.kill("SIGINT");
+      await ended;
+    }
+    return Math.max(...answered) - answered.size;
   }
 
   close(): void {

@@ -15,10 +15,13 @@ const getsockname = libc.func(
   "int getsockname(int fd, _Out_ void *address, _Inout_ uint32_t *length)",
 );
 
+/** Families of netlink(7) that are spoken here. */
+export const NETLINK = { route: 0, xfrm: 6, generic: 16 } as const;
+export type NetlinkFamily = (typeof NETLINK)[keyof typeof NETLINK];
+
 const AF_NETLINK = 16;
 /** struct sockaddr_nl of netlink(7). */
 const SOCKADDR_NL_BYTES = 12;
-const NETLINK_ROUTE = 0;
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
 const SO_PROTOCOL = 38;
@@ -31,17 +34,18 @@ const RECEIVE_BYTES = 8 << 20;
  * than is read the kernel drops it quietly: the `netlink` package ends the process on the error it
  * would send otherwise (it makes a string of a null pointer). What is dropped, a resync finds.
  */
-export function openRouteSocket(
+export function openNetlinkSocket(
   netns: string | undefined,
+  family: NetlinkFamily,
   groups: readonly number[] = [],
 ): RawNetlinkSocket {
   return inNetns(netns, () => {
-    const socket = new RawNetlinkSocket(NETLINK_ROUTE, {
+    const socket = new RawNetlinkSocket(family, {
       recvBufferSize: 1 << 20,
       sendBufferSize: 1 << 20,
     });
     try {
-      const fd = descriptorOf(socket, NETLINK_ROUTE);
+      const fd = descriptorOf(socket, family);
       set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
       set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES);
       for (const group of groups) socket.addMembership(group);
@@ -53,11 +57,18 @@ export function openRouteSocket(
   });
 }
 
+export function openRouteSocket(
+  netns: string | undefined,
+  groups: readonly number[] = [],
+): RawNetlinkSocket {
+  return openNetlinkSocket(netns, NETLINK.route, groups);
+}
+
 /**
  * The package does not say which descriptor it is, and other threads open theirs meanwhile. Within a
  * namespace the kernel gives a port to one socket of a family (netlink(7)).
  */
-function descriptorOf(socket: RawNetlinkSocket, family: number): number {
+function descriptorOf(socket: RawNetlinkSocket, family: NetlinkFamily): number {
   const { port } = socket.address();
   const namespace = ownNamespace();
   for (const name of readdirSync("/proc/self/fd")) {
