@@ -44,6 +44,8 @@ export const Settings = z.object({
   defaultPools: z.array(z.object({ base: Cidr, prefixLength: z.number().int() })).min(1),
   /** The data-path proof network: each node's address is this base + its index. */
   proofSubnet: Cidr,
+  /** Inside WireGuard each node's address is this base + its index; IPv4, whatever the underlay. */
+  wireguardSubnet: Cidr.default(Cidr.parse("198.19.0.0/16")),
   /** For networks that say nothing of encryption. */
   defaultEncryption: SecurityClass,
   /** What plain `-o encrypted` means. */
@@ -57,6 +59,7 @@ export const DEFAULT_SETTINGS: Settings = {
   gwbridgeSubnet: Cidr.parse("10.255.240.0/20"),
   defaultPools: [{ base: Cidr.parse("10.192.0.0/11"), prefixLength: 20 }],
   proofSubnet: Cidr.parse("198.18.0.0/16"),
+  wireguardSubnet: Cidr.parse("198.19.0.0/16"),
   defaultEncryption: "none",
   encryptedMeans: "wireguard",
 };

@@ -9,7 +9,10 @@ const setsockopt = libc.func(
   "int setsockopt(int fd, int level, int name, const void *value, uint32_t length)",
 );
 
-const NETLINK_ROUTE = 0;
+/** Families of netlink(7) that are spoken here. */
+export const NETLINK = { route: 0, xfrm: 6, generic: 16 } as const;
+export type NetlinkFamily = (typeof NETLINK)[keyof typeof NETLINK];
+
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
@@ -21,13 +24,14 @@ const RECEIVE_BYTES = 8 << 20;
  * than is read the kernel drops it quietly: the `netlink` package ends the process on the error it
  * would send otherwise (it makes a string of a null pointer). What is dropped, a resync finds.
  */
-export function openRouteSocket(
+export function openNetlinkSocket(
   netns: string | undefined,
+  family: NetlinkFamily,
   groups: readonly number[] = [],
 ): RawNetlinkSocket {
   return inNetns(netns, () => {
     const before = new Set(openSockets().keys());
-    const socket = new RawNetlinkSocket(NETLINK_ROUTE, {
+    const socket = new RawNetlinkSocket(family, {
       recvBufferSize: 1 << 20,
       sendBufferSize: 1 << 20,
     });
@@ -39,6 +43,13 @@ export function openRouteSocket(
     for (const group of groups) socket.addMembership(group);
     return socket;
   });
+}
+
+export function openRouteSocket(
+  netns: string | undefined,
+  groups: readonly number[] = [],
+): RawNetlinkSocket {
+  return openNetlinkSocket(netns, NETLINK.route, groups);
 }
 
 function set(fd: number, level: number, name: number, number: number): void {

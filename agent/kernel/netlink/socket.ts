@@ -2,7 +2,7 @@ import { constants } from "node:os";
 import type { RawNetlinkSocket } from "netlink";
 import { asFailure, OverlayError } from "../../../shared/errors.ts";
 import { decodeFrames, encodeFrame, type NetlinkMessage } from "./codec.ts";
-import { openRouteSocket } from "./raw-socket.ts";
+import { NETLINK, type NetlinkFamily, openNetlinkSocket } from "./raw-socket.ts";
 
 const NLM_F_REQUEST = 1;
 const NLM_F_ACK = 4;
@@ -36,15 +36,15 @@ interface Pending {
   error?: OverlayError;
 }
 
-/** One rtnetlink socket of one namespace (rtnetlink(7)). Made in the namespace, it stays there. */
-export class RtNetlink {
+/** One netlink socket of one family and namespace. Made in the namespace, it stays there. */
+export class Netlink {
   readonly #socket: RawNetlinkSocket;
   readonly #pending = new Set<Pending>();
   #lastSeq = 0;
   #dumping: Promise<void> = Promise.resolve();
 
-  constructor(netns: string | undefined) {
-    this.#socket = openRouteSocket(netns);
+  constructor(netns: string | undefined, family: NetlinkFamily) {
+    this.#socket = openNetlinkSocket(netns, family);
     this.#socket.on("message", (datagram) => {
       // Thrown through the native callback an error would end the process.
       try {
@@ -166,6 +166,13 @@ export class RtNetlink {
 
   #failAll(cause: unknown): void {
     for (const pending of this.#pending) this.#fail(pending, cause);
+  }
+}
+
+/** rtnetlink(7): links, addresses, neighbours. */
+export class RtNetlink extends Netlink {
+  constructor(netns: string | undefined) {
+    super(netns, NETLINK.route);
   }
 }
 
