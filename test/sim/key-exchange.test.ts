@@ -44,7 +44,7 @@ describe("the keys of pairs", () => {
         expect(quiet).toBeGreaterThan(0);
         installed += world.installed;
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     );
     expect(installed).toBeGreaterThan(1000);
   });
