@@ -1,5 +1,8 @@
 import { z } from "zod";
-import type { Ip } from "../../shared/ip.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import { type Cidr, hostCidr, type Ip, prefixLength } from "../../shared/ip.ts";
+import { insideAddress, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
+import type { Tables } from "./tables.ts";
 
 /** A Curve25519 public key as wg(8) writes it: 32 bytes in base64. */
 export const WireguardKey = z
@@ -40,11 +43,153 @@ export interface WireguardPeerState {
   readonly publicKey: WireguardKey;
   /** Learnt from its packets, or as written; undefined: neither yet. */
   readonly endpoint: WireguardEndpoint | undefined;
-  /** What it may speak from; ours have one each. */
-  readonly inside: readonly Ip[];
+  /** What it may speak from; ours have one address each. */
+  readonly allowed: readonly Cidr[];
   readonly keepaliveSeconds: number;
   /** Wall clock; undefined: never. */
   readonly lastHandshakeMs: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** Why an admitted host is no peer; shown in `status`. */
+export interface WithoutTunnel {
+  readonly node: NodeId;
+  /** `unheard`: its host document is not here yet. `key-taken`: an older member has said the key. */
+  readonly reason: "unheard" | "no-key" | "bad-key" | "key-taken";
+}
+
+export interface WireguardReading {
+  readonly desired: DesiredWireguard;
+  readonly peersOf: ReadonlyMap<NodeId, WireguardPeer>;
+  readonly without: readonly WithoutTunnel[];
+}
+
+/** What a NAT keeps of a silent flow is rarely less than half a minute (wg(8), PersistentKeepalive). */
+const KEEPALIVE_SECONDS = 25;
+
+/**
+ * Every admitted host with a key is a peer, before any container needs it: a first handshake that
+ * comes too early is lost, and tried again only after five seconds. Undefined: this host is not in
+ * the state.
+ */
+export function readWireguard(tables: Tables, self: NodeId): WireguardReading | undefined {
+  const { state } = tables;
+  const own = state?.nodes.find(({ id }) => id === self);
+  if (state === undefined || own === undefined) return undefined;
+  const { wireguardSubnet, ports, underlayFamily } = state.settings;
+  const inside = (index: number): Ip => insideAddress(wireguardSubnet, index);
+  const taken = new Set([tables.hosts.get(self)?.wireguardKey]);
+  const peersOf = new Map<NodeId, WireguardPeer>();
+  const without: WithoutTunnel[] = [];
+  const undecided: Ip[] = [];
+  const keepaliveSeconds = isBehindNat(tables, self) ? KEEPALIVE_SECONDS : 0;
+  // Oldest first: a newer member cannot take an older one's key, and so its path, by claiming it.
+  for (const { id, index, vtep } of state.nodes.toSorted((a, b) => a.index - b.index)) {
+    if (id === self || state.revoked.includes(id)) continue;
+    const document = tables.hosts.get(id);
+    const key = WireguardKey.safeParse(document?.wireguardKey);
+    if (document === undefined) undecided.push(inside(index));
+    if (key.success && !taken.has(key.data)) {
+      taken.add(key.data);
+      peersOf.set(id, {
+        publicKey: key.data,
+        endpoint: { ip: vtep, port: ports.wireguard },
+        inside: inside(index),
+        keepaliveSeconds,
+      });
+    } else without.push({ node: id, reason: reasonOf(document, key.success) });
+  }
+  return {
+    desired: {
+      listenPort: ports.wireguard,
+      ownInside: inside(own.index),
+      prefixLength: prefixLength(wireguardSubnet),
+      mtuBytes: own.underlayMtuBytes - WIREGUARD_OVERHEAD_BYTES[underlayFamily],
+      peers: [...peersOf.values()],
+      undecided,
+    },
+    peersOf,
+    without,
+  };
+}
+
+function reasonOf(
+  document: { wireguardKey?: string | undefined } | undefined,
+  wellFormed: boolean,
+): WithoutTunnel["reason"] {
+  if (document === undefined) return "unheard";
+  if (document.wireguardKey === undefined) return "no-key";
+  return wellFormed ? "key-taken" : "bad-key";
+}
+
+function isBehindNat(tables: Tables, self: NodeId): boolean {
+  const vtep = tables.hosts.get(self)?.vtep;
+  return vtep !== undefined && vtep.advertised !== vtep.local;
+}
+
+/**
+ * Where the containers of each host are reached in WireGuard networks: hosts whose key and address
+ * the device holds, and no other. No key, no path.
+ */
+export function wireguardPaths(
+  { peersOf }: WireguardReading,
+  held: readonly WireguardPeerState[],
+): Map<NodeId, Ip> {
+  const allowed = new Map(held.map((peer) => [peer.publicKey, peer.allowed]));
+  return new Map(
+    [...peersOf].flatMap(([node, { publicKey, inside }]) =>
+      allowed.get(publicKey)?.includes(hostCidr(inside)) === true ? [[node, inside]] : [],
+    ),
+  );
+}
+
+/** One peer of the device, taken away or written; of `update` only what is named. */
+export type PeerChange =
+  | { readonly kind: "remove"; readonly publicKey: WireguardKey }
+  | ({ readonly kind: "add" } & WireguardPeer)
+  | ({ readonly kind: "update"; readonly publicKey: WireguardKey } & Partial<WireguardPeer>);
+
+/** A session is dead after 180 s; a new one is tried for 90 s (WireGuard whitepaper, section 6.1). */
+const SESSION_OVER_MS = 270_000;
+
+/**
+ * The difference, peers that go first: an address belongs to one peer at a time. An endpoint that
+ * the device has learnt stays while its session lives, unless the desired one is not what was `asked`
+ * for before: then the host has moved.
+ */
+export function planPeers(
+  held: readonly WireguardPeerState[],
+  { peers, undecided }: Pick<DesiredWireguard, "peers" | "undecided">,
+  asked: ReadonlyMap<WireguardKey, WireguardEndpoint>,
+  wallMs: number,
+): PeerChange[] {
+  const wanted = new Set(peers.map(({ publicKey }) => publicKey));
+  const open = new Set(undecided.map(hostCidr));
+  const isUndecided = ({ allowed }: WireguardPeerState): boolean =>
+    allowed.length > 0 && allowed.every((prefix) => open.has(prefix));
+  const removals = held
+    .filter((peer) => !wanted.has(peer.publicKey) && !isUndecided(peer))
+    .map(({ publicKey }): PeerChange => ({ kind: "remove", publicKey }));
+  const present = new Map(held.map((peer) => [peer.publicKey, peer]));
+  const puts = peers.flatMap((peer): PeerChange[] => {
+    const now = present.get(peer.publicKey);
+    if (now === undefined) return [{ kind: "add", ...peer }];
+    const { publicKey, endpoint, inside, keepaliveSeconds } = peer;
+    const lives =
+      now.lastHandshakeMs !== undefined && wallMs - now.lastHandshakeMs < SESSION_OVER_MS;
+    const before = asked.get(publicKey);
+    const moved = before !== undefined && !sameEndpoint(before, endpoint);
+    const change = {
+      ...(sameEndpoint(now.endpoint, endpoint) || (lives && !moved) ? {} : { endpoint }),
+      ...(now.allowed.length === 1 && now.allowed[0] === hostCidr(inside) ? {} : { inside }),
+      ...(now.keepaliveSeconds === keepaliveSeconds ? {} : { keepaliveSeconds }),
+    };
+    return Object.keys(change).length === 0 ? [] : [{ kind: "update", publicKey, ...change }];
+  });
+  return [...removals, ...puts];
+}
+
+function sameEndpoint(a: WireguardEndpoint | undefined, b: WireguardEndpoint): boolean {
+  return a?.ip === b.ip && a.port === b.port;
 }

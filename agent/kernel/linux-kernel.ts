@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readdirSync, statfsSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { EndpointId, NetworkId, Vni } from "../../shared/ids.ts";
@@ -14,7 +14,13 @@ import type {
 } from "../core/data-plane.ts";
 import * as route from "./netlink/route.ts";
 import { type Request, RtNetlink } from "./netlink/socket.ts";
-import { createPinnedNetns, deletePinnedNetns, inNetns } from "./netns.ts";
+import {
+  createPinnedNetns,
+  deletePinnedNetns,
+  inNetns,
+  isPinnedNetns,
+  setNetSettings,
+} from "./netns.ts";
 import type { Kernel } from "./port.ts";
 import { PortFilter } from "./port-filter.ts";
 import { Watch } from "./watch.ts";
@@ -26,8 +32,6 @@ export interface LinuxKernelOptions {
   readonly hostNetns?: string;
 }
 
-/** NSFS_MAGIC of linux/magic.h: what statfs says of a pinned namespace; a plain file is a leftover. */
-const NSFS_MAGIC = 0x6e736673;
 const BRIDGE = "br0";
 const VXLAN = "vx0";
 const ALIAS = "overlay-ts";
@@ -438,8 +442,7 @@ export class LinuxKernel implements Kernel {
   }
 
   #exists(network: NetworkId): boolean {
-    const path = this.#path(network);
-    return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
+    return isPinnedNetns(this.#path(network));
   }
 }
 
@@ -509,24 +512,18 @@ function decodeAlias(alias: string): AliasedPort | undefined {
 
 /** A new namespace takes router advertisements and may forward [kernel defaults]: ours must not. */
 function quieten(path: string): void {
-  inNetns(path, () => {
-    const settings = [
-      ["ipv4/ip_forward", "0"],
-      ["ipv6/conf/all/forwarding", "0"],
-      ["ipv6/conf/all/accept_ra", "0"],
-      // As IPv4's: a bridge set down and up still has its gateway address.
-      ["ipv6/conf/all/keep_addr_on_down", "1"],
-      ["ipv6/conf/default/accept_ra", "0"],
-      ["ipv6/conf/default/addr_gen_mode", "1"],
-      ["bridge/bridge-nf-call-iptables", "0"],
-      ["bridge/bridge-nf-call-ip6tables", "0"],
-      ["bridge/bridge-nf-call-arptables", "0"],
-    ] as const;
-    for (const [name, value] of settings) {
-      const file = `/proc/sys/net/${name}`;
-      if (existsSync(file)) writeFileSync(file, value);
-    }
-  });
+  setNetSettings(path, [
+    ["ipv4/ip_forward", "0"],
+    ["ipv6/conf/all/forwarding", "0"],
+    ["ipv6/conf/all/accept_ra", "0"],
+    // As IPv4's: a bridge set down and up still has its gateway address.
+    ["ipv6/conf/all/keep_addr_on_down", "1"],
+    ["ipv6/conf/default/accept_ra", "0"],
+    ["ipv6/conf/default/addr_gen_mode", "1"],
+    ["bridge/bridge-nf-call-iptables", "0"],
+    ["bridge/bridge-nf-call-ip6tables", "0"],
+    ["bridge/bridge-nf-call-arptables", "0"],
+  ]);
 }
 
 function missing(what: string): OverlayError {

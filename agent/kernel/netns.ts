@@ -1,4 +1,12 @@
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import koffi from "koffi";
 import { OverlayError } from "../../shared/errors.ts";
@@ -42,6 +50,26 @@ export function createPinnedNetns(path: string): void {
   returning(() => {
     check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
     check(mount(OWN, path, "none", MS_BIND, null) as number, `bind mount ${path}`);
+  });
+}
+
+/** NSFS_MAGIC of linux/magic.h: what statfs says of a pinned namespace; a plain file is a leftover. */
+const NSFS_MAGIC = 0x6e736673;
+
+export function isPinnedNetns(path: string): boolean {
+  return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
+}
+
+/** Settings below /proc/sys/net of a namespace; one that this kernel has not is passed over. */
+export function setNetSettings(
+  path: string,
+  settings: readonly (readonly [string, string])[],
+): void {
+  inNetns(path, () => {
+    for (const [name, value] of settings) {
+      const file = `/proc/sys/net/${name}`;
+      if (existsSync(file)) writeFileSync(file, value);
+    }
   });
 }
 

@@ -12,7 +12,7 @@ import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { makeInitramfs } from "./initramfs.ts";
+import { type GuestKind, makeInitramfs } from "./initramfs.ts";
 
 /** Debian's kernel, unpacked by `deploy/bootstrap`. */
 const KERNEL = "/var/tmp/overlay-ts-lab-cache/kernel";
@@ -54,16 +54,16 @@ export class Guest {
   }
 
   /** `prepare` puts files into its directory; the guest sees them at the same path. */
-  static async start(prepare: (directory: string) => void): Promise<Guest> {
+  static async start(
+    prepare: (directory: string) => void,
+    kind: GuestKind = "systemd",
+  ): Promise<Guest> {
     removeLeftovers();
     const directory = `${DIRECTORY}${process.pid}`;
     mkdirSync(directory);
     prepare(directory);
-    const disk = join(directory, "disk");
-    execFileSync("mke2fs", ["-q", "-t", "ext4", "-E", "lazy_itable_init=1,discard", disk, "12G"], {
-      env: { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
-    });
-    const initramfs = makeInitramfs(directory, KERNEL);
+    const disk = kind === "systemd" ? [makeDisk(join(directory, "disk"))] : [];
+    const initramfs = makeInitramfs(directory, KERNEL, kind);
     const output = openSync(join(directory, "qemu.log"), "a");
     // The kernel ends it should this process die, however it dies.
     const child = spawn(
@@ -173,15 +173,22 @@ function removeLeftovers(): void {
   }
 }
 
+function makeDisk(path: string): string {
+  execFileSync("mke2fs", ["-q", "-t", "ext4", "-E", "lazy_itable_init=1,discard", path, "12G"], {
+    env: { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
+  });
+  return path;
+}
+
 /** No device but what is named: there is no network. Wide vector instructions cost most in software. */
-function qemuArguments(directory: string, disk: string, initramfs: string): string[] {
+function qemuArguments(directory: string, disks: string[], initramfs: string): string[] {
   const boot = join(KERNEL, "boot");
   const vmlinuz = readdirSync(boot).find((name) => name.startsWith("vmlinuz-")) ?? "";
   return [
     "-nodefaults -no-user-config -display none -nic none",
     "-accel tcg,thread=multi -cpu Nehalem -smp 2 -m 2048",
     `-kernel ${join(boot, vmlinuz)} -initrd ${initramfs}`,
-    `-drive file=${disk},format=raw,if=virtio,cache=unsafe,discard=unmap`,
+    ...disks.map((disk) => `-drive file=${disk},format=raw,if=virtio,cache=unsafe,discard=unmap`),
     "-virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
     `-chardev file,id=console,path=${join(directory, "console.log")} -serial chardev:console`,
     `-chardev socket,id=line,path=${join(directory, "line")},server=on,wait=off`,

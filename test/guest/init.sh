@@ -1,12 +1,17 @@
 #!/bin/sh
-# The guest's first process: this machine's root, read-only, under a disk that keeps what is written.
+# The guest's first process: this machine's root, read-only, under a disk that keeps what is written,
+# or, where there is no disk, under memory. Then the guest's own first process, named in /first.
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r module; do insmod "$module" || echo "guest: no $module"; done </modules
 mkdir -p /disk /lower /root
-mount -t ext4 /dev/vda /disk || exec poweroff -f
+if [ -b /dev/vda ]; then
+  mount -t ext4 /dev/vda /disk || exec poweroff -f
+else
+  mount -t tmpfs -o size=75% disk /disk || exec poweroff -f
+fi
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose root /lower || exec poweroff -f
 mkdir -p /disk/upper /disk/work /disk/docker /disk/containerd
 mount -t overlay -o lowerdir=/lower,upperdir=/disk/upper,workdir=/disk/work,xino=off root /root || exec poweroff -f
@@ -24,4 +29,4 @@ mount --bind /disk/docker /root/var/lib/docker
 mount --bind /disk/containerd /root/var/lib/containerd
 mount --move /dev /root/dev
 umount /sys /proc
-exec switch_root /root /lib/systemd/systemd
+exec switch_root /root $(cat /first)

@@ -11,17 +11,19 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 
+/**
+ * `systemd`: a whole host, with a disk. `bare`: a kernel and this machine's programs, in memory, up in
+ * seconds; whoever needs a kernel that can more than this machine's.
+ */
+export type GuestKind = "systemd" | "bare";
+
 /** What the kernel needs before it can see the root, in Debian's names. */
-const MODULES = [
-  "virtio_pci",
-  "virtio_blk",
-  "virtio_console",
-  "crc32c_generic",
-  "ext4",
-  "9p",
-  "9pnet_virtio",
-  "overlay",
-];
+const ROOT_MODULES = ["virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay"];
+const MODULES = {
+  systemd: [...ROOT_MODULES, "virtio_blk", "crc32c_generic", "ext4"],
+  bare: ROOT_MODULES,
+};
+const FIRST_PROCESS = { systemd: "/lib/systemd/systemd", bare: "/bin/bash /etc/guest/bare.sh" };
 
 const APPLETS = ["sh", "mount", "umount", "insmod", "mkdir", "cp", "rm", "cat", "touch", "echo"];
 
@@ -39,7 +41,7 @@ const MASKED = [
 ];
 
 /** The initial RAM disk (newc cpio): busybox, the modules, `init.sh` and the guest's own files. */
-export function makeInitramfs(directory: string, kernel: string): string {
+export function makeInitramfs(directory: string, kernel: string, kind: GuestKind): string {
   const tree = join(directory, "initramfs");
   for (const folder of ["bin", "modules.d", "proc", "sys", "dev"])
     mkdirSync(join(tree, folder), { recursive: true });
@@ -49,7 +51,10 @@ export function makeInitramfs(directory: string, kernel: string): string {
 
   const modules = join(kernel, "lib/modules");
   const version = readdirSync(modules)[0] ?? "";
-  const order = moduleOrder(readFileSync(join(modules, version, "modules.dep"), "utf8"), MODULES);
+  const order = moduleOrder(
+    readFileSync(join(modules, version, "modules.dep"), "utf8"),
+    MODULES[kind],
+  );
   for (const file of order)
     copyFileSync(join(modules, version, file), join(tree, "modules.d", basename(file)));
   writeFileSync(
@@ -57,6 +62,7 @@ export function makeInitramfs(directory: string, kernel: string): string {
     order.map((file) => `/modules.d/${basename(file)}\n`).join(""),
   );
   writeFileSync(join(tree, "modules-directory"), modules);
+  writeFileSync(join(tree, "first"), FIRST_PROCESS[kind]);
 
   copyFileSync(join(import.meta.dirname, "init.sh"), join(tree, "init"));
   chmodSync(join(tree, "init"), 0o755);

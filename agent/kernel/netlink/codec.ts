@@ -52,6 +52,14 @@ export function attr(type: number, ...value: Uint8Array[]): Buffer {
   return out;
 }
 
+const NLA_F_NESTED = 0x8000;
+const TYPE_MASK = 0x3fff;
+
+/** A nest that says so: families younger than Linux 5.2 take no other. */
+export function nest(type: number, ...parts: Uint8Array[]): Buffer {
+  return attr(type | NLA_F_NESTED, ...parts);
+}
+
 export function u8(value: number): Buffer {
   return Buffer.from([value]);
 }
@@ -59,6 +67,12 @@ export function u8(value: number): Buffer {
 export function u16be(value: number): Buffer {
   const out = Buffer.alloc(2);
   out.writeUInt16BE(value);
+  return out;
+}
+
+export function u16(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16LE(value);
   return out;
 }
 
@@ -73,12 +87,21 @@ export function text(value: string): Buffer {
 }
 
 export function decodeAttributes(payload: Buffer): Attributes {
-  const found = new Map<number, Buffer>();
+  return new Map(attributesOf(payload));
+}
+
+/** Values of a list: its attributes all have the same type, or count. */
+export function decodeList(payload: Buffer): Buffer[] {
+  return attributesOf(payload).map(([, value]) => value);
+}
+
+function attributesOf(payload: Buffer): [number, Buffer][] {
+  const found: [number, Buffer][] = [];
   for (let at = 0; at + 4 <= payload.length;) {
     const length = payload.readUInt16LE(at);
     assert(length >= 4 && at + length <= payload.length, "an attribute within its message");
     // The upper bits say "nested" and "network order"; the type is below them.
-    found.set(payload.readUInt16LE(at + 2) & 0x3fff, payload.subarray(at + 4, at + length));
+    found.push([payload.readUInt16LE(at + 2) & TYPE_MASK, payload.subarray(at + 4, at + length)]);
     at += align(length);
   }
   return found;

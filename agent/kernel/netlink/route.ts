@@ -19,6 +19,7 @@ const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const RTM_NEWNEIGH = 28;
 const RTM_DELNEIGH = 29;
@@ -133,6 +134,24 @@ export function addVxlan(name: string, shape: VxlanShape, mac: Mac, netnsFd: num
   ]);
 }
 
+/**
+ * Sent on the host's socket, as for VXLAN: born in `netnsFd`, its UDP socket is the host's. It opens
+ * when the device is up.
+ */
+export function addWireguard(name: string, mtuBytes: number, netnsFd: number): Request {
+  return newLink(`RTM_NEWLINK wireguard ${name}`, 0, false, [
+    attr(IFLA.ifname, text(name)),
+    attr(IFLA.mtu, u32(mtuBytes)),
+    attr(IFLA.netnsFd, u32(netnsFd)),
+    attr(IFLA.linkinfo, attr(LINKINFO.kind, text("wireguard"))),
+  ]);
+}
+
+/** To another namespace, where it is down and keeps its name. */
+export function moveLink(index: number, name: string, netnsFd: number): Request {
+  return newLink(`IFLA_NET_NS_FD ${name}`, index, false, [attr(IFLA.netnsFd, u32(netnsFd))], 0);
+}
+
 /** `name` here, `peer` in its namespace with the container's MAC. */
 export function addVeth(
   name: string,
@@ -197,6 +216,16 @@ export function setAlias(index: number, alias: string): Request {
 }
 
 export function addAddress(index: number, ip: Ip, prefixLength: number): Request {
+  const parts = addressParts(index, ip, prefixLength);
+  return { op: `RTM_NEWADDR ${ip}`, type: RTM_NEWADDR, flags: CREATE | REPLACE, parts };
+}
+
+export function deleteAddress(index: number, ip: Ip, prefixLength: number): Request {
+  const parts = addressParts(index, ip, prefixLength);
+  return { op: `RTM_DELADDR ${ip}`, type: RTM_DELADDR, flags: 0, parts };
+}
+
+function addressParts(index: number, ip: Ip, prefixLength: number): Buffer[] {
   const head = Buffer.alloc(8);
   head.writeUInt8(familyOf(ip) === 4 ? AF_INET : AF_INET6, 0);
   head.writeUInt8(prefixLength, 1);
@@ -204,8 +233,7 @@ export function addAddress(index: number, ip: Ip, prefixLength: number): Request
   head.writeUInt32LE(index, 4);
   const bytes = ipToBytes(ip);
   // IFA_ADDRESS 1, IFA_LOCAL 2
-  const parts = [head, attr(2, bytes), attr(1, bytes)];
-  return { op: `RTM_NEWADDR ${ip}`, type: RTM_NEWADDR, flags: CREATE | REPLACE, parts };
+  return [head, attr(2, bytes), attr(1, bytes)];
 }
 
 /**
@@ -261,6 +289,12 @@ export function deleteFlood(vxlan: number, vtep: Ip): Request {
   const head = ndmsg(AF_BRIDGE, vxlan, 0, NTF.self);
   const parts = [head, attr(NDA.lladdr, ZERO_MAC), attr(NDA.dst, ipToBytes(vtep))];
   return { op: `RTM_DELNEIGH flood ${vtep}`, type: RTM_DELNEIGH, flags: 0, parts };
+}
+
+/** Without a word on whether it is up. */
+export function setMtu(index: number, mtuBytes: number): Request {
+  const parts = [attr(IFLA.mtu, u32(mtuBytes))];
+  return newLink(`IFLA_MTU ${index}`, index, false, parts, 0);
 }
 
 export function setUp(index: number, mtuBytes: number): Request {
@@ -328,6 +362,8 @@ export function dumpNeighbours(what: "bridge" | 4 | 6): Request {
 export interface Link {
   readonly index: number;
   readonly name: string;
+  /** `vxlan`, `wireguard`, `tun`; empty for what was not made by a kind. */
+  readonly kind: string;
   readonly alias: string;
   readonly mtuBytes: number;
   readonly up: boolean;
@@ -341,10 +377,12 @@ export interface Link {
 export function decodeLink({ payload }: NetlinkMessage): Link {
   const attributes = decodeAttributes(payload.subarray(16));
   const info = decodeAttributes(attributes.get(IFLA.linkinfo) ?? Buffer.alloc(0));
-  const isVxlan = decodeText(info.get(LINKINFO.kind)) === "vxlan";
+  const kind = decodeText(info.get(LINKINFO.kind));
+  const isVxlan = kind === "vxlan";
   return {
     index: payload.readInt32LE(4),
     name: decodeText(attributes.get(IFLA.ifname)),
+    kind,
     alias: decodeText(attributes.get(IFLA.alias)),
     mtuBytes: attributes.get(IFLA.mtu)?.readUInt32LE() ?? 0,
     up: (payload.readUInt32LE(8) & IFF_UP) !== 0,

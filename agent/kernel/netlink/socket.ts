@@ -177,8 +177,11 @@ export class RtNetlink extends Netlink {
 }
 
 function kernelError(op: string, code: number): OverlayError {
+  // Two names for one number: the kernel's own is this one.
   const errno =
-    Object.entries(constants.errno).find(([, value]) => value === code)?.[0] ?? String(code);
+    code === constants.errno.EOPNOTSUPP
+      ? "EOPNOTSUPP"
+      : (Object.entries(constants.errno).find(([, value]) => value === code)?.[0] ?? String(code));
   return new OverlayError({
     code: "NETLINK",
     op,

@@ -1,0 +1,107 @@
+import { execFile, spawn } from "node:child_process";
+import { accessSync, constants, existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
+
+const run = promisify(execFile);
+
+/** Fixed in wireguard-go: `<device>.sock`, of the root user alone. */
+const SOCKETS = "/run/wireguard";
+const PROGRAM = "wireguard-go";
+
+export function uapiSocket(device: string): string {
+  return join(SOCKETS, `${device}.sock`);
+}
+
+/** The process that runs one device; it lives as long as the device should, not as long as the agent. */
+export interface WireguardProcess {
+  /** Started, or running already. @throws UNSUPPORTED when it cannot be */
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A unit of its own where there is systemd: what the agent starts itself would end with its unit. */
+export function wireguardProcess(device: string, hostNetns: string | undefined): WireguardProcess {
+  return existsSync("/run/systemd/system") && hostNetns === undefined
+    ? new UnitProcess(device)
+    : new DetachedProcess(device, hostNetns);
+}
+
+class UnitProcess implements WireguardProcess {
+  readonly #unit: string;
+
+  constructor(device: string) {
+    this.#unit = `overlay-ts-wireguard@${device}.service`;
+  }
+
+  async start(): Promise<void> {
+    requireProgram();
+    await this.#systemctl("start");
+  }
+
+  async stop(): Promise<void> {
+    await this.#systemctl("stop");
+  }
+
+  async #systemctl(verb: "start" | "stop"): Promise<void> {
+    try {
+      await run("systemctl", [verb, this.#unit]);
+    } catch (cause) {
+      const next = `see \`systemctl status ${this.#unit}\``;
+      const { message } = asFailure(cause);
+      throw new OverlayError({ code: "UNSUPPORTED", message, next }, { cause });
+    }
+  }
+}
+
+/** Without systemd: in a session of its own, with no parent to end with. */
+class DetachedProcess implements WireguardProcess {
+  readonly #device: string;
+  readonly #netns: string | undefined;
+
+  constructor(device: string, netns: string | undefined) {
+    this.#device = device;
+    this.#netns = netns;
+  }
+
+  start(): Promise<void> {
+    requireProgram();
+    const command = [PROGRAM, "--foreground", this.#device];
+    const [file = "", ...args] =
+      this.#netns === undefined ? command : ["nsenter", `--net=${this.#netns}`, ...command];
+    return new Promise((resolve, reject) => {
+      const child = spawn(file, args, { detached: true, stdio: "ignore" });
+      child.once("error", reject);
+      child.once("spawn", () => {
+        child.unref();
+        resolve();
+      });
+    });
+  }
+
+  /** It watches for its socket to be taken away. */
+  stop(): Promise<void> {
+    rmSync(uapiSocket(this.#device), { force: true });
+    return Promise.resolve();
+  }
+}
+
+function requireProgram(): void {
+  const directories = (process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin").split(":");
+  if (directories.some((directory) => isProgram(join(directory, PROGRAM)))) return;
+  throw new OverlayError({
+    code: "UNSUPPORTED",
+    message: "this host has no WireGuard: neither its kernel nor the program wireguard-go",
+    next: "load the kernel's module, `modprobe wireguard`, or install the package wireguard-go",
+  });
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
