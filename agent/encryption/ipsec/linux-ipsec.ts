@@ -20,6 +20,7 @@ export interface LinuxIpsecOptions {
 
 /** What is still told of our own writes after they were answered. */
 const ECHO_MS = 50;
+const TRIALS = 6;
 
 /** IPsec of the host's namespace over NETLINK_XFRM, see README.md in the folder above. */
 export class LinuxIpsec implements IpsecKernel {
@@ -49,7 +50,7 @@ export class LinuxIpsec implements IpsecKernel {
     const spi = 256 + systemRandom.below(0xffff_fe00);
     const sa = { source: local, destination: local, spi };
     try {
-      await this.put(sa, new PairKey(systemRandom.bytes(PAIR_KEY_BYTES)));
+      await this.#try(sa);
     } catch (cause) {
       const { errno, message } = cause as OverlayError;
       throw new OverlayError(
@@ -60,8 +61,22 @@ export class LinuxIpsec implements IpsecKernel {
         },
         { cause },
       );
+    } finally {
+      await this.remove([sa]);
     }
-    await this.remove([sa]);
+  }
+
+  /** The first of a kernel waits for its modules, which may take longer than an answer may. */
+  async #try(sa: SaName): Promise<void> {
+    for (let left = TRIALS; ; left--)
+      try {
+        return await this.put(sa, new PairKey(systemRandom.bytes(PAIR_KEY_BYTES)));
+      } catch (error) {
+        const { code, errno } = error as OverlayError;
+        // There since the one that was not answered.
+        if (errno === "EEXIST") return;
+        if (code !== "TIMEOUT" || left === 1) throw error;
+      }
   }
 
   async setPolicies(): Promise<void> {
