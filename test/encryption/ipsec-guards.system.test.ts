@@ -1,11 +1,10 @@
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
 import { classPolicies } from "../../agent/encryption/ipsec/policies.ts";
 import { NETLINK } from "../../agent/kernel/netlink/raw-socket.ts";
 import { Netlink } from "../../agent/kernel/netlink/socket.ts";
 import { policyText, putPolicy } from "../../agent/kernel/netlink/xfrm.ts";
-import { Capture } from "../support/capture.ts";
+import { containing } from "../support/capture.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { IPSEC_PORT, type IpsecHost, IpsecHosts } from "../support/ipsec-hosts.ts";
 
@@ -53,18 +52,10 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
   /** Frames in clear on the link, of what the container sends. */
   async function leaked(): Promise<number> {
     const marker = IpsecHosts.marker();
-    const { netns, name } = world.link(1);
-    const capture = await Capture.start(netns, name, join(world.hosts.directory, "leak.pcap"));
-    await world.ping(1, 2, "secret", "-c", "2", "-p", marker.toString("hex"));
-    // Seen last, so that what was sent before has been seen too.
-    const last = IpsecHosts.marker();
-    await expect
-      .poll(async () => {
-        await world.ping(1, 2, "clear", "-c", "1", "-p", last.toString("hex"));
-        return capture.frames().some((frame) => frame.includes(last));
-      })
-      .toBe(true);
-    return (await capture.stop()).filter((frame) => frame.includes(marker)).length;
+    const frames = await world.captured(1, () =>
+      world.ping(1, 2, "secret", "-c", "2", "-p", marker.toString("hex")),
+    );
+    return containing(frames, marker);
   }
 
   /** Frames in clear that reach the container, of those that a member's VTEP sends. */

@@ -1,29 +1,33 @@
 import { join } from "node:path";
-import { afterEach, beforeEach, describe } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe } from "vitest";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
-import { Ip } from "../../shared/ip.ts";
 import { ipsecContract } from "../contract/ipsec-contract.ts";
+import { vtepOf } from "../support/cluster.ts";
 import { TestHosts } from "../support/hosts.ts";
+import { loadModules } from "./modules.ts";
 
-describe.each([
-  { over: 4, local: Ip.parse("198.51.100.1"), peer: Ip.parse("198.51.100.2") },
-  { over: 6, local: Ip.parse("2001:db8::1"), peer: Ip.parse("2001:db8::2") },
-])("IPsec of the kernel over IPv$over", ({ local, peer }) => {
+describe.each([4, 6] as const)("IPsec of the kernel over IPv%i", (family) => {
   let hosts: TestHosts;
   let kernel: LinuxIpsec;
-  beforeEach(() => {
+  const host = (): string => join(hosts.directory, "h1");
+  const local = vtepOf(1, family);
+  beforeAll(() => {
+    loadModules();
     hosts = new TestHosts(1);
-    kernel = new LinuxIpsec({ local, udpPort: 7950, hostNetns: join(hosts.directory, "h1") });
+  });
+  beforeEach(() => {
+    kernel = new LinuxIpsec({ local, udpPort: 7950, hostNetns: host() });
   });
   afterEach(async () => {
+    await kernel.removeAll();
     await kernel.close();
-    hosts.close();
   });
+  afterAll(() => hosts.close());
   ipsecContract(() => ({
     kernel,
     local,
-    peer,
-    flushAssociations: () => hosts.in(join(hosts.directory, "h1"), "ip xfrm state flush"),
-    flushPolicies: () => hosts.in(join(hosts.directory, "h1"), "ip xfrm policy flush"),
+    peer: vtepOf(2, family),
+    flushAssociations: () => hosts.in(host(), "ip xfrm state flush"),
+    flushPolicies: () => hosts.in(host(), "ip xfrm policy flush"),
   }));
 });

@@ -18,7 +18,18 @@ export class Capture {
   }
 
   static async start(netns: string, link: string, file: string): Promise<Capture> {
-    const command = ["tcpdump", "-i", link, "-s", "0", "-U", "-n", "-Z", "root", "-w", file];
+    const command = [
+      "tcpdump",
+      "--immediate-mode",
+      "-i",
+      link,
+      "-s0",
+      "-U",
+      "-n",
+      "-Zroot",
+      "-w",
+      file,
+    ];
     const child = spawn("nsenter", [`--net=${netns}`, ...command], {
       stdio: ["ignore", "ignore", "pipe"],
       env: { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
@@ -35,14 +46,13 @@ export class Capture {
     return new Capture(file, child);
   }
 
-  /** The frames so far, whole. */
-  async stop(): Promise<Buffer[]> {
+  async stop(): Promise<void> {
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGINT");
     await ended;
-    return this.frames();
   }
 
+  /** Those so far. */
   frames(): Buffer[] {
     const bytes = readFileSync(this.#file);
     const frames: Buffer[] = [];
@@ -55,6 +65,11 @@ export class Capture {
     }
     return frames;
   }
+}
+
+/** How many have these bytes in them. */
+export function containing(frames: readonly Buffer[], marker: Buffer): number {
+  return frames.filter((frame) => frame.includes(marker)).length;
 }
 
 /** IPv4 and IPv6 without options or extension headers: what hosts here send. */

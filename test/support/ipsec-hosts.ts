@@ -16,8 +16,10 @@ import type { Family, Ip } from "../../shared/ip.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { largestEspMtuBytes } from "../../shared/esp.ts";
+import { Capture, containing } from "./capture.ts";
 import { dataPlane, endpoint, nodeId, vtepOf } from "./cluster.ts";
 import { TestHosts } from "./hosts.ts";
+import { eventually } from "./lab-host.ts";
 import { MemoryKeyChannels } from "./memory-key-channel.ts";
 
 export const IPSEC_PORT = 7950;
@@ -49,6 +51,7 @@ export class IpsecHosts {
   readonly channels = new MemoryKeyChannels();
   readonly #members: IpsecHost[] = [];
   readonly #keys: KeyExchangeOptions;
+  #captures = 0;
 
   constructor(count: number, family: Family, keys: Partial<KeyExchangeOptions> = {}) {
     this.hosts = new TestHosts(count);
@@ -93,6 +96,27 @@ export class IpsecHosts {
     host.ipsecKernel = this.#ipsecKernel(host.k);
     host.ipsec = this.#ipsec(host.k, host.ipsecKernel);
     await this.start(host);
+  }
+
+  /**
+   * What passed the link of host `k` while `work` was done: all of it, for what is sent last, in clear,
+   * has been seen when this resolves.
+   */
+  async captured(k: number, work: () => Promise<unknown>): Promise<Buffer[]> {
+    const { netns, name } = this.link(k);
+    const file = join(this.hosts.directory, `capture${++this.#captures}`);
+    const capture = await Capture.start(netns, name, file);
+    try {
+      await work();
+      const last = IpsecHosts.marker();
+      await eventually(30_000, "the last packet in the capture", async () => {
+        await this.ping(k, k === 1 ? 2 : 1, "clear", "-c", "1", "-p", last.toString("hex"));
+        if (containing(capture.frames(), last) === 0) throw new Error("not seen yet");
+      });
+    } finally {
+      await capture.stop();
+    }
+    return capture.frames();
   }
 
   /** Every pair has both its directions. */
@@ -280,6 +304,11 @@ export class IpsecHosts {
     this.hosts.in(container, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
     this.hosts.in(container, "ip link set eth0 up");
     this.hosts.in(container, `ip address add ${local.ipv4!}/16 dev eth0`);
+    // Quiet: neighbours are not asked again now and then.
+    for (const j of others) {
+      const { ipv4, mac } = endpoint(j, number);
+      this.hosts.in(container, `ip neigh replace ${ipv4!} lladdr ${mac} dev eth0 nud permanent`);
+    }
     return container;
   }
 
