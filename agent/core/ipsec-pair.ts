@@ -41,6 +41,8 @@ export interface PairActions {
 export interface KeyExchangeCounters {
   /** Outbound SAs installed: rotations, and first keys. */
   installed: number;
+  /** That a peer has noted which of its keys are in use. */
+  reported: number;
   /** Keys handed to peers. */
   given: number;
   refusedByPeer: number;

@@ -125,12 +125,17 @@ export class Sending {
     if (this.#mayReport() && nowMs >= this.#reportAtMs) this.#report(nowMs);
   }
 
-  nextMs(mayAsk: boolean): number {
+  /** When it would ask next; Infinity: it waits for an answer. */
+  askAtMs(): number {
+    return this.#asking ? Infinity : this.#askAtMs;
+  }
+
+  /** When there is something else to do. */
+  nextMs(): number {
     const newest = this.#newest();
     const old = this.#outbound.some((out) => out !== newest && out.state === "held");
     return Math.min(
       newest !== undefined && old ? this.#retireAtMs(newest) : Infinity,
-      !this.#asking && mayAsk ? this.#askAtMs : Infinity,
       this.#mayReport() ? this.#reportAtMs : Infinity,
     );
   }
@@ -239,6 +244,7 @@ export class Sending {
         if (answer !== undefined) this.#peerMade = { session: answer.session, made: answer.made };
         if (answer?.kind === "noted") {
           this.#reportFailures = 0;
+          this.#actions.count("reported");
           return;
         }
         const { options, random } = this.#actions;

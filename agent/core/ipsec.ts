@@ -52,9 +52,14 @@ interface Peer extends Pair {
   readonly sending: Sending;
   readonly receiving: Receiving;
   ready: boolean;
+  /** When there is something to do but to ask, and when to ask: of a thousand only those are looked at. */
+  nextMs: number;
+  askAtMs: number;
 }
 
 type StepDone = (ok: boolean, nowMs: number) => void;
+
+const NEW_PEER = { ready: false, nextMs: Infinity, askAtMs: Infinity };
 
 interface Asked {
   readonly pair: Pair;
@@ -73,6 +78,7 @@ interface Asked {
 export class KeyExchange {
   readonly counters: KeyExchangeCounters = {
     installed: 0,
+    reported: 0,
     given: 0,
     refusedByPeer: 0,
     refusedToPeer: 0,
@@ -227,16 +233,25 @@ export class KeyExchange {
   /** Call at `nextMs()` or later; often does no harm. */
   tick(nowMs: number): KeyOutput[] {
     for (const [id, asked] of this.#asked)
-      if (asked.deadlineMs <= nowMs) this.#end(id, asked, undefined, nowMs);
-    return this.#settle(nowMs);
+      if (asked.deadlineMs <= nowMs) {
+        this.#end(id, asked, undefined, nowMs);
+        this.#advanceOf(asked.pair, nowMs);
+      }
+    for (const peer of this.#peers.values())
+      if (peer.nextMs <= nowMs || peer.askAtMs <= nowMs) this.#advance(peer, nowMs);
+    return this.#drain();
   }
 
   /** When `tick` has something to do next; Infinity: only after another input. */
   nextMs(): number {
-    let next = Infinity;
-    for (const { deadlineMs } of this.#asked.values()) next = Math.min(next, deadlineMs);
-    for (const { sending, receiving } of this.#peers.values())
-      next = Math.min(next, sending.nextMs(this.#mayAsk()), receiving.nextMs());
+    // All wait equally long: the first that was asked is the first to be given up.
+    const [first] = this.#asked.values();
+    let next = first?.deadlineMs ?? Infinity;
+    const mayAsk = this.#mayAsk();
+    for (const { nextMs, askAtMs } of this.#peers.values()) {
+      if (nextMs < next) next = nextMs;
+      if (mayAsk && askAtMs < next) next = askAtMs;
+    }
     return next;
   }
 
@@ -264,7 +279,7 @@ export class KeyExchange {
     const pair: Pair = { node, vtep, session: this.#newBytes(), heard: undefined };
     const sending = new Sending(pair, this.#actions, spis(this.#local, vtep), nowMs);
     const receiving = new Receiving(pair, this.#actions, spis(vtep, this.#local));
-    this.#peers.set(node, Object.assign(pair, { sending, receiving, ready: false }));
+    this.#peers.set(node, Object.assign(pair, { sending, receiving, ...NEW_PEER }));
   }
 
   #forget(peer: Peer): void {
@@ -361,14 +376,20 @@ export class KeyExchange {
 
   /** Of one that is no longer wanted nothing is left to be done. */
   #settled(pair: Pair, nowMs: number): KeyOutput[] {
+    this.#advanceOf(pair, nowMs);
+    return this.#drain();
+  }
+
+  #advanceOf(pair: Pair, nowMs: number): void {
     const peer = this.#peers.get(pair.node);
     if (peer === pair) this.#advance(peer, nowMs);
-    return this.#drain();
   }
 
   #advance(peer: Peer, nowMs: number): void {
     peer.sending.advance(nowMs, this.#mayAsk());
     peer.receiving.advance(nowMs);
+    peer.askAtMs = peer.sending.askAtMs();
+    peer.nextMs = Math.min(peer.sending.nextMs(), peer.receiving.nextMs());
     const ready = peer.sending.ready() && peer.receiving.ready();
     if (ready === peer.ready) return;
     peer.ready = ready;

@@ -1,5 +1,7 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
+import { setClassDown } from "../../agent/encryption/ipsec/class-devices.ts";
 import { classPolicies } from "../../agent/encryption/ipsec/policies.ts";
 import { NETLINK } from "../../agent/kernel/netlink/raw-socket.ts";
 import { Netlink } from "../../agent/kernel/netlink/socket.ts";
@@ -87,6 +89,18 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
     await here.ipsecKernel.setPolicies();
     expect(await leaked()).toBe(0);
     world.hosts.in(here.netns, "nft flush ruleset");
+    expect(await leaked()).toBeGreaterThan(0);
+  });
+
+  test("without any, devices that are set down let nothing out and nothing in; those in clear go on", async () => {
+    await only(here, []);
+    expect(await leaked()).toBeGreaterThan(0);
+    const directory = join(world.hosts.directory, "netns1");
+    await setClassDown(directory, IPSEC_PORT);
+    // The capture's last packet is one of the network in clear.
+    expect({ out: await leaked(), in: arrived() }).toEqual({ out: 0, in: 0 });
+    // Put up as the next pass would.
+    await world.extend(here, "secret");
     expect(await leaked()).toBeGreaterThan(0);
   });
 

@@ -89,6 +89,12 @@ export class IpsecHosts {
     );
   }
 
+  /** The devices of a network, mended in place. */
+  extend(host: IpsecHost, kind: Kind): Promise<void> {
+    const desired = this.#desired(host.k, kind);
+    return host.kernel.apply(desired.network, [{ kind: "extend", desired }]);
+  }
+
   /** As a new process of the agent: nothing is remembered but what the kernel has. */
   async restart(host: IpsecHost): Promise<void> {
     await host.ipsec.stop();
@@ -272,20 +278,11 @@ export class IpsecHosts {
     members: number,
     kind: Kind,
   ): Promise<string> {
-    const { id, vni } = kind === "secret" ? SECRET : CLEAR;
+    const desired = this.#desired(k, kind);
+    const id = desired.network;
     const number = kind === "secret" ? 5 : 6;
     const others = Array.from({ length: members }, (_, i) => i + 1).filter((j) => j !== k);
     const local = endpoint(k, number);
-    const plain = dataPlane(k, this.family);
-    const desired: DesiredNetwork = {
-      ...plain,
-      network: id,
-      vni,
-      udpPort: kind === "secret" ? IPSEC_PORT : PLAIN_PORT,
-      mtuBytes: kind === "secret" ? largestEspMtuBytes(this.family, 1500) : plain.mtuBytes,
-      // Quiet: a gateway's IPv6 address would be told to the containers (MLD), and be counted.
-      gateways: plain.gateways.slice(0, 1),
-    };
     await kernel.apply(id, [
       { kind: "extend", desired },
       {
@@ -310,6 +307,20 @@ export class IpsecHosts {
       this.hosts.in(container, `ip neigh replace ${ipv4!} lladdr ${mac} dev eth0 nud permanent`);
     }
     return container;
+  }
+
+  #desired(k: number, kind: Kind): DesiredNetwork {
+    const { id, vni } = kind === "secret" ? SECRET : CLEAR;
+    const plain = dataPlane(k, this.family);
+    return {
+      ...plain,
+      network: id,
+      vni,
+      udpPort: kind === "secret" ? IPSEC_PORT : PLAIN_PORT,
+      mtuBytes: kind === "secret" ? largestEspMtuBytes(this.family, 1500) : plain.mtuBytes,
+      // Quiet: a gateway's IPv6 address would be told to the containers (MLD), and be counted.
+      gateways: plain.gateways.slice(0, 1),
+    };
   }
 
   desiredGuards(k: number, members: number): DesiredGuards {
