@@ -39,7 +39,7 @@ describe.each([4, 6] as const)("a host that has a key of its own, over IPv%i", (
     await own.setPolicies();
     const prefix = family === 4 ? "32" : "128 nodad";
     world.hosts.in(world.netns(3), `ip address add dev lo ${vtep(2)}/${prefix}`);
-  });
+  }, 300_000);
   afterAll(async () => {
     await own?.close();
     await posing?.close();

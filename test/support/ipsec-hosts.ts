@@ -252,7 +252,8 @@ export class IpsecHosts {
     const guards = new NftGuards({ hostNetns: netns });
     const guarding = new Guarding(guards, () => this.desiredGuards(k, members), silentLog);
     const ipsecKernel = this.#ipsecKernel(k);
-    await guarding.start();
+    // Where everything is slow, nft is given up before it is done with a kernel's first rules.
+    await eventually(120_000, "the guards", () => guarding.start());
     await ipsecKernel.setPolicies();
     return {
       k,

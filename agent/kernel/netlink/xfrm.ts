@@ -19,7 +19,7 @@ const XFRM_MSG = {
   flushSa: 0x1c,
   flushPolicy: 0x1d,
 } as const;
-const XFRMA = { tmpl: 5, algAead: 18, replayEsn: 23 } as const;
+const XFRMA = { tmpl: 5, algAead: 18, mark: 21, replayEsn: 23, ifId: 31 } as const;
 
 /** Multicast groups of linux/xfrm.h. */
 export const XFRMNLGRP = { expire: 2, sa: 3, policy: 4 } as const;
@@ -228,7 +228,10 @@ export function decodePolicy({ payload }: NetlinkMessage, udpPort: number): Poli
     destination: end(0, payload.readUInt8(42)),
     source: end(16, payload.readUInt8(43)),
   };
-  const templates = decodeAttributes(payload.subarray(POLICY_INFO_BYTES)).get(XFRMA.tmpl);
+  const attributes = decodeAttributes(payload.subarray(POLICY_INFO_BYTES));
+  // Of some packets only.
+  if (attributes.has(XFRMA.mark) || attributes.has(XFRMA.ifId)) return undefined;
+  const templates = attributes.get(XFRMA.tmpl);
   const wanted = blocks ? undefined : template(policy);
   const same =
     templates === undefined || wanted === undefined
