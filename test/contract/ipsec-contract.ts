@@ -79,7 +79,7 @@ export function ipsecContract(current: () => IpsecUnderTest): void {
     const told: string[] = [];
     kernel.onLoss((of) => told.push(of));
     current().flushPolicies();
-    await expect.poll(() => told).toContain("policies");
+    await expect.poll(() => told, { timeout: 20_000 }).toContain("policies");
     expect(await kernel.verifyPolicies()).toBe(false);
     await kernel.setPolicies();
     expect(await kernel.verifyPolicies()).toBe(true);
@@ -94,7 +94,7 @@ export function ipsecContract(current: () => IpsecUnderTest): void {
     await kernel.remove([outbound(0x4001)]);
     expect(told).toEqual([]);
     current().flushAssociations();
-    await expect.poll(() => told).toEqual(["associations"]);
+    await expect.poll(() => told, { timeout: 20_000 }).toEqual(["associations"]);
     expect(await kernel.list()).toEqual([]);
   });
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../../agent/core/ipsec-options.ts";
+import { saText } from "../../../agent/core/security-association.ts";
 import { FakeIpsec } from "../../../agent/encryption/ipsec/fake-ipsec.ts";
 import { Ipsec } from "../../../agent/encryption/ipsec/ipsec.ts";
 import { type Failure, OverlayError } from "../../../shared/errors.ts";
@@ -51,22 +52,26 @@ describe("IPsec of a host as it runs", () => {
     return hosts;
   }
 
+  /** Far more than it takes: whoever waits for nothing is found all the same. */
+  const soon = (what: () => unknown) => expect.poll(what, { timeout: 20_000 });
+
   const allReady = (hosts: readonly Ipsec[]): Promise<void> =>
-    expect
-      .poll(() =>
-        hosts.every((ipsec, i) => [...peersOf(i + 1).keys()].every((node) => ipsec.ready(node))),
-      )
-      .toBe(true);
+    soon(() =>
+      hosts.every((ipsec, i) => [...peersOf(i + 1).keys()].every((node) => ipsec.ready(node))),
+    ).toBe(true);
 
   /** Every outbound SA has the same key in the kernel of its destination. */
-  async function agree(): Promise<void> {
-    for (const [k, kernel] of kernels)
-      for (const sa of await kernel.list()) {
-        if (sa.source !== vtepOf(k)) continue;
-        const j = [1, 2, 3].find((other) => vtepOf(other) === sa.destination)!;
-        expect(kernels.get(j)!.keyOf(sa)).toBe(kernel.keyOf(sa));
-      }
-  }
+  const agree = (): Promise<void> =>
+    soon(async () => {
+      const differ: string[] = [];
+      for (const [k, kernel] of kernels)
+        for (const sa of await kernel.list()) {
+          if (sa.source !== vtepOf(k)) continue;
+          const j = [1, 2, 3].find((other) => vtepOf(other) === sa.destination)!;
+          if (kernels.get(j)!.keyOf(sa) !== kernel.keyOf(sa)) differ.push(saText(sa));
+        }
+      return differ;
+    }).toEqual([]);
 
   beforeEach(() => {
     channels = new MemoryKeyChannels();
@@ -80,14 +85,14 @@ describe("IPsec of a host as it runs", () => {
     const hosts = await three();
     await agree();
     const reported = () => hosts.map((ipsec) => ipsec.counters().reported);
-    await expect.poll(reported).toEqual([2, 2, 2]);
+    await soon(reported).toEqual([2, 2, 2]);
     const { requests } = channels;
     hosts[0]!.rotate(nodeId(2));
-    await expect.poll(reported).toEqual([3, 3, 2]);
+    await soon(reported).toEqual([3, 3, 2]);
     expect(channels.requests - requests).toBe(4);
     const count = async () =>
       Promise.all([...kernels.values()].map(async (kernel) => (await kernel.list()).length));
-    await expect.poll(count).toEqual([4, 4, 4]);
+    await soon(count).toEqual([4, 4, 4]);
     const keys = new Set<string | undefined>();
     for (const kernel of kernels.values())
       for (const sa of await kernel.list()) keys.add(kernel.keyOf(sa));
@@ -106,7 +111,7 @@ describe("IPsec of a host as it runs", () => {
     await three();
     const kernel = kernels.get(1)!;
     kernel.flushPolicies();
-    await expect.poll(() => kernel.verifyPolicies()).toBe(true);
+    await soon(() => kernel.verifyPolicies()).toBe(true);
   });
 
   test("policies that cannot be put back: no path, and it is told, until they stand again", async () => {
@@ -118,11 +123,11 @@ describe("IPsec of a host as it runs", () => {
     one!.onPath((node) => paths.push(node));
     kernel.policyFailure = new OverlayError({ code: "NETLINK", message: "no", errno: "ENOMEM" });
     kernel.flushPolicies();
-    await expect.poll(() => told).toMatchObject([{ errno: "ENOMEM" }]);
+    await soon(() => told).toMatchObject([{ errno: "ENOMEM" }]);
     expect(one!.ready(nodeId(2))).toBe(false);
     expect(paths.toSorted()).toEqual([nodeId(2), nodeId(3)]);
     kernel.policyFailure = undefined;
-    await expect.poll(() => told.length).toBe(2);
+    await soon(() => told.length).toBe(2);
     expect(told[1]).toBeUndefined();
     expect(one!.ready(nodeId(2))).toBe(true);
   });
@@ -132,17 +137,15 @@ describe("IPsec of a host as it runs", () => {
     const kernel = kernels.get(1)!;
     const before = new Set((await kernel.list()).map(({ spi }) => spi));
     kernel.flushAssociations();
-    await expect.poll(() => hosts[0]!.ready(nodeId(2))).toBe(true);
-    await expect.poll(async () => (await kernel.list()).length).toBeGreaterThanOrEqual(4);
+    await soon(() => hosts[0]!.ready(nodeId(2))).toBe(true);
+    await soon(async () => (await kernel.list()).length).toBeGreaterThanOrEqual(4);
     await allReady(hosts);
-    await expect
-      .poll(async () => {
-        const outbound = (await kernels.get(2)!.list()).filter(
-          ({ source, destination }) => source === vtepOf(2) && destination === vtepOf(1),
-        );
-        return outbound.map(({ spi }) => before.has(spi));
-      })
-      .toEqual([false]);
+    await soon(async () => {
+      const outbound = (await kernels.get(2)!.list()).filter(
+        ({ source, destination }) => source === vtepOf(2) && destination === vtepOf(1),
+      );
+      return outbound.map(({ spi }) => before.has(spi));
+    }).toEqual([false]);
     await agree();
   });
 
@@ -152,13 +155,11 @@ describe("IPsec of a host as it runs", () => {
     const before = await kernels.get(1)!.list();
     const again = host(1);
     await again.start(peersOf(1));
-    await expect.poll(() => again.ready(nodeId(2)) && again.ready(nodeId(3))).toBe(true);
-    await expect
-      .poll(async () => {
-        const now = new Set((await kernels.get(1)!.list()).map(({ spi }) => spi));
-        return before.filter(({ source, spi }) => source === vtepOf(1) && now.has(spi));
-      })
-      .toEqual([]);
+    await soon(() => again.ready(nodeId(2)) && again.ready(nodeId(3))).toBe(true);
+    await soon(async () => {
+      const now = new Set((await kernels.get(1)!.list()).map(({ spi }) => spi));
+      return before.filter(({ source, spi }) => source === vtepOf(1) && now.has(spi));
+    }).toEqual([]);
     await agree();
   });
 
@@ -166,11 +167,11 @@ describe("IPsec of a host as it runs", () => {
     channels.cut.add(nodeId(3));
     const hosts = [1, 2, 3].map(host);
     await Promise.all(hosts.map((ipsec, i) => ipsec.start(peersOf(i + 1))));
-    await expect.poll(() => hosts[0]!.ready(nodeId(2))).toBe(true);
+    await soon(() => hosts[0]!.ready(nodeId(2))).toBe(true);
     expect(hosts[0]!.ready(nodeId(3))).toBe(false);
-    await expect
-      .poll(() => hosts[0]!.status().find(({ node }) => node === nodeId(3))?.failure)
-      .toBe("no-answer");
+    await soon(() => hosts[0]!.status().find(({ node }) => node === nodeId(3))?.failure).toBe(
+      "no-answer",
+    );
     channels.cut.clear();
     await allReady(hosts);
   });
