@@ -85,6 +85,8 @@ export interface DesiredGuards {
   readonly underlayFamily: Family;
   /** UDP ports of the three classes, dropped when forwarded. */
   readonly classPorts: { plain: number; wireguard: number; ipsec: number };
+  /** IPsec's class is in use: its port is open to what comes and goes under ESP, else to nothing. */
+  readonly ipsec: boolean;
   /** Admitted VTEPs. */
   readonly vteps: readonly Ip[];
   /** (VTEP, VNI) from host documents: who may speak on which network. */

@@ -247,6 +247,7 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   return {
     underlayFamily: state.settings.underlayFamily,
     classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
+    ipsec: false,
     vteps: [...vteps.values()],
     hosting,
     speakers,

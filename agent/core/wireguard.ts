@@ -163,6 +163,7 @@ export function transportGuards(
     ...guards,
     underlayFamily: 4,
     classPorts: { plain: wireguard, wireguard: plain, ipsec },
+    ipsec: false,
     vteps: guards.vteps.flatMap((vtep) => insides.get(vtep) ?? []),
     hosting: guards.hosting.flatMap(moved),
     speakers: guards.speakers.flatMap(moved),

@@ -12,6 +12,7 @@ const REASONS = [
   "notHosting",
   "notSpeaker",
   "unusedClass",
+  "unencrypted",
   "throughHost",
 ] as const;
 /** What is still told of our own writes after they were made. */
@@ -73,7 +74,7 @@ export class NftGuards implements Guards {
 
   async #set(desired: DesiredGuards): Promise<void> {
     const sets = setsOf(desired);
-    const shape = JSON.stringify([desired.underlayFamily, desired.classPorts]);
+    const shape = JSON.stringify([desired.underlayFamily, desired.classPorts, desired.ipsec]);
     const held = this.#written;
     if (held?.shape !== shape) return this.#writeWhole(desired, shape, sets);
     const script = difference(held.sets, sets);
@@ -176,7 +177,7 @@ function setsOf({ vteps, hosting, speakers }: DesiredGuards): Sets {
  * Of IPv6 inside, extension headers before ICMPv6 are dropped: behind them an advertisement would not
  * be looked at, and the receiver would take it. Routers and redirects (134, 137) are no host's to be.
  */
-function whole({ classPorts, underlayFamily }: DesiredGuards, sets: Sets): string {
+function whole({ classPorts, underlayFamily, ipsec: open }: DesiredGuards, sets: Sets): string {
   const [ip, other] = underlayFamily === 4 ? ["ip", "ipv6"] : ["ip6", "ipv4"];
   const { plain, wireguard, ipsec } = classPorts;
   const all = `udp dport { ${plain}, ${wireguard}, ${ipsec} }`;
@@ -185,6 +186,10 @@ function whole({ classPorts, underlayFamily }: DesiredGuards, sets: Sets): strin
     return `  set ${name} { ${type}; ${elements} }`;
   };
   const drop = (why: (typeof REASONS)[number]): string => `counter name ${why} drop`;
+  const unused = `udp dport { ${open ? wireguard : `${wireguard}, ${ipsec}`} } ${drop("unusedClass")}`;
+  // The second lock: the first are policies of the kernel's IPsec, see agent/encryption.
+  const underEsp = (without: string): string =>
+    open ? `udp dport ${ipsec} ${without} missing ${drop("unencrypted")}` : "";
   return `table inet ${TABLE} {}
 delete table inet ${TABLE}
 table inet ${TABLE} {
@@ -207,13 +212,15 @@ ${set("speakers6", `typeof ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP6_SOURCE
   }
   chain output {
     type filter hook output priority raw; policy accept;
-    udp dport { ${wireguard}, ${ipsec} } ${drop("unusedClass")}
+    ${unused}
+    ${underEsp("rt ipsec")}
     ${all} notrack
   }
   chain input {
     type filter hook input priority raw; policy accept;
-    udp dport { ${wireguard}, ${ipsec} } ${drop("unusedClass")}
-    udp dport ${plain} jump plain
+    ${unused}
+    ${underEsp("meta secpath")}
+    udp dport { ${open ? `${plain}, ${ipsec}` : plain} } jump plain
   }
   chain plain {
     meta nfproto ${other} ${drop("stranger")}

@@ -21,6 +21,7 @@ function desiredOver(family: Family): DesiredGuards {
   return {
     underlayFamily: family,
     classPorts: { plain: PORT, wireguard: 7949, ipsec: 7950 },
+    ipsec: false,
     vteps: [vtep],
     hosting: [{ vtep, vni: app.vni }],
     speakers: addressesOf(remote).map((ip) => ({ vtep, vni: app.vni, mac: remote.mac, ip })),

@@ -185,6 +185,7 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
           {
             underlayFamily: 4,
             classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
+            ipsec: false,
             vteps: [vtep],
             hosting: [{ vtep, vni: app.vni }],
             speakers,

@@ -301,6 +301,12 @@ export function setUp(index: number, mtuBytes: number): Request {
   return newLink(`IFF_UP ${index}`, index, true, [attr(IFLA.mtu, u32(mtuBytes))], 0);
 }
 
+export function setDown(index: number): Request {
+  const info = ifinfo(index, true);
+  info.writeUInt32LE(0, 8);
+  return { op: `IFF_DOWN ${index}`, type: RTM_NEWLINK, flags: 0, parts: [info] };
+}
+
 export function deleteFdb(vxlan: number, mac: Mac, half: "self" | "master"): Request {
   const parts = [ndmsg(AF_BRIDGE, vxlan, 0, NTF[half]), attr(NDA.lladdr, macToBytes(mac))];
   return { op: `RTM_DELNEIGH fdb ${half} ${mac}`, type: RTM_DELNEIGH, flags: 0, parts };

@@ -160,6 +160,7 @@ describe("desired", () => {
     expect(desiredGuards(tables, nodeId(1))).toEqual({
       underlayFamily: 4,
       classPorts: { plain: 7948, wireguard: 7949, ipsec: 7950 },
+      ipsec: false,
       vteps: ["198.51.100.2", "198.51.100.3"],
       hosting: [{ vtep: "198.51.100.2", vni: 256 }],
       speakers: [{ vtep: "198.51.100.2", vni: 256, mac: "02:42:0a:c0:02:05", ip: "10.192.2.5" }],

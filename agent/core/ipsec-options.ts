@@ -1,0 +1,49 @@
+import type { Random } from "../../shared/ports.ts";
+
+export interface KeyExchangeOptions {
+  /** A key is replaced after so long, so many packets or bytes; each less up to `jitter` of it. */
+  readonly rekeyMs: number;
+  readonly rekeyPackets: number;
+  readonly rekeyBytes: number;
+  /** 0 to 1. */
+  readonly jitter: number;
+  /** How long an answer is waited for; what comes later is refused. */
+  readonly requestTimeoutMs: number;
+  /** After a first failure; doubled with each further one. */
+  readonly retryMs: number;
+  readonly retryMaxMs: number;
+  /** An old outbound SA stays so long beside its successor, for packets that are half way through it. */
+  readonly outboundGraceMs: number;
+  /** An inbound SA that its sender no longer has stays so long, for packets that are on their way. */
+  readonly inboundGraceMs: number;
+  /** After a start, keys of an earlier process are replaced within this time, not all at once. */
+  readonly adoptedMs: number;
+  /** Peers that are asked at the same time. */
+  readonly asking: number;
+}
+
+/** 2^40 bytes are a quarter of an hour of 10 Gbit/s; AES-GCM bears far more (RFC 4106, NIST SP 800-38D). */
+export const DEFAULT_KEY_EXCHANGE_OPTIONS: KeyExchangeOptions = {
+  rekeyMs: 3_600_000,
+  rekeyPackets: 2 ** 31,
+  rekeyBytes: 2 ** 40,
+  jitter: 0.2,
+  requestTimeoutMs: 5000,
+  retryMs: 500,
+  retryMaxMs: 30_000,
+  outboundGraceMs: 1000,
+  inboundGraceMs: 5000,
+  adoptedMs: 60_000,
+  asking: 64,
+};
+
+/** `value`, less up to the share `jitter` of it: peers that began together do not go on so. */
+export function jittered(value: number, jitter: number, random: Random): number {
+  return value * (1 - (jitter * random.below(1024)) / 1024);
+}
+
+/** Milliseconds until the next try: doubled with each failure, half of it random. */
+export function backoffMs(options: KeyExchangeOptions, failures: number, random: Random): number {
+  const full = Math.min(options.retryMaxMs, options.retryMs * 2 ** Math.min(failures - 1, 20));
+  return full / 2 + random.below(Math.max(1, Math.floor(full / 2)));
+}

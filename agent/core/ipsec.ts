@@ -1,0 +1,430 @@
+import { equalBytes } from "../../shared/codec.ts";
+import { assert, OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Random } from "../../shared/ports.ts";
+import {
+  decodeKeyAnswer,
+  decodeKeyRequest,
+  encodeKeyMessage,
+  type KeyAnswer,
+  type KeyRequest,
+  SESSION_BYTES,
+} from "./ipsec-messages.ts";
+import type { KeyExchangeOptions } from "./ipsec-options.ts";
+import type { KeyExchangeCounters, Pair, PairActions } from "./ipsec-pair.ts";
+import { Receiving } from "./ipsec-receiving.ts";
+import { type AskFailure, Sending, type SendingStatus } from "./ipsec-sending.ts";
+import type { PairKey } from "./pair-key.ts";
+import type { HeldSa, SaName } from "./security-association.ts";
+
+/**
+ * What the shell must do. Kernel steps (`put`, `remove`, and reading what is held) one after another, in
+ * the order given, each answered by `done` before the next begins.
+ */
+export type KeyOutput =
+  | { readonly kind: "put"; readonly id: number; readonly sa: SaName; readonly key: PairKey }
+  | { readonly kind: "remove"; readonly id: number; readonly sas: readonly SaName[] }
+  | {
+      readonly kind: "request";
+      readonly id: number;
+      readonly to: NodeId;
+      readonly bytes: Uint8Array;
+      readonly timeoutMs: number;
+    }
+  /** To the request that was handed in under this id. */
+  | { readonly kind: "answer"; readonly id: number; readonly bytes: Uint8Array }
+  /** Both directions are there, or no longer: forwarding entries of this peer may be, or not. */
+  | { readonly kind: "path"; readonly node: NodeId; readonly ready: boolean };
+
+export interface PeerStatus {
+  readonly node: NodeId;
+  readonly vtep: Ip;
+  readonly ready: boolean;
+  readonly sending: SendingStatus | undefined;
+  /** Inbound SAs; more than one while keys change. */
+  readonly inbound: number;
+  /** Why it has no newer key. */
+  readonly failure: AskFailure | undefined;
+}
+
+interface Peer extends Pair {
+  readonly sending: Sending;
+  readonly receiving: Receiving;
+  ready: boolean;
+  /** When there is something to do but to ask, and when to ask: of a thousand only those are looked at. */
+  nextMs: number;
+  askAtMs: number;
+}
+
+type StepDone = (ok: boolean, nowMs: number) => void;
+
+const NEW_PEER = { ready: false, nextMs: Infinity, askAtMs: Infinity };
+
+interface Asked {
+  readonly pair: Pair;
+  readonly deadlineMs: number;
+  readonly ask: boolean;
+  readonly done: (answer: KeyAnswer | undefined, nowMs: number) => void;
+}
+
+/**
+ * The keys of this host's pairs, one a direction. No I/O, no clock: inputs and `nowMs` in, outputs out.
+ *
+ * The receiver picks SPI and key; its kernel has them before the sender is told; the sender's kernel has
+ * the new one before the old one goes; the receiver keeps its half until the sender said that it is
+ * without. Every step waits for the one before, so a message lost costs time and never a packet.
+ */
+export class KeyExchange {
+  readonly counters: KeyExchangeCounters = {
+    installed: 0,
+    reported: 0,
+    given: 0,
+    refusedByPeer: 0,
+    refusedToPeer: 0,
+    unanswered: 0,
+    lateAnswers: 0,
+    malformed: 0,
+    kernelFailures: 0,
+    lost: 0,
+    strays: 0,
+  };
+  readonly #local: Ip;
+  readonly #options: KeyExchangeOptions;
+  readonly #random: Random;
+  readonly #actions: PairActions;
+  readonly #peers = new Map<NodeId, Peer>();
+  #wanted: ReadonlyMap<NodeId, Ip> | undefined;
+  /** What the kernel has of an earlier process was read. */
+  #adopted = false;
+  readonly #steps = new Map<number, { pair: Pair | undefined; done: StepDone }>();
+  readonly #asked = new Map<number, Asked>();
+  #asking = 0;
+  readonly #spis = new Set<number>();
+  #lastId = 0;
+  #outputs: KeyOutput[] = [];
+
+  constructor(local: Ip, options: KeyExchangeOptions, random: Random) {
+    this.#local = local;
+    this.#options = options;
+    this.#random = random;
+    this.#actions = {
+      local,
+      options,
+      random,
+      put: (pair, sa, key, done) => {
+        this.#outputs.push({ kind: "put", id: this.#step(pair, done), sa, key });
+      },
+      remove: (pair, sas, done) => this.#remove(pair, sas, done),
+      request: (pair, request, nowMs, done) => this.#request(pair, request, nowMs, done),
+      takeSpi: () => this.#takeSpi(),
+      freeSpi: (spi) => this.#spis.delete(spi),
+      count: (what) => this.counters[what]++,
+    };
+  }
+
+  /**
+   * The hosts that share an encrypted network with us, by VTEP; nobody else gets a key. Comes before the
+   * first `held`: what it does not name is then removed.
+   */
+  want(peers: ReadonlyMap<NodeId, Ip>, nowMs: number): KeyOutput[] {
+    this.#wanted = peers;
+    if (!this.#adopted) return [];
+    this.#follow(peers, [], nowMs);
+    return this.#settle(nowMs);
+  }
+
+  #follow(peers: ReadonlyMap<NodeId, Ip>, found: readonly HeldSa[], nowMs: number): void {
+    for (const peer of this.#peers.values())
+      if (peers.get(peer.node) !== peer.vtep) this.#forget(peer);
+    const taken = new Set([this.#local, ...[...this.#peers.values()].map(({ vtep }) => vtep)]);
+    for (const [node, vtep] of [...peers].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+      // Two hosts behind one address would have one pair's keys.
+      if (this.#peers.has(node) || taken.has(vtep)) continue;
+      taken.add(vtep);
+      this.#remember(node, vtep, found, nowMs);
+    }
+  }
+
+  /** All SAs with our reqid, after every step given so far was done. */
+  held(sas: readonly HeldSa[], nowMs: number): KeyOutput[] {
+    if (this.#wanted === undefined) return [];
+    if (!this.#adopted) {
+      this.#adopted = true;
+      for (const { destination, spi } of sas) if (destination === this.#local) this.#spis.add(spi);
+      this.#follow(this.#wanted, sas, nowMs);
+    }
+    const [outbound, inbound, strays] = this.#byPeer(sas);
+    for (const peer of this.#peers.values()) {
+      peer.sending.held(outbound.get(peer.vtep) ?? [], nowMs);
+      if (!peer.receiving.held(inbound.get(peer.vtep) ?? [])) continue;
+      this.#newSession(peer, nowMs);
+    }
+    if (strays.length > 0) {
+      this.counters.strays += strays.length;
+      this.#remove(undefined, strays, () => {});
+    }
+    return this.#settle(nowMs);
+  }
+
+  /** A peer's request; `id` is whatever the shell answers it by. */
+  requested(id: number, from: NodeId, bytes: Uint8Array, nowMs: number): KeyOutput[] {
+    const request = this.#decode(() => decodeKeyRequest(bytes));
+    const peer = this.#peers.get(from);
+    const answer = (answer: KeyAnswer): void => {
+      this.#outputs.push({ kind: "answer", id, bytes: encodeKeyMessage(answer) });
+    };
+    const refuse = (): void => {
+      this.counters.refusedToPeer++;
+      const session = new Uint8Array(SESSION_BYTES);
+      answer({ v: 1, kind: "refused", session, made: 0, reason: "not-wanted" });
+    };
+    if (request === undefined || peer === undefined) {
+      refuse();
+      return this.#drain();
+    }
+    this.#hear(peer, request.session, nowMs);
+    if (request.kind === "using") answer(peer.receiving.using(request, nowMs));
+    else
+      peer.receiving.ask(request, (given) => {
+        // No longer wanted while the kernel worked: its SA is on its way out.
+        if (this.#peers.get(from) === peer) answer(given);
+        else refuse();
+      });
+    return this.#settled(peer, nowMs);
+  }
+
+  answered(id: number, bytes: Uint8Array, nowMs: number): KeyOutput[] {
+    const asked = this.#asked.get(id);
+    if (asked === undefined) {
+      this.counters.lateAnswers++;
+      return [];
+    }
+    const answer = this.#decode(() => decodeKeyAnswer(bytes));
+    // A refusal for want of a table entry is no sign of what the peer holds.
+    if (answer !== undefined && !(answer.kind === "refused" && answer.reason === "not-wanted"))
+      this.#hear(asked.pair as Peer, answer.session, nowMs);
+    return this.#ended(id, asked, answer, nowMs);
+  }
+
+  requestFailed(id: number, nowMs: number): KeyOutput[] {
+    const asked = this.#asked.get(id);
+    return asked === undefined ? [] : this.#ended(id, asked, undefined, nowMs);
+  }
+
+  /** The kernel has carried out a step. */
+  done(id: number, nowMs: number): KeyOutput[] {
+    return this.#stepped(id, true, nowMs);
+  }
+
+  /** It refused, or it is not known what became of it. */
+  failed(id: number, nowMs: number): KeyOutput[] {
+    this.counters.kernelFailures++;
+    return this.#stepped(id, false, nowMs);
+  }
+
+  /** New keys in both directions, of one peer or of all; the old ones are in use until then. */
+  rotate(node: NodeId | undefined, nowMs: number): KeyOutput[] {
+    for (const peer of this.#peers.values())
+      if (node === undefined || peer.node === node) this.#newSession(peer, nowMs);
+    return this.#settle(nowMs);
+  }
+
+  /** Call at `nextMs()` or later; often does no harm. */
+  tick(nowMs: number): KeyOutput[] {
+    for (const [id, asked] of this.#asked)
+      if (asked.deadlineMs <= nowMs) {
+        this.#end(id, asked, undefined, nowMs);
+        this.#advanceOf(asked.pair, nowMs);
+      }
+    for (const peer of this.#peers.values())
+      if (peer.nextMs <= nowMs || peer.askAtMs <= nowMs) this.#advance(peer, nowMs);
+    return this.#drain();
+  }
+
+  /** When `tick` has something to do next; Infinity: only after another input. */
+  nextMs(): number {
+    // All wait equally long: the first that was asked is the first to be given up.
+    const [first] = this.#asked.values();
+    let next = first?.deadlineMs ?? Infinity;
+    const mayAsk = this.#mayAsk();
+    for (const { nextMs, askAtMs } of this.#peers.values()) {
+      if (nextMs < next) next = nextMs;
+      if (mayAsk && askAtMs < next) next = askAtMs;
+    }
+    return next;
+  }
+
+  /** Both directions are there: no key, no path. */
+  ready(node: NodeId): boolean {
+    return this.#peers.get(node)?.ready === true;
+  }
+
+  status(): PeerStatus[] {
+    return [...this.#peers.values()].map(({ node, vtep, ready, sending, receiving }) => ({
+      node,
+      vtep,
+      ready,
+      sending: sending.status(),
+      inbound: receiving.count(),
+      failure: sending.failure(),
+    }));
+  }
+
+  #remember(node: NodeId, vtep: Ip, found: readonly HeldSa[], nowMs: number): void {
+    const spis = (source: Ip, destination: Ip): number[] =>
+      found
+        .filter((sa) => sa.source === source && sa.destination === destination)
+        .map(({ spi }) => spi);
+    const pair: Pair = { node, vtep, session: this.#newBytes(), heard: undefined };
+    const sending = new Sending(pair, this.#actions, spis(this.#local, vtep), nowMs);
+    const receiving = new Receiving(pair, this.#actions, spis(vtep, this.#local));
+    this.#peers.set(node, Object.assign(pair, { sending, receiving, ...NEW_PEER }));
+  }
+
+  #forget(peer: Peer): void {
+    this.#peers.delete(peer.node);
+    for (const [id, asked] of this.#asked)
+      if (asked.pair === peer) {
+        this.#asked.delete(id);
+        if (asked.ask) this.#asking--;
+      }
+    const inbound = peer.receiving.names();
+    this.#remove(undefined, [...peer.sending.names(), ...inbound], () => {
+      for (const { spi } of inbound) this.#spis.delete(spi);
+    });
+    if (peer.ready) this.#outputs.push({ kind: "path", node: peer.node, ready: false });
+  }
+
+  /** The peer learns of it by our question, and asks anew in its turn. */
+  #newSession(peer: Peer, nowMs: number): void {
+    peer.session = this.#newBytes();
+    peer.receiving.newSession();
+    peer.sending.renew(nowMs);
+  }
+
+  #hear(peer: Peer, session: Uint8Array, nowMs: number): void {
+    if (peer.heard !== undefined && equalBytes(peer.heard, session)) return;
+    peer.heard = session;
+    peer.sending.heard(nowMs);
+  }
+
+  #byPeer(sas: readonly HeldSa[]): [Map<Ip, HeldSa[]>, Map<Ip, HeldSa[]>, HeldSa[]] {
+    const outbound = new Map<Ip, HeldSa[]>();
+    const inbound = new Map<Ip, HeldSa[]>();
+    for (const { vtep } of this.#peers.values()) {
+      outbound.set(vtep, []);
+      inbound.set(vtep, []);
+    }
+    const strays = sas.filter((sa) => {
+      const list =
+        sa.source === this.#local
+          ? outbound.get(sa.destination)
+          : sa.destination === this.#local
+            ? inbound.get(sa.source)
+            : undefined;
+      list?.push(sa);
+      return list === undefined;
+    });
+    return [outbound, inbound, strays];
+  }
+
+  #request(pair: Pair, request: KeyRequest, nowMs: number, done: Asked["done"]): void {
+    const id = ++this.#lastId;
+    const { requestTimeoutMs: timeoutMs } = this.#options;
+    const ask = request.kind === "ask";
+    if (ask) this.#asking++;
+    this.#asked.set(id, { pair, ask, done, deadlineMs: nowMs + timeoutMs });
+    const bytes = encodeKeyMessage(request);
+    this.#outputs.push({ kind: "request", id, to: pair.node, bytes, timeoutMs });
+  }
+
+  #ended(id: number, asked: Asked, answer: KeyAnswer | undefined, nowMs: number): KeyOutput[] {
+    this.#end(id, asked, answer, nowMs);
+    return this.#settled(asked.pair, nowMs);
+  }
+
+  #end(id: number, asked: Asked, answer: KeyAnswer | undefined, nowMs: number): void {
+    this.#asked.delete(id);
+    if (asked.ask) this.#asking--;
+    asked.done(answer, nowMs);
+  }
+
+  #remove(pair: Pair | undefined, sas: readonly SaName[], done: StepDone): void {
+    if (sas.length === 0) return;
+    this.#outputs.push({ kind: "remove", id: this.#step(pair, done), sas });
+  }
+
+  #step(pair: Pair | undefined, done: StepDone): number {
+    const id = ++this.#lastId;
+    this.#steps.set(id, { pair, done });
+    return id;
+  }
+
+  #stepped(id: number, ok: boolean, nowMs: number): KeyOutput[] {
+    const step = this.#steps.get(id);
+    assert(step !== undefined, "a kernel step is answered once");
+    this.#steps.delete(id);
+    step.done(ok, nowMs);
+    return step.pair === undefined ? this.#drain() : this.#settled(step.pair, nowMs);
+  }
+
+  #settle(nowMs: number): KeyOutput[] {
+    for (const peer of this.#peers.values()) this.#advance(peer, nowMs);
+    return this.#drain();
+  }
+
+  /** Of one that is no longer wanted nothing is left to be done. */
+  #settled(pair: Pair, nowMs: number): KeyOutput[] {
+    this.#advanceOf(pair, nowMs);
+    return this.#drain();
+  }
+
+  #advanceOf(pair: Pair, nowMs: number): void {
+    const peer = this.#peers.get(pair.node);
+    if (peer === pair) this.#advance(peer, nowMs);
+  }
+
+  #advance(peer: Peer, nowMs: number): void {
+    peer.sending.advance(nowMs, this.#mayAsk());
+    peer.receiving.advance(nowMs);
+    peer.askAtMs = peer.sending.askAtMs();
+    peer.nextMs = Math.min(peer.sending.nextMs(), peer.receiving.nextMs());
+    const ready = peer.sending.ready() && peer.receiving.ready();
+    if (ready === peer.ready) return;
+    peer.ready = ready;
+    this.#outputs.push({ kind: "path", node: peer.node, ready });
+  }
+
+  #drain(): KeyOutput[] {
+    return this.#outputs.splice(0);
+  }
+
+  #takeSpi(): number {
+    for (;;) {
+      const bytes = this.#random.bytes(4);
+      const spi = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+      if (spi < 256 || this.#spis.has(spi)) continue;
+      this.#spis.add(spi);
+      return spi;
+    }
+  }
+
+  #mayAsk(): boolean {
+    return this.#asking < this.#options.asking;
+  }
+
+  #decode<T>(decode: () => T): T | undefined {
+    try {
+      return decode();
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.counters.malformed++;
+      return undefined;
+    }
+  }
+
+  #newBytes(): Uint8Array {
+    return this.#random.bytes(SESSION_BYTES);
+  }
+}

@@ -1,0 +1,39 @@
+import type { NodeId } from "../../shared/ids.ts";
+import type { PairKey } from "../core/pair-key.ts";
+import type { HeldSa, SaName } from "../core/security-association.ts";
+
+/** IPsec of this host's kernel, for one VTEP and the class's UDP port. */
+export interface IpsecKernel {
+  /** @throws UNSUPPORTED with what the kernel lacks: then the host cannot take part in the class. */
+  check(): Promise<void>;
+  /**
+   * What goes to or comes from the port is under ESP with an SA of ours, or goes nowhere. Constant, for
+   * any peers; read back when this resolves. @throws NETLINK.
+   */
+  setPolicies(): Promise<void>;
+  /** True when the kernel's policies are what `setPolicies` writes. */
+  verifyPolicies(): Promise<boolean>;
+  /** All SAs of ours, also those of an earlier process. */
+  list(): Promise<HeldSa[]>;
+  /** Never replaces: @throws NETLINK EEXIST when the destination has this SPI already. */
+  put(sa: SaName, key: PairKey): Promise<void>;
+  /** What is already gone is a success. */
+  remove(sas: readonly SaName[]): Promise<void>;
+  /** SAs or policies went, or may have gone, behind our back. */
+  onLoss(listener: (of: "associations" | "policies") => void): void;
+  /** For `leave`: SAs first, then policies; nothing of ours stays. */
+  removeAll(): Promise<void>;
+  /** Sockets only: the data plane goes on. */
+  close(): Promise<void>;
+}
+
+/**
+ * Questions to other hosts about keys, and theirs to us. Who asks is who it says: both ends are
+ * authenticated, and what is said stays secret should a host's identity key be stolen later (a Noise
+ * connection made for the question and ended after it, not one that lives for days).
+ */
+export interface KeyChannel {
+  /** @throws UNREACHABLE or TIMEOUT. */
+  request(to: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array>;
+  serve(answer: (from: NodeId, bytes: Uint8Array) => Promise<Uint8Array>): void;
+}

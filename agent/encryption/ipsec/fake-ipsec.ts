@@ -1,0 +1,85 @@
+import { hex } from "../../../shared/codec.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import type { PairKey } from "../../core/pair-key.ts";
+import { type HeldSa, type SaName, saText } from "../../core/security-association.ts";
+import type { IpsecKernel } from "../ipsec-port.ts";
+
+/** A kernel's IPsec in memory, proven by the contract suite that the real one is proven by. */
+export class FakeIpsec implements IpsecKernel {
+  readonly #sas = new Map<string, { sa: HeldSa; key: string }>();
+  #policies = false;
+  #listener: (of: "associations" | "policies") => void = () => {};
+  /** Thrown by the next writes of policies, until undefined. */
+  policyFailure: OverlayError | undefined;
+
+  check(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  setPolicies(): Promise<void> {
+    if (this.policyFailure !== undefined) return Promise.reject(this.policyFailure);
+    this.#policies = true;
+    return Promise.resolve();
+  }
+
+  verifyPolicies(): Promise<boolean> {
+    return Promise.resolve(this.#policies);
+  }
+
+  list(): Promise<HeldSa[]> {
+    return Promise.resolve([...this.#sas.values()].map(({ sa }) => sa));
+  }
+
+  put(sa: SaName, key: PairKey): Promise<void> {
+    const { source, destination, spi } = sa;
+    for (const { sa: held } of this.#sas.values())
+      if (held.destination === destination && held.spi === spi)
+        return Promise.reject(
+          new OverlayError({
+            code: "NETLINK",
+            op: `XFRM_MSG_NEWSA ${saText(sa)}`,
+            errno: "EEXIST",
+            message: `the kernel refused XFRM_MSG_NEWSA ${saText(sa)}: EEXIST`,
+          }),
+        );
+    const held = { source, destination, spi, packets: 0, bytes: 0 };
+    this.#sas.set(saText(sa), { sa: held, key: hex(key.reveal()) });
+    return Promise.resolve();
+  }
+
+  remove(sas: readonly SaName[]): Promise<void> {
+    for (const sa of sas) this.#sas.delete(saText(sa));
+    return Promise.resolve();
+  }
+
+  onLoss(listener: (of: "associations" | "policies") => void): void {
+    this.#listener = listener;
+  }
+
+  removeAll(): Promise<void> {
+    this.#sas.clear();
+    this.#policies = false;
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** As `ip xfrm state flush` by somebody else. */
+  flushAssociations(): void {
+    this.#sas.clear();
+    this.#listener("associations");
+  }
+
+  /** As `ip xfrm policy flush` by somebody else. */
+  flushPolicies(): void {
+    this.#policies = false;
+    this.#listener("policies");
+  }
+
+  /** The key of an SA; undefined: it has none such. */
+  keyOf(sa: SaName): string | undefined {
+    return this.#sas.get(saText(sa))?.key;
+  }
+}

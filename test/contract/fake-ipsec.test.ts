@@ -1,0 +1,18 @@
+import { beforeEach, describe } from "vitest";
+import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
+import { vtepOf } from "../support/cluster.ts";
+import { ipsecContract } from "./ipsec-contract.ts";
+
+describe("IPsec in memory", () => {
+  let kernel: FakeIpsec;
+  beforeEach(() => {
+    kernel = new FakeIpsec();
+  });
+  ipsecContract(() => ({
+    kernel,
+    local: vtepOf(1),
+    peer: vtepOf(2),
+    flushAssociations: () => kernel.flushAssociations(),
+    flushPolicies: () => kernel.flushPolicies(),
+  }));
+});

@@ -1,0 +1,350 @@
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { DesiredGuards, DesiredNetwork } from "../../agent/core/data-plane.ts";
+import {
+  DEFAULT_KEY_EXCHANGE_OPTIONS,
+  type KeyExchangeOptions,
+} from "../../agent/core/ipsec-options.ts";
+import { Ipsec } from "../../agent/encryption/ipsec/ipsec.ts";
+import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
+import { Guarding } from "../../agent/guarding.ts";
+import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
+import { NftGuards } from "../../agent/kernel/nft-guards.ts";
+import { NetworkId, type NodeId, Vni } from "../../shared/ids.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
+import { systemClock, systemRandom } from "../../shared/node/system.ts";
+import { silentLog } from "../../shared/ports.ts";
+import { largestEspMtuBytes } from "../../shared/esp.ts";
+import { Capture, containing } from "./capture.ts";
+import { dataPlane, endpoint, nodeId, vtepOf } from "./cluster.ts";
+import { TestHosts } from "./hosts.ts";
+import { eventually } from "./lab-host.ts";
+import { MemoryKeyChannels } from "./memory-key-channel.ts";
+
+export const IPSEC_PORT = 7950;
+const PLAIN_PORT = 7948;
+
+/** A network of the class, and one in clear beside it. */
+export const SECRET = { id: NetworkId.parse("5e".repeat(16)), vni: Vni.parse(300) };
+export const CLEAR = { id: NetworkId.parse("c1".repeat(16)), vni: Vni.parse(301) };
+type Kind = "secret" | "clear";
+
+/** One host: its guards, its data plane, a container on each network, and what has its keys. */
+export interface IpsecHost {
+  readonly k: number;
+  readonly netns: string;
+  readonly node: NodeId;
+  readonly vtep: Ip;
+  readonly kernel: LinuxKernel;
+  readonly guards: NftGuards;
+  readonly guarding: Guarding;
+  ipsecKernel: LinuxIpsec;
+  ipsec: Ipsec;
+  readonly container: Readonly<Record<Kind, string>>;
+}
+
+/** Hosts 1 to `members` hold the networks; those after them are on the link only. */
+export class IpsecHosts {
+  readonly hosts: TestHosts;
+  readonly family: Family;
+  readonly channels = new MemoryKeyChannels();
+  readonly #members: IpsecHost[] = [];
+  readonly #keys: KeyExchangeOptions;
+  #captures = 0;
+
+  constructor(count: number, family: Family, keys: Partial<KeyExchangeOptions> = {}) {
+    this.hosts = new TestHosts(count);
+    this.family = family;
+    this.#keys = { ...DEFAULT_KEY_EXCHANGE_OPTIONS, ...keys };
+  }
+
+  netns(k: number): string {
+    return join(this.hosts.directory, `h${k}`);
+  }
+
+  /** In the switch's namespace: the link of host `k`. */
+  link(k: number): { netns: string; name: string } {
+    return { netns: join(this.hosts.directory, "switch"), name: `p${k}` };
+  }
+
+  member(k: number): IpsecHost {
+    return this.#members[k - 1]!;
+  }
+
+  /** Guards first, then devices; keys only with `startIpsec`. */
+  async open(members: number): Promise<void> {
+    for (let k = 1; k <= members; k++) this.#members.push(await this.#member(k, members));
+  }
+
+  async startIpsec(): Promise<void> {
+    for (const host of this.#members) await this.start(host);
+  }
+
+  async start(host: IpsecHost): Promise<void> {
+    await host.ipsec.start(
+      new Map(
+        this.#members.filter((other) => other !== host).map(({ node, vtep }) => [node, vtep]),
+      ),
+    );
+  }
+
+  /** The devices of a network, mended in place. */
+  extend(host: IpsecHost, kind: Kind): Promise<void> {
+    const desired = this.#desired(host.k, kind);
+    return host.kernel.apply(desired.network, [{ kind: "extend", desired }]);
+  }
+
+  /** As a new process of the agent: nothing is remembered but what the kernel has. */
+  async restart(host: IpsecHost): Promise<void> {
+    await host.ipsec.stop();
+    await host.ipsecKernel.close();
+    host.ipsecKernel = this.#ipsecKernel(host.k);
+    host.ipsec = this.#ipsec(host.k, host.ipsecKernel);
+    await this.start(host);
+  }
+
+  /**
+   * What passed the link of host `k` while `work` was done: all of it, for what is sent last, in clear,
+   * has been seen when this resolves.
+   */
+  async captured(k: number, work: () => Promise<unknown>): Promise<Buffer[]> {
+    const { netns, name } = this.link(k);
+    const file = join(this.hosts.directory, `capture${++this.#captures}`);
+    const capture = await Capture.start(netns, name, file);
+    try {
+      await work();
+      const last = IpsecHosts.marker();
+      await eventually(30_000, "the last packet in the capture", async () => {
+        await this.ping(k, k === 1 ? 2 : 1, "clear", "-c", "1", "-p", last.toString("hex"));
+        if (containing(capture.frames(), last) === 0) throw new Error("not seen yet");
+      });
+    } finally {
+      await capture.stop();
+    }
+    return capture.frames();
+  }
+
+  /** Every pair has both its directions. */
+  ready(): boolean {
+    return this.#members.every((host) =>
+      this.#members.every((other) => other === host || host.ipsec.ready(other.node)),
+    );
+  }
+
+  /** The container's address on the network. */
+  address(k: number, kind: Kind): Ip {
+    return endpoint(k, kind === "secret" ? 5 : 6).ipv4!;
+  }
+
+  /** What another host would send for a container of ours, as VXLAN (RFC 7348): `marker` in a datagram. */
+  frame(from: number, to: number, marker: Buffer): Buffer {
+    const vxlan = Buffer.alloc(8);
+    vxlan.writeUInt8(8, 0);
+    vxlan.writeUIntBE(SECRET.vni, 4, 3);
+    const [source, destination] = [endpoint(from, 5), endpoint(to, 5)];
+    const mac = (text: string): Buffer => Buffer.from(text.replaceAll(":", ""), "hex");
+    const ip = (text: string): Buffer => Buffer.from(text.split(".").map(Number));
+    const udp = Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + marker.length, 0, 0]), marker]);
+    const header = Buffer.alloc(12);
+    header.writeUInt8(0x45, 0);
+    header.writeUInt16BE(20 + udp.length, 2);
+    header.writeUInt8(64, 8);
+    header.writeUInt8(17, 9);
+    return Buffer.concat([
+      vxlan,
+      mac(destination.mac),
+      mac(source.mac),
+      Buffer.from("0800", "hex"),
+      header,
+      ip(source.ipv4!),
+      ip(destination.ipv4!),
+      udp,
+    ]);
+  }
+
+  /** A datagram from a namespace to the class's port of host `to`. */
+  inject(from: string, to: number, bytes: Buffer, options = ""): void {
+    const file = join(this.hosts.directory, "datagram");
+    writeFileSync(file, bytes);
+    const target =
+      this.family === 4
+        ? `UDP-SENDTO:${vtepOf(to, 4)}:${IPSEC_PORT}`
+        : `UDP6-SENDTO:[${vtepOf(to, 6)}]:${IPSEC_PORT}`;
+    try {
+      this.hosts.in(from, `socat -u OPEN:${file} ${target}${options}`);
+    } catch {
+      // A policy that blocks tells the sender: EPERM, or no key: EAGAIN.
+    }
+  }
+
+  /** Packets that the container of host `k` got on the encrypted network. */
+  received(k: number): number {
+    const text = this.hosts.in(this.member(k).container.secret, "ip -s -j link show dev eth0");
+    const [link] = JSON.parse(text) as { stats64: { rx: { packets: number } } }[];
+    return link?.stats64.rx.packets ?? 0;
+  }
+
+  /** What `ping` is to be filled with so that it can be found. */
+  static marker(): Buffer {
+    return randomBytes(16);
+  }
+
+  ping(from: number, to: number, kind: Kind, ...options: string[]): Promise<number> {
+    const { container } = this.member(from);
+    return this.hosts.ping(container[kind], this.address(to, kind), ...options);
+  }
+
+  /** Counters of /proc/net/xfrm_stat that are not 0 (linux/snmp.h, all of them errors). */
+  xfrmErrors(k: number): Record<string, number> {
+    const lines = this.hosts.in(this.netns(k), "cat /proc/net/xfrm_stat").trim().split("\n");
+    const counters = lines.map((line) => line.trim().split(/\s+/) as [string, string]);
+    return Object.fromEntries(
+      counters.flatMap(([name, value]) => (Number(value) === 0 ? [] : [[name, Number(value)]])),
+    );
+  }
+
+  async close(): Promise<void> {
+    for (const host of this.#members) {
+      await host.ipsec.stop();
+      await host.ipsecKernel.close();
+      await host.guarding.stop();
+      await host.guards.close();
+      for (const network of await host.kernel.list())
+        await host.kernel.apply(network, [{ kind: "retract" }]);
+      await host.kernel.close();
+    }
+    this.hosts.close();
+  }
+
+  #ipsecKernel(k: number): LinuxIpsec {
+    return new LinuxIpsec({
+      local: vtepOf(k, this.family),
+      udpPort: IPSEC_PORT,
+      hostNetns: this.netns(k),
+    });
+  }
+
+  #ipsec(k: number, kernel: LinuxIpsec): Ipsec {
+    return new Ipsec(
+      {
+        local: vtepOf(k, this.family),
+        keys: this.#keys,
+        readPeriodMs: 2000,
+        guardRetryMs: 100,
+      },
+      {
+        kernel,
+        channel: this.channels.of(nodeId(k)),
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+      },
+    );
+  }
+
+  async #member(k: number, members: number): Promise<IpsecHost> {
+    const netns = this.netns(k);
+    const kernel = new LinuxKernel({
+      netnsDirectory: join(this.hosts.directory, `netns${k}`),
+      hostNetns: netns,
+    });
+    const guards = new NftGuards({ hostNetns: netns });
+    const guarding = new Guarding(guards, () => this.desiredGuards(k, members), silentLog);
+    const ipsecKernel = this.#ipsecKernel(k);
+    // Where everything is slow, nft is given up before it is done with a kernel's first rules.
+    await eventually(120_000, "the guards", () => guarding.start());
+    await ipsecKernel.setPolicies();
+    return {
+      k,
+      netns,
+      node: nodeId(k),
+      vtep: vtepOf(k, this.family),
+      kernel,
+      guards,
+      guarding,
+      ipsecKernel,
+      ipsec: this.#ipsec(k, ipsecKernel),
+      container: {
+        secret: await this.#network(kernel, netns, k, members, "secret"),
+        clear: await this.#network(kernel, netns, k, members, "clear"),
+      },
+    };
+  }
+
+  async #network(
+    kernel: LinuxKernel,
+    netns: string,
+    k: number,
+    members: number,
+    kind: Kind,
+  ): Promise<string> {
+    const desired = this.#desired(k, kind);
+    const id = desired.network;
+    const number = kind === "secret" ? 5 : 6;
+    const others = Array.from({ length: members }, (_, i) => i + 1).filter((j) => j !== k);
+    const local = endpoint(k, number);
+    await kernel.apply(id, [
+      { kind: "extend", desired },
+      {
+        kind: "putRemotes",
+        remotes: others.map((j) => ({
+          mac: endpoint(j, number).mac,
+          vtep: vtepOf(j, this.family),
+          ips: [endpoint(j, number).ipv4!],
+        })),
+      },
+      { kind: "putPort", port: { endpoint: local.id, mac: local.mac, ips: [local.ipv4!] } },
+    ]);
+    const container = this.hosts.netns(`${kind}${k}`);
+    const link = kernel.containerLink(local.id);
+    this.hosts.in(netns, `ip link set ${link} netns ${container} name eth0`);
+    this.hosts.in(container, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+    this.hosts.in(container, "ip link set eth0 up");
+    this.hosts.in(container, `ip address add ${local.ipv4!}/16 dev eth0`);
+    // Quiet: neighbours are not asked again now and then.
+    for (const j of others) {
+      const { ipv4, mac } = endpoint(j, number);
+      this.hosts.in(container, `ip neigh replace ${ipv4!} lladdr ${mac} dev eth0 nud permanent`);
+    }
+    return container;
+  }
+
+  #desired(k: number, kind: Kind): DesiredNetwork {
+    const { id, vni } = kind === "secret" ? SECRET : CLEAR;
+    const plain = dataPlane(k, this.family);
+    return {
+      ...plain,
+      network: id,
+      vni,
+      udpPort: kind === "secret" ? IPSEC_PORT : PLAIN_PORT,
+      mtuBytes: kind === "secret" ? largestEspMtuBytes(this.family, 1500) : plain.mtuBytes,
+      // Quiet: a gateway's IPv6 address would be told to the containers (MLD), and be counted.
+      gateways: plain.gateways.slice(0, 1),
+    };
+  }
+
+  desiredGuards(k: number, members: number): DesiredGuards {
+    const others = Array.from({ length: members }, (_, i) => i + 1).filter((j) => j !== k);
+    return {
+      underlayFamily: this.family,
+      classPorts: { plain: PLAIN_PORT, wireguard: 7949, ipsec: IPSEC_PORT },
+      ipsec: true,
+      vteps: others.map((j) => vtepOf(j, this.family)),
+      hosting: others.flatMap((j) =>
+        [SECRET, CLEAR].map(({ vni }) => ({ vtep: vtepOf(j, this.family), vni })),
+      ),
+      speakers: others.flatMap((j) =>
+        [
+          { vni: SECRET.vni, held: endpoint(j, 5) },
+          { vni: CLEAR.vni, held: endpoint(j, 6) },
+        ].map(({ vni, held }) => ({
+          vtep: vtepOf(j, this.family),
+          vni,
+          mac: held.mac,
+          ip: held.ipv4!,
+        })),
+      ),
+    };
+  }
+}
