@@ -2,11 +2,11 @@ import { isDeepStrictEqual } from "node:util";
 import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
-import type { ClusterState } from "../shared/cluster-state.ts";
+import type { ClusterState, SecurityClass } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
 import { claimedAddresses, familiesOf } from "../shared/documents.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Cidr } from "../shared/ip.ts";
+import type { Cidr, Ip } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
@@ -14,6 +14,13 @@ import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desired, desiredGuards } from "./core/desired.ts";
+import { Encrypting } from "./encrypting.ts";
+import type { IpsecKernel } from "./encryption/ipsec-port.ts";
+import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
+import type { WireguardTunnel } from "./encryption/port.ts";
+import type { Secret } from "./encryption/secret.ts";
+import { IpsecClass } from "./ipsec-class.ts";
+import { WireguardClass } from "./wireguard-class.ts";
 import { hostsOn, hostsWith } from "./core/hosts.ts";
 import type { ViewSources } from "./core/view.ts";
 import { plan } from "./core/plan.ts";
@@ -58,6 +65,7 @@ export interface AgentAdapters {
   readonly kernel: Kernel;
   readonly guards: Guards;
   readonly proof: DataPathProof;
+  readonly encryption: EncryptionAdapters;
   readonly names: NameServer;
   readonly store: AgentStore;
   /** random(4): another one each time the machine starts. */
@@ -68,6 +76,18 @@ export interface AgentAdapters {
   readonly engine: DockerEngine | undefined;
 }
 
+export interface EncryptionAdapters {
+  readonly wireguard: WireguardTunnel;
+  /** This host's; made when there is none. @throws INVALID */
+  readonly wireguardKey: () => Secret;
+  /** New ones, of WireGuard's transport namespace. */
+  readonly transportGuards: () => Guards;
+  /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
+  readonly ipsec: (local: Ip, udpPort: number) => IpsecKernel;
+  /** VXLAN devices of this port are set down. @throws NETLINK */
+  readonly classDown: (udpPort: number) => Promise<void>;
+}
+
 /** A joined host: parts made and joined together, started and stopped in order. */
 export class Agent {
   readonly identity: Identity;
@@ -76,6 +96,7 @@ export class Agent {
   readonly replication: Replication;
   readonly reconciler: Reconciler;
   readonly guarding: Guarding;
+  readonly encrypting: Encrypting;
   readonly proving: Proving;
   readonly resolving: Resolving;
   readonly controller: ControllerLink;
@@ -110,6 +131,9 @@ export class Agent {
     this.watching = new Watching(() => this.#seen(), this.events);
     const seenChanged = (): void => this.watching.dirty();
 
+    const keyChannel = new MeshKeyChannel((to, bytes, timeoutMs) =>
+      this.replication.askForKeys(to, bytes, timeoutMs),
+    );
     this.replication = new Replication(
       node,
       {
@@ -126,6 +150,7 @@ export class Agent {
       {
         dirty: (network) => this.#dirty(network),
         changed: () => this.#changed(),
+        keysAsked: (from, bytes) => keyChannel.asked(from, bytes),
         disconnected: (peer) => this.proving.doubt(peer),
       },
     );
@@ -137,7 +162,8 @@ export class Agent {
       failureChanged: seenChanged,
     });
     const { tables } = this.replication;
-    this.guarding = new Guarding(guards, () => desiredGuards(tables, node), log, seenChanged);
+    this.guarding = new Guarding(guards, () => this.#wantGuards(), log, seenChanged);
+    this.encrypting = this.#makeEncrypting(keyChannel, seenChanged);
     this.proving = new Proving({
       self: node,
       proof,
@@ -184,10 +210,12 @@ export class Agent {
     const { reconciler, guarding, ipam, resolving } = this;
     const naming = engine && new Naming({ ...shared, engine, resolving });
     this.naming = naming;
-    const parts = { reconciler, guarding, ipam, naming, resolving };
+    const { encrypting } = this;
+    const parts = { reconciler, guarding, encrypting, ipam, naming, resolving };
     this.driver = new OverlayDriver({ ...shared, ...parts, kernel });
     this.exposing = new Exposing({
       ...shared,
+      encrypting,
       ipam,
       reconciler,
       kernel,
@@ -211,6 +239,7 @@ export class Agent {
     await this.guarding.start();
     await this.replication.start();
     this.#forgetLastBoot();
+    this.encrypting.dirty();
     await this.resolving.forgetGone();
     const found = await this.adapters.kernel.list();
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
@@ -232,6 +261,7 @@ export class Agent {
     await this.docker?.withdraw();
     await this.resolving.withdraw();
     for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
+    await this.encrypting.withdraw();
     await proof.remove();
     await guards.remove();
   }
@@ -245,6 +275,7 @@ export class Agent {
     await this.controller.stop();
     await this.replication.stop();
     await this.reconciler.stop();
+    await this.encrypting.stop();
     await this.guarding.stop();
     await this.adapters.guards.close();
     await this.adapters.kernel.close();
@@ -271,9 +302,15 @@ export class Agent {
   /** What the kernel should hold of the network, and whether what it should not may go. */
   want(network: NetworkId): Wanted {
     const { tables, networks } = this.replication;
-    const wanted = desired(tables, this.identity.node, network);
+    const record = tables.state?.networks.find(({ id }) => id === network);
+    const paths = record && this.encrypting.paths(record.encryption);
+    // Its class does not work now. What stands is closed without our doing, and comes back with it.
+    const isHere = this.hosting.has(network) || this.hosting.endpoints(network).length > 0;
+    if (record !== undefined && paths === undefined && isHere)
+      return { desired: undefined, inSync: false };
+    const wanted = desired(tables, this.identity.node, network, paths);
     // That this host is not on a network, no peer needs to say; that there is no such network, one must.
-    const known = tables.state?.networks.some(({ id }) => id === network) === true;
+    const known = record !== undefined;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
     if (known && this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
     const gone = wanted === undefined && (known || this.replication.stateIsFresh());
@@ -336,6 +373,7 @@ export class Agent {
     this.#adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     void this.guarding.check();
+    this.encrypting.check();
     // The controller may be away: with the next round.
     this.ipam.returnEmpty(performance.now()).catch(() => {});
   }
@@ -348,13 +386,58 @@ export class Agent {
   #dirty(network: NetworkId): void {
     this.resolving.dirty(network);
     this.guarding.dirty();
+    this.encrypting.wireguard.guards()?.guarding.dirty();
     this.reconciler.dirty(network);
     this.watching.dirty();
+  }
+
+  #wantGuards() {
+    const open = this.encrypting.ipsec.isOpen() ? (["ipsec"] as const) : [];
+    return desiredGuards(this.replication.tables, this.identity.node, ["none", ...open]);
+  }
+
+  #makeEncrypting(channel: MeshKeyChannel, seenChanged: () => void): Encrypting {
+    const { encryption } = this.adapters;
+    const shared = {
+      self: this.identity.node,
+      tables: this.replication.tables,
+      stateIsFresh: () => this.replication.stateIsFresh(),
+      seenChanged,
+      log: this.#log,
+    };
+    const pathsChanged = (of: SecurityClass) => (): void => {
+      for (const network of this.hosting.hosted())
+        if (this.hosting.find(network)?.encryption === of) this.reconciler.dirty(network);
+      seenChanged();
+    };
+    const wireguard = new WireguardClass({
+      ...shared,
+      tunnel: encryption.wireguard,
+      makeGuards: encryption.transportGuards,
+      privateKey: encryption.wireguardKey,
+      keyChanged: () => this.hosting.say(),
+      pathsChanged: pathsChanged("wireguard"),
+    });
+    const ipsec = new IpsecClass({
+      ...shared,
+      channel,
+      makeKernel: encryption.ipsec,
+      classDown: encryption.classDown,
+      opened: async () => {
+        this.guarding.dirty();
+        await this.guarding.settled();
+      },
+      pathsChanged: pathsChanged("ipsec"),
+      clock: systemClock,
+      random: systemRandom,
+    });
+    return new Encrypting({ ...shared, wireguard, ipsec });
   }
 
   #changed(): void {
     this.resolving.changed();
     this.guarding.dirty();
+    this.encrypting.dirty();
     this.watching.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
     for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
@@ -394,6 +477,7 @@ export class Agent {
       bootId: this.adapters.bootId,
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
+      wireguardKey: this.encrypting.wireguard.publicKey(),
       capabilities: [],
     };
   }
@@ -409,11 +493,15 @@ export class Agent {
         ...(failure === undefined
           ? []
           : [{ what: "guards" as const, network: undefined, message: failure.message }]),
+        ...this.encrypting.failures().map(({ encryption, failure: { message } }) => {
+          return { what: encryption, network: undefined, message } as const;
+        }),
         ...this.reconciler.failures().map(({ network, failure: { message } }) => {
           return { what: "kernel" as const, network, message };
         }),
       ],
-      tampered: this.guarding.tampered(),
+      tampered:
+        this.guarding.tampered() + (this.encrypting.wireguard.guards()?.guarding.tampered() ?? 0),
     };
   }
 

@@ -5,6 +5,7 @@ import { EndpointId, type NetworkId } from "../shared/ids.ts";
 import { type Cidr, cidrOverlaps, type Ip } from "../shared/ip.ts";
 import { ruleMac } from "../shared/mac.ts";
 import type { Hasher } from "../shared/ports.ts";
+import type { Encrypting } from "./encrypting.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Kernel } from "./kernel/port.ts";
 import type { OverlayIpam } from "./overlay-ipam.ts";
@@ -13,6 +14,7 @@ import type { Reconciler } from "./reconciler.ts";
 const TIMEOUT_MS = 20_000;
 
 export interface ExposingModules {
+  readonly encrypting: Pick<Encrypting, "require" | "settled">;
   readonly hosting: Hosting;
   readonly ipam: Pick<OverlayIpam, "allot" | "giveBack">;
   readonly reconciler: Pick<Reconciler, "settle">;
@@ -41,7 +43,7 @@ export class Exposing {
 
   /** Asked twice it is the same. @throws CONFLICT when the host reaches such a subnet already. */
   async expose(network: NetworkId): Promise<Exposed> {
-    const { hosting, ipam, reconciler } = this.#modules;
+    const { encrypting, hosting, ipam, reconciler } = this.#modules;
     const record = hosting.record(network);
     const held = this.#endpoint(network);
     if (held !== undefined) return this.#shown(held);
@@ -57,10 +59,12 @@ export class Exposing {
     const ips = await ipam.allot(record, AbortSignal.timeout(TIMEOUT_MS));
     try {
       await hosting.enter(network);
+      await encrypting.require(record);
       const [first] = ips;
       assert(first !== undefined, "a network has a subnet");
       const endpoint: Endpoint = { id, ...familiesOf(ips), mac: ruleMac(first), role: "host" };
       hosting.put(network, endpoint);
+      await encrypting.settled(record);
       await reconciler.settle(network);
       return this.#shown(endpoint);
     } catch (error) {

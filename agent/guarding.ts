@@ -1,24 +1,16 @@
-import { setTimeout as delay } from "node:timers/promises";
-import { asFailure, type Failure } from "../shared/errors.ts";
+import type { Failure } from "../shared/errors.ts";
 import type { Log } from "../shared/ports.ts";
 import type { DesiredGuards } from "./core/data-plane.ts";
 import type { Guards } from "./kernel/port.ts";
+import { PassLoop } from "./pass-loop.ts";
 
-const COALESCE_MS = 5;
-const RETRY_MS = 500;
-
-/** Keeps the host's guards as the tables say: at once, then coalesced, and again until it succeeds. */
+/** Keeps a namespace's guards as the tables say: at once, then coalesced, and again until it succeeds. */
 export class Guarding {
   readonly #guards: Guards;
   readonly #want: () => DesiredGuards | undefined;
   readonly #log: Log;
   readonly #changed: () => void;
-  readonly #waiting: (() => void)[] = [];
-  #dirty = false;
-  #passing = false;
-  #stopped = false;
-  #loop: Promise<void> | undefined;
-  #failure: Failure | undefined;
+  readonly #loop: PassLoop;
   #tampered = 0;
 
   /** `changed`: `failure` or `tampered` may say something else. */
@@ -32,6 +24,13 @@ export class Guarding {
     this.#want = want;
     this.#log = log;
     this.#changed = changed;
+    this.#loop = new PassLoop(
+      () => this.#pass(),
+      (failure) => {
+        if (failure !== undefined) log.error({ ...failure }, "guards not written");
+        changed();
+      },
+    );
   }
 
   /** Before any device exists. @throws NETLINK: without guards there is no network. */
@@ -46,15 +45,12 @@ export class Guarding {
   }
 
   dirty(): void {
-    if (this.#stopped) return;
-    this.#dirty = true;
-    this.#loop ??= this.#run();
+    this.#loop.dirty();
   }
 
   /** What was dirty when it was asked is written: a container's first answers pass. */
   async settled(): Promise<void> {
-    if (this.#dirty || this.#passing || this.#failure !== undefined)
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    await this.#loop.settled();
   }
 
   /** Written again should they be another than what was written. */
@@ -64,7 +60,7 @@ export class Guarding {
 
   /** Of the last pass; undefined when it succeeded. */
   failure(): Failure | undefined {
-    return this.#failure;
+    return this.#loop.failure();
   }
 
   /** How often somebody else changed them, since the start. */
@@ -73,36 +69,7 @@ export class Guarding {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    await this.#loop;
-  }
-
-  async #run(): Promise<void> {
-    while (this.#dirty && !this.#stopped) {
-      this.#dirty = false;
-      this.#passing = true;
-      try {
-        await this.#pass();
-        this.#passing = false;
-        this.#fail(undefined);
-        for (const resolve of this.#waiting.splice(0)) resolve();
-        await delay(COALESCE_MS);
-      } catch (error) {
-        const failure = asFailure(error);
-        this.#fail(failure);
-        this.#log.error({ ...failure }, "guards not written");
-        this.#dirty = true;
-        await delay(RETRY_MS);
-      }
-    }
-    for (const resolve of this.#waiting.splice(0)) resolve();
-    this.#loop = undefined;
-  }
-
-  #fail(failure: Failure | undefined): void {
-    const same = this.#failure === failure;
-    this.#failure = failure;
-    if (!same) this.#changed();
+    await this.#loop.stop();
   }
 
   async #pass(): Promise<void> {

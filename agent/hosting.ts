@@ -3,7 +3,7 @@ import type { NetworkRecord } from "../shared/cluster-state.ts";
 import type { Endpoint } from "../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
-import { largestMtuBytes, tooLargeFor } from "../shared/vxlan.ts";
+import { largestMtuBytes, tooLargeFor } from "../shared/mtu.ts";
 import { openSealed } from "../shared/sealed-box.ts";
 import { oneLine } from "../shared/text.ts";
 import type { SealedKey } from "../controller/wire/messages.ts";
@@ -40,6 +40,7 @@ export class Hosting {
   readonly #leaving = new Map<NetworkId, NodeJS.Timeout>();
   /** Networks that containers here refer to, running or stopped; undefined: Docker was not asked yet. */
   #referred: ReadonlySet<NetworkId> | undefined;
+  #started = false;
   #again: NodeJS.Timeout | undefined;
 
   constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
@@ -57,8 +58,8 @@ export class Hosting {
     // Until Docker can be asked: stopped containers have not gone by our being away.
     const needs = replication.tables.hosts.get(this.#node)?.needs;
     if (needs !== undefined) this.#referred = new Set(needs);
-    // In one word: between two, peers would drop what our containers send.
-    this.#say();
+    this.#started = true;
+    this.say();
     await Promise.all(busy.map((network) => this.enterAgain(network)));
   }
 
@@ -100,7 +101,7 @@ export class Hosting {
     const underlay = state?.nodes.find(({ id }) => id === this.#node)?.underlayMtuBytes;
     if (state === undefined || underlay === undefined) return;
     if (!tooLargeFor(state, underlay).includes(record)) return;
-    const most = largestMtuBytes(state.settings, underlay);
+    const most = largestMtuBytes(state.settings, underlay, record.encryption);
     throw new OverlayError({
       code: "UNSUPPORTED",
       message: `network ${record.name ?? record.id} has an MTU of ${record.mtuBytes}, and this host's underlay of ${underlay} bytes carries ${most} at most`,
@@ -147,7 +148,7 @@ export class Hosting {
   /** What this engine's containers refer to, as it stands now. */
   refer(networks: ReadonlySet<NetworkId>): void {
     this.#referred = networks;
-    this.#say();
+    this.say();
   }
 
   /** An endpoint that is not there is gone already. After the last one the network lingers. */
@@ -182,7 +183,7 @@ export class Hosting {
     await this.#modules.replication.join(network, await this.#key(network));
     this.#joined.add(network);
     this.#hosted.add(network);
-    this.#say();
+    this.say();
     this.#lingerIfEmpty(network);
   }
 
@@ -211,7 +212,7 @@ export class Hosting {
     if (this.endpoints(network).length > 0) return;
     this.#hosted.delete(network);
     this.#joined.delete(network);
-    this.#say();
+    this.say();
     try {
       await this.#modules.replication.leave(network);
     } catch (error) {
@@ -219,9 +220,11 @@ export class Hosting {
     }
   }
 
-  #say(): void {
+  /** The host document as it should be now; nothing when that is what it says already. */
+  say(): void {
     const facts = this.#modules.facts();
-    if (facts === undefined) return;
+    // Before the start it would be half a word: peers would drop what our containers send.
+    if (facts === undefined || !this.#started) return;
     const { replication } = this.#modules;
     const busy = [...this.#hosted].filter((network) => this.endpoints(network).length > 0);
     const needs = this.#referred && [...new Set([...this.#referred, ...busy])];

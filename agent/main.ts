@@ -8,6 +8,7 @@ import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
 import { systemClock } from "../shared/node/system.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
+import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
@@ -17,9 +18,14 @@ import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
 import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin-server.ts";
 import { LinuxNameServer } from "./dns/linux-name-server.ts";
 import type { WaitingQuestions } from "./dns/waiting-questions.ts";
+import { setClassDown } from "./encryption/ipsec/class-devices.ts";
+import { LinuxIpsec } from "./encryption/ipsec/linux-ipsec.ts";
+import { LinuxWireguard } from "./encryption/linux-wireguard.ts";
+import { hostWireguardKey } from "./encryption/wireguard-keys.ts";
 import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
+import { transportNetns } from "./kernel/netns.ts";
 import { NftGuards } from "./kernel/nft-guards.ts";
 import { localRoutes } from "./local-api.ts";
 import {
@@ -262,6 +268,13 @@ async function makeAgent(
     hostSubnets,
     bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     proof: new LinuxDataPathProof({ netnsDirectory }),
+    encryption: {
+      wireguard: new LinuxWireguard({ netnsDirectory }),
+      wireguardKey: () => hostWireguardKey(files.wireguardKey),
+      transportGuards: () => new NftGuards({ hostNetns: transportNetns(netnsDirectory) }),
+      ipsec: (local: Ip, udpPort: number) => new LinuxIpsec({ local, udpPort }),
+      classDown: (udpPort: number) => setClassDown(netnsDirectory, udpPort),
+    },
   };
   return new Agent(identity, membership, adapters, log);
 }

@@ -27,6 +27,7 @@ export interface AgentFiles {
   readonly database: string;
   readonly membership: string;
   readonly identity: string;
+  readonly wireguardKey: string;
 }
 
 export function agentFiles(dataDirectory: string): AgentFiles {
@@ -36,6 +37,7 @@ export function agentFiles(dataDirectory: string): AgentFiles {
     database: join(directory, "agent.db"),
     membership: join(directory, "membership.json"),
     identity: join(directory, "identity.key"),
+    wireguardKey: join(directory, "wireguard.key"),
   };
 }
 
@@ -70,6 +72,7 @@ export async function ensureIdentity(files: AgentFiles): Promise<Identity> {
 
 /** The host forgets the cluster: key, membership and tables. */
 export function forgetMembership(files: AgentFiles): void {
-  for (const file of [files.membership, files.identity]) rmSync(file, { force: true });
+  for (const file of [files.membership, files.identity, files.wireguardKey])
+    rmSync(file, { force: true });
   for (const suffix of ["", "-wal", "-shm"]) rmSync(files.database + suffix, { force: true });
 }

@@ -19,6 +19,7 @@ import type {
   NetworkDriver,
 } from "./docker/port.ts";
 import { VNI_OPTION } from "./docker/views.ts";
+import type { Encrypting } from "./encrypting.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
@@ -36,6 +37,7 @@ export interface DriverModules {
   readonly replication: Pick<Replication, "tables" | "synced">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly guarding: Pick<Guarding, "settled">;
+  readonly encrypting: Pick<Encrypting, "require" | "settled">;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
   readonly ipam: Pick<OverlayIpam, "claim">;
@@ -78,7 +80,7 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint> {
-    const { hosting, ipam } = this.#modules;
+    const { encrypting, hosting, ipam } = this.#modules;
     const network = this.#network(request.network);
     const record = hosting.record(network);
     const ips = claimedAddresses(request);
@@ -89,12 +91,6 @@ export class OverlayDriver implements NetworkDriver {
         message: "an endpoint needs an address, and Docker gave none",
         next: "give the network a --subnet",
       });
-    if (record.encryption !== "none")
-      throw new OverlayError({
-        code: "UNSUPPORTED",
-        message: `network ${record.name ?? network} is encrypted (${record.encryption}), which this version cannot do`,
-        next: "run the version of overlay-ts that made it on this host too",
-      });
     hosting.requireFit(record);
     const mac = endpointMac(first, request.mac);
     const endpoint: Endpoint = { id: request.endpoint, ...familiesOf(ips), mac };
@@ -104,6 +100,7 @@ export class OverlayDriver implements NetworkDriver {
     signal.throwIfAborted();
     await hosting.enter(network);
     try {
+      await encrypting.require(record);
       signal.throwIfAborted();
       // Meanwhile the network may have gone, or another call may have brought the same.
       this.#network(request.network);
@@ -124,7 +121,8 @@ export class OverlayDriver implements NetworkDriver {
   }
 
   async join({ network: docker, endpoint, sandbox }: Join, signal: AbortSignal): Promise<Joined> {
-    const { replication, reconciler, guarding, kernel, hosting, naming, resolving } = this.#modules;
+    const { replication, reconciler, guarding, encrypting, kernel, hosting, naming, resolving } =
+      this.#modules;
     const network = this.#network(docker);
     if (!hosting.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -133,6 +131,7 @@ export class OverlayDriver implements NetworkDriver {
         next: "start the container again",
       });
     await replication.synced(network, JOIN_SYNC_MS);
+    await encrypting.settled(hosting.record(network));
     await reconciler.settle(network);
     await guarding.settled();
     signal.throwIfAborted();

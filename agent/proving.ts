@@ -3,7 +3,7 @@ import type { ClusterState } from "../shared/cluster-state.ts";
 import { type NodeId, PROOF_VNI_PLAIN } from "../shared/ids.ts";
 import { type Cidr, type Ip, numberToIp, prefixLength, rangeOf } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
-import { largestMtuBytes } from "../shared/vxlan.ts";
+import { largestMtuBytes } from "../shared/mtu.ts";
 import type { DesiredProof } from "./core/data-plane.ts";
 import { DEFAULT_PRESENCE_OPTIONS, Presence } from "./core/presence.ts";
 import type { DataPathProof, ProbeResult } from "./kernel/port.ts";
@@ -168,7 +168,7 @@ export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | 
     vni: PROOF_VNI_PLAIN,
     udpPort: ports.vxlanPlain,
     localVtep: own.vtep,
-    mtuBytes: largestMtuBytes(state.settings, underlay),
+    mtuBytes: largestMtuBytes(state.settings, underlay, "none"),
     ownAddress: proofAddress(proofSubnet, own.index),
     prefixLength: prefixLength(proofSubnet),
     peers: members

@@ -32,6 +32,8 @@ export interface ReplicationHandlers {
   dirty(network: NetworkId): void;
   /** State or a host document changed. */
   changed(): void;
+  /** A question about the keys of our pair. @throws OverlayError: it is refused. */
+  keysAsked(from: NodeId, bytes: Uint8Array): Promise<Uint8Array>;
   /** The mesh's connection with the host ended. */
   disconnected(node: NodeId): void;
 }
@@ -41,6 +43,7 @@ const NETWORK_TOPIC = "overlay-ts/network/";
 /** First byte of a request: which replica it is for. */
 const FOR_CLUSTER = 0;
 const FOR_NETWORK = 1;
+const FOR_KEYS = 2;
 
 /** Carries the pure replicas' outputs to mesh and disk, and what comes from there to them. */
 export class Replication {
@@ -98,6 +101,11 @@ export class Replication {
     this.#stopped = true;
     clearTimeout(this.#timer);
     await this.#modules.mesh.stop();
+  }
+
+  /** @throws UNREACHABLE or TIMEOUT */
+  askForKeys(to: NodeId, body: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+    return this.#modules.mesh.request(to, requestFor(FOR_KEYS, body), timeoutMs);
   }
 
   say(facts: HostFacts): void {
@@ -173,14 +181,15 @@ export class Replication {
           this.#run(this.networks.gossip(network, from, bytes, this.#now()));
         }
       },
-      request: async (from, bytes) => this.#answer(from, bytes),
+      request: (from, bytes) => this.#answer(from, bytes),
       connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
       disconnected: (node) => this.#handlers.disconnected(node),
     };
   }
 
-  #answer(from: NodeId, bytes: Uint8Array): Uint8Array {
+  async #answer(from: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
     const body = bytes.subarray(1);
+    if (bytes[0] === FOR_KEYS) return this.#handlers.keysAsked(from, body);
     if (bytes[0] === FOR_NETWORK) {
       const answer = this.networks.answer(from, body);
       // The question may have shown that the peer holds something else.
@@ -308,11 +317,8 @@ export class Replication {
     body: Uint8Array,
     then: { answered: (bytes: Uint8Array) => void; failed: () => void },
   ): void {
-    const bytes = new Uint8Array(body.length + 1);
-    bytes[0] = kind;
-    bytes.set(body, 1);
     this.#modules.mesh
-      .request(to, bytes, DEFAULT_REPLICA_OPTIONS.requestTimeoutMs)
+      .request(to, requestFor(kind, body), DEFAULT_REPLICA_OPTIONS.requestTimeoutMs)
       .then(then.answered, then.failed);
   }
 
@@ -334,4 +340,11 @@ export class Replication {
   #now(): number {
     return this.#modules.clock.nowMs();
   }
+}
+
+function requestFor(kind: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(body.length + 1);
+  bytes[0] = kind;
+  bytes.set(body, 1);
+  return bytes;
 }

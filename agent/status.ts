@@ -1,6 +1,6 @@
 import type { Failure } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
-import { tooLargeFor, VXLAN_OVERHEAD_BYTES } from "../shared/vxlan.ts";
+import { neededUnderlayBytes, tooLargeFor } from "../shared/mtu.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
@@ -110,10 +110,10 @@ function tooLarge(agent: Agent): Status["tooLarge"] {
   const { state } = agent.replication.tables;
   const underlay = state?.nodes.find(({ id }) => id === agent.identity.node)?.underlayMtuBytes;
   if (state === undefined || underlay === undefined) return [];
-  return tooLargeFor(state, underlay).map(({ id, name, mtuBytes }) => ({
-    id,
-    name,
-    needsUnderlayBytes: mtuBytes + VXLAN_OVERHEAD_BYTES[state.settings.underlayFamily],
+  return tooLargeFor(state, underlay).map((record) => ({
+    id: record.id,
+    name: record.name,
+    needsUnderlayBytes: neededUnderlayBytes(state.settings, record),
   }));
 }
 

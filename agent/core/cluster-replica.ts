@@ -52,7 +52,7 @@ export type ClusterOutput =
 /** What a host says of itself; the rest of its document follows from it. */
 export type HostFacts = Pick<
   HostDocument,
-  "bootId" | "vtep" | "underlayMtuBytes" | "capabilities" | "hosting" | "needs"
+  "bootId" | "vtep" | "underlayMtuBytes" | "wireguardKey" | "capabilities" | "hosting" | "needs"
 >;
 
 export interface ClusterCounters {
@@ -262,7 +262,7 @@ export class ClusterReplica {
   }
 
   #publishOwn(facts: HostFacts, version: Version): ClusterOutput[] {
-    const { bootId, vtep, underlayMtuBytes, capabilities, hosting, needs } = facts;
+    const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
       node,
@@ -270,6 +270,7 @@ export class ClusterReplica {
       bootId,
       vtep,
       underlayMtuBytes,
+      ...(wireguardKey === undefined ? {} : { wireguardKey }),
       capabilities,
       hosting: hosting.toSorted(),
       ...(needs === undefined ? {} : { needs: needs.toSorted() }),
@@ -344,9 +345,16 @@ export class ClusterReplica {
 
 function sameFacts(held: HostDocument, facts: HostFacts): boolean {
   const of = (facts: HostFacts): Uint8Array => {
-    const { bootId, vtep, underlayMtuBytes, capabilities, hosting, needs } = facts;
+    const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const lists = [hosting.toSorted(), needs?.toSorted() ?? null];
-    return encodeCbor([bootId, vtep, underlayMtuBytes, capabilities, ...lists]);
+    return encodeCbor([
+      bootId,
+      vtep,
+      underlayMtuBytes,
+      wireguardKey ?? null,
+      capabilities,
+      ...lists,
+    ]);
   };
   return equalBytes(of(held), of(facts));
 }

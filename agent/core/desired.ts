@@ -149,24 +149,38 @@ export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
   }
 }
 
+/** Where the VXLAN packets of a security class go: our end, and those of the hosts that have a path. */
+export interface Paths {
+  readonly encryption: SecurityClass;
+  readonly local: Ip;
+  readonly remote: ReadonlyMap<NodeId, Ip>;
+}
+
+/** In clear: all members, by what the controller signed. Undefined: this host is none. */
+export function plainPaths(tables: Tables, self: NodeId): Paths | undefined {
+  const remote = vtepsOf(tables);
+  const local = remote.get(self);
+  remote.delete(self);
+  return local && { encryption: "none", local, remote };
+}
+
 /**
- * What the kernel of `self` should hold for the network: a function of the tables alone.
- * Undefined: the cluster has no such network, or this host is not on it: no container here, and
- * its own document does not say that one is coming or has just left.
+ * What the kernel of `self` should hold for the network: a function of the tables, and of the paths of
+ * its class: no key, no path. Undefined: the cluster has no such network, or this host is not on it: no
+ * container here, and its own document does not say that one is coming or has just left.
  */
 export function desired(
   tables: Tables,
   self: NodeId,
   network: NetworkId,
+  paths: Paths | undefined,
 ): DesiredNetwork | undefined {
   const record = tables.state?.networks.find((candidate) => candidate.id === network);
   const hosting = tables.hosts.get(self)?.hosting.includes(network) === true;
   const local = tables.documents(network).get(self)?.endpoints ?? [];
   if (tables.state === undefined || record === undefined) return undefined;
   if (!hosting && local.length === 0) return undefined;
-  // No key, no path: a class that this version cannot encrypt has no devices.
-  if (record.encryption !== "none") return undefined;
-  const vteps = vtepsOf(tables);
+  if (paths?.encryption !== record.encryption) return undefined;
   const ports: LocalPort[] = [];
   const remotes: RemoteEntry[] = [];
   // What runs here has its port whatever the rules say: they decide whom others believe.
@@ -180,19 +194,16 @@ export function desired(
   const ownMacs = new Set(ports.map(({ mac }) => mac));
   const ownIps = new Set(ports.flatMap(({ ips }) => ips));
   for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
-    const vtep = vteps.get(node);
+    const vtep = paths.remote.get(node);
     const clash = ownMacs.has(endpoint.mac) || ips.some((ip) => ownIps.has(ip));
-    if (node !== self && vtep !== undefined && !clash)
-      remotes.push({ mac: endpoint.mac, vtep, ips });
+    if (vtep !== undefined && !clash) remotes.push({ mac: endpoint.mac, vtep, ips });
   }
-  const localVtep = vteps.get(self);
-  if (localVtep === undefined) return undefined;
   return {
     network,
     vni: record.vni,
     encryption: record.encryption,
     udpPort: udpPortOf(tables.state.settings.ports, record.encryption),
-    localVtep,
+    localVtep: paths.local,
     mtuBytes: record.mtuBytes,
     gateways: record.subnets.map(({ gateway, subnet }) => ({
       ip: gateway,
@@ -202,9 +213,7 @@ export function desired(
     ports,
     remotes,
     flood: record.multicast
-      ? [...vteps].flatMap(([node, vtep]) =>
-          node !== self && isOn(tables, node, network) ? [vtep] : [],
-        )
+      ? [...paths.remote].flatMap(([node, vtep]) => (isOn(tables, node, network) ? [vtep] : []))
       : [],
   };
 }
@@ -217,6 +226,20 @@ function onSubnets({ subnets }: NetworkRecord, ips: readonly Ip[]): InterfaceAdd
   );
 }
 
+/** Other hosts that share a network of the class with this one, by VTEP. */
+export function classPeers(
+  tables: Tables,
+  self: NodeId,
+  encryption: SecurityClass,
+): Map<NodeId, Ip> {
+  const hosting = new Set(tables.hosts.get(self)?.hosting);
+  const shared = (tables.state?.networks ?? []).filter(
+    (record) => record.encryption === encryption && hosting.has(record.id),
+  );
+  const vteps = [...vtepsOf(tables)].filter(([node]) => node !== self);
+  return new Map(vteps.filter(([node]) => shared.some(({ id }) => isOn(tables, node, id))));
+}
+
 /** The host says that it is on the network, and may be. */
 function isOn(tables: Tables, node: NodeId, network: NetworkId): boolean {
   return (
@@ -225,8 +248,15 @@ function isOn(tables: Tables, node: NodeId, network: NetworkId): boolean {
   );
 }
 
-/** What the host's guards let in: admitted VTEPs, who hosts which VNI, who speaks for which container. */
-export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | undefined {
+/**
+ * What guards let in, for the networks of these classes: admitted VTEPs, who hosts which VNI, who speaks
+ * for which container.
+ */
+export function desiredGuards(
+  tables: Tables,
+  self: NodeId,
+  classes: readonly SecurityClass[],
+): DesiredGuards | undefined {
   const state = tables.state;
   if (state === undefined) return undefined;
   const vteps = vtepsOf(tables);
@@ -234,6 +264,7 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
   const speakers: { vtep: Ip; vni: NetworkRecord["vni"]; mac: Mac; ip: Ip }[] = [];
   for (const record of state.networks) {
+    if (!classes.includes(record.encryption)) continue;
     for (const [node, vtep] of vteps)
       if (tables.hosts.get(node)?.hosting.includes(record.id) === true)
         hosting.push({ vtep, vni: record.vni });
@@ -247,7 +278,7 @@ export function desiredGuards(tables: Tables, self: NodeId): DesiredGuards | und
   return {
     underlayFamily: state.settings.underlayFamily,
     classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
-    ipsec: false,
+    ipsec: classes.includes("ipsec"),
     vteps: [...vteps.values()],
     hosting,
     speakers,

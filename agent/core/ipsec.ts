@@ -255,6 +255,11 @@ export class KeyExchange {
     return next;
   }
 
+  /** What the kernel has of an earlier process was read: before, nobody seems ready. */
+  isAdopted(): boolean {
+    return this.#adopted;
+  }
+
   /** Both directions are there: no key, no path. */
   ready(node: NodeId): boolean {
     return this.#peers.get(node)?.ready === true;

@@ -33,8 +33,13 @@ export function wantedPeers(
     if (next !== undefined) wanted.add(next);
   }
   for (const id of nearest(self, others, "cluster", CHORD_PEERS, hasher)) wanted.add(id);
+  const keyed = new Set(
+    state.networks.flatMap(({ id, encryption }) => (encryption === "ipsec" ? [id] : [])),
+  );
   for (const network of hosted) {
     const there = others.filter((id) => hosts.get(id)?.hosting.includes(network) === true);
+    // They ask each other for keys.
+    if (keyed.has(network)) for (const id of there) wanted.add(id);
     for (const id of nearest(self, there, network, NETWORK_PEERS, hasher)) wanted.add(id);
   }
   wanted.delete(self);

@@ -1,4 +1,4 @@
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { NetworkRecord, SecurityClass } from "../../shared/cluster-state.ts";
 import { claimedAddresses, type Endpoint, type NetworkDocument } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
@@ -44,7 +44,7 @@ export interface SeenHolder {
 }
 
 export interface Problem {
-  readonly what: "kernel" | "guards";
+  readonly what: "kernel" | "guards" | Exclude<SecurityClass, "none">;
   readonly network: NetworkId | undefined;
   readonly message: string;
 }

@@ -29,8 +29,8 @@ export interface IpsecKernel {
 
 /**
  * Questions to other hosts about keys, and theirs to us. Who asks is who it says: both ends are
- * authenticated, and what is said stays secret should a host's identity key be stolen later (a Noise
- * connection made for the question and ended after it, not one that lives for days).
+ * authenticated, and what is answered stays secret should a host's identity key, or the keys of the
+ * connection it came over, be stolen later.
  */
 export interface KeyChannel {
   /** @throws UNREACHABLE or TIMEOUT. */

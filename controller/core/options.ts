@@ -1,7 +1,7 @@
 import { type ClusterState, NetworkRecord, SecurityClass } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { oneLine } from "../../shared/text.ts";
-import { largestMtuBytes } from "../../shared/vxlan.ts";
+import { largestMtuBytes } from "../../shared/mtu.ts";
 
 const KNOWN = [
   "encryption",
@@ -17,7 +17,7 @@ const KNOWN = [
   "com.docker.network.advertise_addr_ms",
 ];
 
-/** `-o` options of a network. @throws INVALID, UNSUPPORTED: never a network other than asked for. */
+/** `-o` options of a network. @throws INVALID: never a network other than asked for. */
 export function readOptions(
   options: Readonly<Record<string, string>>,
   state: Pick<ClusterState, "settings" | "nodes">,
@@ -30,16 +30,9 @@ export function readOptions(
         next: `known are ${KNOWN.join(", ")}`,
       });
   const encryption = encryptionOf(options, state);
-  // Refused, never quietly sent in clear (CVE-2023-28841 was a warning and clear text).
-  if (encryption !== "none")
-    throw new OverlayError({
-      code: "UNSUPPORTED",
-      message: `this version cannot encrypt a network (${encryption})`,
-      next: "leave the option away for a network in clear",
-    });
   return {
     encryption,
-    mtuBytes: mtuOf(options, state),
+    mtuBytes: mtuOf(options, state, encryption),
     multicast: flagOf("multicast", options["multicast"]) ?? false,
     unhealthyNames: unhealthyNamesOf(options["dns.unhealthy"]),
   };
@@ -91,9 +84,10 @@ function flagOf(name: string, text: string | undefined): boolean | undefined {
 function mtuOf(
   options: Readonly<Record<string, string>>,
   { settings, nodes }: Pick<ClusterState, "settings" | "nodes">,
+  encryption: SecurityClass,
 ): number {
   const underlay = Math.min(...nodes.map((node) => node.underlayMtuBytes));
-  const most = largestMtuBytes(settings, nodes.length === 0 ? 1500 : underlay);
+  const most = largestMtuBytes(settings, nodes.length === 0 ? 1500 : underlay, encryption);
   const asked = options["mtu"] ?? options["com.docker.network.driver.mtu"];
   if (asked === undefined) return most;
   const mtu = /^\d{1,5}$/.test(asked) ? Number(asked) : NaN;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { desired } from "../../agent/core/desired.ts";
+import { desired, plainPaths } from "../../agent/core/desired.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { hex } from "../../shared/codec.ts";
 import { app, endpoint } from "../support/cluster.ts";
@@ -38,7 +38,12 @@ describe("five nodes of the real core on a lossy network", () => {
           const own = owner.replica.tables.documents(app.id).get(owner.id);
           expect(document && hex(document.signature)).toBe(own && hex(own.signature));
         }
-        const wanted = desired(node.replica.tables, node.id, app.id);
+        const wanted = desired(
+          node.replica.tables,
+          node.id,
+          app.id,
+          plainPaths(node.replica.tables, node.id),
+        );
         const actual = node.kernel.readNow(app.id);
         expect(plan(actual, wanted, true)).toEqual([]);
         const others = simulation.nodes.filter((owner) => owner !== node);

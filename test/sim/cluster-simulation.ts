@@ -1,4 +1,4 @@
-import { desired } from "../../agent/core/desired.ts";
+import { desired, plainPaths } from "../../agent/core/desired.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../agent/core/replica.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
@@ -195,7 +195,12 @@ export class ClusterSimulation {
           this.#request(node, output);
           break;
         case "dirty": {
-          const wanted = desired(node.replica.tables, node.id, app.id);
+          const wanted = desired(
+            node.replica.tables,
+            node.id,
+            app.id,
+            plainPaths(node.replica.tables, node.id),
+          );
           const steps = plan(node.kernel.readNow(app.id), wanted, node.replica.inSync(app.id));
           node.kernel.applyNow(app.id, steps);
         }

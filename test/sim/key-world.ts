@@ -85,6 +85,7 @@ export class KeyWorld {
   /** By key: which halves have been installed, how often. */
   readonly #uses = new Map<string, { pair: string; in: number; out: number }>();
   /** Keys whose inbound half was taken away by a fault, or because the host was no longer wanted. */
+  readonly #letGo = new WeakSet<SaName>();
   readonly #excused = new Set<string>();
   /** Outbound halves that a kernel has though it said that it refused. */
   readonly #unsure = new Set<string>();
@@ -287,6 +288,7 @@ export class KeyWorld {
       switch (output.kind) {
         case "put":
         case "remove":
+          this.#noteUnwanted(host, output);
           host.work.push({ kind: "step", output });
           this.#work(host);
           break;
@@ -356,12 +358,11 @@ export class KeyWorld {
       [...host.kernel.values()].filter(
         ({ source, destination }) => source === sa.source && destination === sa.destination,
       );
-    const peer = this.hosts.find(({ vtep }) => vtep === sa.source || vtep === sa.destination)!;
     host.kernel.delete(saText(name));
     const other = this.hosts.find(
       ({ vtep }) => vtep !== host.vtep && (vtep === sa.source || vtep === sa.destination),
     )!;
-    const wanted = peer !== undefined && host.wanted.has(other.k);
+    const wanted = host.wanted.has(other.k) && !this.#letGo.has(name);
     if (sa.source === host.vtep) {
       // The successor is there before: but for one that the kernel was said not to have.
       if (wanted && !this.#unsure.has(sa.key) && !this.#excused.has(sa.key))
@@ -369,6 +370,16 @@ export class KeyWorld {
     } else if (wanted && !this.#excused.has(sa.key)) {
       const last = this.#lastOutMs.get(sa.key) ?? -Infinity;
       expect(this.nowMs - last, saText(sa)).toBeGreaterThanOrEqual(SIM_OPTIONS.inboundGraceMs);
+    }
+  }
+
+  /** Decided while the peer was not wanted; by the time the kernel does it, it may be again. */
+  #noteUnwanted(host: Host, output: KeyOutput & { kind: "put" | "remove" }): void {
+    if (output.kind === "put") return;
+    for (const sa of output.sas) {
+      const isEnd = ({ vtep }: Host): boolean => vtep === sa.source || vtep === sa.destination;
+      const other = this.hosts.find((each) => each !== host && isEnd(each));
+      if (other === undefined || !host.wanted.has(other.k)) this.#letGo.add(sa);
     }
   }
 

@@ -1,10 +1,13 @@
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { Agent } from "../../agent/agent.ts";
+import { Agent, type EncryptionAdapters } from "../../agent/agent.ts";
 import { delegateIpam, delegateNetwork } from "../../agent/docker/delegate.ts";
 import { PluginServer } from "../../agent/docker/plugin-server.ts";
 import { FakeNameServer } from "../../agent/dns/fake-name-server.ts";
+import { FakeWireguard, FakeUnderlay } from "../../agent/encryption/fake-wireguard.ts";
+import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
+import { Secret } from "../../agent/encryption/secret.ts";
 import { MemoryMesh } from "../../agent/gossip/memory-mesh.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
 import type { Step } from "../../agent/core/data-plane.ts";
@@ -49,12 +52,39 @@ function proofUnless(unreachable: ReadonlySet<string>): DataPathProof {
   };
 }
 
+/** What outlives an agent: devices, security associations, the key's file. */
+function encryptionOf(address: Ip, underlay: FakeUnderlay): FakeEncryption {
+  const ipsec = new FakeIpsec();
+  const key = new Secret(randomBytes(32));
+  const wireguard = new FakeWireguard(underlay, address, () => Date.now());
+  const down: number[] = [];
+  return {
+    wireguard,
+    ipsecKernel: ipsec,
+    down,
+    underlay,
+    wireguardKey: () => key,
+    transportGuards: () => guards,
+    ipsec: () => ipsec,
+    classDown: async (port) => void down.push(port),
+  };
+}
+
+export interface FakeEncryption extends EncryptionAdapters {
+  readonly wireguard: FakeWireguard;
+  readonly ipsecKernel: FakeIpsec;
+  readonly underlay: FakeUnderlay;
+  /** Ports whose devices were set down. */
+  readonly down: number[];
+}
+
 /** A whole agent on fakes, with the real plugin server on a real socket. */
 export interface FakeHost {
   readonly agent: Agent;
   readonly control: MemoryControl;
   readonly kernel: FakeKernel;
   readonly names: FakeNameServer;
+  readonly encryption: FakeEncryption;
   /** Addresses in the proof network (198.18.0.k of host k) that do not answer this host. */
   readonly unreachable: Set<string>;
   readonly plugin: PluginServer;
@@ -110,6 +140,7 @@ export async function fakeCluster(count: number, directory: string): Promise<Fak
   const controller = new Controller(keys, modules);
   const state = await controller.signedState();
   const net = new Map<NodeId, MemoryMesh>();
+  const underlay = new FakeUnderlay();
   const hosts = await Promise.all(
     identities.map(async (identity, i) => {
       const member = record.state.nodes.find(({ id }) => id === identity.node);
@@ -128,6 +159,7 @@ export async function fakeCluster(count: number, directory: string): Promise<Fak
         controllerStore: store,
         mesh: new MemoryMesh(identity.node, net),
         net,
+        encryption: encryptionOf(address(i + 1), underlay),
         socket: join(directory, `h${i + 1}.sock`),
       });
     }),
@@ -149,13 +181,14 @@ interface FakeHostModules {
   readonly controllerStore: ControllerStore;
   readonly mesh: MemoryMesh;
   readonly net: Map<NodeId, MemoryMesh>;
+  readonly encryption: FakeEncryption;
   readonly socket: string;
 }
 
 async function fakeHost(
   identity: Identity,
   membership: Membership,
-  { control, controllerStore, mesh, net, socket }: FakeHostModules,
+  { control, controllerStore, mesh, net, encryption, socket }: FakeHostModules,
 ): Promise<FakeHost> {
   const kernel = new FakeKernel();
   const store = new MemoryStore();
@@ -164,7 +197,7 @@ async function fakeHost(
   const names = new FakeNameServer();
   const unreachable = new Set<string>();
   const proof = proofUnless(unreachable);
-  const rest = { control, guards, proof, names, store, engine, hostSubnets };
+  const rest = { control, guards, proof, encryption, names, store, engine, hostSubnets };
   const adapters = { ...rest, mesh, kernel, bootId: "first" };
   const agent = new Agent(identity, membership, adapters, silentLog);
   await agent.start();
@@ -256,6 +289,7 @@ async function fakeHost(
     control,
     kernel,
     names,
+    encryption,
     unreachable,
     plugin,
     socket,

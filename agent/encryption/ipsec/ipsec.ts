@@ -65,7 +65,7 @@ export class Ipsec {
 
   /**
    * Policies first: they stand before there is any device of the class. Then what an earlier process left
-   * is taken over. @throws UNSUPPORTED or NETLINK: the host cannot take part in the class.
+   * was read and taken over. @throws UNSUPPORTED or NETLINK: the host cannot take part in the class.
    */
   async start(peers: ReadonlyMap<NodeId, Ip>): Promise<void> {
     const { kernel, channel } = this.#modules;
@@ -79,12 +79,19 @@ export class Ipsec {
     void this.#guard();
     this.want(peers);
     channel.serve((from, bytes) => this.#serve(from, bytes));
-    this.#readSoon(0);
+    await new Promise<void>((resolve) => {
+      this.#queue(() => this.#read().finally(resolve));
+    });
   }
 
   /** The hosts that share a network of the class with us, by VTEP; again whenever that changes. */
   want(peers: ReadonlyMap<NodeId, Ip>): void {
     this.#carryOut(this.#keys.want(peers, this.#nowMs()));
+  }
+
+  /** False: the kernel could not be read yet, and `ready` knows nothing. */
+  isAdopted(): boolean {
+    return this.#keys.isAdopted();
   }
 
   /** No key, no path: true while both directions are in the kernel and the policies are. */

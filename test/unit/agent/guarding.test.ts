@@ -20,7 +20,7 @@ function make(set: (desired: DesiredGuards) => Promise<void> = async () => {}) {
   const tables = new Tables();
   tables.mergeState(clusterState(2));
   const changed = vi.fn<() => void>();
-  const want = (): DesiredGuards | undefined => desiredGuards(tables, nodeId(1));
+  const want = (): DesiredGuards | undefined => desiredGuards(tables, nodeId(1), ["none"]);
   const guarding = new Guarding(guards, want, silentLog, changed);
   return { guarding, changed, tamper: () => tamper() };
 }

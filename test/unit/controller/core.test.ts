@@ -138,7 +138,8 @@ describe("networks", () => {
     [{ subnets: [{ subnet, gateway: Ip.parse("10.8.0.1") }] }, /gateway 10.8.0.1/],
     [{ subnets: [{ subnet, gateway: Ip.parse("10.7.0.255") }] }, /gateway/],
     [{ subnets: [{ subnet, range: Cidr.parse("10.8.0.0/25") }] }, /range/],
-    [{ driverOptions: { encrypted: "" } }, /cannot encrypt/],
+    [{ driverOptions: { encrypted: "maybe" } }, /encrypted=maybe is neither true nor false/],
+    [{ driverOptions: { encrypted: "", mtu: "1400" } }, /does not fit: 576 to 1390/],
     [{ driverOptions: { encryption: "rot13" } }, /not one of/],
     [{ driverOptions: { mtu: "9000" } }, /does not fit: 576 to 1450/],
     [{ driverOptions: { vlan: "7" } }, /knows no network option vlan/],
@@ -149,6 +150,21 @@ describe("networks", () => {
     expect(() => createNetwork(cluster(1), nodeId(1), { ...plain, ...change }, context)).toThrow(
       reason,
     );
+  });
+
+  test.each([
+    [{}, "none", 1450],
+    [{ encrypted: "false" }, "none", 1450],
+    [{ encryption: "none" }, "none", 1450],
+    [{ encrypted: "" }, "wireguard", 1390],
+    [{ encrypted: "true" }, "wireguard", 1390],
+    [{ encryption: "wireguard" }, "wireguard", 1390],
+    [{ encryption: "ipsec" }, "ipsec", 1416],
+    [{ encryption: "ipsec", mtu: "1300" }, "ipsec", 1300],
+  ])("made with %j: %s, %i bytes", (driverOptions, encryption, mtuBytes) => {
+    const request = { ...plain, name: "app", driverOptions };
+    const made = createNetwork(cluster(1), nodeId(1), request, context).result;
+    expect(made).toMatchObject({ encryption, mtuBytes });
   });
 
   test.each([

@@ -1,6 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { changeOwn } from "../../../agent/core/own-documents.ts";
-import { desired, desiredGuards, readNetwork } from "../../../agent/core/desired.ts";
+import {
+  desired,
+  desiredGuards,
+  type Paths,
+  plainPaths,
+  readNetwork,
+} from "../../../agent/core/desired.ts";
 import { Tables } from "../../../agent/core/tables.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
@@ -52,7 +58,7 @@ const freeMac = Mac.parse("02:aa:00:00:00:01");
 describe("desired", () => {
   test("remote containers by their host's VTEP, local ones as ports", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] });
-    expect(desired(tables, nodeId(1), app.id)).toMatchObject({
+    expect(desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))).toMatchObject({
       vni: 256,
       udpPort: 7948,
       localVtep: "198.51.100.1",
@@ -66,10 +72,31 @@ describe("desired", () => {
   });
 
   test("lazy: nothing without a container here, nothing of a network that ended", () => {
-    expect(desired(tablesWith({ 2: [endpoint(2, 5)] }), nodeId(1), app.id)).toBeUndefined();
-    expect(
-      desired(tablesWith({ 1: [endpoint(1, 5)] }, { networks: [] }), nodeId(1), app.id),
-    ).toBeUndefined();
+    const of = (tables: Tables): unknown =>
+      desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)));
+    expect(of(tablesWith({ 2: [endpoint(2, 5)] }))).toBeUndefined();
+    expect(of(tablesWith({ 1: [endpoint(1, 5)] }, { networks: [] }))).toBeUndefined();
+  });
+
+  test("an encrypted network takes the paths of its class, and no others", () => {
+    const secret = { ...app, encryption: "wireguard" as const };
+    const tables = tablesWith(
+      { 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] },
+      { networks: [secret] },
+    );
+    const inside = Ip.parse("198.19.0.2");
+    const local = Ip.parse("198.19.0.1");
+    const of = (paths: Paths | undefined) => desired(tables, nodeId(1), app.id, paths);
+    expect(of(plainPaths(tables, nodeId(1)))).toBeUndefined();
+    expect(of(undefined)).toBeUndefined();
+    const remote = new Map([[nodeId(2), inside]]);
+    expect(of({ encryption: "wireguard", local, remote })).toMatchObject({
+      udpPort: 7949,
+      localVtep: local,
+      // Host 3 has no path.
+      remotes: [{ mac: endpoint(2, 5).mac, vtep: inside }],
+    });
+    expect(of({ encryption: "ipsec", local, remote })).toBeUndefined();
   });
 
   test.each<[string, Endpoint, string]>([
@@ -80,7 +107,7 @@ describe("desired", () => {
   ])("a member that claims %s is ignored", (_, claim, reason) => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [claim] });
     expect(reasons(tables)).toEqual([reason]);
-    expect(desired(tables, nodeId(1), app.id)?.remotes).toEqual([]);
+    expect(desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes).toEqual([]);
   });
 
   test("of two that claim one free MAC the same one wins everywhere", () => {
@@ -128,7 +155,12 @@ describe("desired", () => {
     ];
     const state = { networks: [dual], blocks };
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [withIpv6(endpoint(2, 5))] }, state);
-    const { gateways, remotes } = desired(tables, nodeId(1), app.id)!;
+    const { gateways, remotes } = desired(
+      tables,
+      nodeId(1),
+      app.id,
+      plainPaths(tables, nodeId(1)),
+    )!;
     expect(gateways.map(({ ip }) => ip)).toEqual(["10.192.0.1", "fd00:192::1"]);
     expect(remotes[0]?.ips).toEqual(["10.192.2.5", "fd00:192::2:5", "fe80::42:aff:fec0:205"]);
     const stolen = { ...endpoint(3, 6), ipv6: withIpv6(endpoint(2, 9)).ipv6! };
@@ -147,7 +179,7 @@ describe("desired", () => {
         [3, []],
       ] as const)
         tables.mergeHost(hostDocument(k, [...hosting]));
-      return desired(tables, nodeId(1), app.id)?.flood;
+      return desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.flood;
     };
     expect(flood({ ...app, multicast: true })).toEqual(["198.51.100.2"]);
     expect(flood({ ...app, multicast: true, hosts: [nodeId(1)] })).toEqual([]);
@@ -157,7 +189,7 @@ describe("desired", () => {
   test("guards: who hosts and who speaks, never ourselves", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] });
     tables.mergeHost(hostDocument(2, [app.id]));
-    expect(desiredGuards(tables, nodeId(1))).toEqual({
+    expect(desiredGuards(tables, nodeId(1), ["none"])).toEqual({
       underlayFamily: 4,
       classPorts: { plain: 7948, wireguard: 7949, ipsec: 7950 },
       ipsec: false,

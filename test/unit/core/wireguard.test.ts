@@ -130,7 +130,7 @@ describe("no key, no path", () => {
 
 test("in the transport namespace the guards know hosts by their inside addresses", () => {
   const tables = tablesWith([hostDocument(1), hostDocument(2, { hosting: [app.id] })]);
-  expect(transportGuards(desiredGuards(tables, nodeId(1))!, read(tables))).toMatchObject({
+  expect(transportGuards(desiredGuards(tables, nodeId(1), ["none"])!, read(tables))).toMatchObject({
     underlayFamily: 4,
     classPorts: { plain: 7949, wireguard: 7948, ipsec: 7950 },
     // Host 3 has said no key.

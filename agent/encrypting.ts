@@ -1,0 +1,99 @@
+import type { NetworkRecord, SecurityClass } from "../shared/cluster-state.ts";
+import { type Failure, OverlayError } from "../shared/errors.ts";
+import type { NodeId } from "../shared/ids.ts";
+import { plainPaths, type Paths } from "./core/desired.ts";
+import type { Tables } from "./core/tables.ts";
+import type { EncryptedClass } from "./encrypted-class.ts";
+import type { IpsecClass } from "./ipsec-class.ts";
+import type { WireguardClass } from "./wireguard-class.ts";
+
+/** For Docker's Join, which should not wait longer for a peer's key. */
+const SETTLE_MS = 2000;
+
+export interface EncryptingModules {
+  readonly self: NodeId;
+  readonly tables: Tables;
+  readonly wireguard: WireguardClass;
+  readonly ipsec: IpsecClass;
+}
+
+/** How each kind of network reaches other hosts: in clear, or by its class. No key, no path. */
+export class Encrypting {
+  readonly wireguard: WireguardClass;
+  readonly ipsec: IpsecClass;
+  readonly #self: NodeId;
+  readonly #tables: Tables;
+
+  constructor({ self, tables, wireguard, ipsec }: EncryptingModules) {
+    this.#self = self;
+    this.#tables = tables;
+    this.wireguard = wireguard;
+    this.ipsec = ipsec;
+  }
+
+  /** State or host documents may say something else. */
+  dirty(): void {
+    for (const each of this.#classes()) each.dirty();
+  }
+
+  /** With the periodic resync. */
+  check(): void {
+    for (const each of this.#classes()) each.check();
+  }
+
+  /** Undefined: the class does not work here now. */
+  paths(encryption: SecurityClass): Paths | undefined {
+    const of = this.#of(encryption);
+    return of === undefined ? plainPaths(this.#tables, this.#self) : of.paths();
+  }
+
+  /** Why the class does not work here. */
+  failure(encryption: SecurityClass): Failure | undefined {
+    return this.#of(encryption)?.failure();
+  }
+
+  failures(): { encryption: "wireguard" | "ipsec"; failure: Failure }[] {
+    return (["wireguard", "ipsec"] as const).flatMap((encryption) => {
+      const failure = this.failure(encryption);
+      return failure === undefined ? [] : [{ encryption, failure }];
+    });
+  }
+
+  /** @throws what the class failed with: this host cannot take part in the network. */
+  async require({ id, name, encryption }: NetworkRecord): Promise<void> {
+    const failure = await this.#of(encryption)?.tried();
+    if (failure === undefined) return;
+    throw new OverlayError({
+      ...failure,
+      message: `network ${name ?? id} is encrypted (${encryption}), and this host cannot: ${failure.message}`,
+    });
+  }
+
+  /** Peers on the network have paths, those that can. */
+  async settled({ encryption }: NetworkRecord): Promise<void> {
+    await this.#of(encryption)?.settled(SETTLE_MS);
+  }
+
+  async withdraw(): Promise<void> {
+    for (const each of this.#classes()) await each.withdraw();
+  }
+
+  async stop(): Promise<void> {
+    for (const each of this.#classes()) await each.stop();
+  }
+
+  #of(encryption: SecurityClass): EncryptedClass | undefined {
+    switch (encryption) {
+      case "none":
+        return undefined;
+      case "wireguard":
+        return this.wireguard;
+      case "ipsec":
+        return this.ipsec;
+    }
+  }
+
+  #classes(): EncryptedClass[] {
+    return [this.wireguard, this.ipsec];
+  }
+}

@@ -1,0 +1,242 @@
+import { isDeepStrictEqual } from "node:util";
+import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
+import type { NodeId } from "../shared/ids.ts";
+import type { Ip } from "../shared/ip.ts";
+import type { Clock, Log, Random } from "../shared/ports.ts";
+import { classPeers, type Paths } from "./core/desired.ts";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS, type KeyExchangeOptions } from "./core/ipsec-options.ts";
+import type { Tables } from "./core/tables.ts";
+import type { EncryptedClass } from "./encrypted-class.ts";
+import type { IpsecKernel, KeyChannel } from "./encryption/ipsec-port.ts";
+import { DEFAULT_IPSEC_TIMES, Ipsec } from "./encryption/ipsec/ipsec.ts";
+import { PassLoop } from "./pass-loop.ts";
+
+export interface IpsecClassModules {
+  readonly self: NodeId;
+  readonly tables: Tables;
+  readonly stateIsFresh: () => boolean;
+  /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
+  readonly makeKernel: (local: Ip, udpPort: number) => IpsecKernel;
+  readonly channel: KeyChannel;
+  /** `isOpen` may say something else: resolves when the host's guards do as it says. */
+  readonly opened: () => Promise<void>;
+  /** VXLAN devices of this port are set down: no other lock can be had. */
+  readonly classDown: (udpPort: number) => Promise<void>;
+  readonly pathsChanged: () => void;
+  readonly seenChanged: () => void;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly keys?: KeyExchangeOptions;
+}
+
+interface Standing {
+  readonly local: Ip;
+  readonly udpPort: number;
+  readonly kernel: IpsecKernel;
+  readonly ipsec: Ipsec;
+}
+
+/** IPsec's class on this host: policies, and a key a direction with each host that shares a network of it. */
+export class IpsecClass implements EncryptedClass {
+  readonly #modules: IpsecClassModules;
+  readonly #loop: PassLoop;
+  readonly #waiting = new Set<() => void>();
+  #standing: Standing | undefined;
+  /** Nothing is left of an agent before us, or of networks that ended. */
+  #isClear = false;
+  #refused = false;
+  #paths: Paths | undefined;
+
+  constructor(modules: IpsecClassModules) {
+    this.#modules = modules;
+    const { log, seenChanged } = modules;
+    this.#loop = new PassLoop(
+      () => this.#pass(),
+      (failure) => {
+        if (failure !== undefined) log.error({ ...failure }, "IPsec does not stand");
+        seenChanged();
+      },
+    );
+  }
+
+  dirty(): void {
+    this.#loop.dirty();
+  }
+
+  check(): void {
+    this.#loop.dirty();
+    this.#standing?.ipsec.check();
+  }
+
+  /** The class's port is open to what is under ESP. From the start, where an agent before us had it so. */
+  isOpen(): boolean {
+    return this.#standing !== undefined || (!this.#refused && this.#isHere());
+  }
+
+  paths(): Paths | undefined {
+    return this.#paths;
+  }
+
+  tried(): Promise<Failure | undefined> {
+    return this.#loop.tried();
+  }
+
+  failure(): Failure | undefined {
+    return this.#standing?.ipsec.guardFailure() ?? this.#loop.failure();
+  }
+
+  /** Keys are asked for when two hosts first share a network: a container's first packet waits for them here. */
+  async settled(timeoutMs: number): Promise<void> {
+    await this.#loop.tried();
+    if (this.#allReady()) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, timeoutMs);
+      this.#waiting.add(done);
+    });
+  }
+
+  /** @throws UNSUPPORTED where the class does not stand. */
+  rotate(node?: NodeId): void {
+    if (this.#standing === undefined)
+      throw new OverlayError({
+        code: "UNSUPPORTED",
+        message: "this host has no IPsec keys: it is on no network of the kind `ipsec`",
+      });
+    this.#standing.ipsec.rotate(node);
+  }
+
+  status() {
+    const { ipsec } = this.#standing ?? {};
+    return ipsec && { peers: ipsec.status(), counters: ipsec.counters() };
+  }
+
+  async withdraw(): Promise<void> {
+    await this.#loop.stop();
+    await this.#takeDown();
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+    await this.#standing?.ipsec.stop();
+    await this.#standing?.kernel.close();
+  }
+
+  async #pass(): Promise<void> {
+    const { tables, self, stateIsFresh } = this.#modules;
+    const own = tables.state?.nodes.find(({ id }) => id === self);
+    if (tables.state === undefined || own === undefined) return;
+    if (!this.#isHere()) {
+      if (!this.#isClear && stateIsFresh()) await this.#takeDown();
+      return;
+    }
+    const peers = classPeers(tables, self, "ipsec");
+    if (this.#standing !== undefined && this.#standing.local !== own.vtep) await this.#takeDown();
+    if (this.#standing === undefined)
+      await this.#stand(own.vtep, tables.state.settings.ports.vxlanIpsec, peers);
+    else this.#standing.ipsec.want(peers);
+    this.#look();
+  }
+
+  async #stand(local: Ip, udpPort: number, peers: ReadonlyMap<NodeId, Ip>): Promise<void> {
+    const { makeKernel, channel, opened, clock, random, log, keys } = this.#modules;
+    let kernel: IpsecKernel | undefined;
+    try {
+      kernel = makeKernel(local, udpPort);
+      const options = { local, keys: keys ?? DEFAULT_KEY_EXCHANGE_OPTIONS, ...DEFAULT_IPSEC_TIMES };
+      const ipsec = new Ipsec(options, { kernel, channel, clock, random, log });
+      ipsec.onPath(() => this.#look());
+      ipsec.onGuard((failure) => this.#guarded(failure));
+      this.#isClear = false;
+      await ipsec.start(peers);
+      this.#standing = { local, udpPort, kernel, ipsec };
+      this.#refused = false;
+      await opened();
+    } catch (error) {
+      if (this.#standing === undefined) {
+        await kernel?.close();
+        this.#refused = true;
+        await opened();
+      }
+      throw error;
+    }
+  }
+
+  #guarded(failure: Failure | undefined): void {
+    const { classDown, seenChanged, log, tables } = this.#modules;
+    seenChanged();
+    const udpPort = tables.state?.settings.ports.vxlanIpsec;
+    if (failure !== undefined && udpPort !== undefined)
+      classDown(udpPort).catch((error: unknown) =>
+        log.error({ ...asFailure(error) }, "IPsec networks could not be set down"),
+      );
+    // Their devices are made again.
+    this.#look("again");
+  }
+
+  /** Whether paths are others now, and whether who waits for them may go on. */
+  #look(again?: "again"): void {
+    const { tables, self, pathsChanged } = this.#modules;
+    const before = this.#paths;
+    this.#paths = this.#read(classPeers(tables, self, "ipsec"));
+    if (again !== undefined || !isDeepStrictEqual(before, this.#paths)) pathsChanged();
+    if (this.#allReady()) for (const done of this.#waiting) done();
+  }
+
+  #read(peers: ReadonlyMap<NodeId, Ip>): Paths | undefined {
+    const { local, ipsec } = this.#standing ?? {};
+    if (local === undefined || ipsec === undefined) return undefined;
+    // Before what an agent before us left was read nobody seems to have a key.
+    if (!ipsec.isAdopted() || ipsec.guardFailure() !== undefined) return undefined;
+    const remote = new Map([...peers].filter(([node]) => ipsec.ready(node)));
+    return { encryption: "ipsec", local, remote };
+  }
+
+  #allReady(): boolean {
+    const { tables, self } = this.#modules;
+    const ready = this.#paths?.remote;
+    return [...classPeers(tables, self, "ipsec").keys()].every((node) => ready?.has(node) === true);
+  }
+
+  async #takeDown(): Promise<void> {
+    const { makeKernel, tables, self, opened } = this.#modules;
+    const standing = this.#standing;
+    this.#standing = undefined;
+    this.#look();
+    await standing?.ipsec.stop();
+    // The port is closed before its policies go.
+    await opened();
+    const own = tables.state?.nodes.find(({ id }) => id === self);
+    const udpPort = tables.state?.settings.ports.vxlanIpsec;
+    if (own === undefined || udpPort === undefined) return;
+    // A kernel that has none of it holds none of it.
+    const kernel = standing?.kernel ?? unless(() => makeKernel(own.vtep, udpPort));
+    await kernel?.removeAll();
+    await kernel?.close();
+    this.#isClear = true;
+  }
+
+  /** This host is on a network of the class. */
+  #isHere(): boolean {
+    const { tables, self } = this.#modules;
+    const hosting = new Set(tables.hosts.get(self)?.hosting);
+    return (
+      tables.state?.networks.some(
+        ({ id, encryption }) => encryption === "ipsec" && hosting.has(id),
+      ) === true
+    );
+  }
+}
+
+function unless<T>(make: () => T): T | undefined {
+  try {
+    return make();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,188 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Failure } from "../shared/errors.ts";
+import type { NodeId } from "../shared/ids.ts";
+import type { Log } from "../shared/ports.ts";
+import type { EncryptedClass } from "./encrypted-class.ts";
+import { desiredGuards, type Paths } from "./core/desired.ts";
+import type { Tables } from "./core/tables.ts";
+import {
+  readWireguard,
+  transportGuards,
+  type WireguardKey,
+  wireguardPaths,
+  type WireguardReading,
+} from "./core/wireguard.ts";
+import type { WireguardTunnel } from "./encryption/port.ts";
+import type { Secret } from "./encryption/secret.ts";
+import { wireguardPublicKey } from "./encryption/wireguard-keys.ts";
+import { Guarding } from "./guarding.ts";
+import type { Guards } from "./kernel/port.ts";
+import { PassLoop } from "./pass-loop.ts";
+
+export interface WireguardClassModules {
+  readonly self: NodeId;
+  readonly tables: Tables;
+  readonly stateIsFresh: () => boolean;
+  readonly tunnel: WireguardTunnel;
+  /** New ones, of the transport namespace. */
+  readonly makeGuards: () => Guards;
+  /** Read, or made, with the first network of the class. @throws INVALID */
+  readonly privateKey: () => Secret;
+  /** The public half, for the host document, is another one. */
+  readonly keyChanged: () => void;
+  readonly pathsChanged: () => void;
+  readonly seenChanged: () => void;
+  readonly log: Log;
+}
+
+/**
+ * WireGuard's class on this host: with the first network of the cluster that is of it, wherever that is,
+ * a tunnel to all hosts, so that no container waits for a first handshake; without any, nothing.
+ */
+export class WireguardClass implements EncryptedClass {
+  readonly #modules: WireguardClassModules;
+  readonly #loop: PassLoop;
+  /** Undefined: it may stand since before this agent. */
+  #stands: boolean | undefined;
+  #guarded: { readonly guards: Guards; readonly guarding: Guarding } | undefined;
+  #privateKey: Secret | undefined;
+  #publicKey: WireguardKey | undefined;
+  #reading: WireguardReading | undefined;
+  #paths: Paths | undefined;
+
+  constructor(modules: WireguardClassModules) {
+    this.#modules = modules;
+    const { log, seenChanged, tunnel } = modules;
+    this.#loop = new PassLoop(
+      () => this.#pass(),
+      (failure) => {
+        if (failure !== undefined) log.error({ ...failure }, "WireGuard does not stand");
+        seenChanged();
+      },
+    );
+    tunnel.onLoss(() => this.check());
+  }
+
+  dirty(): void {
+    this.#loop.dirty();
+    this.#guarded?.guarding.dirty();
+  }
+
+  check(): void {
+    this.#loop.dirty();
+    void this.#guarded?.guarding.check();
+  }
+
+  paths(): Paths | undefined {
+    return this.#paths;
+  }
+
+  tried(): Promise<Failure | undefined> {
+    return this.#loop.tried();
+  }
+
+  failure(): Failure | undefined {
+    return this.#loop.failure();
+  }
+
+  async settled(): Promise<void> {
+    await this.#loop.tried();
+    await this.#guarded?.guarding.settled();
+  }
+
+  /** Of the transport namespace, while it stands. */
+  guards(): { readonly guards: Guards; readonly guarding: Guarding } | undefined {
+    return this.#guarded;
+  }
+
+  /**
+   * What the host says of itself; undefined: it has no tunnel. Until that is decided what it said before
+   * stands: without it the others would take their end of the tunnel away.
+   */
+  publicKey(): string | undefined {
+    const { tables, self } = this.#modules;
+    if (this.#publicKey !== undefined || this.#stands === false) return this.#publicKey;
+    return tables.hosts.get(self)?.wireguardKey;
+  }
+
+  /** Who is a peer and who is not, at the last pass. */
+  reading(): WireguardReading | undefined {
+    return this.#reading;
+  }
+
+  async withdraw(): Promise<void> {
+    await this.#loop.stop();
+    await this.#unguard();
+    await this.#modules.tunnel.remove();
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+    await this.#unguard();
+    await this.#modules.tunnel.close();
+  }
+
+  async #pass(): Promise<void> {
+    const { tables, self, tunnel, privateKey, keyChanged, stateIsFresh } = this.#modules;
+    const isUsed = tables.state?.networks.some(({ encryption }) => encryption === "wireguard");
+    if (isUsed !== true) {
+      if (this.#stands !== false && stateIsFresh()) await this.#takeDown();
+      return;
+    }
+    const reading = readWireguard(tables, self);
+    if (reading === undefined) return;
+    this.#stands = true;
+    this.#privateKey ??= privateKey();
+    await tunnel.set(this.#privateKey, reading.desired);
+    this.#reading = reading;
+    // Guards are in the namespace that the tunnel has made; no network's device is there before.
+    await this.#guard();
+    if (this.#publicKey === undefined) {
+      this.#publicKey = wireguardPublicKey(this.#privateKey);
+      keyChanged();
+    }
+    const state = await tunnel.read();
+    const remote = wireguardPaths(reading, state?.peers ?? []);
+    this.#take({ encryption: "wireguard", local: reading.desired.ownInside, remote });
+  }
+
+  async #takeDown(): Promise<void> {
+    const { tunnel, keyChanged } = this.#modules;
+    this.#take(undefined);
+    await this.#unguard();
+    await tunnel.remove();
+    this.#stands = false;
+    this.#reading = undefined;
+    this.#publicKey = undefined;
+    keyChanged();
+  }
+
+  async #guard(): Promise<void> {
+    if (this.#guarded !== undefined) return this.#guarded.guarding.dirty();
+    const { makeGuards, log, seenChanged } = this.#modules;
+    const guards = makeGuards();
+    const guarding = new Guarding(guards, () => this.#wantGuards(), log, seenChanged);
+    await guarding.start();
+    this.#guarded = { guards, guarding };
+  }
+
+  /** They stay as long as their namespace does. */
+  async #unguard(): Promise<void> {
+    const guarded = this.#guarded;
+    this.#guarded = undefined;
+    await guarded?.guarding.stop();
+    await guarded?.guards.close();
+  }
+
+  #take(paths: Paths | undefined): void {
+    if (isDeepStrictEqual(paths, this.#paths)) return;
+    this.#paths = paths;
+    this.#modules.pathsChanged();
+  }
+
+  #wantGuards() {
+    const { tables, self } = this.#modules;
+    const guards = desiredGuards(tables, self, ["wireguard"]);
+    return guards && this.#reading && transportGuards(guards, this.#reading);
+  }
+}
