@@ -6,6 +6,7 @@ import { type Ignored, readNetwork } from "./core/desired.ts";
 import { plan } from "./core/plan.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
+import { type EncryptionStatus, encryptionStatus } from "./encryption-status.ts";
 import { unservedSandboxes } from "./names-check.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
 import type { NamingStatus } from "./naming.ts";
@@ -38,6 +39,7 @@ export interface AgentStatus {
   readonly names: NamesStatus;
   /** What Docker says of them; undefined: a host without an engine. */
   readonly naming: NamingStatus | undefined;
+  readonly encryption: EncryptionStatus;
   readonly guards: {
     failure: Failure | undefined;
     dropped: Readonly<Record<string, number>>;
@@ -91,6 +93,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     docker: agent.docker?.status(),
     names: await namesStatus(adapters.names),
     naming: agent.naming?.status(),
+    encryption: await encryptionStatus(agent),
     guards: {
       failure: agent.guarding.failure(),
       dropped: await adapters.guards.counters(),
@@ -136,7 +139,7 @@ function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
 
 /** One thing that is not as it should be, and where. */
 export interface Finding {
-  readonly what: "kernel" | "guards" | "docker" | "names" | "leftover";
+  readonly what: "kernel" | "guards" | "docker" | "names" | "leftover" | "wireguard" | "ipsec";
   readonly network?: NetworkId;
   readonly text: string;
 }
@@ -146,7 +149,16 @@ export async function verify(agent: Agent): Promise<Finding[]> {
   const { kernel, guards } = agent.adapters;
   const findings: Finding[] = [];
   const hosted = new Set(agent.hosting.hosted());
+  for (const { encryption, failure } of agent.encrypting.failures())
+    findings.push({ what: encryption, text: failure.message });
   for (const network of new Set([...hosted, ...(await kernel.list())])) {
+    const record = agent.hosting.find(network);
+    // Its class does not stand, which is said above: nothing is known to be wanted.
+    if (record !== undefined && agent.encrypting.paths(record.encryption) === undefined) {
+      if (hosted.has(network))
+        findings.push({ what: "kernel", network, text: `waits for ${record.encryption}` });
+      continue;
+    }
     const { desired } = agent.want(network);
     const actual = await kernel.read(network);
     for (const step of plan(actual, desired, true))
@@ -156,8 +168,13 @@ export async function verify(agent: Agent): Promise<Finding[]> {
         text: `still to do: ${step.kind}`,
       });
   }
-  if (!(await guards.verify()))
-    findings.push({ what: "guards", text: "the nftables table is not what was written" });
+  const inTransport = agent.encrypting.wireguard.guards();
+  for (const [each, where] of [
+    [guards, "the nftables table"],
+    [inTransport?.guards, "the nftables table of WireGuard's namespace"],
+  ] as const)
+    if (each !== undefined && !(await each.verify()))
+      findings.push({ what: "guards", text: `${where} is not what was written` });
   for (const text of (await agent.docker?.differences()) ?? [])
     findings.push({ what: "docker", text });
   const served = await agent.adapters.names.sandboxes();
