@@ -61,8 +61,12 @@ async function whole(kind: "s" | "p" = "s"): Promise<void> {
 /** A text in a UDP datagram from a container of h1 to one of h2. */
 async function tell(kind: "s" | "p", text: string): Promise<void> {
   const to = await (kind === "s" ? secret : plain)(h2);
-  const script = `echo ${text} | nc -u -w 1 ${to} 9999`;
-  await h1.docker("exec", `${kind}-h1`, "/bin/sh", "-c", script).catch(() => {});
+  const pid = await h1.docker("inspect", "-f", "{{.State.Pid}}", `${kind}-h1`);
+  const script = `echo ${text} >/dev/udp/${to}/9999`;
+  // Where there is no path this fails, sooner or later.
+  await h1
+    .exec("nsenter", `--net=/proc/${pid.trim()}/ns/net`, "bash", "-c", script)
+    .catch(() => {});
 }
 
 interface Seen {
@@ -177,10 +181,10 @@ test("a host without WireGuard refuses its containers with the reason; the other
   await h1.docker(...OURS, "-o", "encryption=ipsec", "esp");
   await h1.waitForNetwork("esp");
   const refused = await refusal(
-    h1.docker("run", "-d", "--name", "e", "--network", "esp", ...SLEEP),
+    h1.docker("run", "-d", "--name", "esp-1", "--network", "esp", ...SLEEP),
   );
   expect(refused).toMatch(/network esp is encrypted \(ipsec\), and this host cannot: /);
-  await h1.docker("rm", "-f", "e").catch(() => {});
+  await h1.docker("rm", "-f", "esp-1").catch(() => {});
   await whole();
   await h1.overlay("network", "rm", "esp");
 });
@@ -195,7 +199,8 @@ test("kinds that there are not, and options that contradict, are refused", async
 test("a container that comes and goes while it is watched, ten times", async () => {
   await nothingInClear("loop", async (marker) => {
     for (let i = 0; i < 10; i++) {
-      const script = `echo ${marker} | nc -u -w 1 ${await secret(h2)} 9999; true`;
+      // Its first word is the name of a file, in a datagram.
+      const script = `timeout 1 tftp -g -r ${marker} ${await secret(h2)} 9999; true`;
       const run = ["run", "--rm", "--network", "secret", SLEEP[0]!, "/bin/sh", "-c", script];
       await h1.docker(...run);
     }
