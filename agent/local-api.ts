@@ -10,8 +10,9 @@ import { readNetwork } from "./core/desired.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
 import { membersOf } from "./core/members.ts";
 import { nameRows } from "./core/name-rows.ts";
+import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-api.ts";
-import { findNetwork, nodeName } from "./look-up.ts";
+import { findNetwork, findNode, nodeName } from "./look-up.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import { statusOf, verify } from "./status.ts";
@@ -61,6 +62,7 @@ export function localRoutes(
       await found.exposing.hide(findNetwork(found, name).id);
       return { hidden: true };
     }),
+    "POST /v1/keys/rotate": byQuery(["node", "network"], (query) => rotateKeys(joined(), query)),
     "DELETE /v1/networks": byQuery(["name"], ({ name = "" }) => removeNetwork(joined(), name)),
   };
 }
@@ -122,6 +124,31 @@ async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   return { removed: network.id };
 }
 
+/** Keys of the IPsec pairs with one host or all, or the gossip key of a network. */
+async function rotateKeys(
+  agent: Agent,
+  { node, network }: { readonly node?: string; readonly network?: string },
+): Promise<{ rotated: string[] }> {
+  if (network !== undefined) {
+    const { id } = findNetwork(agent, network);
+    await agent.controller.request({ v: 1, kind: "rotateKey", network: id }, "done");
+    return { rotated: [network] };
+  }
+  const { ipsec } = agent.encrypting;
+  const id = node === undefined ? undefined : findNode(agent, node).id;
+  const peers = (ipsec.status()?.peers ?? []).filter(
+    (peer) => id === undefined || peer.node === id,
+  );
+  if (id !== undefined && peers.length === 0)
+    throw new OverlayError({
+      code: "NOT_FOUND",
+      message: `this host has no IPsec keys with ${node}: they share no network of the kind \`ipsec\``,
+      next: "see `overlay-ts status`",
+    });
+  ipsec.rotate(id);
+  return { rotated: peers.map((peer) => nodeName(agent, peer.node)) };
+}
+
 function nodes(agent: Agent): unknown {
   const { state, hosts } = agent.replication.tables;
   const connected = new Set(agent.adapters.mesh.connections());
@@ -156,7 +183,7 @@ function network(agent: Agent, record: NetworkRecord) {
 }
 
 /** With its members and names, as far as this host knows them: it must be on the network itself. */
-function inspect(agent: Agent, record: NetworkRecord): unknown {
+async function inspect(agent: Agent, record: NetworkRecord): Promise<unknown> {
   const { tables, networks } = agent.replication;
   const here = agent.hosting.has(record.id);
   const lost = agent.lost();
@@ -165,6 +192,7 @@ function inspect(agent: Agent, record: NetworkRecord): unknown {
   return {
     ...network(agent, record),
     here,
+    paths: here ? await pathsOf(agent, record) : undefined,
     inSync: here && networks.inSync(record.id),
     names: Object.fromEntries(
       [...holders].map(([name, held]) => [
@@ -188,6 +216,14 @@ function inspect(agent: Agent, record: NetworkRecord): unknown {
           out: endpoint.out,
         })),
   };
+}
+
+/** Of an encrypted network: which of its hosts this one reaches, and why not. */
+async function pathsOf(agent: Agent, { id, encryption }: NetworkRecord): Promise<unknown> {
+  if (encryption === "none") return undefined;
+  const on = new Set(hostsOn(agent.replication.tables.hosts, id));
+  const found = (await encryptionStatus(agent))[encryption];
+  return found?.peers.filter(({ node }) => on.has(node));
 }
 
 /** Of the named network, or of all that this host is on. */

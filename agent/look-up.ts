@@ -1,4 +1,4 @@
-import type { NetworkRecord } from "../shared/cluster-state.ts";
+import type { NetworkRecord, NodeRecord } from "../shared/cluster-state.ts";
 import { OverlayError } from "../shared/errors.ts";
 import { oneLine } from "../shared/text.ts";
 import type { Agent } from "./agent.ts";
@@ -11,6 +11,18 @@ export function findNetwork(agent: Agent, name: string): NetworkRecord {
     code: "NOT_FOUND",
     message: `the cluster has no network ${oneLine(name, 64)}`,
     next: "see `overlay-ts network ls`",
+  });
+}
+
+/** A host by name or id. @throws NOT_FOUND */
+export function findNode(agent: Agent, name: string): NodeRecord {
+  const nodes = agent.replication.tables.state?.nodes;
+  const found = nodes?.find((node) => node.name === name || node.id === name);
+  if (found !== undefined) return found;
+  throw new OverlayError({
+    code: "NOT_FOUND",
+    message: `the cluster has no host ${oneLine(name, 64)}`,
+    next: "see `overlay-ts node ls`",
   });
 }
 

@@ -150,6 +150,12 @@ export class Controller {
       case "returnBlock":
         await this.#commit((record) => returnBlock(record, from, request.network, request.block));
         return { v: 1, kind: "done", state: await this.signedState() };
+      case "rotateKey":
+        await this.#commit((record, context) => {
+          allowedNetwork(record, from, request.network);
+          return { record: rotateKeys(record, [request.network], context), result: undefined };
+        });
+        return { v: 1, kind: "done", state: await this.signedState() };
       case "networkKey":
         return { v: 1, kind: "key", key: await this.#sealedKey(from, request.network) };
     }

@@ -68,8 +68,12 @@ A line is: time, network, who, what happened, more; with --json one object a lin
   here, not-here              this host came to be on it, or is no more
   removed, put-back           its view on this engine
   joined, left, unreachable, back   a host
-  problem, recovered          a kernel pass, or the guards
+  problem, recovered          a kernel pass, the guards, WireGuard or IPsec
   tampered                    somebody else changed the guards; they are put back`;
+
+const KEY_HELP = `
+Without an option: IPsec's, of all pairs that this host is one of. They change by themselves every
+hour, and with what was sent; WireGuard's session keys every two minutes.`;
 
 /** Apart from the others, with libp2p: what only shows is quick. */
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
@@ -80,6 +84,10 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 add(program, "init", "make a cluster: its controller and first host are here")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
+  .option(
+    "--encryption <kind>",
+    "of networks that say nothing: none (the default), wireguard, ipsec",
+  )
   .action(run(async (context, _args, options) => (await membership()).init(context, options)));
 
 add(
@@ -176,6 +184,13 @@ add(endpoint, "ls", "list those of the networks this host is on")
       show.endpointList(context, options.network),
     ),
   );
+
+const key = program.command("key").description("keys that are in use");
+add(key, "rotate", "make new ones, without a packet lost")
+  .option("--node <name>", "IPsec's with this host only")
+  .option("--network <name>", "instead, the key that seals what hosts say of this network")
+  .addHelpText("after", KEY_HELP)
+  .action(run((context, _args, options: show.RotateOptions) => show.keyRotate(context, options)));
 
 const token = program.command("token").description("admission of hosts");
 add(token, "create", "make a token for `join` (on the controller's host)")

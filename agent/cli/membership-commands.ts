@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
-import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
+import { DEFAULT_PORTS, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { familyOf, type Ip } from "../../shared/ip.ts";
+import { oneLine } from "../../shared/text.ts";
 import { alreadyMember, joinCluster } from "../joining.ts";
 import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
 import { chooseAddress, defaultName } from "../node-facts.ts";
@@ -29,6 +30,7 @@ const REACH_TIMEOUT_MS = 20_000;
 
 export interface InitOptions {
   readonly advertiseAddr?: string;
+  readonly encryption?: string;
   readonly name?: string;
 }
 
@@ -39,10 +41,12 @@ export async function init(context: Context, options: InitOptions): Promise<void
   const held = readMembership(files);
   if (held !== undefined) throw alreadyMember(held.cluster);
   const address = chooseAddress(ipOption(options.advertiseAddr));
+  const settings = encryptionSettings(options.encryption);
   const controller = controllerFiles(context.dataDirectory);
   const { node } = await ensureIdentity(files);
   // A crash between leaves a cluster without its first host: the same command goes on from there.
-  if (!hasCluster(controller)) await createCluster(controller, { controllerNode: node, address });
+  if (!hasCluster(controller))
+    await createCluster(controller, { controllerNode: node, address, settings });
   progress("cluster made; waiting for the controller");
   const own = await waitFor(
     () => createToken(context, 1),
@@ -72,6 +76,23 @@ export async function init(context: Context, options: InitOptions): Promise<void
       `Move ${controller.rootKey} to a safe place: nothing here needs it any more.`,
     ].join("\n"),
   );
+}
+
+/** For networks that say nothing, and what `-o encrypted` means. @throws INVALID */
+function encryptionSettings(kind: string | undefined): Partial<Settings> {
+  if (kind === undefined) return {};
+  const parsed = SecurityClass.safeParse(kind);
+  if (!parsed.success)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `--encryption ${oneLine(kind, 64)} is not one of ${SecurityClass.options.join(", ")}`,
+      next: "give one of these, or leave it away: networks that say nothing are then in clear",
+    });
+  const { data } = parsed;
+  return {
+    defaultEncryption: data,
+    ...(data === "none" ? {} : { encryptedMeans: data }),
+  };
 }
 
 export interface JoinOptions {

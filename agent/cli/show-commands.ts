@@ -47,6 +47,7 @@ function statusText(found: Status): string {
       "",
       `not for this host: ${name ?? id}, which needs an underlay of ${needsUnderlayBytes} bytes`,
     ]),
+    ...encryptionText(found.encryption),
     ...dockerText(found.docker),
     ...namesText(found.names),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
@@ -56,6 +57,45 @@ function statusText(found: Status): string {
     ...refusedText(found.plugin),
     ...(ignored.length === 0 ? [] : ["", ...ignored]),
   ].join("\n");
+}
+
+function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {
+  const path = (peer: { path: boolean; why: string | undefined }): string =>
+    peer.path ? "yes" : `NO: ${peer.why ?? "no key yet"}`;
+  const age = (seconds: number | undefined): string =>
+    seconds === undefined ? "never" : `${seconds} s ago`;
+  return [
+    ...(wireguard === undefined
+      ? []
+      : [
+          "",
+          table(
+            ["WIREGUARD", "PATH", "HANDSHAKE", "ENDPOINT"],
+            wireguard.peers.map((peer) => [
+              peer.name,
+              path(peer),
+              age(peer.handshakeSecondsAgo),
+              peer.endpoint ?? "-",
+            ]),
+          ),
+          ...(wireguard.failure === undefined ? [] : [`wireguard: ${wireguard.failure.message}`]),
+        ]),
+    ...(ipsec === undefined
+      ? []
+      : [
+          "",
+          table(
+            ["IPSEC", "PATH", "KEY", "PACKETS"],
+            ipsec.peers.map((peer) => [
+              peer.name,
+              path(peer),
+              age(peer.keySeconds),
+              String(peer.packets),
+            ]),
+          ),
+          ...(ipsec.failure === undefined ? [] : [`ipsec: ${ipsec.failure.message}`]),
+        ]),
+  ];
 }
 
 function dockerText(docker: Status["docker"]): string[] {
@@ -255,6 +295,31 @@ export async function endpointList(context: Context, network: string | undefined
         role,
       ]),
     ),
+  );
+}
+
+export interface RotateOptions {
+  readonly node?: string;
+  readonly network?: string;
+}
+
+export async function keyRotate(context: Context, options: RotateOptions): Promise<void> {
+  if (options.node !== undefined && options.network !== undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "--node and --network are keys of different kinds",
+      next: "give one of them",
+    });
+  const query = new URLSearchParams({ ...options }).toString();
+  const answer = await callAgent<{ rotated: string[] }>(
+    context,
+    "POST",
+    `/v1/keys/rotate?${query}`,
+  );
+  print(context, answer, () =>
+    answer.rotated.length === 0
+      ? "this host has IPsec keys with nobody yet"
+      : `new keys are being made: ${answer.rotated.join(", ")}`,
   );
 }
 

@@ -73,6 +73,8 @@ export const ControlRequest = z.discriminatedUnion("kind", [
   z.object({ v, kind: z.literal("grantAddress"), network: NetworkId, ip: Ip }),
   z.object({ v, kind: z.literal("returnBlock"), network: NetworkId, block: Cidr }),
   z.object({ v, kind: z.literal("networkKey"), network: NetworkId }),
+  /** The network's gossip key is made anew; hosts on it fetch it. */
+  z.object({ v, kind: z.literal("rotateKey"), network: NetworkId }),
 ]);
 export type ControlRequest = z.infer<typeof ControlRequest>;
 

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -194,6 +194,61 @@ test("kinds that there are not, and options that contradict, are refused", async
     refusal(h1.docker(...OURS, ...options.flatMap((option) => ["-o", option]), "wrong"));
   expect(await make("encryption=rot13")).toMatch(/rot13 is not one of none, wireguard, ipsec/);
   expect(await make("encryption=wireguard", "mtu=1450")).toMatch(/576 to 1390/);
+});
+
+test("a network's gossip key is changed; what is said of it afterwards is heard", async () => {
+  expect(await h1.overlay("key", "rotate", "--network", "secret")).toContain("secret");
+  const address = await start(h2, "late", "secret");
+  await eventually(60_000, "the late container", async () => {
+    expect(await pings(h1, "s-h1", address)).toBe(3);
+  });
+  await h2.docker("rm", "-f", "late");
+  expect(await refusal(h1.overlay("key", "rotate"))).toMatch(/this host has no IPsec keys/);
+  expect(await refusal(h1.overlay("key", "rotate", "--network", "none"))).toMatch(
+    /no network none/,
+  );
+  expect(await refusal(h1.overlay("key", "rotate", "--node", "h9"))).toMatch(/no host h9/);
+});
+
+test("status and inspect say who runs the tunnel, and which hosts it reaches", async () => {
+  const { encryption } = await status(h1);
+  expect(encryption.wireguard).toMatchObject({ failure: undefined, inside: "198.19.0.1" });
+  const inspected = JSON.parse(await h1.overlay("network", "inspect", "secret")) as {
+    encryption: string;
+    paths: { name: string; path: boolean; handshakeSecondsAgo?: number }[];
+  };
+  expect(inspected.encryption).toBe("wireguard");
+  expect(new Map(inspected.paths.map(({ name, path }) => [name, path]))).toEqual(
+    new Map([
+      ["h2", true],
+      ["h3", true],
+    ]),
+  );
+  for (const { handshakeSecondsAgo } of inspected.paths) expect(handshakeSecondsAgo).toBeDefined();
+  expect(await h1.overlay("status")).toMatch(/^WIREGUARD +PATH +HANDSHAKE +ENDPOINT\nh2 +yes/m);
+});
+
+test("a private key is in no log, argument, error or answer, and its file is root's alone", async () => {
+  for (const host of lab.hosts) {
+    const file = join(host.directory, "data/agent/wireguard.key");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    const bytes = Buffer.from(readFileSync(file, "utf8").trim(), "base64url");
+    const shapes = [bytes.toString("base64url"), bytes.toString("base64"), bytes.toString("hex")];
+    const said = [
+      host.log("agent"),
+      await host.overlay("status", "--json"),
+      await host.overlay("network", "inspect", "secret"),
+      await host.exec(
+        "sh",
+        "-c",
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true",
+      ),
+    ].join("\n");
+    for (const shape of shapes) expect(said.includes(shape.replace(/=+$/, ""))).toBe(false);
+    const everywhere = ["grep", "-rl", shapes[0]!, "/run/overlay-ts", join(host.directory, "data")];
+    const holders = (await host.exec(...everywhere)).split("\n").filter(Boolean);
+    expect(holders).toEqual([file]);
+  }
 });
 
 test("a container that comes and goes while it is watched, ten times", async () => {

@@ -1,0 +1,169 @@
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { execFile } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Status } from "../../agent/status.ts";
+import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Mac } from "../../shared/mac.ts";
+import { Capture, containing } from "../support/capture.ts";
+import type { LabHost } from "../support/lab-host.ts";
+import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
+import { netnsOf, OURS, start } from "./containers.ts";
+import { Lab, switchOf } from "./lab.ts";
+
+/**
+ * Frames that are forged, and in clear, for containers of h1: on an encrypted network whoever sends them,
+ * on a plain one whoever may not. What a container gets is looked at in its own namespace.
+ */
+
+const run = promisify(execFile);
+const directory = mkdtempSync(join(tmpdir(), "overlay-ts-injection-test-"));
+const H1 = "198.51.100.1";
+const { vxlanPlain, vxlanWireguard, vxlanIpsec } = DEFAULT_PORTS;
+const PORTS = [vxlanPlain, vxlanWireguard, vxlanIpsec];
+let lab: Lab;
+let h1: LabHost;
+let h2: LabHost;
+
+interface Net {
+  readonly vni: number;
+  /** Of the container that is aimed at. */
+  readonly here: FrameEnd;
+  /** Of whom the frame says that it is from. */
+  readonly there: FrameEnd;
+}
+
+const nets = new Map<string, Net>();
+
+beforeAll(async () => {
+  lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
+  [h1, h2] = lab.hosts as [LabHost, LabHost];
+  await lab.form(() => {});
+  await h1.docker(...OURS, "plain");
+  for (const name of ["secret", "single"])
+    await h1.docker(...OURS, "-o", "encryption=wireguard", name);
+  for (const network of ["plain", "secret", "single"]) await h2.waitForNetwork(network);
+  for (const network of ["plain", "secret"]) await start(h2, `${network}-h2`, network);
+  for (const network of ["plain", "secret", "single"]) await start(h1, `${network}-h1`, network);
+  for (const network of ["plain", "secret", "single"]) nets.set(network, await netOf(network));
+});
+
+afterAll(() => Lab.down(directory));
+
+async function netOf(network: string): Promise<Net> {
+  const { vni } = JSON.parse(await h1.overlay("network", "inspect", network)) as { vni: number };
+  const rows = JSON.parse(await h1.overlay("endpoint", "ls", "--network", network, "--json")) as {
+    host: string;
+    ips: Ip[];
+    mac: Mac;
+  }[];
+  const end = (host: string): FrameEnd | undefined => {
+    const row = rows.find((each) => each.host === host);
+    return row && { mac: row.mac, ip: row.ips[0]! };
+  };
+  const here = end("h1");
+  if (here === undefined) throw new Error(`h1 has no container on ${network}`);
+  // A network with one container: as from a second one.
+  const other = { mac: "02:42:0a:00:00:99" as Mac, ip: here.ip.replace(/\d+$/, "99") as Ip };
+  return { vni, here, there: end("h2") ?? other };
+}
+
+const netOfName = (name: string): Net => nets.get(name)!;
+
+async function dropped(): Promise<number> {
+  const { guards, encryption } = JSON.parse(await h1.overlay("status", "--json")) as Status;
+  const counts = [guards.dropped, encryption.wireguard?.dropped ?? {}];
+  return counts.flatMap((each) => Object.values(each)).reduce((sum, n) => sum + n, 0);
+}
+
+/** How many of the forged frames, one to each of the ports, the container got. */
+async function got(network: string, sender: string, ports = PORTS): Promise<number> {
+  const { vni, here, there } = netOfName(network);
+  const marker = Buffer.from(randomBytes(16).toString("hex"));
+  const file = join(directory, "datagram");
+  writeFileSync(file, vxlanDatagram(vni, there, here, marker));
+  const container = await netnsOf(h1, `${network}-h1`);
+  const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
+  try {
+    for (const port of ports)
+      await run("nsenter", [
+        `--net=${sender}`,
+        "socat",
+        "-u",
+        `OPEN:${file}`,
+        `UDP-SENDTO:${H1}:${port}`,
+      ]).catch(() => {});
+    await delay(500);
+  } finally {
+    await capture.stop();
+  }
+  return containing(capture.frames(), marker);
+}
+
+const stranger = (): string => switchOf(lab);
+const member = (): string => h2.netns;
+
+test("control: a member's frame for a container that it has is got, on a plain network", async () => {
+  expect(await got("plain", member(), [vxlanPlain])).toBe(1);
+});
+
+describe.each(["plain", "secret", "single"])("the network %s", (network) => {
+  test("gets nothing from a stranger, and it is counted", async () => {
+    const before = await dropped();
+    expect(await got(network, stranger())).toBe(0);
+    expect(await dropped()).toBeGreaterThan(before);
+  });
+
+  test("gets nothing of what a container sends out through its host, which a member's address masks", async () => {
+    const before = await dropped();
+    expect(await got(network, await netnsOf(h2, "plain-h2"))).toBe(0);
+    // The sending host drops them: none of them is to be seen here.
+    expect(await dropped()).toBe(before);
+    const { guards } = JSON.parse(await h2.overlay("status", "--json")) as Status;
+    expect(guards.dropped["forwarded"]).toBeGreaterThanOrEqual(PORTS.length);
+  });
+});
+
+test("CVE-2023-28840: an encrypted network gets nothing in clear, also from a member that is on it", async () => {
+  const before = await dropped();
+  expect(await got("secret", member())).toBe(0);
+  expect(await dropped()).toBeGreaterThan(before);
+});
+
+test("CVE-2023-28842: nor does one with a single container, from a member that is not on it", async () => {
+  const before = await dropped();
+  expect(await got("single", member())).toBe(0);
+  expect(await dropped()).toBeGreaterThan(before);
+});
+
+test("from inside the tunnel a member speaks for its own containers only", async () => {
+  const { vni, here, there } = netOfName("secret");
+  const sender = h2.path("/run/overlay-ts/netns/wireguard");
+  const send = async (from: FrameEnd, on = vni): Promise<number> => {
+    const marker = Buffer.from(randomBytes(16).toString("hex"));
+    const file = join(directory, "datagram");
+    writeFileSync(file, vxlanDatagram(on, from, here, marker));
+    const container = await netnsOf(h1, "secret-h1");
+    const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
+    try {
+      const to = `UDP-SENDTO:198.19.0.1:${vxlanWireguard}`;
+      await run("nsenter", [`--net=${sender}`, "socat", "-u", `OPEN:${file}`, to]);
+      await delay(500);
+    } finally {
+      await capture.stop();
+    }
+    return containing(capture.frames(), marker);
+  };
+  expect(await send(there)).toBe(1);
+  const before = await dropped();
+  expect(await send({ ...there, ip: there.ip.replace(/\d+$/, "77") as Ip })).toBe(0);
+  expect(await send({ ...there, mac: "02:42:0a:00:00:77" as Mac })).toBe(0);
+  // A network that it is not on.
+  expect(await send(there, netOfName("single").vni)).toBe(0);
+  expect(await dropped()).toBeGreaterThanOrEqual(before + 3);
+});
