@@ -35,3 +35,18 @@ test("hosts of a network on 3 of 300 dial each other", () => {
   expect(peers).toContain(b);
   expect(peers).toContain(c);
 });
+
+test("hosts of an IPsec network dial each other, however many: they ask each other for keys", () => {
+  const all = ids(40);
+  const hosts = new Map(all.map((id) => [id, { hosting: [app.id] }]));
+  const peersOn = (encryption: "none" | "ipsec") =>
+    wantedPeers(
+      all[0]!,
+      { ...state(40), networks: [{ ...app, encryption }] },
+      hosts,
+      [app.id],
+      sha256,
+    );
+  expect(peersOn("ipsec")).toHaveLength(39);
+  expect(peersOn("none").length).toBeLessThanOrEqual(10);
+});
