@@ -13,9 +13,10 @@ import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
-import { desired, desiredGuards } from "./core/desired.ts";
-import { hostsOn, hostsWith } from "./core/hosts.ts";
+import { desiredGuards } from "./core/desired.ts";
+import { hostsWith } from "./core/hosts.ts";
 import { plan } from "./core/plan.ts";
+import { type Wanted, wantedNetwork } from "./core/wanted.ts";
 import type { NameServer } from "./dns/port.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
@@ -30,7 +31,7 @@ import type { Membership } from "./membership.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
 import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
-import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
+import { DEFAULT_RECONCILER_OPTIONS, Reconciler } from "./reconciler.ts";
 import { Replication } from "./replication.ts";
 import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -247,15 +248,15 @@ export class Agent {
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
   want(network: NetworkId): Wanted {
-    const { tables, networks } = this.replication;
-    const wanted = desired(tables, this.identity.node, network);
-    // That this host is not on a network, no peer needs to say; that there is no such network, one must.
+    const { tables, networks, cluster } = this.replication;
     const known = tables.state?.networks.some(({ id }) => id === network) === true;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
     if (known && this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
-    const gone = wanted === undefined && (known || this.replication.stateIsFresh());
-    const inSync = wanted === undefined ? gone : this.#alone(network) || networks.inSync(network);
-    return { desired: wanted, inSync };
+    return wantedNetwork(tables, this.identity.node, network, {
+      stateIsFresh: this.replication.stateIsFresh(),
+      hostsInSync: cluster.inSync(),
+      inSync: networks.inSync(network),
+    });
   }
 
   /**
@@ -315,11 +316,6 @@ export class Agent {
     void this.guarding.check();
     // The controller may be away: with the next round.
     this.ipam.returnEmpty(performance.now()).catch(() => {});
-  }
-
-  #alone(network: NetworkId): boolean {
-    const { node } = this.identity;
-    return !hostsOn(this.replication.tables.hosts, network).some((host) => host !== node);
   }
 
   #dirty(network: NetworkId): void {

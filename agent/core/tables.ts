@@ -22,6 +22,7 @@ export class Tables {
   #state: ClusterState | undefined;
   readonly #hosts = new Map<NodeId, HostDocument>();
   readonly #networks = new Map<NetworkId, Map<NodeId, NetworkDocument>>();
+  #hostsVersion = {};
 
   get state(): ClusterState | undefined {
     return this.#state;
@@ -29,6 +30,11 @@ export class Tables {
 
   get hosts(): ReadonlyMap<NodeId, HostDocument> {
     return this.#hosts;
+  }
+
+  /** Another object after each change of `hosts`: for what is kept of them. */
+  get hostsVersion(): object {
+    return this.#hostsVersion;
   }
 
   /** Documents of one network, by the host that owns them. */
@@ -47,6 +53,7 @@ export class Tables {
     const held = this.#hosts.get(document.node);
     if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
     this.#hosts.set(document.node, document);
+    this.#hostsVersion = {};
     return true;
   }
 
