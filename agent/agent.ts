@@ -201,7 +201,7 @@ export class Agent {
     const found = await this.adapters.kernel.list();
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
-    await this.hosting.start();
+    await this.hosting.start(this.#unadopted);
     if (this.#state().controller.node === this.identity.node) this.controller.watch();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
     // Leftovers of networks that are no longer here are adopted by name, and taken away by a pass.
@@ -281,8 +281,14 @@ export class Agent {
         for (const ip of claimed) this.bindings.reserve(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
+      else this.hosting.notUsed(network);
       this.reconciler.dirty(network);
     }
+    if (!this.replication.stateIsFresh()) return;
+    // The cluster's newest word does not know them: they ended while we were away.
+    for (const network of this.#unadopted.filter((other) => !known.has(other)))
+      this.hosting.notUsed(network);
+    this.#unadopted = this.#unadopted.filter((network) => known.has(network));
   }
 
   /**

@@ -163,19 +163,36 @@ export class Monitor {
 
   /** A remote container's entry is deleted: it must not run any more. */
   #mustBeGone(
-    { host, tables }: SimAgent,
+    agent: SimAgent,
     record: NetworkRecord | undefined,
     entry: Entry | undefined,
     what: string,
   ): void {
+    const { host, tables } = agent;
     if (entry === undefined || host.isClone || host.lies || !this.#isMember(host.node)) return;
     const owner = this.#world.hostOf(entry.owner);
     if (owner === undefined || owner.lies || this.#disputed.has(entry.owner)) return;
     if (!this.#isMember(entry.owner)) return;
     if (!owner.containers.has(entry.endpoint)) return;
+    if (agent.diskWasBehind && this.#othersAreBehind(agent, owner, record?.id)) return;
     const ignored = record && readNetwork(tables, record).ignored;
     const reason = ignored?.find(({ endpoint }) => endpoint === entry.endpoint)?.reason ?? "unsaid";
     this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);
+  }
+
+  /**
+   * In sync is who has compared with one peer. A host that has lost its disk and compared with one that
+   * is behind too takes away what it puts back moments later: two faults at once are not ruled out.
+   */
+  #othersAreBehind(agent: SimAgent, owner: SimHost, network: NetworkId | undefined): boolean {
+    if (network === undefined) return false;
+    const said = owner.agent?.tables.documents(network).get(owner.node)?.version;
+    if (said === undefined) return true;
+    return this.#world.hosts.some(({ agent: other }) => {
+      if (other === undefined || other === agent || !other.hosted.has(network)) return false;
+      const held = other.tables.documents(network).get(owner.node)?.version;
+      return held === undefined || compareVersions(held, said) < 0;
+    });
   }
 
   #mustNotRun(host: SimHost, network: NetworkId, endpoints: readonly EndpointId[]): void {

@@ -49,6 +49,7 @@ export class SimAgent {
   /** By peer: the other end of the connection. */
   readonly connected = new Map<NodeId, SimAgent>();
   alive = true;
+  readonly diskWasBehind: boolean;
   readonly #world: World;
   readonly #saved: SavedTables;
   readonly #leaving = new Map<NetworkId, number>();
@@ -74,6 +75,8 @@ export class SimAgent {
     this.random = seededRandom(world.random.below(0x1_0000_0000));
     this.#saved = new SavedTables(host.disk);
     this.#signed = host.membership.state;
+    this.diskWasBehind = host.diskIsBehind;
+    host.diskIsBehind = false;
     const options = { ...DEFAULT_REPLICA_OPTIONS, node };
     const modules = {
       hasher: oneShotSha256,
@@ -360,14 +363,15 @@ export class SimAgent {
       if (!this.alive) return;
       if (this.#unadopted.includes(network)) {
         this.#unadopted = this.#unadopted.filter((other) => other !== network);
+        this.run(this.networks.join(network, this.#now()));
         if (running.length === 0) this.#linger(network);
-        else this.run(this.networks.join(network, this.#now()));
         this.dirty(network);
       }
       if (running.length > 0 && !this.hosted.has(network) && this.#started) this.enter(network);
     }
     const known = new Set(this.#records().map(({ id }) => id));
-    if (this.#fresh) for (const network of this.hosted) if (!known.has(network)) this.#leave(network);
+    if (this.#fresh)
+      for (const network of this.hosted) if (!known.has(network)) this.#leave(network);
   }
 
   #forgetLastBoot(): void {
@@ -400,7 +404,7 @@ export class SimAgent {
       inSync: this.networks.inSync(network),
     });
     for (const step of plan(kernel.readNow(network), desired, inSync)) {
-      if (faulty && chance(this.random, 0.5)) {
+      if (faulty && chance(this.random, 2)) {
         faults.kernelFailures++;
         this.#later(KERNEL_RETRY_MS, () => this.dirty(network));
         return;
@@ -542,7 +546,7 @@ export class SimAgent {
   #diesBetween(): boolean {
     if (!this.alive) return true;
     const { faulty, faults, queue } = this.#world;
-    if (!faulty || this.host.isClone || !chance(this.random, 0.02)) return false;
+    if (!faulty || this.host.isClone || !chance(this.random, 0.05)) return false;
     faults.crashes++;
     faults.crashesBetween++;
     this.host.kill();

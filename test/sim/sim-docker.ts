@@ -108,6 +108,11 @@ export class SimDocker {
         this.#grow(record, subnet, attempts);
         return;
       }
+      // Peers and caches may still mean its last holder.
+      const others = new Set([...used, ip]);
+      const blocks = this.#blocks(record.id);
+      if (ip === last && nextAddress(this.#agent.node, subnet, blocks, others, undefined))
+        this.#world.monitor.violation(`h${this.#agent.host.k} gives ${ip} again at once`);
       this.#last.set(subnet.subnet, ip);
       this.#reserved.add(`${record.id} ${ip}`);
       ips.push(ip);

@@ -43,6 +43,8 @@ export class SimHost {
   kernel = new FakeKernel();
   agent: SimAgent | undefined;
   powered = true;
+  /** An old or an empty one was put in, and no agent has started with it yet. */
+  diskIsBehind = false;
   /** Says what is not so; see liar.ts. */
   lies = false;
   #stayOff = false;
@@ -106,9 +108,11 @@ export class SimHost {
     if (fault === "old" && this.snapshot !== undefined) {
       faults.oldDisks++;
       this.disk = this.snapshot.copy();
+      this.diskIsBehind = true;
     } else if (fault === "empty") {
       faults.emptyDisks++;
       this.disk = new SimDisk();
+      this.diskIsBehind = true;
     }
   }
 
@@ -121,8 +125,9 @@ export class SimHost {
     this.#world.monitor.kernelGone(this);
   }
 
-  /** Nobody switches it on again. */
-  stayOff(): void {
+  /** For good. */
+  switchOff(): void {
+    this.powerOff();
     this.#stayOff = true;
   }
 

@@ -171,8 +171,7 @@ export class Simulation implements World {
     for (const container of host.containers.values()) this.monitor.stopped(container);
     // It goes on as if nothing had been, until somebody makes it leave; then it joins anew.
     this.queue.after(1000 + this.random.below(4000), () => {
-      host.kill();
-      host.powered = false;
+      host.switchOff();
       for (const clone of this.#clones) if (clone.node === host.node) this.#endClone(clone);
       this.#join(host.address);
     });
@@ -257,8 +256,7 @@ export class Simulation implements World {
   #endClone(clone: SimHost): void {
     if (!this.#clones.delete(clone)) return;
     this.trace(`h${clone.k}'s clone ends`);
-    clone.kill();
-    clone.powered = false;
+    clone.switchOff();
   }
 
   /** Between two hosts nothing passes one way, and never will again. */
@@ -285,8 +283,7 @@ export class Simulation implements World {
       if (host === off && !host.lies) {
         this.faults.leftOff++;
         for (const container of host.containers.values()) this.monitor.stopped(container);
-        host.powerOff();
-        host.stayOff();
+        host.switchOff();
       } else {
         host.powerOn();
         host.start();
