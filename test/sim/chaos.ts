@@ -34,7 +34,7 @@ const ACTS: readonly Act[] = [
   { weight: 6, run: (chaos) => chaos.makeNetwork() },
   { weight: 3, run: (chaos) => chaos.endNetwork() },
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
-  { weight: 40, run: (chaos) => chaos.lie() },
+  { weight: 80, run: (chaos) => chaos.lie() },
 ];
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
 
@@ -191,7 +191,7 @@ export class Chaos {
   /** Never so many that the cluster shrinks for good: who was evicted joins again under another key. */
   evict(): void {
     const host = this.#host();
-    if (host === undefined || host.k === 1) return;
+    if (host === undefined || host.k === 1 || host.lies) return;
     this.#simulation.evict(host);
   }
 

@@ -50,6 +50,10 @@ export class Monitor {
     this.#disputed.add(node);
   }
 
+  isDisputed(node: NodeId): boolean {
+    return this.#disputed.has(node);
+  }
+
   /** Before its container starts. */
   addressGiven(host: SimHost, record: NetworkRecord, ips: readonly Ip[]): void {
     for (const ip of ips) {
@@ -174,7 +178,9 @@ export class Monitor {
     if (owner === undefined || owner.lies || this.#disputed.has(entry.owner)) return;
     if (!this.#isMember(entry.owner)) return;
     if (!owner.containers.has(entry.endpoint)) return;
-    if (agent.diskWasBehind && this.#othersAreBehind(agent, owner, record?.id)) return;
+    // Its new words are older, by version, than those of its lost disk, until it has met these.
+    if (owner.diskIsBehind()) return;
+    if (host.diskIsBehind() && this.#othersAreBehind(agent, owner, record?.id)) return;
     const ignored = record && readNetwork(tables, record).ignored;
     const reason = ignored?.find(({ endpoint }) => endpoint === entry.endpoint)?.reason ?? "unsaid";
     this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);

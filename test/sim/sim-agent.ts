@@ -49,7 +49,6 @@ export class SimAgent {
   /** By peer: the other end of the connection. */
   readonly connected = new Map<NodeId, SimAgent>();
   alive = true;
-  readonly diskWasBehind: boolean;
   readonly #world: World;
   readonly #saved: SavedTables;
   readonly #leaving = new Map<NetworkId, number>();
@@ -62,6 +61,7 @@ export class SimAgent {
   #fresh = false;
   /** In the kernel at the start, and in no document of ours. */
   #unadopted: NetworkId[] = [];
+  #networksOnDisk: string | undefined;
   #changed = false;
   #started = false;
   #wakeAtMs = Infinity;
@@ -75,8 +75,6 @@ export class SimAgent {
     this.random = seededRandom(world.random.below(0x1_0000_0000));
     this.#saved = new SavedTables(host.disk);
     this.#signed = host.membership.state;
-    this.diskWasBehind = host.diskIsBehind;
-    host.diskIsBehind = false;
     const options = { ...DEFAULT_REPLICA_OPTIONS, node };
     const modules = {
       hasher: oneShotSha256,
@@ -331,7 +329,9 @@ export class SimAgent {
   #applyState(): void {
     const { state, hosts } = this.tables;
     if (state === undefined) return;
-    this.#saved.forgetOthers(state);
+    const networks = state.networks.map(({ id }) => id).join();
+    if (networks !== this.#networksOnDisk) this.#saved.forgetOthers(state);
+    this.#networksOnDisk = networks;
     for (const peer of this.connected.values())
       if (state.revoked.includes(peer.node)) this.#disconnect(peer);
     this.#wanted = wantedPeers(

@@ -26,6 +26,8 @@ export interface Membership {
 /** What of the disk is there when the agent starts again. */
 export type DiskFault = "none" | "old" | "empty";
 
+const CATCHING_UP_MS = 10_000;
+
 /** A machine: power, disk, kernel, containers, and an agent that comes and goes. */
 export class SimHost {
   readonly k: number;
@@ -43,8 +45,8 @@ export class SimHost {
   kernel = new FakeKernel();
   agent: SimAgent | undefined;
   powered = true;
-  /** An old or an empty one was put in, and no agent has started with it yet. */
-  diskIsBehind = false;
+  /** When an old or an empty disk was put in last. */
+  #diskReplacedMs = -Infinity;
   /** Says what is not so; see liar.ts. */
   lies = false;
   #stayOff = false;
@@ -98,6 +100,7 @@ export class SimHost {
     if (this.agent === undefined) return;
     this.#world.trace(`h${this.k} agent killed`);
     this.agent.alive = false;
+    this.#world.ended(this.agent);
     this.agent = undefined;
   }
 
@@ -108,12 +111,17 @@ export class SimHost {
     if (fault === "old" && this.snapshot !== undefined) {
       faults.oldDisks++;
       this.disk = this.snapshot.copy();
-      this.diskIsBehind = true;
+      this.#diskReplacedMs = this.#world.queue.nowMs;
     } else if (fault === "empty") {
       faults.emptyDisks++;
       this.disk = new SimDisk();
-      this.diskIsBehind = true;
+      this.#diskReplacedMs = this.#world.queue.nowMs;
     }
+  }
+
+  /** Its agent may not have met all that it said before the disk was replaced. */
+  diskIsBehind(): boolean {
+    return this.#world.queue.nowMs - this.#diskReplacedMs < CATCHING_UP_MS;
   }
 
   powerOff(): void {

@@ -10,6 +10,7 @@ import { EventQueue } from "./event-queue.ts";
 import { type FaultMix, newFaultMix } from "./faults.ts";
 import { Monitor } from "./monitor.ts";
 import { type Request, SimController } from "./sim-controller.ts";
+import type { SimAgent } from "./sim-agent.ts";
 import { SimHost } from "./sim-host.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { SimKeys, SimTrust } from "./stand-ins.ts";
@@ -88,7 +89,7 @@ export class Simulation implements World {
       const facts = factsOf(k);
       this.#add(new SimHost(this, { ...facts, k, node, membership: { state, revision } }));
     }
-    if (chance(this.random, 40)) pick(this.random, this.hosts.slice(1))!.lies = true;
+    if (chance(this.random, 50)) pick(this.random, this.hosts.slice(1))!.lies = true;
     for (let i = 0; i < options.networks; i++) {
       // A liar makes the first one, so that its gateway lies in the liar's own block.
       const liar = i === 0 ? this.hosts.find(({ lies }) => lies) : undefined;
@@ -118,7 +119,7 @@ export class Simulation implements World {
       ...this.#missingFaults(),
     ];
     for (const failure of failures) this.trace(`FAILURE ${failure}`);
-    for (const { agent } of this.hosts) if (agent !== undefined) this.#count(agent);
+    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     return {
       seed: this.options.seed,
       trace: this.#hash.digest("hex"),
@@ -137,6 +138,17 @@ export class Simulation implements World {
 
   wasMember(node: NodeId): boolean {
     return this.#members.has(node);
+  }
+
+  ended({ networks, cluster }: SimAgent): void {
+    for (const [prefix, counters] of [
+      ["networks", networks.counters],
+      ["cluster", cluster.counters],
+    ] as const)
+      for (const [name, count] of Object.entries(counters)) {
+        const key = `${prefix}.${name}`;
+        this.#counters[key] = (this.#counters[key] ?? 0) + count;
+      }
   }
 
   trace(line: string): void {
@@ -280,7 +292,8 @@ export class Simulation implements World {
     this.controller.tellAgain();
     const off = chance(this.random, 25) ? pick(this.random, this.hosts.slice(1)) : undefined;
     for (const host of this.hosts)
-      if (host === off && !host.lies) {
+      // Of a host that was cloned the other machine may have had the last word.
+      if (host === off && !host.lies && !this.monitor.isDisputed(host.node)) {
         this.faults.leftOff++;
         for (const container of host.containers.values()) this.monitor.stopped(container);
         host.switchOff();
@@ -310,17 +323,6 @@ export class Simulation implements World {
       ...(partitions + oneWayPartitions === 0 ? ["a run without a partition proves nothing"] : []),
       ...(crashes === 0 ? ["a run without a crash proves nothing"] : []),
     ];
-  }
-
-  #count({ networks, cluster }: NonNullable<SimHost["agent"]>): void {
-    for (const [prefix, counters] of [
-      ["networks", networks.counters],
-      ["cluster", cluster.counters],
-    ] as const)
-      for (const [name, count] of Object.entries(counters)) {
-        const key = `${prefix}.${name}`;
-        this.#counters[key] = (this.#counters[key] ?? 0) + count;
-      }
   }
 }
 

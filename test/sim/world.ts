@@ -3,6 +3,7 @@ import type { Random } from "../../shared/ports.ts";
 import type { EventQueue } from "./event-queue.ts";
 import type { FaultMix } from "./faults.ts";
 import type { Monitor } from "./monitor.ts";
+import type { SimAgent } from "./sim-agent.ts";
 import type { SimController } from "./sim-controller.ts";
 import type { SimHost } from "./sim-host.ts";
 import type { SimNetwork } from "./sim-network.ts";
@@ -39,6 +40,8 @@ export interface World {
   hostOf(node: NodeId): SimHost | undefined;
   /** Now, or before it was evicted. */
   wasMember(node: NodeId): boolean;
+  /** Its counters are added up. */
+  ended(agent: SimAgent): void;
   trace(line: string): void;
 }
 
