@@ -35,11 +35,7 @@ export function wantedNetwork(
   const wanted = desired(tables, self, network);
   const known = tables.state?.networks.some(({ id }) => id === network) === true;
   if (wanted === undefined) return { desired: wanted, inSync: known || heard.stateIsFresh };
-  const inSync = isAlone(tables, self, network) || heard.inSync;
-  return { desired: wanted, inSync: heard.hostsInSync && inSync };
-}
-
-/** No other host is on the network: there is nobody to be in sync with. */
-function isAlone({ hosts }: Tables, self: NodeId, network: NetworkId): boolean {
-  return !hostsOn(hosts, network).some((host) => host !== self);
+  // Alone there is nobody to be in sync with.
+  const alone = !hostsOn(tables.hosts, network).some((host) => host !== self);
+  return { desired: wanted, inSync: heard.hostsInSync && (alone || heard.inSync) };
 }

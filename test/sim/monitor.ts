@@ -21,6 +21,8 @@ interface Shadow {
 }
 
 const MAX_VIOLATIONS = 20;
+/** Who was behind this short a time ago may have been asked. */
+const CATCHING_UP_MS = 2500;
 
 /**
  * What must hold at every step, not only when all is quiet: nothing is deleted from a kernel for which
@@ -197,12 +199,13 @@ export class Monitor {
     return this.#world.hosts.some(({ agent: other }) => {
       if (other === undefined || other === agent || !other.hosted.has(network)) return false;
       const held = other.tables.documents(network).get(owner.node)?.version;
-      return held === undefined || compareVersions(held, said) < 0;
+      if (held === undefined || compareVersions(held, said) < 0) return true;
+      return this.#world.queue.nowMs - other.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
     });
   }
 
   #mustNotRun(host: SimHost, network: NetworkId, endpoints: readonly EndpointId[]): void {
-    const { networks } = this.#world.controller.record.state;
+    const { networks } = this.#world.controller.decided;
     if (!networks.some(({ id }) => id === network)) return;
     if (host.isClone || this.#disputed.has(host.node) || !this.#isMember(host.node)) return;
     const running = endpoints.find((id) => host.containers.has(id));
@@ -211,7 +214,7 @@ export class Monitor {
   }
 
   #isMember(node: NodeId): boolean {
-    return this.#world.controller.record.state.nodes.some(({ id }) => id === node);
+    return this.#world.controller.decided.nodes.some(({ id }) => id === node);
   }
 }
 

@@ -54,6 +54,7 @@ export class SimAgent {
   readonly #leaving = new Map<NetworkId, number>();
   readonly #dirty = new Set<NetworkId>();
   readonly #versions = new Map<string, Version>();
+  readonly #heldSinceMs = new Map<string, number>();
   #wanted: readonly NodeId[] = [];
   #seen = new Set<number>();
   #seenBefore = new Set<number>();
@@ -148,6 +149,11 @@ export class SimAgent {
     return this.#fresh && this.record(network) === undefined;
   }
 
+  /** Virtual: when its document was last taken in; long ago: at the start. */
+  heldSinceMs(network: NetworkId, node: NodeId): number {
+    return this.#heldSinceMs.get(`${network}/${node}`) ?? 0;
+  }
+
   isSubscribed(topic: string): boolean {
     return topic === CLUSTER_TOPIC || this.hosted.has(topic as NetworkId);
   }
@@ -240,6 +246,7 @@ export class SimAgent {
           const { monitor } = this.#world;
           monitor.versionWentOn(this, `the document of ${node}`, this.#versions.get(key), version);
           this.#versions.set(key, version);
+          this.#heldSinceMs.set(key, this.#world.queue.nowMs);
           this.#saved.saveDocument(output.document);
           this.#world.trace(
             `h${this.host.k} holds ${network.slice(0, 6)}/${node.slice(-4)} ${version.incarnation}.${version.seq} of ${output.document.endpoints.length}`,

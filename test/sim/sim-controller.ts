@@ -15,7 +15,12 @@ import {
 import { recovered } from "../../controller/core/recovery.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
-import type { BlockRecord, NetworkRecord, SignedState } from "../../shared/cluster-state.ts";
+import type {
+  BlockRecord,
+  ClusterState,
+  NetworkRecord,
+  SignedState,
+} from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
@@ -68,6 +73,7 @@ export class SimController {
   isAway = false;
   /** Restored from an old backup, and has not asked the mesh yet. */
   #forgetful = false;
+  #forgotten: ClusterState | undefined;
   /** The highest revision it ever told anybody, which a backup does not know. */
   #told = 0;
 
@@ -81,6 +87,11 @@ export class SimController {
 
   get record(): ControllerRecord {
     return this.#record;
+  }
+
+  /** What it decided last, even if it has forgotten that itself. */
+  get decided(): ClusterState {
+    return this.#forgotten ?? this.#record.state;
   }
 
   get host(): SimHost {
@@ -168,6 +179,7 @@ export class SimController {
     if (backup === undefined || backup.state.revision >= this.#record.state.revision) return false;
     if (!this.#world.hosts.some(({ agent }) => this.#knowsAll(agent))) return false;
     this.#world.trace(`controller restored from revision ${backup.state.revision}`);
+    this.#forgotten = this.decided;
     this.#record = backup;
     this.#forgetful = true;
     // What it holds is told when its own host's agent begins to watch it.
@@ -199,6 +211,7 @@ export class SimController {
         random: this.#random,
       });
       this.#forgetful = false;
+      this.#forgotten = undefined;
       this.#world.trace(`controller recovered revision ${this.#record.state.revision}`);
       this.#tell();
       return;

@@ -1,3 +1,5 @@
+import { Bindings } from "../../agent/bindings.ts";
+import { GivenBack } from "../../agent/given-back.ts";
 import { freeAddresses, nextAddress } from "../../agent/core/addresses.ts";
 import { clashOf } from "../../agent/core/clash.ts";
 import { blockHolder, readNetwork } from "../../agent/core/desired.ts";
@@ -34,10 +36,14 @@ export class SimDocker {
   readonly #reserved = new Set<string>();
   readonly #last = new Map<Cidr, Ip>();
   readonly #emptySinceMs = new Map<string, number>();
+  readonly #givenBack: GivenBack;
+  /** One after the other. */
+  #returning = false;
 
   constructor(agent: SimAgent, world: World) {
     this.#agent = agent;
     this.#world = world;
+    this.#givenBack = new GivenBack(new Bindings(agent.host.disk));
   }
 
   start(): void {
@@ -89,7 +95,7 @@ export class SimDocker {
 
   /** Networks that ended under their containers: somebody removes these. */
   stateChanged(): void {
-    const { networks } = this.#world.controller.record.state;
+    const { networks } = this.#world.controller.decided;
     for (const { id, network } of this.#agent.host.containers.values())
       if (this.#agent.isGone(network) && !networks.some((record) => record.id === network))
         this.stop(id);
@@ -128,7 +134,8 @@ export class SimDocker {
     }
     this.ask(
       { v: 1, kind: "allotBlock", network, family: familyOf(subnet) },
-      () => {
+      ({ block }) => {
+        if (block !== undefined) this.#givenBack.granted(block);
         const record = this.#agent.record(network);
         if (record !== undefined) this.#runAnywhere(record, attempts - 1);
       },
@@ -144,7 +151,9 @@ export class SimDocker {
       const { free, total } = freeAddresses(node, subnet, blocks, this.#used(record.id));
       const family = familyOf(subnet.subnet);
       if (free * 4 < total)
-        this.ask({ v: 1, kind: "allotBlock", network: record.id, family }, () => {});
+        this.ask({ v: 1, kind: "allotBlock", network: record.id, family }, ({ block }) => {
+          if (block !== undefined) this.#givenBack.granted(block);
+        });
     }
   }
 
@@ -158,9 +167,17 @@ export class SimDocker {
       this.#create(record, [ip]);
       return;
     }
+    try {
+      this.#givenBack.check(record.id, ip);
+    } catch {
+      this.#release(record.id, [ip]);
+      this.#refuse("being given back");
+      return;
+    }
     this.ask(
       { v: 1, kind: "grantAddress", network: record.id, ip },
-      () => {
+      ({ block }) => {
+        if (block !== undefined) this.#givenBack.granted(block);
         const now = this.#agent.record(record.id);
         if (now !== undefined) this.#create(now, [ip]);
         else this.#release(record.id, [ip]);
@@ -208,6 +225,7 @@ export class SimDocker {
   #returnEmpty(): void {
     const { queue, faults } = this.#world;
     const { node, tables } = this.#agent;
+    this.#givenBack.forget(node, tables.state);
     for (const { network, block, node: owner } of tables.state?.blocks ?? []) {
       if (owner !== node) continue;
       const key = `${network} ${block}`;
@@ -224,11 +242,23 @@ export class SimDocker {
       }
       const since = this.#emptySinceMs.get(key) ?? queue.nowMs;
       this.#emptySinceMs.set(key, since);
-      if (queue.nowMs - since < RETURN_AFTER_MS) continue;
-      this.ask({ v: 1, kind: "returnBlock", network, block }, () => {
-        faults.blocksReturned++;
-        this.#emptySinceMs.delete(key);
-      });
+      if (this.#returning) continue;
+      if (queue.nowMs - since < RETURN_AFTER_MS && !this.#givenBack.has(network, block)) continue;
+      this.#returning = true;
+      this.#givenBack.asking(network, block);
+      const end = (done: boolean): void => {
+        this.#returning = false;
+        this.#givenBack.asked(network, block, done);
+      };
+      this.ask(
+        { v: 1, kind: "returnBlock", network, block },
+        () => {
+          faults.blocksReturned++;
+          this.#emptySinceMs.delete(key);
+          end(true);
+        },
+        () => end(false),
+      );
     }
     queue.after(RETURN_PERIOD_MS, () => {
       if (this.alive()) this.#returnEmpty();
@@ -248,8 +278,12 @@ export class SimDocker {
   }
 
   #blocks(network: NetworkId): BlockRecord[] {
-    const blocks = this.#agent.tables.state?.blocks ?? [];
-    return blocks.filter((block) => block.network === network);
+    const { node, tables } = this.#agent;
+    const blocks = tables.state?.blocks ?? [];
+    return this.#givenBack.usable(
+      node,
+      blocks.filter((block) => block.network === network),
+    );
   }
 
   #release(network: NetworkId, ips: readonly Ip[]): void {

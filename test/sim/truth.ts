@@ -116,7 +116,8 @@ function liveOn(
         .filter(({ network }) => network === record.id)
         .map((container) => ({ ...container, host }));
     const [witness] = on;
-    const said = witness?.tables.documents(record.id).get(host.node)?.endpoints ?? [];
+    if (witness?.tables.hosts.get(host.node)?.hosting.includes(record.id) !== true) return [];
+    const said = witness.tables.documents(record.id).get(host.node)?.endpoints ?? [];
     if (said.length > 64) note(`h${host.k} said too much`);
     const live = said.map(({ id, ipv4, ipv6, mac, names = [], out }): Live => {
       const ips = [ipv4, ipv6].filter((ip) => ip !== undefined);
