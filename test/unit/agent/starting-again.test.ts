@@ -53,12 +53,20 @@ test("a lost database takes nothing from the containers that run, however slow t
   await next.stop();
 });
 
-test("a lost database takes no entry from any kernel: of others here, of ours there", async () => {
+/** Two hosts with a container each on one network of host 1, each in the other's kernel. */
+async function pair(subnet: string): Promise<{
+  host: FakeHost;
+  other: FakeHost;
+  network: NetworkId;
+  entries: () => number[];
+}> {
   const { hosts } = await fakeCluster(2, directory);
   const [host, other] = hosts as [FakeHost, FakeHost];
-  const pools = [{ AddressSpace: "LocalDefault", Pool: "10.9.0.0/24", Gateway: "10.9.0.1/24" }];
+  const pools = [
+    { AddressSpace: "LocalDefault", Pool: `${subnet}.0/24`, Gateway: `${subnet}.1/24` },
+  ];
   await host.call("NetworkDriver.CreateNetwork", createNetwork({ pools }));
-  await host.call("NetworkDriver.CreateEndpoint", createEndpoint("10.9.0.9/24"));
+  await host.call("NetworkDriver.CreateEndpoint", createEndpoint(`${subnet}.9/24`));
   expect((await host.call("NetworkDriver.Join", joinBody())).status).toBe(200);
   const [network] = [...host.agent.bindings.networks().values()] as [NetworkId];
   await expect.poll(() => other.agent.hosting.find(network)).toBeDefined();
@@ -67,26 +75,43 @@ test("a lost database takes no entry from any kernel: of others here, of ours th
   await agent.hosting.enter(network);
   const mac = ruleMac(ips[0] as Ip);
   agent.hosting.put(network, { id: EndpointId.parse("e2".repeat(32)), ...familiesOf(ips), mac });
-  const entries = ({ kernel }: FakeHost): string[] =>
-    kernel.readNow(network).vxlanFdb.map((entry) => entry.mac);
-  await expect.poll(() => [entries(host).length, entries(other).length]).toEqual([1, 1]);
+  const entries = (): number[] =>
+    [host, other].map(({ kernel }) => kernel.readNow(network).vxlanFdb.length);
+  await expect.poll(entries).toEqual([1, 1]);
+  await host.plugin.stop();
+  await other.plugin.stop();
+  return { host, other, network, entries };
+}
 
+const isRemoval = ({ kind }: Step): boolean =>
+  ["removeFdb", "removeNeighbours", "removePort", "retract"].includes(kind);
+
+test("a lost database takes no entry of others' while nobody can be asked who they are", async () => {
+  const { host, other, network, entries } = await pair("10.9.0");
+  await other.agent.stop();
+  const { next, applied } = await host.diskLost();
+  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await next.reconciler.settle(network);
+  expect(applied.filter(isRemoval)).toEqual([]);
+  expect(entries()).toEqual([1, 1]);
+  await next.stop();
+});
+
+test("a lost database takes no entry of ours: peers are not told meanwhile that we left", async () => {
+  const { host, other, network, entries } = await pair("10.11.0");
   const there: Step[] = [];
   const apply = other.kernel.applyNow.bind(other.kernel);
   other.kernel.applyNow = (id, steps) => {
     there.push(...steps);
     apply(id, steps);
   };
-  await host.plugin.stop();
   const { next, applied } = await host.diskLost();
   await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
   await expect.poll(() => next.want(network).inSync, { timeout: 10_000 }).toBe(true);
   await next.reconciler.settle(network);
   await other.agent.reconciler.settle(network);
-  const removals = ["removeFdb", "removeNeighbours", "removePort", "retract"];
-  expect([...applied, ...there].filter(({ kind }) => removals.includes(kind))).toEqual([]);
-  expect([entries(host).length, entries(other).length]).toEqual([1, 1]);
+  expect([...applied, ...there].filter(isRemoval)).toEqual([]);
+  expect(entries()).toEqual([1, 1]);
   await next.stop();
-  await other.plugin.stop();
   await other.agent.stop();
 });
