@@ -42,14 +42,19 @@ export class Tables {
     return this.#networks.get(network) ?? new Map<NodeId, NetworkDocument>();
   }
 
-  /** True when the state was newer. A lower revision is refused, whoever signed it. */
+  /**
+   * True when the state was newer. A lower revision is refused, whoever signed it. Hosts that it revokes
+   * are never admitted again: their last word would keep networks from ending, and us from being alone.
+   */
   mergeState(state: ClusterState): boolean {
     if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
     this.#state = state;
+    for (const node of state.revoked) if (this.#hosts.delete(node)) this.#hostsVersion = {};
     return true;
   }
 
   mergeHost(document: HostDocument): boolean {
+    if (this.#state?.revoked.includes(document.node) === true) return false;
     const held = this.#hosts.get(document.node);
     if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
     this.#hosts.set(document.node, document);

@@ -6,7 +6,8 @@ import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import type { SimAgent } from "./sim-agent.ts";
-import type { Container, SimHost } from "./sim-host.ts";
+import type { Container } from "./container.ts";
+import type { SimHost } from "./sim-host.ts";
 import type { World } from "./world.ts";
 
 /** Whose entry stands in a kernel. */

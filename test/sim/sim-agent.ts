@@ -12,13 +12,14 @@ import { SavedTables } from "../../agent/saved-tables.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkRecord, SignedState } from "../../shared/cluster-state.ts";
 import { encodeCbor } from "../../shared/codec.ts";
-import { type Endpoint, familiesOf, type Version } from "../../shared/documents.ts";
+import type { Endpoint, Version } from "../../shared/documents.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { SimDocker } from "./sim-docker.ts";
-import type { Container, SimHost } from "./sim-host.ts";
+import { endpointOf } from "./container.ts";
+import type { SimHost } from "./sim-host.ts";
 import { SimNames } from "./sim-names.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { chance, type World } from "./world.ts";
@@ -578,10 +579,6 @@ export class SimAgent {
       if (this.alive) run();
     });
   }
-}
-
-export function endpointOf({ id, ips, mac, names, out }: Container): Endpoint {
-  return { id, ...familiesOf(ips), mac, names: [...names], ...(out === undefined ? {} : { out }) };
 }
 
 function isSame(endpoint: Endpoint): (other: Endpoint) => boolean {

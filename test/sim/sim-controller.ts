@@ -64,7 +64,7 @@ export class SimController {
   readonly #random: Random;
   #record: ControllerRecord;
   #backup: ControllerRecord | undefined;
-  #signed: { record: ControllerRecord; state: SignedState } | undefined;
+  #signed: { readonly of: ClusterState; readonly signed: SignedState } | undefined;
   #token: { id: string; secret: Uint8Array };
   /** States as long as large clusters' are. */
   readonly #paddingBytes: number;
@@ -99,12 +99,12 @@ export class SimController {
   }
 
   signedState(): SignedState {
-    if (this.#signed?.record.state !== this.#record.state) {
-      const state = this.#world.trust.sign(this.#record.state, this.#paddingBytes);
-      this.#signed = { record: this.#record, state };
-      this.#told = Math.max(this.#told, this.#record.state.revision);
-    }
-    return this.#signed!.state;
+    const { state } = this.#record;
+    if (this.#signed?.of === state) return this.#signed.signed;
+    const signed = this.#world.trust.sign(state, this.#paddingBytes);
+    this.#signed = { of: state, signed };
+    this.#told = Math.max(this.#told, state.revision);
+    return signed;
   }
 
   /** Before there are hosts: all of them are members at once. */

@@ -16,8 +16,9 @@ import {
   prefixLength,
 } from "../../shared/ip.ts";
 import { Mac, ruleMac } from "../../shared/mac.ts";
-import { endpointOf, type SimAgent } from "./sim-agent.ts";
-import type { Container } from "./sim-host.ts";
+import { type Container, endpointOf } from "./container.ts";
+import type { SimAgent } from "./sim-agent.ts";
+
 import type { Answer, Request } from "./sim-controller.ts";
 import { chance, pick, type World } from "./world.ts";
 
@@ -63,7 +64,7 @@ export class SimDocker {
     const container = host.containers.get(id);
     if (container === undefined) return;
     const { monitor, faults, trace } = this.#world;
-    trace.call(this.#world, `h${host.k} stops ${container.ips.join()}`);
+    trace(`h${host.k} stops ${container.ips.join()}`);
     faults.stopped++;
     host.containers.delete(id);
     monitor.stopped(container);
@@ -210,7 +211,7 @@ export class SimDocker {
       return;
     }
     const { monitor, faults, trace } = this.#world;
-    trace.call(this.#world, `h${host.k} runs ${ips.join()} of ${record.name}`);
+    trace(`h${host.k} runs ${ips.join()} of ${record.name}`);
     monitor.addressGiven(host, record, ips);
     this.#agent.enter(record.id);
     if (!this.alive()) return;

@@ -1,21 +1,11 @@
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { EndpointId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
-import type { Mac } from "../../shared/mac.ts";
+import type { Container } from "./container.ts";
 import { SimAgent } from "./sim-agent.ts";
 import { SimDisk } from "./sim-disk.ts";
 import type { World } from "./world.ts";
-
-/** Docker's truth: it runs here, whatever any agent says. */
-export interface Container {
-  readonly id: EndpointId;
-  readonly network: NetworkId;
-  readonly ips: readonly Ip[];
-  readonly mac: Mac;
-  readonly names: readonly string[];
-  out: string | undefined;
-}
 
 export interface Membership {
   readonly state: SignedState;
@@ -107,7 +97,7 @@ export class SimHost {
   loseDisk(fault: DiskFault): void {
     const { faults, trace } = this.#world;
     if (fault === "none") return;
-    trace.call(this.#world, `h${this.k} disk ${fault}`);
+    trace(`h${this.k} disk ${fault}`);
     if (fault === "old" && this.snapshot !== undefined) {
       faults.oldDisks++;
       this.disk = this.snapshot.copy();

@@ -151,12 +151,12 @@ export class Simulation implements World {
       }
   }
 
-  trace(line: string): void {
+  readonly trace = (line: string): void => {
     this.#lines++;
     const text = `${this.queue.nowMs} ${line}\n`;
     this.#hash.update(text);
     this.log?.(text);
-  }
+  };
 
   /** Another machine with the host's key and disk, for some seconds. */
   clone(host: SimHost): void {

@@ -42,7 +42,7 @@ export interface World {
   wasMember(node: NodeId): boolean;
   /** Its counters are added up. */
   ended(agent: SimAgent): void;
-  trace(line: string): void;
+  readonly trace: (line: string) => void;
 }
 
 /** Of each hundred. */
