@@ -249,9 +249,8 @@ export class Agent {
   /** What the kernel should hold of the network, and whether what it should not may go. */
   want(network: NetworkId): Wanted {
     const { tables, networks, cluster } = this.replication;
-    const known = tables.state?.networks.some(({ id }) => id === network) === true;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
-    if (known && this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
+    if (this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
     return wantedNetwork(tables, this.identity.node, network, {
       stateIsFresh: this.replication.stateIsFresh(),
       hostsInSync: cluster.inSync(),
@@ -284,11 +283,6 @@ export class Agent {
       else this.hosting.notUsed(network);
       this.reconciler.dirty(network);
     }
-    if (!this.replication.stateIsFresh()) return;
-    // The cluster's newest word does not know them: they ended while we were away.
-    for (const network of this.#unadopted.filter((other) => !known.has(other)))
-      this.hosting.notUsed(network);
-    this.#unadopted = this.#unadopted.filter((network) => known.has(network));
   }
 
   /**
@@ -312,9 +306,27 @@ export class Agent {
     }
   }
 
+  /**
+   * Networks in the kernel that the state does not know after all this time have ended. Not sooner: with
+   * a lost database the first peer that was asked may know as little, and the ports of containers that
+   * run cannot be put back.
+   */
+  #giveUpUnknown(): void {
+    const { tables } = this.replication;
+    const known = new Set(tables.state?.networks.map(({ id }) => id));
+    if (!this.replication.stateIsFresh()) return;
+    const gone = this.#unadopted.filter((network) => !known.has(network));
+    this.#unadopted = this.#unadopted.filter((network) => known.has(network));
+    for (const network of gone) {
+      this.hosting.notUsed(network);
+      this.reconciler.dirty(network);
+    }
+  }
+
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
     this.adapters.kernel.recheck();
+    this.#giveUpUnknown();
     this.hosting.rekey().catch(() => {});
     void this.resolving.forgetGone();
     this.#adopt().catch(() => {});

@@ -29,6 +29,8 @@ const LINGER_MS = 1500;
 const DIAL_MS = 400;
 const KERNEL_RETRY_MS = 150;
 const VERIFY_MS = 1;
+/** A minute in the real one. */
+const RESYNC_MS = 6000;
 
 type Kind = "cluster" | "network";
 
@@ -134,6 +136,7 @@ export class SimAgent {
     this.#applyState();
     this.#dial();
     this.docker.start();
+    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
     this.#wake();
   }
 
@@ -377,9 +380,17 @@ export class SimAgent {
       }
       if (running.length > 0 && !this.hosted.has(network) && this.#started) this.enter(network);
     }
-    const known = new Set(this.#records().map(({ id }) => id));
+  }
+
+  /** As agent.ts: in the kernel, and after all this time in no state. */
+  #giveUpUnknown(): void {
     if (this.#fresh)
-      for (const network of this.hosted) if (!known.has(network)) this.#leave(network);
+      for (const network of this.#unadopted)
+        if (this.record(network) === undefined) {
+          this.#leave(network);
+          this.dirty(network);
+        }
+    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
   }
 
   #forgetLastBoot(): void {
@@ -405,7 +416,7 @@ export class SimAgent {
     const here = this.hosted.has(network) || this.endpoints(network).length > 0;
     if (record !== undefined && here) this.names.update(this.tables, record, this.presence.lost());
     else this.names.forget(network);
-    if (record !== undefined && this.#unadopted.includes(network)) return;
+    if (this.#unadopted.includes(network)) return;
     const { desired, inSync } = wantedNetwork(this.tables, this.node, network, {
       stateIsFresh: this.#fresh,
       hostsInSync: this.cluster.inSync(),

@@ -48,15 +48,23 @@ export class SimDocker {
   }
 
   start(): void {
-    this.#returnEmpty();
+    // A clone lives shorter than the five minutes after which the real one gives back.
+    if (!this.#agent.host.isClone) this.#returnEmpty();
   }
 
   /** A container of a network that this host knows; `ip`: as with `--ip`. */
   run(network: NetworkId, ip?: Ip): void {
     const record = this.#agent.record(network);
-    if (record === undefined) this.#refuse("no network");
+    if (record === undefined || this.#stateIsOld()) this.#refuse("no network");
     else if (ip !== undefined) this.#runAt(record, ip);
     else this.#runAnywhere(record, 2);
+  }
+
+  /** After a disk was replaced, its blocks may be others' by now: nobody starts anything meanwhile. */
+  #stateIsOld(): boolean {
+    const { host, tables } = this.#agent;
+    const { revision } = this.#world.controller.decided;
+    return host.diskIsBehind() && (tables.state?.revision ?? 0) < revision;
   }
 
   stop(id: EndpointId): void {

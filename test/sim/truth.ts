@@ -41,6 +41,8 @@ export function differences(world: World): string[] {
   agreeOnCluster(world, honest, note);
   for (const record of state.networks) {
     const on = honest.filter(({ hosted }) => hosted.has(record.id));
+    // Who is on a network tells of it, nobody else: cut apart for good, they cannot agree.
+    if (!areLinked(world, on)) continue;
     agreeOnNetwork(record.id, on, members, note);
     const live = liveOn(state, record, members, on, note);
     for (const agent of honest) {
@@ -56,6 +58,13 @@ export function differences(world: World): string[] {
     checkGuards(world, agent, members, honest, note);
   }
   return found;
+}
+
+function areLinked({ network }: World, agents: readonly SimAgent[]): boolean {
+  const reached = new Set(agents.slice(0, 1));
+  for (const from of reached)
+    for (const to of agents) if (network.bothWays(from.host, to.host)) reached.add(to);
+  return reached.size === agents.length;
 }
 
 function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: string) => void) {
@@ -248,7 +257,7 @@ function checkGuards(
   const { networks } = world.controller.record.state;
   const here = networks.filter(({ id }) => hosted.has(id));
   for (const agent of honest) {
-    if (agent.host === host) continue;
+    if (agent.host === host || !world.network.bothWays(host, agent.host)) continue;
     const speaks = (guards?.speakers ?? [])
       .filter(({ vtep, vni }) => vtep === agent.host.address && here.some((n) => n.vni === vni))
       .map(({ vni, mac, ip }) => `${vni} ${mac} ${ip}`);
