@@ -203,11 +203,18 @@ export class Monitor {
     if (network === undefined) return false;
     const said = owner.agent?.tables.documents(network).get(owner.node)?.version;
     if (said === undefined) return true;
+    const word = owner.agent?.tables.hosts.get(owner.node)?.version;
+    const isBehind = (held: Version | undefined, newest: Version | undefined): boolean =>
+      held === undefined || newest === undefined || compareVersions(held, newest) < 0;
+    const now = this.#world.queue.nowMs;
     return this.#world.hosts.some(({ agent: other }) => {
-      if (other === undefined || other === agent || !other.hosted.has(network)) return false;
-      const held = other.tables.documents(network).get(owner.node)?.version;
-      if (held === undefined || compareVersions(held, said) < 0) return true;
-      return this.#world.queue.nowMs - other.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
+      if (other === undefined || other === agent) return false;
+      // That the owner is on the network at all.
+      const [heard, since] = [other.tables.hosts.get(owner.node), other.heardSinceMs(owner.node)];
+      if (isBehind(heard?.version, word) || now - since < CATCHING_UP_MS) return true;
+      if (!other.hosted.has(network)) return false;
+      if (isBehind(other.tables.documents(network).get(owner.node)?.version, said)) return true;
+      return now - other.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
     });
   }
 

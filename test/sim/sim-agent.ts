@@ -158,6 +158,10 @@ export class SimAgent {
     return this.#heldSinceMs.get(`${network}/${node}`) ?? 0;
   }
 
+  heardSinceMs(node: NodeId): number {
+    return this.#heldSinceMs.get(node) ?? 0;
+  }
+
   isSubscribed(topic: string): boolean {
     return topic === CLUSTER_TOPIC || this.hosted.has(topic as NetworkId);
   }
@@ -288,6 +292,7 @@ export class SimAgent {
           const { monitor } = this.#world;
           monitor.versionWentOn(this, `the word of ${node}`, this.#versions.get(node), version);
           this.#versions.set(node, version);
+          this.#heldSinceMs.set(node, this.#world.queue.nowMs);
           this.#saved.saveHost(output.document);
           this.#world.trace(
             `h${this.host.k} hears ${node.slice(-4)} ${version.incarnation}.${version.seq} is on ${output.document.hosting.map((id) => id.slice(0, 6)).join()}`,
