@@ -90,7 +90,8 @@ export class Monitor {
   }
 
   versionWentOn(agent: SimAgent, what: string, held: Version | undefined, next: Version): void {
-    if (held !== undefined && compareVersions(next, held) <= 0)
+    // Who was evicted and knows it has no word any more that could go on.
+    if (held !== undefined && compareVersions(next, held) <= 0 && this.#isMember(agent.node))
       this.violation(
         `h${agent.host.k} takes ${what} ${next.incarnation}.${next.seq} after ${held.incarnation}.${held.seq}`,
       );
