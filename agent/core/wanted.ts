@@ -1,0 +1,41 @@
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { DesiredNetwork } from "./data-plane.ts";
+import { desired } from "./desired.ts";
+import { hostsOn } from "./hosts.ts";
+import type { Tables } from "./tables.ts";
+
+/** What a pass over one network needs to know. */
+export interface Wanted {
+  /** Undefined: nothing of this network belongs on this host. */
+  readonly desired: DesiredNetwork | undefined;
+  /** What the kernel holds beyond that may be deleted. */
+  readonly inSync: boolean;
+}
+
+/** What was heard since the agent's start. */
+export interface Heard {
+  /** A peer or the controller has told its newest state. */
+  readonly stateIsFresh: boolean;
+  /** What hosts say of themselves was compared with a peer's. */
+  readonly hostsInSync: boolean;
+  /** One full exchange with a peer of the network was had. */
+  readonly inSync: boolean;
+}
+
+/**
+ * What the kernel should hold of the network, and whether what it should not may go. That this host is
+ * not on a network, no peer needs to say; that there is no such network, or who else is on it, one must.
+ */
+export function wantedNetwork(
+  tables: Tables,
+  self: NodeId,
+  network: NetworkId,
+  heard: Heard,
+): Wanted {
+  const wanted = desired(tables, self, network);
+  const known = tables.state?.networks.some(({ id }) => id === network) === true;
+  if (wanted === undefined) return { desired: wanted, inSync: known || heard.stateIsFresh };
+  // Alone there is nobody to be in sync with.
+  const alone = !hostsOn(tables.hosts, network).some((host) => host !== self);
+  return { desired: wanted, inSync: heard.hostsInSync && (alone || heard.inSync) };
+}
