@@ -36,6 +36,7 @@ const ACTS: readonly Act[] = [
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
   { weight: 80, run: (chaos) => chaos.lie() },
 ];
+const LIES_AT_ONCE = 3;
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
 
 /** The faults of one run, drawn from its seed. */
@@ -61,7 +62,7 @@ export class Chaos {
     };
     queue.after(1, act);
     for (let i = 0; i < 4; i++) queue.at(this.#random.below(endMs / 2), () => this.part());
-    queue.at(this.#random.below(endMs), () => this.crash());
+    queue.at(this.#random.below(endMs), () => this.#crashSomeone());
   }
 
   act(): void {
@@ -217,7 +218,19 @@ export class Chaos {
 
   lie(): void {
     const liar = this.#world.hosts.find(({ lies }) => lies);
-    if (liar?.agent !== undefined) lie(this.#world, liar.agent, this.#random);
+    // Each may kill its agent between two of the things that follow from it.
+    for (let i = 0; i < LIES_AT_ONCE; i++)
+      if (liar?.agent !== undefined) lie(this.#world, liar.agent, this.#random);
+  }
+
+  #crashSomeone(): void {
+    const { hosts, queue } = this.#world;
+    const running = pick(
+      this.#random,
+      hosts.filter(({ agent }) => agent !== undefined),
+    );
+    if (running === undefined) queue.after(100, () => this.#crashSomeone());
+    else this.crash(running);
   }
 
   #host(): SimHost | undefined {

@@ -61,7 +61,10 @@ export class Monitor {
   addressGiven(host: SimHost, record: NetworkRecord, ips: readonly Ip[]): void {
     for (const ip of ips) {
       const other = this.#held.get(`${record.id} ${ip}`);
-      if (other !== undefined && !host.isClone)
+      // Two machines of one key have the same blocks.
+      const cloned =
+        this.#disputed.has(host.node) || this.#disputed.has(other?.host.node ?? host.node);
+      if (other !== undefined && !cloned)
         this.violation(
           `h${host.k} gives ${ip} of ${record.name}, which a container of h${other.host.k} has`,
         );
@@ -104,6 +107,11 @@ export class Monitor {
   /** The machine went off, and its kernel with it. */
   kernelGone(host: SimHost): void {
     this.#shadows.delete(host);
+  }
+
+  /** Its entries lead nobody anywhere any more; a container that comes before they went begins anew. */
+  left(host: SimHost, network: NetworkId): void {
+    this.#shadows.get(host)?.delete(network);
   }
 
   /** Called with steps that were carried out, one by one. */
@@ -188,9 +196,8 @@ export class Monitor {
     const ignored = record && readNetwork(tables, record).ignored;
     const reason = ignored?.find(({ endpoint }) => endpoint === entry.endpoint)?.reason ?? "unsaid";
     // An older word than the owner's last: its guards let nothing of the owner in either way.
-    const [heard, said] = [tables, owner.agent?.tables].map(
-      (held) => held?.hosts.get(owner.node)?.version,
-    );
+    const heard = tables.hosts.get(owner.node)?.version;
+    const said = owner.lastWord();
     const behind = heard !== undefined && said !== undefined && compareVersions(heard, said) < 0;
     if (reason === "not-hosting" && behind) return;
     this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);

@@ -184,7 +184,12 @@ export class SimAgent {
 
   /** @throws INVALID for what is no request. */
   answer(from: NodeId, kind: Kind, bytes: Uint8Array): Uint8Array {
-    if (kind === "network") return this.networks.answer(from, bytes);
+    if (kind === "network") {
+      const answer = this.networks.answer(from, bytes);
+      // The question may have shown that the peer holds something else.
+      this.#wake();
+      return answer;
+    }
     const request = decodeMessage(ClusterSyncRequest, bytes, BOUNDS.syncMessageBytes);
     return encodeCbor(this.cluster.answer(request));
   }
@@ -242,6 +247,19 @@ export class SimAgent {
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
     this.run(this.networks.change(network, put, remove));
     if (this.alive && this.endpoints(network).length === 0) this.#linger(network);
+  }
+
+  /** As agent/hosting.ts: what is not there is gone already; a network that no state names has no view. */
+  remove(network: NetworkId, id: EndpointId): void {
+    if (this.endpoints(network).some((said) => said.id === id)) this.change(network, [], [id]);
+    else if (this.record(network) !== undefined && this.endpoints(network).length === 0)
+      this.#linger(network);
+  }
+
+  /** Of what is said already. */
+  amend(network: NetworkId, endpoint: Endpoint): void {
+    if (this.endpoints(network).some(({ id }) => id === endpoint.id))
+      this.change(network, [endpoint], []);
   }
 
   run(outputs: readonly Output[]): void {
@@ -452,6 +470,7 @@ export class SimAgent {
 
   #leave(network: NetworkId): void {
     this.hosted.delete(network);
+    this.#world.monitor.left(this.host, network);
     this.#unadopted = this.#unadopted.filter((other) => other !== network);
     this.#say();
     if (this.alive) this.run(this.networks.leave(network));

@@ -76,7 +76,7 @@ export class SimDocker {
     faults.stopped++;
     host.containers.delete(id);
     monitor.stopped(container);
-    this.#agent.change(container.network, [], [id]);
+    this.#agent.remove(container.network, id);
   }
 
   /** Docker told of another health, or of a pause. */
@@ -85,7 +85,7 @@ export class SimDocker {
     if (container === undefined || container.out === out) return;
     this.#world.faults.healthChanged++;
     container.out = out;
-    this.#agent.change(container.network, [endpointOf(container)], []);
+    this.#agent.amend(container.network, endpointOf(container));
   }
 
   ask(request: Request, answered: (answer: Answer) => void, failed: () => void = () => {}): void {

@@ -1,5 +1,7 @@
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
+import { SavedTables } from "../../agent/saved-tables.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
+import type { Version } from "../../shared/documents.ts";
 import type { EndpointId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Container } from "./container.ts";
@@ -107,6 +109,11 @@ export class SimHost {
       this.disk = new SimDisk();
       this.#diskReplacedMs = this.#world.queue.nowMs;
     }
+  }
+
+  /** Of itself, as its disk has it: its agent may not run. */
+  lastWord(): Version | undefined {
+    return new SavedTables(this.disk).hosts().find(({ node }) => node === this.node)?.version;
   }
 
   /** Its agent may not have met all that it said before the disk was replaced. */
