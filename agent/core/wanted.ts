@@ -22,6 +22,11 @@ export interface Heard {
   readonly inSync: boolean;
 }
 
+/** No host is left that could be asked. */
+function isOnlyMember({ state }: Tables, self: NodeId): boolean {
+  return state?.nodes.some(({ id }) => id !== self && !state.revoked.includes(id)) === false;
+}
+
 /**
  * What the kernel should hold of the network, and whether what it should not may go. That this host is
  * not on a network, no peer needs to say; that there is no such network, or who else is on it, one must.
@@ -37,5 +42,6 @@ export function wantedNetwork(
   if (wanted === undefined) return { desired: wanted, inSync: known || heard.stateIsFresh };
   // Alone there is nobody to be in sync with.
   const alone = !hostsOn(tables.hosts, network).some((host) => host !== self);
-  return { desired: wanted, inSync: heard.hostsInSync && (alone || heard.inSync) };
+  const compared = heard.hostsInSync || (heard.stateIsFresh && isOnlyMember(tables, self));
+  return { desired: wanted, inSync: compared && (alone || heard.inSync) };
 }

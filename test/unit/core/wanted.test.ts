@@ -31,6 +31,15 @@ function tablesOf(here: boolean, others: readonly number[], known = true): Table
 
 const nothing: Heard = { stateIsFresh: false, hostsInSync: false, inSync: false };
 
+test("deleting: the last host of a cluster has nobody to ask, when that is the newest word", () => {
+  const tables = tablesOf(true, []);
+  const nodes = tables.state!.nodes.filter(({ id }) => id === nodeId(1));
+  tables.mergeState({ ...tables.state!, revision: tables.state!.revision + 1, nodes });
+  const may = (heard: Heard) => wantedNetwork(tables, nodeId(1), app.id, heard).inSync;
+  expect(may({ ...nothing, stateIsFresh: true })).toBe(true);
+  expect(may(nothing)).toBe(false);
+});
+
 test.each([
   ["a container here, nothing heard", true, [2], true, nothing, false],
   ["a container here, nobody else known, nobody asked yet", true, [], true, nothing, false],
