@@ -137,12 +137,14 @@ export class Monitor {
         return;
       }
       case "removeFdb":
+        this.#mustHaveAsked(agent, network, step.kind);
         for (const { mac } of step.entries) {
           this.#mustBeGone(agent, record, shadow.byMac.get(mac), mac);
           shadow.byMac.delete(mac);
         }
         return;
       case "removeNeighbours":
+        this.#mustHaveAsked(agent, network, step.kind);
         for (const ip of step.ips) {
           this.#mustBeGone(agent, record, shadow.byIp.get(ip), ip);
           shadow.byIp.delete(ip);
@@ -161,9 +163,11 @@ export class Monitor {
         );
         this.#shadows.get(host)?.delete(network);
         return;
+      case "removeFlood":
+        this.#mustHaveAsked(agent, network, step.kind);
+        return;
       case "extend":
       case "putFlood":
-      case "removeFlood":
       case "putPort":
     }
   }
@@ -175,6 +179,12 @@ export class Monitor {
     if (shadow === undefined)
       shadows.set(network, (shadow = { byMac: new Map(), byIp: new Map() }));
     return shadow;
+  }
+
+  /** Whether what it leads to runs or not: without a peer's word nobody can know. */
+  #mustHaveAsked({ host, tables, answers }: SimAgent, network: NetworkId, what: string): void {
+    if (host.lies || answers.allow(network, host.node, tables)) return;
+    this.violation(`h${host.k} does ${what} on ${network}, and no peer has answered yet`);
   }
 
   /** A remote container's entry is deleted: it must not run any more. */

@@ -18,6 +18,7 @@ import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { SimDocker } from "./sim-docker.ts";
+import { Answers } from "./answers.ts";
 import { endpointOf } from "./container.ts";
 import type { SimHost } from "./sim-host.ts";
 import { SimNames } from "./sim-names.ts";
@@ -45,6 +46,7 @@ export class SimAgent {
   readonly cluster: ClusterReplica;
   readonly presence = new Presence();
   readonly names = new SimNames();
+  readonly answers = new Answers();
   readonly docker: SimDocker;
   readonly random: Random;
   /** As said in the host document; on their topics. */
@@ -290,7 +292,10 @@ export class SimAgent {
           break;
         case "request":
           this.#request(output.to, "network", output.bytes, {
-            answered: (bytes) => this.run(this.networks.answered(output.id, bytes, this.#now())),
+            answered: (bytes) => {
+              this.answers.network(output.bytes, bytes);
+              this.run(this.networks.answered(output.id, bytes, this.#now()));
+            },
             failed: () => this.networks.requestFailed(output.id),
           });
           break;
@@ -326,6 +331,7 @@ export class SimAgent {
         case "request":
           this.#request(output.to, "cluster", output.bytes, {
             answered: (bytes) => {
+              this.answers.cluster();
               const outputs = this.cluster.answered(output.id, bytes, this.#now());
               this.runCluster(outputs);
               if (!outputs.some(({ kind }) => kind === "verifyState") && !this.cluster.comparing())
@@ -470,6 +476,7 @@ export class SimAgent {
 
   #leave(network: NetworkId): void {
     this.hosted.delete(network);
+    this.answers.left(network);
     this.#world.monitor.left(this.host, network);
     this.#unadopted = this.#unadopted.filter((other) => other !== network);
     this.#say();
