@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,6 +9,7 @@ const root = resolve(import.meta.dirname, "../..");
 /**
  * From now on the files of the edits are loaded with them: the plant is in the real source, and the
  * product knows nothing of it. Call before anything that imports these files.
+ * @throws when a source does not have what is to be replaced.
  */
 export function plantEdits(edits: readonly Edit[]): void {
   const applied = new Map<string, (source: string) => string>();
@@ -15,6 +17,8 @@ export function plantEdits(edits: readonly Edit[]): void {
     applied.set(resolve(root, file), (source) =>
       edits.filter((edit) => edit.file === file).reduce(applyEdit, source),
     );
+  // Now, and not when a run loads them: that must not look like a bug that was found.
+  for (const [path, change] of applied) change(readFileSync(path, "utf8"));
   registerHooks({
     load(url, context, nextLoad) {
       const loaded = nextLoad(url, context);
