@@ -1,10 +1,12 @@
 import { OUT_REASONS } from "../../agent/core/names.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import { type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
+import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { lie } from "./liar.ts";
 import type { DiskFault, SimHost } from "./sim-host.ts";
 import type { Simulation } from "./simulation.ts";
+import type { Container } from "./container.ts";
+import { RETURN_AFTER_MS } from "./sim-docker.ts";
 import { chance, pick, type World } from "./world.ts";
 
 /** What users, operators and bad luck do, one thing at a time, in proportion to `weight`. */
@@ -19,6 +21,8 @@ const ACTS: readonly Act[] = [
   { weight: 40, run: (chaos) => chaos.replaceContainer() },
   { weight: 50, run: (chaos) => chaos.changeHealth() },
   { weight: 25, run: (chaos) => chaos.startAtAddress() },
+  { weight: 15, run: (chaos) => chaos.moveContainer() },
+  { weight: 6, run: (chaos) => chaos.downElsewhere() },
   { weight: 30, run: (chaos) => chaos.part() },
   { weight: 20, run: (chaos) => chaos.heal() },
   { weight: 40, run: (chaos) => chaos.crash() },
@@ -116,6 +120,41 @@ export class Chaos {
     // Of two families it would need two addresses.
     if (host === undefined || network?.subnets.length !== 1) return;
     host.agent?.docker.run(network.id, this.#lowAddress(network));
+  }
+
+  /** One that always has the same address goes, and comes on another host when that has given it back. */
+  moveContainer(): void {
+    const { hosts, queue } = this.#world;
+    const fixed = hosts.flatMap((host) =>
+      [...host.containers.values()].flatMap((container) =>
+        isFixed(host, container) ? { host, container } : [],
+      ),
+    );
+    const moved = pick(this.#random, fixed);
+    if (moved?.host.agent === undefined) return;
+    const { host, container } = moved;
+    const others = hosts.filter((other) => other !== host);
+    const to = pick(this.#random, others);
+    host.agent?.docker.stop(container.id);
+    queue.after(RETURN_AFTER_MS + this.#random.below(3000), () =>
+      to?.agent?.docker.run(container.network, container.ips[0]),
+    );
+  }
+
+  /** While a host is cut off, nothing of one of its networks stays anywhere else: nobody could tell it. */
+  downElsewhere(): void {
+    const { faults, hosts, network, queue, trace } = this.#world;
+    const host = this.#host();
+    const container = host && pick(this.#random, [...host.containers.values()]);
+    if (host === undefined || container === undefined) return;
+    faults.partitions++;
+    trace(`h${host.k} is cut off, all others end their containers on ${container.network}`);
+    const end = network.part(new Set([host]), false);
+    for (const other of hosts)
+      if (other !== host)
+        for (const held of [...other.containers.values()])
+          if (held.network === container.network) other.agent?.docker.stop(held.id);
+    queue.after(3000 + this.#random.below(3000), end);
   }
 
   part(): void {
@@ -249,6 +288,13 @@ export class Chaos {
   /** In the quarter from which no block comes by itself. */
   #lowAddress({ subnets }: NetworkRecord): Ip {
     const { first, family } = rangeOf(subnets[0]!.subnet);
-    return numberToIp(first + 10n + BigInt(this.#random.below(20)), family);
+    return numberToIp(first + 10n + BigInt(this.#random.below(8)), family);
   }
+}
+
+/** Outside of what is given by itself: it was asked for. */
+function isFixed({ agent }: SimHost, { network, ips }: Container): boolean {
+  const subnets = agent?.record(network)?.subnets ?? [];
+  const ranges = subnets.flatMap(({ dynamicRanges }) => dynamicRanges);
+  return subnets.length > 0 && ips.every((ip) => !ranges.some((range) => cidrContains(range, ip)));
 }

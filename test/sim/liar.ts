@@ -72,14 +72,15 @@ function claimGateway({ liar, random, record }: Lie): void {
   });
 }
 
-/** A newer document of another host, signed with the liar's key. */
+/** A newer document of another host, signed with the liar's key: nothing runs there any more. */
 function forge({ world, liar, record }: Lie): void {
   const held = [...liar.tables.documents(record.id).values()].find(
     ({ node }) => node !== liar.node,
   );
   if (held === undefined) return;
   const version = { ...held.version, seq: held.version.seq + 1 };
-  gossipEmpty(world, liar, record, held.node, version, world.keys.signer(liar.node));
+  const remove = held.endpoints.map(({ id }) => id);
+  gossipEmpty(world, liar, record, held.node, version, world.keys.signer(liar.node), remove);
 }
 
 /** A host that nobody admitted. */
@@ -125,11 +126,12 @@ function gossipEmpty(
   node: SimAgent["node"],
   version: { incarnation: number; seq: number },
   signer: Signer,
+  remove: readonly EndpointId[] = [],
 ): void {
   const hash = endpointsHash(oneShotSha256, []);
   const signature = signer.sign(networkSigningBytes(record.id, node, version, hash));
   const previousSeq = version.seq - 1;
-  const changes = { put: [], remove: [] };
+  const changes = { put: [], remove: [...remove] };
   const delta = { network: record.id, node, version, previousSeq, ...changes, hash, signature };
   world.network.publish(liar, record.id, encodeMessage({ v: 1, delta }));
 }

@@ -64,7 +64,7 @@ export class Monitor {
       // Two machines of one key have the same blocks.
       const cloned =
         this.#disputed.has(host.node) || this.#disputed.has(other?.host.node ?? host.node);
-      if (other !== undefined && !cloned)
+      if (other !== undefined && !cloned && this.#isMember(host.node))
         this.violation(
           `h${host.k} gives ${ip} of ${record.name}, which a container of h${other.host.k} has`,
         );
@@ -74,7 +74,8 @@ export class Monitor {
   }
 
   started(host: SimHost, container: Container): void {
-    if (host.isClone) return;
+    // Who was evicted and has not heard it yet goes on with blocks that are others' by now.
+    if (host.isClone || !this.#isMember(host.node)) return;
     for (const ip of container.ips)
       this.#held.set(`${container.network} ${ip}`, { host, container });
   }

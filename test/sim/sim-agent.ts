@@ -461,6 +461,8 @@ export class SimAgent {
       this.#world.trace(`h${this.host.k} ${step.kind} ${network.slice(0, 6)}`);
       monitor.stepDone(this, record, network, step);
     }
+    const left = plan(kernel.readNow(network), desired, inSync).map(({ kind }) => kind);
+    if (left.length > 0) monitor.violation(`h${this.host.k} passed, and ${left.join()} are left`);
   }
 
   #linger(network: NetworkId): void {

@@ -23,7 +23,8 @@ import type { Answer, Request } from "./sim-controller.ts";
 import { chance, pick, type World } from "./world.ts";
 
 const RETURN_PERIOD_MS = 1000;
-const RETURN_AFTER_MS = 4000;
+/** Five minutes in the real one. */
+export const RETURN_AFTER_MS = 2500;
 const ALIASES = ["web", "db", "cache"];
 
 /**

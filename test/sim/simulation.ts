@@ -290,7 +290,7 @@ export class Simulation implements World {
     for (const clone of this.#clones) this.#endClone(clone);
     this.controller.isAway = false;
     this.controller.tellAgain();
-    const off = chance(this.random, 25) ? pick(this.random, this.hosts.slice(1)) : undefined;
+    const off = chance(this.random, 40) ? pick(this.random, this.hosts.slice(1)) : undefined;
     for (const host of this.hosts)
       // Of a host that was cloned the other machine may have had the last word.
       if (host === off && !host.lies && !this.monitor.isDisputed(host.node)) {
