@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 
 // unit: pure and fast, no root. system: real kernel, processes and sockets, one file at a time.
+// sim: thousands of simulated clusters, which would take the others' time.
 // guest: a machine in software, so slow that time limits are only there to end a test that hangs.
 export default defineConfig({
   test: {
@@ -12,7 +13,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/{unit,property,contract,sim}/**/*.test.ts"],
-          exclude: ["**/*.system.test.ts"],
+          exclude: ["**/*.system.test.ts", "**/*.sim.test.ts"],
           testTimeout: 30_000,
           sequence: { groupOrder: 1 },
           ...node,
@@ -26,6 +27,16 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 300_000,
           sequence: { groupOrder: 2 },
+          ...node,
+        },
+      },
+      {
+        test: {
+          name: "sim",
+          include: ["test/sim/**/*.sim.test.ts"],
+          fileParallelism: false,
+          maxConcurrency: 2,
+          sequence: { groupOrder: 4 },
           ...node,
         },
       },

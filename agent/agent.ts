@@ -13,7 +13,7 @@ import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
-import { desired, desiredGuards } from "./core/desired.ts";
+import { desiredGuards } from "./core/desired.ts";
 import { Encrypting } from "./encrypting.ts";
 import type { IpsecKernel } from "./encryption/ipsec-port.ts";
 import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
@@ -21,9 +21,10 @@ import type { WireguardTunnel } from "./encryption/port.ts";
 import type { Secret } from "./encryption/secret.ts";
 import { IpsecClass } from "./ipsec-class.ts";
 import { WireguardClass } from "./wireguard-class.ts";
-import { hostsOn, hostsWith } from "./core/hosts.ts";
+import { hostsWith } from "./core/hosts.ts";
 import type { ViewSources } from "./core/view.ts";
 import { plan } from "./core/plan.ts";
+import { type Wanted, wantedNetwork } from "./core/wanted.ts";
 import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
 import type { NameServer } from "./dns/port.ts";
@@ -40,7 +41,7 @@ import { Naming } from "./naming.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
 import { OverlayIpam } from "./overlay-ipam.ts";
 import { Proving } from "./proving.ts";
-import { DEFAULT_RECONCILER_OPTIONS, Reconciler, type Wanted } from "./reconciler.ts";
+import { DEFAULT_RECONCILER_OPTIONS, Reconciler } from "./reconciler.ts";
 import { Replication } from "./replication.ts";
 import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -244,7 +245,7 @@ export class Agent {
     const found = await this.adapters.kernel.list();
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
-    await this.hosting.start();
+    await this.hosting.start(this.#unadopted);
     if (this.#state().controller.node === this.identity.node) this.controller.watch();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
     // Leftovers of networks that are no longer here are adopted by name, and taken away by a pass.
@@ -301,21 +302,15 @@ export class Agent {
 
   /** What the kernel should hold of the network, and whether what it should not may go. */
   want(network: NetworkId): Wanted {
-    const { tables, networks } = this.replication;
-    const record = tables.state?.networks.find(({ id }) => id === network);
-    const paths = record && this.encrypting.paths(record.encryption);
-    // Its class does not work now. What stands is closed without our doing, and comes back with it.
-    const isHere = this.hosting.has(network) || this.hosting.endpoints(network).length > 0;
-    if (record !== undefined && paths === undefined && isHere)
-      return { desired: undefined, inSync: false };
-    const wanted = desired(tables, this.identity.node, network, paths);
-    // That this host is not on a network, no peer needs to say; that there is no such network, one must.
-    const known = record !== undefined;
+    const { tables, networks, cluster } = this.replication;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
-    if (known && this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
-    const gone = wanted === undefined && (known || this.replication.stateIsFresh());
-    const inSync = wanted === undefined ? gone : this.#alone(network) || networks.inSync(network);
-    return { desired: wanted, inSync };
+    if (this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
+    const pathsOf = (encryption: SecurityClass) => this.encrypting.paths(encryption);
+    return wantedNetwork(tables, this.identity.node, network, pathsOf, {
+      stateIsFresh: this.replication.stateIsFresh(),
+      hostsInSync: cluster.inSync(),
+      inSync: networks.inSync(network),
+    });
   }
 
   /**
@@ -340,6 +335,7 @@ export class Agent {
         for (const ip of claimed) this.bindings.reserve(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
+      else this.hosting.notUsed(network);
       this.reconciler.dirty(network);
     }
   }
@@ -365,9 +361,27 @@ export class Agent {
     }
   }
 
+  /**
+   * Networks in the kernel that the state does not know after all this time have ended. Not sooner: with
+   * a lost database the first peer that was asked may know as little, and the ports of containers that
+   * run cannot be put back.
+   */
+  #giveUpUnknown(): void {
+    const { tables } = this.replication;
+    const known = new Set(tables.state?.networks.map(({ id }) => id));
+    if (!this.replication.stateIsFresh()) return;
+    const gone = this.#unadopted.filter((network) => !known.has(network));
+    this.#unadopted = this.#unadopted.filter((network) => known.has(network));
+    for (const network of gone) {
+      this.hosting.notUsed(network);
+      this.reconciler.dirty(network);
+    }
+  }
+
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
     this.adapters.kernel.recheck();
+    this.#giveUpUnknown();
     this.hosting.rekey().catch(() => {});
     void this.resolving.forgetGone();
     this.#adopt().catch(() => {});
@@ -376,11 +390,6 @@ export class Agent {
     this.encrypting.check();
     // The controller may be away: with the next round.
     this.ipam.returnEmpty(performance.now()).catch(() => {});
-  }
-
-  #alone(network: NetworkId): boolean {
-    const { node } = this.identity;
-    return !hostsOn(this.replication.tables.hosts, network).some((host) => host !== node);
   }
 
   #dirty(network: NetworkId): void {

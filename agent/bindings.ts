@@ -21,6 +21,7 @@ export type Pool = z.infer<typeof Pool>;
 
 const Removed = z.object({ network: NetworkId });
 const Address = z.object({ network: NetworkId, ip: Ip });
+const Returning = z.object({ network: NetworkId, block: Cidr });
 const Binding = z.object({ docker: DockerNetworkId, network: NetworkId });
 
 const MAX_BYTES = 4096;
@@ -32,6 +33,7 @@ export class Bindings {
   readonly #used = new Map<NetworkId, Set<Ip>>();
   readonly #removed = new Set<NetworkId>();
   readonly #removedChanged: () => void;
+  readonly #returning = new Map<NetworkId, Set<Cidr>>();
 
   constructor(store: AgentStore, removedChanged: () => void = () => {}) {
     this.#store = store;
@@ -41,6 +43,8 @@ export class Bindings {
     for (const pool of this.#list("pool/", Pool)) this.#pools.set(pool.id, pool);
     for (const { network, ip } of this.#list("address/", Address)) this.#usedOn(network).add(ip);
     for (const { network } of this.#list("removed/", Removed)) this.#removed.add(network);
+    for (const { network, block } of this.#list("returning/", Returning))
+      this.#returningOn(network).add(block);
   }
 
   network(docker: DockerNetworkId): NetworkId | undefined {
@@ -125,6 +129,35 @@ export class Bindings {
   release(network: NetworkId, ip: Ip): void {
     this.#used.get(network)?.delete(ip);
     this.#delete(`address/${network}/${ip}`);
+  }
+
+  /** Blocks that were given back, or may have been: the answer was lost, or has not come yet. */
+  returning(network: NetworkId): ReadonlySet<Cidr> {
+    return this.#returningOn(network);
+  }
+
+  allReturning(): { network: NetworkId; block: Cidr }[] {
+    return [...this.#returning].flatMap(([network, blocks]) =>
+      [...blocks].map((block) => ({ network, block })),
+    );
+  }
+
+  /** Before the controller is asked to take it: from then on it may be another host's. */
+  markReturning(network: NetworkId, block: Cidr): void {
+    this.#returningOn(network).add(block);
+    this.#put(`returning/${network}/${block}`, { network, block });
+  }
+
+  /** It is known whose it is. */
+  clearReturning(network: NetworkId, block: Cidr): void {
+    if (this.#returning.get(network)?.delete(block) === true)
+      this.#delete(`returning/${network}/${block}`);
+  }
+
+  #returningOn(network: NetworkId): Set<Cidr> {
+    let returning = this.#returning.get(network);
+    if (returning === undefined) this.#returning.set(network, (returning = new Set()));
+    return returning;
   }
 
   #usedOn(network: NetworkId): Set<Ip> {

@@ -49,12 +49,16 @@ export class Hosting {
     this.#lingerMs = lingerMs;
   }
 
-  /** Networks that had endpoints when the agent stopped are entered again, with what disk knows. */
-  async start(): Promise<void> {
+  /**
+   * Networks that had endpoints when the agent stopped are entered again, with what disk knows. `found`:
+   * in the kernel, and in no document of ours. Until it was looked what runs there we are on them: said
+   * otherwise, peers would take away what they hold of our containers.
+   */
+  async start(found: readonly NetworkId[]): Promise<void> {
     const { replication } = this.#modules;
     const networks = (replication.tables.state?.networks ?? []).map(({ id }) => id);
     const busy = networks.filter((network) => this.endpoints(network).length > 0);
-    for (const network of busy) this.#hosted.add(network);
+    for (const network of [...busy, ...found]) this.#hosted.add(network);
     // Until Docker can be asked: stopped containers have not gone by our being away.
     const needs = replication.tables.hosts.get(this.#node)?.needs;
     if (needs !== undefined) this.#referred = new Set(needs);

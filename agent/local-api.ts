@@ -12,7 +12,7 @@ import { membersOf } from "./core/members.ts";
 import { nameRows } from "./core/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-api.ts";
-import { findNetwork, findNode, nodeName } from "./look-up.ts";
+import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import { statusOf, verify } from "./status.ts";
@@ -111,9 +111,7 @@ async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Pr
 async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   const { tables } = agent.replication;
   const network = findNetwork(agent, name);
-  const names = hostsNeeding(tables.hosts, network.id)
-    .map((node) => nodeName(agent, node))
-    .toSorted();
+  const names = nodeNames(agent, hostsNeeding(tables.hosts, network.id));
   if (names.length > 0)
     throw new OverlayError({
       code: "CONFLICT",
@@ -174,8 +172,8 @@ function network(agent: Agent, record: NetworkRecord) {
   const { state, hosts } = agent.replication.tables;
   return {
     ...record,
-    hosts: hostsOn(hosts, record.id).map((node) => nodeName(agent, node)),
-    neededBy: hostsNeeding(hosts, record.id).map((node) => nodeName(agent, node)),
+    hosts: nodeNames(agent, hostsOn(hosts, record.id)),
+    neededBy: nodeNames(agent, hostsNeeding(hosts, record.id)),
     blocks: state?.blocks
       .filter((block) => block.network === record.id)
       .map(({ block, node }) => ({ block, host: nodeName(agent, node) })),
@@ -239,7 +237,7 @@ function names(agent: Agent, name: string | undefined): unknown {
       network: record.name ?? record.id,
       id: record.id,
       here,
-      hosts: hostsOn(tables.hosts, record.id).map((node) => nodeName(agent, node)),
+      hosts: nodeNames(agent, hostsOn(tables.hosts, record.id)),
       names: here ? nameRows(tables, record, agent.lost()) : [],
     };
   });

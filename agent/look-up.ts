@@ -35,3 +35,8 @@ export function lookUp(agent: Agent, name: string): NetworkRecord | undefined {
 export function nodeName(agent: Agent, node: string): string {
   return agent.replication.tables.state?.nodes.find(({ id }) => id === node)?.name ?? node;
 }
+
+/** In the order of the names, not of what was heard first. */
+export function nodeNames(agent: Agent, nodes: readonly string[]): string[] {
+  return nodes.map((node) => nodeName(agent, node)).toSorted();
+}

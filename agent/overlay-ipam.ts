@@ -23,6 +23,7 @@ import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.t
 import { ANOTHER_ADDRESS } from "./core/clash.ts";
 import { blockHolder } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
+import { GivenBack } from "./given-back.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
 import type { Replication } from "./replication.ts";
@@ -50,10 +51,12 @@ export class OverlayIpam implements IpamDriver {
   readonly #emptySinceMs = new Map<string, number>();
   readonly #growing = new Map<string, Promise<void>>();
   readonly #owning = new InTurn<string>();
+  readonly #givenBack: GivenBack;
 
   constructor(node: NodeId, modules: IpamModules) {
     this.#node = node;
     this.#modules = modules;
+    this.#givenBack = new GivenBack(modules.bindings);
   }
 
   /** Of which network it is, CreateNetwork tells. */
@@ -133,6 +136,7 @@ export class OverlayIpam implements IpamDriver {
    */
   async returnEmpty(nowMs: number): Promise<void> {
     const { replication, bindings, controller } = this.#modules;
+    this.#givenBack.forget(this.#node, replication.tables.state);
     for (const { network, block, node } of replication.tables.state?.blocks ?? []) {
       const key = `${network} ${block}`;
       const record = replication.tables.state?.networks.find(({ id }) => id === network);
@@ -149,8 +153,16 @@ export class OverlayIpam implements IpamDriver {
       }
       const since = this.#emptySinceMs.get(key) ?? nowMs;
       this.#emptySinceMs.set(key, since);
-      if (nowMs - since < RETURN_AFTER_MS) continue;
-      await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
+      // One whose answer was lost is given back again.
+      if (nowMs - since < RETURN_AFTER_MS && !this.#givenBack.has(network, block)) continue;
+      this.#givenBack.asking(network, block);
+      let done = false;
+      try {
+        await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
+        done = true;
+      } finally {
+        this.#givenBack.asked(network, block, done);
+      }
       this.#emptySinceMs.delete(key);
     }
   }
@@ -261,11 +273,13 @@ export class OverlayIpam implements IpamDriver {
     return this.#owning.run(`${record.id} ${ip}`, async () => {
       signal.throwIfAborted();
       if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
+      this.#givenBack.check(record.id, ip);
       const { controller, hosting } = this.#modules;
       const { block, key } = await controller.request(
         { v: 1, kind: "grantAddress", network: record.id, ip },
         "block",
       );
+      this.#givenBack.granted(block);
       hosting.keyCame(record.id, key);
       if (signal.aborted) await this.#giveBack(block);
       signal.throwIfAborted();
@@ -274,11 +288,16 @@ export class OverlayIpam implements IpamDriver {
 
   async #giveBack({ network, block }: BlockRecord): Promise<void> {
     const { controller, log } = this.#modules;
+    this.#givenBack.asking(network, block);
+    let done = false;
     try {
       await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
+      done = true;
     } catch (error) {
       // Then with the blocks that nobody here has used for a while.
       log.info({ network, block, message: asFailure(error).message }, "not given back yet");
+    } finally {
+      this.#givenBack.asked(network, block, done);
     }
   }
 
@@ -297,6 +316,7 @@ export class OverlayIpam implements IpamDriver {
   async #allot(network: NetworkId, family: Family): Promise<void> {
     const { controller, hosting } = this.#modules;
     const answer = await controller.request({ v: 1, kind: "allotBlock", network, family }, "block");
+    this.#givenBack.granted(answer.block);
     hosting.keyCame(network, answer.key);
   }
 
@@ -313,7 +333,8 @@ export class OverlayIpam implements IpamDriver {
 
   #blocks(network: NetworkId): BlockRecord[] {
     const { state } = this.#modules.replication.tables;
-    return (state?.blocks ?? []).filter((block) => block.network === network);
+    const blocks = (state?.blocks ?? []).filter((block) => block.network === network);
+    return this.#givenBack.usable(this.#node, blocks);
   }
 }
 

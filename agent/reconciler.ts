@@ -3,14 +3,8 @@ import { asFailure, OverlayError, type Failure } from "../shared/errors.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { ActualNetwork, DesiredNetwork, Step } from "./core/data-plane.ts";
+import type { Wanted } from "./core/wanted.ts";
 import type { Kernel } from "./kernel/port.ts";
-
-export interface Wanted {
-  /** Undefined: nothing of this network belongs on this host. */
-  readonly desired: DesiredNetwork | undefined;
-  /** One full exchange with a peer was had: only then is anything of the kernel deleted. */
-  readonly inSync: boolean;
-}
 
 export interface ReconcilerModules {
   readonly kernel: Pick<Kernel, "read" | "apply">;

@@ -64,6 +64,13 @@ export interface ClusterCounters {
   timeouts: number;
 }
 
+interface Ask {
+  readonly to: NodeId;
+  readonly deadlineMs: number;
+  /** Whose documents were asked for. */
+  readonly nodes?: readonly NodeId[];
+}
+
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
@@ -84,10 +91,11 @@ export class ClusterReplica {
   readonly #modules: ClusterReplicaModules;
   readonly #tables: Tables;
   readonly #hashes = new WeakMap<HostDocument, Uint8Array>();
-  readonly #asks = new Map<number, { to: NodeId; deadlineMs: number }>();
+  readonly #asks = new Map<number, Ask>();
   #signed: SignedState | undefined;
   #lastAsk = 0;
   #nextRoundMs = 0;
+  #inSync = false;
 
   constructor(tables: Tables, options: ClusterReplicaOptions, modules: ClusterReplicaModules) {
     this.#tables = tables;
@@ -153,20 +161,22 @@ export class ClusterReplica {
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
       case "same":
-        return [];
+        return this.#synced();
       case "clusterDigest": {
         const nodes = answer.digest
           .filter((entry) => this.#isMember(entry.node) && this.#differs(entry))
           .map(({ node }) => node);
         const news = nodes.length > 0 || answer.revision > this.#revision();
-        return news ? this.#fetch(ask.to, nodes, nowMs) : [];
+        return news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced();
       }
       case "cluster": {
         const hosts = answer.hosts.flatMap((document) => this.#merge(document));
         // First: a host that the new state admits is refused by the old one.
-        return answer.state === undefined
-          ? hosts
-          : [{ kind: "verifyState", signed: answer.state }, ...hosts];
+        if (answer.state !== undefined)
+          return [{ kind: "verifyState", signed: answer.state }, ...hosts];
+        const came = new Set(answer.hosts.map(({ node }) => node));
+        const whole = ask.nodes?.every((node) => came.has(node)) === true;
+        return whole ? [...hosts, ...this.#synced()] : hosts;
       }
     }
   }
@@ -214,6 +224,11 @@ export class ClusterReplica {
     return this.#compare(peer, nowMs);
   }
 
+  /** What all hosts say of themselves was compared with what a peer knows, since the start. */
+  inSync(): boolean {
+    return this.#inSync;
+  }
+
   /** A comparison has begun and not ended. */
   comparing(): boolean {
     return this.#asks.size > 0;
@@ -229,6 +244,13 @@ export class ClusterReplica {
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
     const hash = this.#digestHash();
     return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
+  }
+
+  #synced(): ClusterOutput[] {
+    if (this.#inSync) return [];
+    this.#inSync = true;
+    // Deletions held back until now may go.
+    return [{ kind: "changed" }];
   }
 
   #somePeer(): NodeId | undefined {
@@ -292,7 +314,9 @@ export class ClusterReplica {
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
     const id = ++this.#lastAsk;
-    this.#asks.set(id, { to, deadlineMs: nowMs + this.#options.requestTimeoutMs });
+    const deadlineMs = nowMs + this.#options.requestTimeoutMs;
+    const nodes = request.kind === "fetchCluster" ? { nodes: request.nodes } : {};
+    this.#asks.set(id, { to, deadlineMs, ...nodes });
     return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
   }
 

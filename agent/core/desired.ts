@@ -38,6 +38,7 @@ export interface Ignored {
   readonly reason:
     | "not-admitted"
     | "not-allowed"
+    | "not-hosting"
     | "not-in-block"
     | "gateway"
     | "mac-rule"
@@ -52,8 +53,8 @@ export interface Reading {
 }
 
 /**
- * The rules, applied when reading: the host is admitted and allowed on the network, each address
- * lies in a block of that host (the most specific block decides), none is the gateway, the MAC is
+ * The rules, applied when reading: the host is admitted, allowed on the network and has not said that
+ * it is not (any more), each address lies in a block of that host (the most specific block decides), none is the gateway, the MAC is
  * what the address demands or lies outside the rule's space and is not claimed twice.
  */
 export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
@@ -62,11 +63,12 @@ export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
   const same =
     held !== undefined &&
     held.state === tables.state &&
+    held.hosts === tables.hostsVersion &&
     held.documents.length === documents.length &&
     held.documents.every((document, i) => document === documents[i]);
   if (same) return held.reading;
   const reading = read(tables, record);
-  readings.set(record, { state: tables.state, documents, reading });
+  readings.set(record, { state: tables.state, hosts: tables.hostsVersion, documents, reading });
   return reading;
 }
 
@@ -75,6 +77,7 @@ const readings = new WeakMap<
   NetworkRecord,
   {
     readonly state: ClusterState | undefined;
+    readonly hosts: object;
     readonly documents: readonly NetworkDocument[];
     readonly reading: Reading;
   }
@@ -108,6 +111,8 @@ function read(tables: Tables, record: NetworkRecord): Reading {
   ): Ignored["reason"] | undefined {
     if (!admitted.has(node)) return "not-admitted";
     if (record.hosts !== undefined && !record.hosts.includes(node)) return "not-allowed";
+    // It left the network, and whoever was on it then may never tell us what it said last.
+    if (tables.hosts.get(node)?.hosting.includes(record.id) === false) return "not-hosting";
     const [first] = ips;
     if (first === undefined) return "no-address";
     if (ips.some((ip) => gateways.has(ip))) return "gateway";

@@ -22,6 +22,7 @@ export class Tables {
   #state: ClusterState | undefined;
   readonly #hosts = new Map<NodeId, HostDocument>();
   readonly #networks = new Map<NetworkId, Map<NodeId, NetworkDocument>>();
+  #hostsVersion = {};
 
   get state(): ClusterState | undefined {
     return this.#state;
@@ -31,22 +32,33 @@ export class Tables {
     return this.#hosts;
   }
 
+  /** Another object after each change of `hosts`: for what is kept of them. */
+  get hostsVersion(): object {
+    return this.#hostsVersion;
+  }
+
   /** Documents of one network, by the host that owns them. */
   documents(network: NetworkId): ReadonlyMap<NodeId, NetworkDocument> {
     return this.#networks.get(network) ?? new Map<NodeId, NetworkDocument>();
   }
 
-  /** True when the state was newer. A lower revision is refused, whoever signed it. */
+  /**
+   * True when the state was newer. A lower revision is refused, whoever signed it. Hosts that it revokes
+   * are never admitted again: their last word would keep networks from ending, and us from being alone.
+   */
   mergeState(state: ClusterState): boolean {
     if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
     this.#state = state;
+    for (const node of state.revoked) if (this.#hosts.delete(node)) this.#hostsVersion = {};
     return true;
   }
 
   mergeHost(document: HostDocument): boolean {
+    if (this.#state?.revoked.includes(document.node) === true) return false;
     const held = this.#hosts.get(document.node);
     if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
     this.#hosts.set(document.node, document);
+    this.#hostsVersion = {};
     return true;
   }
 

@@ -20,7 +20,11 @@ export class FakeKernel implements Kernel {
   readonly #listeners: ((network: NetworkId) => void)[] = [];
 
   list(): Promise<NetworkId[]> {
-    return Promise.resolve([...this.#networks.keys()].toSorted());
+    return Promise.resolve(this.listNow());
+  }
+
+  listNow(): NetworkId[] {
+    return [...this.#networks.keys()].toSorted();
   }
 
   read(network: NetworkId): Promise<ActualNetwork> {

@@ -4,7 +4,7 @@ import { changeOwn, overtake, type OwnChange } from "../../agent/core/own-docume
 import { Tables } from "../../agent/core/tables.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
-import { app, clusterState, endpoint, hashSigner, nodeId } from "../support/cluster.ts";
+import { app, clusterState, endpoint, hashSigner, node, nodeId } from "../support/cluster.ts";
 
 const own = (k: number) => ({ node: nodeId(k), hasher: sha256, signer: hashSigner(nodeId(k)) });
 
@@ -123,6 +123,27 @@ describe("the merge rule", () => {
     expect(tables.mergeState(clusterState(3, { revision: 6 }))).toBe(false);
     expect(tables.mergeState(clusterState(3, { revision: 7 }))).toBe(false);
     expect(tables.state?.nodes.length).toBe(2);
+  });
+
+  test("of a host that was revoked no word is kept, whichever comes first", () => {
+    const word = {
+      node: nodeId(2),
+      version: { incarnation: 1, seq: 1 },
+      bootId: "b",
+      vtep: { advertised: node(2).vtep, local: node(2).vtep },
+      underlayMtuBytes: 1500,
+      capabilities: [],
+      hosting: [app.id],
+      signature: new Uint8Array(64),
+    };
+    const revoked = clusterState(1, { revision: 2, revoked: [nodeId(2)] });
+    const before = new Tables();
+    before.mergeHost(word);
+    before.mergeState(revoked);
+    const after = new Tables();
+    after.mergeState(revoked);
+    expect(after.mergeHost(word)).toBe(false);
+    for (const tables of [before, after]) expect(tables.hosts.size).toBe(0);
   });
 
   test("the 1,023rd container of a host is refused by name", () => {

@@ -2,6 +2,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import type { Step } from "../../../agent/core/data-plane.ts";
+import { familiesOf } from "../../../shared/documents.ts";
+import { EndpointId, type NetworkId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import { ruleMac } from "../../../shared/mac.ts";
 import { fakeCluster, type FakeHost } from "../../support/fake-host.ts";
 import { createEndpoint, createNetwork, ENDPOINT, joinBody } from "../../support/plugin-bodies.ts";
 
@@ -46,4 +51,67 @@ test("a lost database takes nothing from the containers that run, however slow t
   expect(applied.map(({ kind }) => kind)).not.toContain("removePort");
   expect(host.kernel.readNow(network).ports.map(({ endpoint }) => endpoint)).toEqual([ENDPOINT]);
   await next.stop();
+});
+
+/** Two hosts with a container each on one network of host 1, each in the other's kernel. */
+async function pair(subnet: string): Promise<{
+  host: FakeHost;
+  other: FakeHost;
+  network: NetworkId;
+  entries: () => number[];
+}> {
+  const { hosts } = await fakeCluster(2, directory);
+  const [host, other] = hosts as [FakeHost, FakeHost];
+  const pools = [
+    { AddressSpace: "LocalDefault", Pool: `${subnet}.0/24`, Gateway: `${subnet}.1/24` },
+  ];
+  await host.call("NetworkDriver.CreateNetwork", createNetwork({ pools }));
+  await host.call("NetworkDriver.CreateEndpoint", createEndpoint(`${subnet}.9/24`));
+  expect((await host.call("NetworkDriver.Join", joinBody())).status).toBe(200);
+  const [network] = [...host.agent.bindings.networks().values()] as [NetworkId];
+  await expect.poll(() => other.agent.hosting.find(network)).toBeDefined();
+  const { agent } = other;
+  const ips = await agent.ipam.allot(agent.hosting.record(network), AbortSignal.timeout(5000));
+  await agent.hosting.enter(network);
+  const mac = ruleMac(ips[0] as Ip);
+  agent.hosting.put(network, { id: EndpointId.parse("e2".repeat(32)), ...familiesOf(ips), mac });
+  const entries = (): number[] =>
+    [host, other].map(({ kernel }) => kernel.readNow(network).vxlanFdb.length);
+  await expect.poll(entries).toEqual([1, 1]);
+  await host.plugin.stop();
+  await other.plugin.stop();
+  return { host, other, network, entries };
+}
+
+const isRemoval = ({ kind }: Step): boolean =>
+  ["removeFdb", "removeNeighbours", "removePort", "retract"].includes(kind);
+
+test("a lost database takes no entry of others' while nobody can be asked who they are", async () => {
+  const { host, other, network, entries } = await pair("10.9.0");
+  await other.agent.stop();
+  const { next, applied } = await host.diskLost();
+  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await next.reconciler.settle(network);
+  expect(applied.filter(isRemoval)).toEqual([]);
+  expect(entries()).toEqual([1, 1]);
+  await next.stop();
+});
+
+test("a lost database takes no entry of ours: peers are not told meanwhile that we left", async () => {
+  const { host, other, network, entries } = await pair("10.11.0");
+  const there: Step[] = [];
+  const apply = other.kernel.applyNow.bind(other.kernel);
+  other.kernel.applyNow = (id, steps) => {
+    there.push(...steps);
+    apply(id, steps);
+  };
+  const { next, applied } = await host.diskLost();
+  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await expect.poll(() => next.want(network).inSync, { timeout: 10_000 }).toBe(true);
+  await next.reconciler.settle(network);
+  await other.agent.reconciler.settle(network);
+  expect([...applied, ...there].filter(isRemoval)).toEqual([]);
+  expect(entries()).toEqual([1, 1]);
+  await next.stop();
+  await other.agent.stop();
 });

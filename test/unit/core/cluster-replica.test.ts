@@ -170,6 +170,18 @@ describe("the cluster topic", () => {
     });
   });
 
+  test("in sync is who compared with a peer and then had all that it knows", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(2));
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    hosts.add(2, clusterState(2));
+    const { replica, tables } = hosts.at(2);
+    expect(replica.inSync()).toBe(false);
+    hosts.run(2, replica.connected(nodeId(1), 0));
+    expect(tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
+    expect(replica.inSync()).toBe(true);
+  });
+
   test("to disk before to the mesh", () => {
     const hosts = new Hosts();
     hosts.add(1, clusterState(1));

@@ -56,6 +56,24 @@ const reasons = (tables: Tables): string[] =>
 const freeMac = Mac.parse("02:aa:00:00:00:01");
 
 describe("desired", () => {
+  test("of a host that says it is on the network no more, nothing counts, whatever its document holds", () => {
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] });
+    const macs = () =>
+      desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes.map(
+        ({ mac }) => mac,
+      );
+    const both = [endpoint(2, 5).mac, endpoint(3, 6).mac];
+    expect(macs()).toEqual(both);
+    tables.mergeHost(hostDocument(2, [app.id]));
+    expect(macs()).toEqual(both);
+    const left = { ...hostDocument(2, []), version: { incarnation: 1, seq: 2 } };
+    tables.mergeHost(left);
+    expect(macs()).toEqual([endpoint(3, 6).mac]);
+    expect(reasons(tables)).toEqual(["not-hosting"]);
+    tables.mergeHost({ ...hostDocument(2, [app.id]), version: { incarnation: 1, seq: 3 } });
+    expect(macs()).toEqual(both);
+  });
+
   test("remote containers by their host's VTEP, local ones as ports", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] });
     expect(desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))).toMatchObject({

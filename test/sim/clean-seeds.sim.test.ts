@@ -1,0 +1,8 @@
+import { expect, test } from "vitest";
+import { runSim } from "./run-sim.ts";
+
+test("a thousand seeds without a failure", { timeout: 1_200_000 }, async () => {
+  const { code, output } = await runSim("--seeds", "1000");
+  expect(output).toMatch(/1000 runs, 0 failed/);
+  expect(code).toBe(0);
+});

@@ -1,0 +1,187 @@
+import { fork } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { newFaultMix } from "./faults.ts";
+import { plantEdits } from "./planting.ts";
+import { PLANTS } from "./plants.ts";
+import type { Outcome } from "./simulation.ts";
+import { optionsOf } from "./sizes.ts";
+
+/** `npm run sim`: see README.md here. */
+
+const USAGE = `npm run sim -- [options]
+  --seed N          one run (default 1)
+  --seeds COUNT     that many runs, from --from-seed on, on all processors
+  --minutes M       runs until the time is over
+  --from-seed N     the first seed of several (default 1)
+  --nodes N         hosts (default: 5 to 8, by seed)
+  --networks N  --endpoints N  --chaos-s SECONDS
+  --jobs N          processes for several runs
+  --plant NAME      plants a bug and looks for a seed, of 100, that finds it; \`list\` names them
+  --trace           prints all that happens`;
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string", default: "1" },
+    seeds: { type: "string" },
+    minutes: { type: "string" },
+    "from-seed": { type: "string", default: "1" },
+    // Of several processes: which one this is, and how many there are.
+    index: { type: "string", default: "0" },
+    step: { type: "string", default: "1" },
+    nodes: { type: "string" },
+    networks: { type: "string" },
+    endpoints: { type: "string" },
+    "chaos-s": { type: "string" },
+    jobs: { type: "string" },
+    plant: { type: "string" },
+    trace: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+
+const PLANT_SEEDS = 100;
+const size = {
+  nodes: numberOf(values.nodes),
+  networks: numberOf(values.networks),
+  endpoints: numberOf(values.endpoints),
+  chaosMs: values["chaos-s"] === undefined ? undefined : Number(values["chaos-s"]) * 1000,
+};
+
+/** From a child to its parent; none of them keeps more than counts. */
+interface Report {
+  readonly outcome: Omit<Outcome, "counters">;
+}
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
+  if (values.plant === "list") {
+    for (const { name } of PLANTS) console.log(name);
+    return 0;
+  }
+  if (process.send !== undefined) return runAsChild();
+  if (values.plant !== undefined && values.seeds === undefined && !values.trace)
+    return findPlant(values.plant);
+  if (values.seeds !== undefined || values.minutes !== undefined) return runMany();
+  return runOne(Number(values.seed));
+}
+
+async function runOne(seed: number): Promise<number> {
+  if (values.plant !== undefined) plantNamed(values.plant);
+  const startMs = performance.now();
+  const outcome = await simulate(seed);
+  const seconds = (performance.now() - startMs) / 1000;
+  const { faults, counters, failures, trace, events, virtualMs, endpoints } = outcome;
+  console.log(`seed ${seed}: ${events} events, ${virtualMs / 1000} s in ${seconds.toFixed(1)} s`);
+  console.log(`${endpoints} containers at the end; trace ${trace}`);
+  printMix(faults);
+  console.log(
+    Object.entries(counters)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(", "),
+  );
+  for (const failure of failures) console.log(`FAILED ${failure}`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+/** Each seed of the first hundred until one fails, as it should. */
+async function findPlant(name: string): Promise<number> {
+  plantNamed(name);
+  for (let seed = 1; seed <= PLANT_SEEDS; seed++) {
+    const failures = await failuresOf(seed);
+    if (failures.length === 0) continue;
+    console.log(`${name}: found by seed ${seed}: ${failures[0]}`);
+    return 0;
+  }
+  console.log(`${name}: not found by ${PLANT_SEEDS} seeds`);
+  return 1;
+}
+
+/** What breaks in the code itself is found as well. */
+async function failuresOf(seed: number): Promise<readonly string[]> {
+  try {
+    return (await simulate(seed)).failures;
+  } catch (error) {
+    return [`it throws: ${(error as Error).message}`];
+  }
+}
+
+/** Seeds from `--from-seed` on, each in one of some processes. */
+async function runMany(): Promise<number> {
+  const jobs = numberOf(values.jobs) ?? availableParallelism();
+  const startMs = performance.now();
+  const faults = newFaultMix();
+  let runs = 0;
+  let failed = 0;
+  let events = 0;
+  const children = Array.from({ length: jobs }, (_, i) => {
+    const child = fork(import.meta.filename, [
+      ...process.argv.slice(2),
+      `--index=${i}`,
+      `--step=${jobs}`,
+    ]);
+    child.on("message", (report) => {
+      const { outcome } = report as Report;
+      runs++;
+      events += outcome.events;
+      for (const [name, count] of Object.entries(outcome.faults))
+        faults[name as keyof typeof faults] += count;
+      if (outcome.failures.length === 0) return;
+      failed++;
+      for (const failure of outcome.failures.slice(0, 3))
+        console.log(`seed ${outcome.seed} FAILED ${failure}`);
+    });
+    return new Promise<number>((resolve) => child.on("exit", (code) => resolve(code ?? 1)));
+  });
+  const codes = await Promise.all(children);
+  const seconds = (performance.now() - startMs) / 1000;
+  console.log(`${runs} runs, ${failed} failed, ${events} events in ${seconds.toFixed(1)} s`);
+  printMix(faults);
+  return failed === 0 && runs > 0 && codes.every((code) => code === 0) ? 0 : 1;
+}
+
+async function runAsChild(): Promise<number> {
+  if (values.plant !== undefined) plantNamed(values.plant);
+  const first = Number(values["from-seed"]);
+  const last = values.seeds === undefined ? Infinity : first + Number(values.seeds) - 1;
+  const endMs = performance.now() + (numberOf(values.minutes) ?? Infinity) * 60_000;
+  const step = Number(values.step);
+  for (let seed = first + Number(values.index); seed <= last; seed += step) {
+    if (performance.now() > endMs) break;
+    const { counters: _, ...outcome } = await simulate(seed);
+    await new Promise((resolve) => process.send!({ outcome } satisfies Report, resolve));
+  }
+  process.disconnect();
+  return 0;
+}
+
+async function simulate(seed: number): Promise<Outcome> {
+  // Only now: what is planted must be there before the product is loaded.
+  const { Simulation } = await import("./simulation.ts");
+  const simulation = new Simulation(optionsOf(seed, size));
+  if (values.trace) simulation.log = (line) => process.stdout.write(line);
+  return simulation.run();
+}
+
+function plantNamed(name: string): void {
+  const plant = PLANTS.find((candidate) => candidate.name === name);
+  if (plant === undefined) throw new Error(`no plant ${name}; see --plant list`);
+  plantEdits(plant.edits);
+}
+
+function printMix(faults: Outcome["faults"]): void {
+  console.log(
+    Object.entries(faults)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(", "),
+  );
+}
+
+function numberOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text);
+}

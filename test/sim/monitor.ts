@@ -1,0 +1,265 @@
+import type { Step } from "../../agent/core/data-plane.ts";
+import { readNetwork } from "../../agent/core/desired.ts";
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import { compareVersions, type Version } from "../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
+import type { Mac } from "../../shared/mac.ts";
+import type { SimAgent } from "./sim-agent.ts";
+import type { Container } from "./container.ts";
+import type { SimHost } from "./sim-host.ts";
+import type { World } from "./world.ts";
+
+/** Whose entry stands in a kernel. */
+interface Entry {
+  readonly endpoint: EndpointId;
+  readonly owner: NodeId;
+}
+
+interface Shadow {
+  readonly byMac: Map<Mac, Entry>;
+  readonly byIp: Map<Ip, Entry>;
+}
+
+const MAX_VIOLATIONS = 20;
+/** Who was behind this short a time ago may have been asked. */
+const CATCHING_UP_MS = 2500;
+
+/**
+ * What must hold at every step, not only when all is quiet: nothing is deleted from a kernel for which
+ * something runs, nothing goes back, no address is given twice.
+ */
+export class Monitor {
+  readonly violations: string[] = [];
+  readonly #world: World;
+  readonly #shadows = new WeakMap<SimHost, Map<NetworkId, Shadow>>();
+  /** Containers of members, by network and address. */
+  readonly #held = new Map<string, { host: SimHost; container: Container }>();
+  /** Hosts that two machines claimed to be: what of theirs stands is open until the end. */
+  readonly #disputed = new Set<NodeId>();
+  readonly #vnis = new Map<number, NetworkId>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  violation(text: string): void {
+    this.#world.trace(`VIOLATION ${text}`);
+    if (this.violations.length < MAX_VIOLATIONS)
+      this.violations.push(`${Math.round(this.#world.queue.nowMs)} ms: ${text}`);
+  }
+
+  dispute(node: NodeId): void {
+    this.#disputed.add(node);
+  }
+
+  isDisputed(node: NodeId): boolean {
+    return this.#disputed.has(node);
+  }
+
+  /** Before its container starts. */
+  addressGiven(host: SimHost, record: NetworkRecord, ips: readonly Ip[]): void {
+    for (const ip of ips) {
+      const other = this.#held.get(`${record.id} ${ip}`);
+      // Two machines of one key have the same blocks.
+      const cloned =
+        this.#disputed.has(host.node) || this.#disputed.has(other?.host.node ?? host.node);
+      if (other !== undefined && !cloned && this.#isMember(host.node))
+        this.violation(
+          `h${host.k} gives ${ip} of ${record.name}, which a container of h${other.host.k} has`,
+        );
+      if (record.subnets.some((subnet) => isReservedIn(subnet, ip)))
+        this.violation(`h${host.k} gives ${ip} of ${record.name}, which no container may have`);
+    }
+  }
+
+  started(host: SimHost, container: Container): void {
+    // Who was evicted and has not heard it yet goes on with blocks that are others' by now.
+    if (host.isClone || !this.#isMember(host.node)) return;
+    for (const ip of container.ips)
+      this.#held.set(`${container.network} ${ip}`, { host, container });
+  }
+
+  stopped(container: Container): void {
+    for (const ip of container.ips) {
+      const key = `${container.network} ${ip}`;
+      if (this.#held.get(key)?.container === container) this.#held.delete(key);
+    }
+  }
+
+  networkMade({ id, vni }: NetworkRecord): void {
+    const other = this.#vnis.get(vni);
+    if (other !== undefined && other !== id) this.violation(`VNI ${vni} was used before`);
+    this.#vnis.set(vni, id);
+  }
+
+  versionWentOn(agent: SimAgent, what: string, held: Version | undefined, next: Version): void {
+    // Who was evicted and knows it has no word any more that could go on.
+    if (held !== undefined && compareVersions(next, held) <= 0 && this.#isMember(agent.node))
+      this.violation(
+        `h${agent.host.k} takes ${what} ${next.incarnation}.${next.seq} after ${held.incarnation}.${held.seq}`,
+      );
+  }
+
+  revisionWentOn(agent: SimAgent, held: number, next: number): void {
+    if (next <= held) this.violation(`h${agent.host.k} takes revision ${next} after ${held}`);
+  }
+
+  /** The machine went off, and its kernel with it. */
+  kernelGone(host: SimHost): void {
+    this.#shadows.delete(host);
+  }
+
+  /** Its entries lead nobody anywhere any more; a container that comes before they went begins anew. */
+  left(host: SimHost, network: NetworkId): void {
+    this.#shadows.get(host)?.delete(network);
+  }
+
+  /** Called with steps that were carried out, one by one. */
+  stepDone(
+    agent: SimAgent,
+    record: NetworkRecord | undefined,
+    network: NetworkId,
+    step: Step,
+  ): void {
+    const { host } = agent;
+    const shadow = this.#shadow(host, network);
+    switch (step.kind) {
+      case "putRemotes": {
+        const holders = record === undefined ? [] : readNetwork(agent.tables, record).holders;
+        const macs = new Map(holders.map((holder) => [holder.endpoint.mac, holder]));
+        for (const { mac, ips } of step.remotes) {
+          const holder = macs.get(mac);
+          if (holder === undefined) continue;
+          const entry = { endpoint: holder.endpoint.id, owner: holder.node };
+          shadow.byMac.set(mac, entry);
+          for (const ip of ips) shadow.byIp.set(ip, entry);
+        }
+        return;
+      }
+      case "removeFdb":
+        this.#mustHaveAsked(agent, network, step.kind);
+        for (const { mac } of step.entries) {
+          this.#mustBeGone(agent, record, shadow.byMac.get(mac), mac);
+          shadow.byMac.delete(mac);
+        }
+        return;
+      case "removeNeighbours":
+        this.#mustHaveAsked(agent, network, step.kind);
+        for (const ip of step.ips) {
+          this.#mustBeGone(agent, record, shadow.byIp.get(ip), ip);
+          shadow.byIp.delete(ip);
+        }
+        return;
+      case "removePort":
+        this.#mustNotRun(host, network, [step.endpoint]);
+        return;
+      case "retract":
+        this.#mustNotRun(
+          host,
+          network,
+          [...host.containers.values()].flatMap((held) =>
+            held.network === network ? [held.id] : [],
+          ),
+        );
+        this.#shadows.get(host)?.delete(network);
+        return;
+      case "removeFlood":
+        this.#mustHaveAsked(agent, network, step.kind);
+        return;
+      case "extend":
+      case "putFlood":
+      case "putPort":
+    }
+  }
+
+  #shadow(host: SimHost, network: NetworkId): Shadow {
+    let shadows = this.#shadows.get(host);
+    if (shadows === undefined) this.#shadows.set(host, (shadows = new Map()));
+    let shadow = shadows.get(network);
+    if (shadow === undefined)
+      shadows.set(network, (shadow = { byMac: new Map(), byIp: new Map() }));
+    return shadow;
+  }
+
+  /** Whether what it leads to runs or not: without a peer's word nobody can know. */
+  #mustHaveAsked({ host, tables, answers }: SimAgent, network: NetworkId, what: string): void {
+    if (host.lies || answers.allow(network, host.node, tables)) return;
+    this.violation(`h${host.k} does ${what} on ${network}, and no peer has answered yet`);
+  }
+
+  /** A remote container's entry is deleted: it must not run any more. */
+  #mustBeGone(
+    agent: SimAgent,
+    record: NetworkRecord | undefined,
+    entry: Entry | undefined,
+    what: string,
+  ): void {
+    const { host, tables } = agent;
+    if (entry === undefined || host.isClone || host.lies || !this.#isMember(host.node)) return;
+    const owner = this.#world.hostOf(entry.owner);
+    if (owner === undefined || owner.lies || this.#disputed.has(entry.owner)) return;
+    if (!this.#isMember(entry.owner)) return;
+    if (!owner.containers.has(entry.endpoint)) return;
+    // Its new words are older, by version, than those of its lost disk, until it has met these.
+    if (owner.diskIsBehind()) return;
+    if (host.diskIsBehind() && this.#othersAreBehind(agent, owner, record?.id)) return;
+    const ignored = record && readNetwork(tables, record).ignored;
+    const reason = ignored?.find(({ endpoint }) => endpoint === entry.endpoint)?.reason ?? "unsaid";
+    // An older word than the owner's last: its guards let nothing of the owner in either way.
+    const heard = tables.hosts.get(owner.node)?.version;
+    const said = owner.lastWord();
+    const behind = heard !== undefined && said !== undefined && compareVersions(heard, said) < 0;
+    if (reason === "not-hosting" && behind) return;
+    this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);
+  }
+
+  /**
+   * In sync is who has compared with one peer. A host that has lost its disk and compared with one that
+   * is behind too takes away what it puts back moments later: two faults at once are not ruled out.
+   */
+  #othersAreBehind(agent: SimAgent, owner: SimHost, network: NetworkId | undefined): boolean {
+    if (network === undefined) return false;
+    const said = owner.agent?.tables.documents(network).get(owner.node)?.version;
+    if (said === undefined) return true;
+    const word = owner.agent?.tables.hosts.get(owner.node)?.version;
+    const isBehind = (held: Version | undefined, newest: Version | undefined): boolean =>
+      held === undefined || newest === undefined || compareVersions(held, newest) < 0;
+    const now = this.#world.queue.nowMs;
+    return this.#world.hosts.some(({ agent: other }) => {
+      if (other === undefined || other === agent) return false;
+      // That the owner is on the network at all.
+      const [heard, since] = [other.tables.hosts.get(owner.node), other.heardSinceMs(owner.node)];
+      if (isBehind(heard?.version, word) || now - since < CATCHING_UP_MS) return true;
+      if (!other.hosted.has(network)) return false;
+      if (isBehind(other.tables.documents(network).get(owner.node)?.version, said)) return true;
+      return now - other.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
+    });
+  }
+
+  #mustNotRun(host: SimHost, network: NetworkId, endpoints: readonly EndpointId[]): void {
+    const { networks } = this.#world.controller.decided;
+    if (!networks.some(({ id }) => id === network)) return;
+    if (host.isClone || this.#disputed.has(host.node) || !this.#isMember(host.node)) return;
+    const running = endpoints.find((id) => host.containers.has(id));
+    if (running !== undefined)
+      this.violation(`h${host.k} takes the port of its running container ${running} away`);
+  }
+
+  #isMember(node: NodeId): boolean {
+    return this.#world.controller.decided.nodes.some(({ id }) => id === node);
+  }
+}
+
+/** Said here once more, not asked of the code under test. */
+function isReservedIn(record: NetworkRecord["subnets"][number], ip: Ip): boolean {
+  const { first, last, family } = rangeOf(record.subnet);
+  if (family !== familyOf(ip)) return false;
+  const value = ipToNumber(ip);
+  return (
+    value === first ||
+    (family === 4 && value === last) ||
+    ip === record.gateway ||
+    record.reserved?.includes(ip) === true
+  );
+}

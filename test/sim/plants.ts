@@ -1,0 +1,406 @@
+/** One text of one file of the product, replaced when the file is loaded. */
+export interface Edit {
+  /** From the repository's root. */
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Plant {
+  readonly name: string;
+  /** The mistake, as a reviewer would call it. */
+  readonly what: string;
+  readonly edits: readonly Edit[];
+}
+
+const desired = "agent/core/desired.ts";
+const tables = "agent/core/tables.ts";
+const replica = "agent/core/replica.ts";
+const clusterReplica = "agent/core/cluster-replica.ts";
+const names = "agent/core/names.ts";
+const nameTable = "agent/core/name-table.ts";
+const plan = "agent/core/plan.ts";
+const ownDocuments = "agent/core/own-documents.ts";
+const addresses = "agent/core/addresses.ts";
+const presence = "agent/core/presence.ts";
+const wanted = "agent/core/wanted.ts";
+
+/** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
+export const PLANTS: readonly Plant[] = [
+  {
+    name: "block-check-skipped",
+    what: "an address counts wherever it is claimed, whoever has the block",
+    edits: [
+      {
+        file: desired,
+        from: 'if (!ips.every((ip) => holder(ip) === node)) return "not-in-block";',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "mac-rule-skipped",
+    what: "a MAC of the rule's space counts with any address",
+    edits: [
+      {
+        file: desired,
+        from: 'return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";',
+        to: "return undefined;",
+      },
+    ],
+  },
+  {
+    name: "gateway-claim-believed",
+    what: "a member can claim the gateway's address, if it lies in its block",
+    edits: [
+      {
+        file: desired,
+        from: 'if (ips.some((ip) => gateways.has(ip))) return "gateway";',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "gateway-address-given",
+    what: "the gateway's address is given to a container",
+    edits: [
+      {
+        file: addresses,
+        from: "return value === ipToNumber(gateway) ||",
+        to: "return",
+      },
+    ],
+  },
+  {
+    name: "left-network-believed",
+    what: "documents of a host that has left the network go on counting",
+    edits: [
+      {
+        file: desired,
+        from: 'if (tables.hosts.get(node)?.hosting.includes(record.id) === false) return "not-hosting";',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "evicted-node-trusted",
+    what: "`node rm` writes the host down, and nobody looks",
+    edits: [
+      {
+        file: "controller/core/admission.ts",
+        from: `      nodes: state.nodes.filter(({ id }) => id !== node.id),
+      revoked: [...state.revoked, node.id],
+      blocks: state.blocks.filter((block) => block.node !== node.id),`,
+        to: "      revoked: [...state.revoked, node.id],",
+      },
+      {
+        file: desired,
+        from: "for (const node of state?.revoked ?? []) admitted.delete(node);",
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "older-document-accepted",
+    what: "a document whole replaces a newer one",
+    edits: [
+      {
+        file: tables,
+        from: `    const held = this.#networks.get(document.network)?.get(document.node);
+    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;`,
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "older-host-word-accepted",
+    what: "what a host said of itself before replaces what it says now",
+    edits: [
+      {
+        file: tables,
+        from: `    const held = this.#hosts.get(document.node);
+    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;`,
+        to: "",
+      },
+      {
+        file: clusterReplica,
+        from: "if (order !== 0 || node !== this.#options.node) return order > 0;",
+        to: "if (node !== this.#options.node) return order !== 0;",
+      },
+    ],
+  },
+  {
+    name: "revision-rollback-accepted",
+    what: "a state of a lower revision replaces a newer one",
+    edits: [
+      {
+        file: tables,
+        from: "if (this.#state !== undefined && state.revision <= this.#state.revision) return false;",
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "hash-not-compared",
+    what: "a change is merged although the result is not what its owner signed",
+    edits: [
+      {
+        file: tables,
+        from: 'if (!equalBytes(endpointsHash(hasher, endpoints), delta.hash)) return "gap";',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "delta-without-base",
+    what: "a change is put on whatever is held, and the result not compared",
+    edits: [
+      { file: tables, from: 'if (!first && !next) return "gap";', to: "" },
+      {
+        file: tables,
+        from: 'if (!equalBytes(endpointsHash(hasher, endpoints), delta.hash)) return "gap";',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "lost-change-never-repaired",
+    what: "gossip alone: nobody compares what he holds with a peer after the first time",
+    edits: [
+      {
+        file: replica,
+        from: "if (to === undefined) continue;",
+        to: "if (to === undefined || topic.inSync) continue;",
+      },
+    ],
+  },
+  {
+    name: "gap-not-fetched",
+    what: "a change that does not fit is dropped, and comparisons fetch nothing either",
+    edits: [
+      {
+        file: replica,
+        from: "if (nodes.length === 0) return ask.round ? this.#synced(ask.network) : [];",
+        to: "return ask.round ? this.#synced(ask.network) : [];",
+      },
+    ],
+  },
+  {
+    name: "delete-before-in-sync",
+    what: "what the tables do not know is deleted from the kernel at once",
+    edits: [{ file: plan, from: "if (inSync) {", to: "if (inSync || !inSync) {" }],
+  },
+  {
+    name: "alone-without-asking",
+    what: "a host that has not heard of others yet takes itself for alone",
+    edits: [{ file: wanted, from: "compared && (alone", to: "(alone" }],
+  },
+  {
+    name: "one-way-partition-ignored",
+    what: "a request that went out counts as a comparison, whether an answer came or not",
+    edits: [
+      {
+        file: replica,
+        from: "        this.counters.timeouts++;",
+        to: "        this.counters.timeouts++;\n        this.#synced(ask.network);",
+      },
+    ],
+  },
+  {
+    name: "forgotten-on-suspicion",
+    what: "the documents of a host that does not answer are dropped",
+    edits: [
+      {
+        file: names,
+        from: 'return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];',
+        to: `if (lost.has(node)) return (tables.drop(record.id, node), []);
+    return [outFor(holder, outOf(endpoint, record))];`,
+      },
+      {
+        file: tables,
+        from: "  mergeHost(document: HostDocument): boolean {",
+        to: `  drop(network: NetworkId, node: NodeId): void {
+    this.#networks.get(network)?.delete(node);
+  }
+
+  mergeHost(document: HostDocument): boolean {`,
+      },
+    ],
+  },
+  {
+    name: "suspended-kept-in-names",
+    what: "containers of a host that does not answer stay in answers",
+    edits: [
+      {
+        file: names,
+        from: 'return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];',
+        to: "return [outFor(holder, outOf(endpoint, record))];",
+      },
+    ],
+  },
+  {
+    name: "silence-not-noticed",
+    what: "a host is never lost, however long its kernel is silent",
+    edits: [
+      {
+        file: presence,
+        from: "peer.lost = peer.misses >= this.#options.missesToLose;",
+        to: "peer.lost = false;",
+      },
+    ],
+  },
+  {
+    name: "lost-for-ever",
+    what: "a host that answers again stays lost",
+    edits: [
+      {
+        file: presence,
+        from: "peer.lost = peer.misses >= this.#options.missesToLose;",
+        to: "peer.lost ||= peer.misses >= this.#options.missesToLose;",
+      },
+    ],
+  },
+  {
+    name: "unhealthy-answered",
+    what: "members whose health check fails are in answers",
+    edits: [
+      {
+        file: nameTable,
+        from: "if (holder.out !== undefined) continue;",
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "name-out-of-scope",
+    what: "a name is answered whatever network the asking container is on",
+    edits: [
+      {
+        file: nameTable,
+        from: "const found = scope.flatMap((network) => this.#networks.get(network) ?? []);",
+        to: "const found = [...this.#networks.values()];",
+      },
+    ],
+  },
+  {
+    name: "name-not-taken-back",
+    what: "the name of a container that has gone goes on being answered",
+    edits: [
+      {
+        file: nameTable,
+        from: "for (const endpoint of remove) drop(names, endpoint);",
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "own-document-not-overtaken",
+    what: "an owner that meets a newer document of its own leaves it at that",
+    edits: [
+      {
+        file: ownDocuments,
+        from: "if (order < 0 || (order === 0 && same)) return undefined;",
+        to: "if (order < 0 || order > 0 || same) return undefined;",
+      },
+    ],
+  },
+  {
+    name: "own-word-not-overtaken",
+    what: "a host that meets a newer word of its own leaves it at that",
+    edits: [
+      {
+        file: clusterReplica,
+        from: "if (document.node === this.#options.node) return this.#metOwn(document);",
+        to: "if (document.node === this.#options.node) return [];",
+      },
+    ],
+  },
+  {
+    name: "signature-not-checked",
+    what: "whoever can reach the mesh can speak for any host",
+    edits: [
+      {
+        file: replica,
+        from: 'if (!deltaHolds(delta, this.#modules.verifier)) return this.#count("badSignature");',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "strangers-kept",
+    what: "documents of hosts that nobody admitted are kept",
+    edits: [
+      {
+        file: replica,
+        from: 'if (!this.#isMember(delta.node)) return this.#count("notMembers");',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "strangers-word-kept",
+    what: "what hosts say of themselves that nobody admitted is kept",
+    edits: [
+      {
+        file: clusterReplica,
+        from: "if (!this.#isMember(document.node)) {",
+        to: "if (document.node === this.#options.node) {",
+      },
+    ],
+  },
+  {
+    name: "neighbour-not-removed",
+    what: "neighbours of containers that have gone stay in the kernel",
+    edits: [
+      {
+        file: plan,
+        from: 'if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "remotes-dropped",
+    what: "of several new remote containers one is written in a pass",
+    edits: [
+      {
+        file: plan,
+        from: 'steps.push({ kind: "putRemotes", remotes: missing });',
+        to: 'steps.push({ kind: "putRemotes", remotes: missing.slice(0, 1) });',
+      },
+    ],
+  },
+  {
+    name: "moved-container-not-followed",
+    what: "an FDB entry that points at another host counts as there",
+    edits: [
+      {
+        file: plan,
+        from: "vxlan.get(mac) === vtep &&",
+        to: "vxlan.has(mac) &&",
+      },
+    ],
+  },
+  {
+    name: "address-given-again-at-once",
+    what: "the lowest free address, so that one just freed is the next to be given",
+    edits: [
+      {
+        file: addresses,
+        from: "const after = last === undefined ? -1n : ipToNumber(last);",
+        to: "const after = last === undefined ? -1n : -1n;",
+      },
+    ],
+  },
+  {
+    name: "block-given-twice",
+    what: "the controller does not see the block that it gave last",
+    edits: [
+      {
+        file: "controller/core/blocks.ts",
+        from: "const taken = blocks.map(({ block }) => rangeOf(block));",
+        to: "const taken = blocks.slice(0, -1).map(({ block }) => rangeOf(block));",
+      },
+    ],
+  },
+];

@@ -1,0 +1,637 @@
+import { plainPaths } from "../../agent/core/desired.ts";
+import { ClusterSyncRequest } from "../../agent/core/cluster-messages.ts";
+import { type ClusterOutput, ClusterReplica } from "../../agent/core/cluster-replica.ts";
+import { hostsWith } from "../../agent/core/hosts.ts";
+import { decodeMessage } from "../../agent/core/messages.ts";
+import { wantedPeers } from "../../agent/core/peers.ts";
+import { plan } from "../../agent/core/plan.ts";
+import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../agent/core/presence.ts";
+import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../agent/core/replica.ts";
+import type { Tables } from "../../agent/core/tables.ts";
+import { wantedNetwork } from "../../agent/core/wanted.ts";
+import { SavedTables } from "../../agent/saved-tables.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
+import type { NetworkRecord, SignedState } from "../../shared/cluster-state.ts";
+import { encodeCbor } from "../../shared/codec.ts";
+import type { Endpoint, Version } from "../../shared/documents.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Random } from "../../shared/ports.ts";
+import { seededRandom } from "../support/seeded-random.ts";
+import { SimDocker } from "./sim-docker.ts";
+import { Answers } from "./answers.ts";
+import { endpointOf } from "./container.ts";
+import type { SimHost } from "./sim-host.ts";
+import { SimNames } from "./sim-names.ts";
+import { oneShotSha256 } from "./stand-ins.ts";
+import { chance, type World } from "./world.ts";
+
+export const CLUSTER_TOPIC = "cluster";
+const LINGER_MS = 1500;
+const DIAL_MS = 400;
+const KERNEL_RETRY_MS = 150;
+const VERIFY_MS = 1;
+/** A minute in the real one. */
+const RESYNC_MS = 6000;
+
+type Kind = "cluster" | "network";
+
+/**
+ * One life of an agent: the real core, and around it what agent.ts, replication.ts, hosting.ts,
+ * resolving.ts and proving.ts do with timers, disk and mesh, on virtual time.
+ */
+export class SimAgent {
+  readonly host: SimHost;
+  readonly node: NodeId;
+  readonly networks: Replica;
+  readonly cluster: ClusterReplica;
+  readonly presence = new Presence();
+  readonly names = new SimNames();
+  readonly answers = new Answers();
+  readonly docker: SimDocker;
+  readonly random: Random;
+  /** As said in the host document; on their topics. */
+  readonly hosted = new Set<NetworkId>();
+  /** By peer: the other end of the connection. */
+  readonly connected = new Map<NodeId, SimAgent>();
+  alive = true;
+  readonly #world: World;
+  readonly #saved: SavedTables;
+  readonly #leaving = new Map<NetworkId, number>();
+  readonly #dirty = new Set<NetworkId>();
+  readonly #versions = new Map<string, Version>();
+  readonly #heldSinceMs = new Map<string, number>();
+  #wanted: readonly NodeId[] = [];
+  #seen = new Set<number>();
+  #seenBefore = new Set<number>();
+  #signed: SignedState;
+  #fresh = false;
+  /** In the kernel at the start, and in no document of ours. */
+  #unadopted: NetworkId[] = [];
+  #networksOnDisk: string | undefined;
+  #changed = false;
+  #started = false;
+  #wakeAtMs = Infinity;
+  #probeAtMs = Infinity;
+
+  constructor(host: SimHost, world: World) {
+    const { node } = host;
+    this.host = host;
+    this.node = node;
+    this.#world = world;
+    this.random = seededRandom(world.random.below(0x1_0000_0000));
+    this.#saved = new SavedTables(host.disk);
+    this.#signed = host.membership.state;
+    const options = { ...DEFAULT_REPLICA_OPTIONS, node };
+    const modules = {
+      hasher: oneShotSha256,
+      signer: world.keys.signer(node),
+      verifier: world.keys.verifier,
+      random: this.random,
+    };
+    this.networks = new Replica(options, {
+      ...modules,
+      peers: (network) => {
+        const { hosts } = this.tables;
+        return [...this.connected.keys()].filter(
+          (id) => hosts.get(id)?.hosting.includes(network) === true,
+        );
+      },
+    });
+    this.cluster = new ClusterReplica(this.tables, options, {
+      ...modules,
+      peers: () => [...this.connected.keys()],
+    });
+    this.docker = new SimDocker(this, world);
+  }
+
+  get tables(): Tables {
+    return this.networks.tables;
+  }
+
+  /** The newest state it has taken in, as it was signed. */
+  signed(): SignedState {
+    return this.#signed;
+  }
+
+  start(): void {
+    const saved = this.#saved;
+    if (saved.state() === undefined) saved.saveState(this.#signed);
+    this.#signed = saved.state() ?? this.#signed;
+    const bootIdBefore = saved.hosts().find(({ node }) => node === this.node)?.bootId;
+    this.cluster.restore(saved.hosts(), this.#signed, this.#world.trust.verify(this.#signed));
+    const documents = saved.documents();
+    for (const { network, node, version } of documents)
+      this.#versions.set(`${network}/${node}`, version);
+    this.networks.restore(documents);
+    for (const { node, version } of saved.hosts()) this.#versions.set(node, version);
+    if (bootIdBefore !== this.host.bootId) this.#forgetLastBoot();
+    this.#unadopted = this.host.kernel
+      .listNow()
+      .filter((network) => this.endpoints(network).length === 0);
+    this.#adopt();
+    const busy = this.#records().filter(({ id }) => this.endpoints(id).length > 0);
+    for (const id of [...busy.map((record) => record.id), ...this.#unadopted]) this.hosted.add(id);
+    this.#started = true;
+    this.#say();
+    for (const { id } of busy) this.run(this.networks.join(id, this.#now()));
+    for (const network of this.host.kernel.listNow()) this.dirty(network);
+    this.#applyState();
+    this.#dial();
+    this.docker.start();
+    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
+    this.#wake();
+  }
+
+  endpoints(network: NetworkId): readonly Endpoint[] {
+    return this.tables.documents(network).get(this.node)?.endpoints ?? [];
+  }
+
+  record(network: NetworkId): NetworkRecord | undefined {
+    return this.#records().find(({ id }) => id === network);
+  }
+
+  /** The cluster's newest word was heard: what it does not name is not there (any more). */
+  isGone(network: NetworkId): boolean {
+    return this.#fresh && this.record(network) === undefined;
+  }
+
+  /** Virtual: when its document was last taken in; long ago: at the start. */
+  heldSinceMs(network: NetworkId, node: NodeId): number {
+    return this.#heldSinceMs.get(`${network}/${node}`) ?? 0;
+  }
+
+  heardSinceMs(node: NodeId): number {
+    return this.#heldSinceMs.get(node) ?? 0;
+  }
+
+  isSubscribed(topic: string): boolean {
+    return topic === CLUSTER_TOPIC || this.hosted.has(topic as NetworkId);
+  }
+
+  /** gossipsub's cache: what was handed to us before is not handed on again. */
+  hasSeen(message: number): boolean {
+    if (this.#seen.has(message) || this.#seenBefore.has(message)) return true;
+    if (this.#seen.size >= 4096) {
+      this.#seenBefore = this.#seen;
+      this.#seen = new Set();
+    }
+    this.#seen.add(message);
+    return false;
+  }
+
+  hear(topic: string, from: NodeId, bytes: Uint8Array): void {
+    if (topic === CLUSTER_TOPIC) this.runCluster(this.cluster.gossip(from, bytes, this.#now()));
+    else this.run(this.networks.gossip(topic as NetworkId, from, bytes, this.#now()));
+  }
+
+  /** @throws INVALID for what is no request. */
+  answer(from: NodeId, kind: Kind, bytes: Uint8Array): Uint8Array {
+    if (kind === "network") {
+      const answer = this.networks.answer(from, bytes);
+      // The question may have shown that the peer holds something else.
+      this.#wake();
+      return answer;
+    }
+    const request = decodeMessage(ClusterSyncRequest, bytes, BOUNDS.syncMessageBytes);
+    return encodeCbor(this.cluster.answer(request));
+  }
+
+  /** From the controller itself, or a peer's word that the core wants checked. */
+  stateCame(signed: SignedState): void {
+    if (!this.alive) return;
+    let state;
+    try {
+      state = this.#world.trust.verify(signed);
+    } catch (error) {
+      if (error instanceof OverlayError) return;
+      throw error;
+    }
+    this.#fresh = true;
+    const held = this.tables.state?.revision ?? 0;
+    const outputs = this.cluster.stateVerified(signed, state, this.#now());
+    if (outputs.length > 0) {
+      this.#world.monitor.revisionWentOn(this, held, state.revision);
+      this.#signed = signed;
+      this.#world.trace(`h${this.host.k} at revision ${state.revision}`);
+    }
+    this.runCluster(outputs);
+  }
+
+  /** Of a connection's other end: may it be on the mesh? As agent/gossip/admission-rules.ts. */
+  admits(peer: SimAgent): boolean {
+    const { state } = this.tables;
+    if (state === undefined || state.revoked.includes(peer.node)) return false;
+    return (
+      peer.host.membership.revision > state.revision ||
+      state.nodes.some(({ id }) => id === peer.node)
+    );
+  }
+
+  connect(peer: SimAgent): void {
+    this.connected.set(peer.node, peer);
+    this.runCluster(this.cluster.connected(peer.node, this.#now()));
+  }
+
+  dirty(network: NetworkId): void {
+    if (this.#dirty.size === 0) this.#later(this.#world.options.coalesceMs, () => this.#passes());
+    this.#dirty.add(network);
+  }
+
+  /** As hosting.ts: on the topic and known as a host of it, until a while after the last endpoint. */
+  enter(network: NetworkId): void {
+    this.#leaving.delete(network);
+    if (this.hosted.has(network)) return;
+    this.hosted.add(network);
+    this.run(this.networks.join(network, this.#now()));
+    this.#say();
+  }
+
+  change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
+    this.run(this.networks.change(network, put, remove));
+    if (this.alive && this.endpoints(network).length === 0) this.#linger(network);
+  }
+
+  /** As agent/hosting.ts: what is not there is gone already; a network that no state names has no view. */
+  remove(network: NetworkId, id: EndpointId): void {
+    if (this.endpoints(network).some((said) => said.id === id)) this.change(network, [], [id]);
+    else if (this.record(network) !== undefined && this.endpoints(network).length === 0)
+      this.#linger(network);
+  }
+
+  /** Of what is said already. */
+  amend(network: NetworkId, endpoint: Endpoint): void {
+    if (this.endpoints(network).some(({ id }) => id === endpoint.id))
+      this.change(network, [endpoint], []);
+  }
+
+  run(outputs: readonly Output[]): void {
+    for (const output of outputs) {
+      if (this.#diesBetween()) return;
+      switch (output.kind) {
+        case "persist": {
+          const { network, node, version } = output.document;
+          const key = `${network}/${node}`;
+          const { monitor } = this.#world;
+          monitor.versionWentOn(this, `the document of ${node}`, this.#versions.get(key), version);
+          this.#versions.set(key, version);
+          this.#heldSinceMs.set(key, this.#world.queue.nowMs);
+          this.#saved.saveDocument(output.document);
+          this.#world.trace(
+            `h${this.host.k} holds ${network.slice(0, 6)}/${node.slice(-4)} ${version.incarnation}.${version.seq} of ${output.document.endpoints.length}`,
+          );
+          break;
+        }
+        case "forget":
+          this.#saved.forgetDocuments(output.network, this.node);
+          for (const key of this.#versions.keys())
+            if (key.startsWith(output.network) && !key.endsWith(this.node))
+              this.#versions.delete(key);
+          break;
+        case "publish":
+          this.#world.network.publish(this, output.network, output.bytes);
+          break;
+        case "request":
+          this.#request(output.to, "network", output.bytes, {
+            answered: (bytes) => {
+              this.answers.network(output.bytes, bytes);
+              this.run(this.networks.answered(output.id, bytes, this.#now()));
+            },
+            failed: () => this.networks.requestFailed(output.id),
+          });
+          break;
+        case "dirty":
+          this.dirty(output.network);
+      }
+    }
+    this.#wake();
+  }
+
+  runCluster(outputs: readonly ClusterOutput[]): void {
+    for (const output of outputs) {
+      if (this.#diesBetween()) return;
+      switch (output.kind) {
+        case "persistHost": {
+          const { node, version } = output.document;
+          const { monitor } = this.#world;
+          monitor.versionWentOn(this, `the word of ${node}`, this.#versions.get(node), version);
+          this.#versions.set(node, version);
+          this.#heldSinceMs.set(node, this.#world.queue.nowMs);
+          this.#saved.saveHost(output.document);
+          this.#world.trace(
+            `h${this.host.k} hears ${node.slice(-4)} ${version.incarnation}.${version.seq} is on ${output.document.hosting.map((id) => id.slice(0, 6)).join()}`,
+          );
+          break;
+        }
+        case "persistState":
+          this.#saved.saveState(output.signed);
+          break;
+        case "publish":
+          this.#world.network.publish(this, CLUSTER_TOPIC, output.bytes);
+          break;
+        case "request":
+          this.#request(output.to, "cluster", output.bytes, {
+            answered: (bytes) => {
+              this.answers.cluster();
+              const outputs = this.cluster.answered(output.id, bytes, this.#now());
+              this.runCluster(outputs);
+              if (!outputs.some(({ kind }) => kind === "verifyState") && !this.cluster.comparing())
+                this.#compared();
+            },
+            failed: () => this.cluster.requestFailed(output.id),
+          });
+          break;
+        case "verifyState":
+          this.#later(VERIFY_MS, () => this.stateCame(output.signed));
+          break;
+        case "changed":
+          this.#changedSoon();
+      }
+    }
+    this.#wake();
+  }
+
+  /** Others' tables say so, or a probe. */
+  #changedSoon(): void {
+    if (this.#changed) return;
+    this.#changed = true;
+    this.#later(this.#world.options.coalesceMs, () => {
+      this.#changed = false;
+      this.#applyState();
+    });
+  }
+
+  #compared(): void {
+    if (this.#fresh) return;
+    this.#fresh = true;
+    this.#changedSoon();
+  }
+
+  #applyState(): void {
+    const { state, hosts } = this.tables;
+    if (state === undefined) return;
+    const networks = state.networks.map(({ id }) => id).join();
+    if (networks !== this.#networksOnDisk) this.#saved.forgetOthers(state);
+    this.#networksOnDisk = networks;
+    for (const peer of this.connected.values())
+      if (state.revoked.includes(peer.node)) this.#disconnect(peer);
+    this.#wanted = wantedPeers(
+      this.node,
+      state,
+      hosts,
+      hosts.get(this.node)?.hosting ?? [],
+      oneShotSha256,
+    );
+    const members = state.nodes.map(({ id }) => id);
+    const others = members.filter((id) => id !== this.node && !state.revoked.includes(id));
+    this.presence.set(others, hostsWith(hosts, this.node), this.#now());
+    this.#probeSoon();
+    this.#adopt();
+    this.docker.stateChanged();
+    for (const network of [...this.hosted, ...this.host.kernel.listNow()]) this.dirty(network);
+  }
+
+  /** What runs here, by Docker, is what our documents say. */
+  #adopt(): void {
+    for (const { id: network } of this.#records()) {
+      const running = [...this.host.containers.values()].filter((held) => held.network === network);
+      const said = this.endpoints(network);
+      const put = running.map(endpointOf).filter((endpoint) => !said.some(isSame(endpoint)));
+      const ids = new Set(running.map(({ id }) => id));
+      const remove = said.map(({ id }) => id).filter((id) => !ids.has(id));
+      if (put.length + (this.host.lies ? 0 : remove.length) > 0)
+        this.change(network, put, this.host.lies ? [] : remove);
+      if (!this.alive) return;
+      if (this.#unadopted.includes(network)) {
+        this.#unadopted = this.#unadopted.filter((other) => other !== network);
+        this.run(this.networks.join(network, this.#now()));
+        if (running.length === 0) this.#linger(network);
+        this.dirty(network);
+      }
+      if (running.length > 0 && !this.hosted.has(network) && this.#started) this.enter(network);
+    }
+  }
+
+  /** As agent.ts: in the kernel, and after all this time in no state. */
+  #giveUpUnknown(): void {
+    if (this.#fresh)
+      for (const network of this.#unadopted)
+        if (this.record(network) === undefined) {
+          this.#leave(network);
+          this.dirty(network);
+        }
+    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
+  }
+
+  #forgetLastBoot(): void {
+    for (const { id: network } of this.#records()) {
+      const gone = this.endpoints(network).map(({ id }) => id);
+      if (gone.length > 0) this.run(this.networks.change(network, [], gone));
+    }
+  }
+
+  #passes(): void {
+    const networks = [...this.#dirty];
+    this.#dirty.clear();
+    for (const network of networks) {
+      this.#pass(network);
+      if (!this.alive) return;
+    }
+  }
+
+  #pass(network: NetworkId): void {
+    const { kernel } = this.host;
+    const { monitor, faults, faulty } = this.#world;
+    const record = this.record(network);
+    const here = this.hosted.has(network) || this.endpoints(network).length > 0;
+    if (record !== undefined && here) this.names.update(this.tables, record, this.presence.lost());
+    else this.names.forget(network);
+    if (this.#unadopted.includes(network)) return;
+    const paths = plainPaths(this.tables, this.node);
+    const { desired, inSync } = wantedNetwork(this.tables, this.node, network, () => paths, {
+      stateIsFresh: this.#fresh,
+      hostsInSync: this.cluster.inSync(),
+      inSync: this.networks.inSync(network),
+    });
+    for (const step of plan(kernel.readNow(network), desired, inSync)) {
+      if (faulty && chance(this.random, 2)) {
+        faults.kernelFailures++;
+        this.#later(KERNEL_RETRY_MS, () => this.dirty(network));
+        return;
+      }
+      kernel.applyNow(network, [step]);
+      this.#world.trace(`h${this.host.k} ${step.kind} ${network.slice(0, 6)}`);
+      monitor.stepDone(this, record, network, step);
+    }
+    const left = plan(kernel.readNow(network), desired, inSync).map(({ kind }) => kind);
+    if (left.length > 0) monitor.violation(`h${this.host.k} passed, and ${left.join()} are left`);
+  }
+
+  #linger(network: NetworkId): void {
+    if (!this.hosted.has(network) || this.#leaving.has(network)) return;
+    const ticket = this.#world.queue.count;
+    this.#leaving.set(network, ticket);
+    this.#later(LINGER_MS, () => {
+      if (this.#leaving.get(network) !== ticket) return;
+      this.#leaving.delete(network);
+      if (this.endpoints(network).length === 0) this.#leave(network);
+    });
+  }
+
+  #leave(network: NetworkId): void {
+    this.hosted.delete(network);
+    this.answers.left(network);
+    this.#world.monitor.left(this.host, network);
+    this.#unadopted = this.#unadopted.filter((other) => other !== network);
+    this.#say();
+    if (this.alive) this.run(this.networks.leave(network));
+  }
+
+  #say(): void {
+    const state = this.tables.state;
+    const own = state?.nodes.find(({ id }) => id === this.node);
+    if (own === undefined) return;
+    const hosting = [...this.hosted];
+    this.runCluster(
+      this.cluster.say({
+        bootId: this.host.bootId,
+        vtep: { advertised: own.vtep, local: own.vtep },
+        underlayMtuBytes: own.underlayMtuBytes,
+        capabilities: [],
+        hosting,
+        needs: hosting.filter((network) => this.endpoints(network).length > 0),
+      }),
+    );
+  }
+
+  #request(
+    to: NodeId,
+    kind: Kind,
+    bytes: Uint8Array,
+    then: { answered: (bytes: Uint8Array) => void; failed: () => void },
+  ): void {
+    const { network } = this.#world;
+    const peer = this.connected.get(to);
+    if (peer === undefined) {
+      this.#later(1, then.failed);
+      return;
+    }
+    network.send(this.host, peer.host, () => {
+      if (!peer.alive || !this.alive || !peer.connected.has(this.node)) return;
+      const answer = peer.answer(this.node, kind, bytes);
+      network.send(peer.host, this.host, () => {
+        if (this.alive) then.answered(answer);
+      });
+    });
+  }
+
+  /** Keeps connections with wanted peers, and notices those that ended. */
+  #dial(): void {
+    const { network } = this.#world;
+    for (const peer of this.connected.values()) {
+      const stands =
+        peer.alive &&
+        peer.connected.get(this.node) === this &&
+        network.bothWays(this.host, peer.host);
+      if (!stands || !this.admits(peer)) this.#disconnect(peer);
+    }
+    for (const id of this.#wanted) {
+      const peer = this.#world.hostOf(id)?.agent;
+      if (peer === undefined || peer === this || this.connected.get(id) === peer) continue;
+      if (!network.bothWays(this.host, peer.host)) continue;
+      if (!this.admits(peer) || !peer.admits(this)) continue;
+      this.connect(peer);
+      if (this.alive && peer.alive) peer.connect(this);
+    }
+    if (this.alive) this.#later(DIAL_MS / 2 + this.random.below(DIAL_MS), () => this.#dial());
+  }
+
+  #disconnect(peer: SimAgent): void {
+    if (this.connected.get(peer.node) === peer) this.connected.delete(peer.node);
+    if (peer.connected.get(this.node) === this) peer.connected.delete(this.node);
+    this.presence.doubt(peer.node, this.#now());
+    this.#probeSoon();
+  }
+
+  #probeSoon(): void {
+    const nextMs = this.presence.nextMs();
+    if (nextMs === undefined) return;
+    const atMs = this.host.atMs(nextMs);
+    if (atMs >= this.#probeAtMs) return;
+    this.#probeAtMs = atMs;
+    this.#at(atMs, () => {
+      if (this.#probeAtMs !== atMs) return;
+      this.#probeAtMs = Infinity;
+      this.#probe();
+    });
+  }
+
+  #probe(): void {
+    const { network } = this.#world;
+    for (const node of this.presence.due(this.#now())) {
+      const to = this.#world.hostOf(node);
+      if (to === undefined) continue;
+      network.probe(this.host, to, DEFAULT_PRESENCE_OPTIONS.timeoutMs, (answered) => {
+        if (!this.alive) return;
+        if (this.presence.heard(node, answered, this.#now()))
+          for (const hosted of this.hosted) this.dirty(hosted);
+        this.#probeSoon();
+      });
+    }
+    this.#probeSoon();
+  }
+
+  /** The timer stands at what the core wants next. */
+  #wake(): void {
+    if (!this.alive) return;
+    const nextMs = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());
+    const atMs = Math.max(this.host.atMs(nextMs), this.#world.queue.nowMs + 1);
+    if (atMs >= this.#wakeAtMs && this.#wakeAtMs > this.#world.queue.nowMs) return;
+    this.#wakeAtMs = atMs;
+    this.#at(atMs, () => {
+      if (this.#wakeAtMs !== atMs) return;
+      this.#wakeAtMs = 0;
+      this.run(this.networks.tick(this.#now()));
+      if (this.alive) this.runCluster(this.cluster.tick(this.#now()));
+    });
+  }
+
+  /** kill -9 between two of the things that one input asked for. */
+  #diesBetween(): boolean {
+    if (!this.alive) return true;
+    const { faulty, faults, queue } = this.#world;
+    if (!faulty || this.host.isClone || !chance(this.random, 0.05)) return false;
+    faults.crashes++;
+    faults.crashesBetween++;
+    this.host.kill();
+    queue.after(50 + this.random.below(1000), () => this.host.start());
+    return true;
+  }
+
+  #records(): readonly NetworkRecord[] {
+    return this.tables.state?.networks ?? [];
+  }
+
+  #now(): number {
+    return this.host.nowMs();
+  }
+
+  #later(ms: number, run: () => void): void {
+    this.#at(this.#world.queue.nowMs + ms, run);
+  }
+
+  #at(atMs: number, run: () => void): void {
+    this.#world.queue.at(atMs, () => {
+      if (this.alive) run();
+    });
+  }
+}
+
+function isSame(endpoint: Endpoint): (other: Endpoint) => boolean {
+  return (other) =>
+    other.id === endpoint.id &&
+    other.out === endpoint.out &&
+    other.mac === endpoint.mac &&
+    other.ipv4 === endpoint.ipv4 &&
+    other.ipv6 === endpoint.ipv6;
+}

@@ -1,0 +1,305 @@
+import { admitNode, type NodeFacts, revokeNode } from "../../controller/core/admission.ts";
+import { allotBlock, grantAddress, returnBlock } from "../../controller/core/blocks.ts";
+import {
+  createNetwork,
+  type NetworkRequest,
+  removeNetwork,
+  rotateKeys,
+} from "../../controller/core/networks.ts";
+import {
+  admittedNode,
+  type Context,
+  type ControllerRecord,
+  type Transition,
+} from "../../controller/core/record.ts";
+import { recovered } from "../../controller/core/recovery.ts";
+import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
+import type { ControlRequest } from "../../controller/wire/messages.ts";
+import type {
+  BlockRecord,
+  ClusterState,
+  NetworkRecord,
+  SignedState,
+} from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import type { Random } from "../../shared/ports.ts";
+import type { SimAgent } from "./sim-agent.ts";
+import type { SimHost } from "./sim-host.ts";
+import { oneShotSha256 } from "./stand-ins.ts";
+import type { World } from "./world.ts";
+
+/** Requests of hosts, as the real wire has them; `networkKey` is the mesh's concern. */
+export type Request = Extract<
+  ControlRequest,
+  {
+    kind:
+      | "join"
+      | "createNetwork"
+      | "removeNetwork"
+      | "allotBlock"
+      | "grantAddress"
+      | "returnBlock"
+      | "state";
+  }
+>;
+
+export interface Answer {
+  readonly state: SignedState;
+  readonly revision: number;
+  readonly network?: NetworkRecord;
+  readonly block?: BlockRecord;
+}
+
+const TELL_MS = 5;
+const RECOVER_MS = 500;
+const DAY_MS = 86_400_000;
+
+/**
+ * The controller's core with a store of its own, on the first host. What it answers is signed and told
+ * to the agent beside it; all others hear it by gossip.
+ */
+export class SimController {
+  readonly #world: World;
+  readonly #random: Random;
+  #record: ControllerRecord;
+  #backup: ControllerRecord | undefined;
+  #signed: { readonly of: ClusterState; readonly signed: SignedState } | undefined;
+  #token: { id: string; secret: Uint8Array };
+  /** States as long as large clusters' are. */
+  readonly #paddingBytes: number;
+  /** Against the time that everybody else has. */
+  wallSkewMs = 0;
+  isAway = false;
+  /** Restored from an old backup, and has not asked the mesh yet. */
+  #forgetful = false;
+  #forgotten: ClusterState | undefined;
+  /** The highest revision it ever told anybody, which a backup does not know. */
+  #told = 0;
+
+  constructor(world: World, record: ControllerRecord, random: Random, paddingBytes: number) {
+    this.#world = world;
+    this.#record = record;
+    this.#random = random;
+    this.#paddingBytes = paddingBytes;
+    this.#token = this.#issue();
+  }
+
+  get record(): ControllerRecord {
+    return this.#record;
+  }
+
+  /** What it decided last, even if it has forgotten that itself. */
+  get decided(): ClusterState {
+    return this.#forgotten ?? this.#record.state;
+  }
+
+  get host(): SimHost {
+    return this.#world.hosts[0]!;
+  }
+
+  signedState(): SignedState {
+    const { state } = this.#record;
+    if (this.#signed?.of === state) return this.#signed.signed;
+    const signed = this.#world.trust.sign(state, this.#paddingBytes);
+    this.#signed = { of: state, signed };
+    this.#told = Math.max(this.#told, state.revision);
+    return signed;
+  }
+
+  /** Before there are hosts: all of them are members at once. */
+  admitFirst(node: NodeId, facts: NodeFacts): void {
+    this.#record = admitNode(this.#record, node, facts, undefined, this.#wallMs()).record;
+  }
+
+  /** The same, for what is there before the run begins. */
+  setUp(from: NodeId, request: Request): void {
+    this.#handle(from, request);
+  }
+
+  /** Over a line that may be lost either way; `failed` also when no answer came in time. */
+  ask(
+    from: SimHost,
+    request: Request,
+    then: { answered: (answer: Answer) => void; failed: () => void },
+  ): void {
+    const { network, queue } = this.#world;
+    let over = false;
+    const end = (run: () => void): void => {
+      if (over) return;
+      over = true;
+      run();
+    };
+    queue.after(2000, () => end(then.failed));
+    network.send(
+      from,
+      this.host,
+      () => {
+        if (this.isAway || this.#forgetful || !this.host.powered) return;
+        let reply: () => void;
+        try {
+          const answer = this.#handle(from.node, request);
+          reply = () => then.answered(answer);
+        } catch (error) {
+          if (!(error instanceof OverlayError)) throw error;
+          this.#world.trace(`controller refused ${request.kind} of h${from.k}: ${error.code}`);
+          reply = then.failed;
+        }
+        network.send(this.host, from, () => end(reply), true);
+      },
+      true,
+    );
+  }
+
+  joinRequest(facts: NodeFacts): Request {
+    return { v: 1, kind: "join", ...this.#token, facts };
+  }
+
+  /** `node rm`: keys of all networks are made anew with it. */
+  evict(node: NodeId): boolean {
+    if (this.isAway || this.#forgetful) return false;
+    this.#commit((record, context) => {
+      const { record: without, result } = revokeNode(record, node);
+      const held = record.state.networks.map(({ id }) => id);
+      return { record: rotateKeys(without, held, context), result };
+    });
+    return true;
+  }
+
+  keepBackup(): void {
+    if (!this.#forgetful) this.#backup = this.#record;
+  }
+
+  /**
+   * From the backup, if there is an older one. Serves again when it has met what it said last: that the
+   * controller and all who heard its last word are lost at once is not among the faults.
+   */
+  restore(): boolean {
+    const backup = this.#backup;
+    if (backup === undefined || backup.state.revision >= this.#record.state.revision) return false;
+    if (!this.#world.hosts.some(({ agent }) => this.#knowsAll(agent))) return false;
+    this.#world.trace(`controller restored from revision ${backup.state.revision}`);
+    this.#forgotten = this.decided;
+    this.#record = backup;
+    this.#forgetful = true;
+    // What it holds is told when its own host's agent begins to watch it.
+    this.#tell();
+    this.#world.queue.after(RECOVER_MS, () => this.#recover());
+    return true;
+  }
+
+  /** A skewed clock jumps. */
+  jump(): void {
+    this.wallSkewMs = this.#random.below(2 * DAY_MS) - DAY_MS;
+  }
+
+  tellAgain(): void {
+    if (!this.isAway) this.#tell();
+  }
+
+  #recover(): void {
+    const { faulty, hosts, network, queue, trust } = this.#world;
+    if (!this.#forgetful) return;
+    const held = hosts.map(({ agent }) => agent?.tables.state?.revision ?? 0);
+    // All are there: what none of them knows was never heard.
+    if (!faulty) this.#told = Math.max(...held);
+    for (const host of hosts) {
+      if (this.isAway || !this.#knowsAll(host.agent)) continue;
+      if (!network.bothWays(this.host, host)) continue;
+      this.#record = recovered(this.#record, trust.verify(host.agent!.signed()), {
+        wallMs: this.#wallMs(),
+        random: this.#random,
+      });
+      this.#forgetful = false;
+      this.#forgotten = undefined;
+      this.#world.trace(`controller recovered revision ${this.#record.state.revision}`);
+      this.#tell();
+      return;
+    }
+    queue.after(RECOVER_MS, () => this.#recover());
+  }
+
+  #knowsAll(agent: SimAgent | undefined): boolean {
+    return (agent?.tables.state?.revision ?? 0) >= this.#told;
+  }
+
+  #handle(from: NodeId, request: Request): Answer {
+    if (request.kind === "join") return this.#join(from, request);
+    admittedNode(this.#record, from);
+    switch (request.kind) {
+      case "state":
+        return this.#answer();
+      case "createNetwork": {
+        const network = this.#commit((record, context) =>
+          createNetwork(record, from, request.network satisfies NetworkRequest, context),
+        );
+        this.#world.monitor.networkMade(network);
+        return { ...this.#answer(), network };
+      }
+      case "removeNetwork":
+        this.#commit((record) => removeNetwork(record, from, request.network));
+        return this.#answer();
+      case "allotBlock": {
+        const block = this.#commit((record) =>
+          allotBlock(record, from, request.network, request.family),
+        );
+        return { ...this.#answer(), block };
+      }
+      case "grantAddress": {
+        const block = this.#commit((record) =>
+          grantAddress(record, from, request.network, request.ip),
+        );
+        return { ...this.#answer(), block };
+      }
+      case "returnBlock":
+        this.#commit((record) => returnBlock(record, from, request.network, request.block));
+        return this.#answer();
+    }
+  }
+
+  #join(from: NodeId, { id, secret, facts }: Extract<Request, { kind: "join" }>): Answer {
+    this.#commit((record, { wallMs }) => {
+      const token = checkToken(record, { id, secret }, oneShotSha256, wallMs);
+      const known = record.state.nodes.some((held) => held.id === from);
+      const admitted = admitNode(record, from, facts, token.networks, wallMs);
+      return known ? admitted : { ...admitted, record: useToken(admitted.record, token) };
+    });
+    return this.#answer();
+  }
+
+  #answer(): Answer {
+    return { state: this.signedState(), revision: this.#record.state.revision };
+  }
+
+  #commit<T>(transition: (record: ControllerRecord, context: Context) => Transition<T>): T {
+    const before = this.#record.state.revision;
+    const { record, result } = transition(this.#record, {
+      wallMs: this.#wallMs(),
+      random: this.#random,
+    });
+    this.#record = record;
+    if (record.state.revision !== before) {
+      this.#world.trace(`controller at revision ${record.state.revision}`);
+      this.#tell();
+    }
+    return result;
+  }
+
+  /** To the agent on its own host, which watches it. */
+  #tell(): void {
+    const signed = this.signedState();
+    this.#world.queue.after(TELL_MS, () => this.host.agent?.stateCame(signed));
+  }
+
+  #issue(): { id: string; secret: Uint8Array } {
+    const request = { ttlMs: 365 * DAY_MS, uses: 1000 };
+    const context = { wallMs: this.#wallMs(), random: this.#random };
+    const { record, result } = issueToken(this.#record, request, oneShotSha256, context);
+    this.#record = record;
+    return { id: result.id, secret: result.secret };
+  }
+
+  #wallMs(): number {
+    return Math.floor(1_800_000_000_000 + this.#world.queue.nowMs + this.wallSkewMs);
+  }
+}

@@ -1,0 +1,31 @@
+import { NameTable } from "../../agent/core/name-table.ts";
+import {
+  changedHolders,
+  type Holder,
+  holdersOf,
+  type NamedNetwork,
+} from "../../agent/core/names.ts";
+import type { Tables } from "../../agent/core/tables.ts";
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import { canonicalName } from "../../shared/dns-name.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+
+/** What this host's containers hear: the real table, told as agent/resolving.ts tells it. */
+export class SimNames {
+  readonly table = new NameTable();
+  readonly #told = new Map<NetworkId, ReadonlyMap<EndpointId, Holder>>();
+
+  update(tables: Tables, record: NetworkRecord, lost: ReadonlySet<NodeId>): void {
+    const name = record.name === undefined ? undefined : canonicalName(record.name);
+    const info: NamedNetwork = { network: record.id, name, complete: true };
+    this.table.setNetwork(info);
+    const holders = holdersOf(tables, record, lost);
+    const { put, remove } = changedHolders(this.#told.get(record.id) ?? new Map(), holders);
+    this.#told.set(record.id, new Map(holders.map((holder) => [holder.endpoint, holder])));
+    this.table.change(record.id, put, remove);
+  }
+
+  forget(network: NetworkId): void {
+    if (this.#told.delete(network)) this.table.forgetNetwork(network);
+  }
+}

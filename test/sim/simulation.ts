@@ -1,0 +1,343 @@
+import { createHash, type Hash } from "node:crypto";
+import { hostsNeeding } from "../../agent/core/hosts.ts";
+import { newCluster } from "../../controller/core/record.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import { Cidr, Ip } from "../../shared/ip.ts";
+import type { Random } from "../../shared/ports.ts";
+import { seededRandom } from "../support/seeded-random.ts";
+import { Chaos } from "./chaos.ts";
+import { EventQueue } from "./event-queue.ts";
+import { type FaultMix, newFaultMix } from "./faults.ts";
+import { Monitor } from "./monitor.ts";
+import { type Request, SimController } from "./sim-controller.ts";
+import type { SimAgent } from "./sim-agent.ts";
+import { SimHost } from "./sim-host.ts";
+import { SimNetwork } from "./sim-network.ts";
+import { SimKeys, SimTrust } from "./stand-ins.ts";
+import { differences } from "./truth.ts";
+import { chance, pick, type SimOptions, type World } from "./world.ts";
+
+/** As long as the state of some hundred hosts: too long for one gossip message. */
+const LARGE_STATE_BYTES = 60_000;
+const QUIET_MS = 8000;
+const LONGEST_UNREST_MS = 180_000;
+
+export interface Outcome {
+  readonly seed: number;
+  /** SHA-256 of all that happened, in order. */
+  readonly trace: string;
+  readonly faults: FaultMix;
+  /** What did not hold, in words; empty: a clean run. */
+  readonly failures: readonly string[];
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly endpoints: number;
+  /** Of all agents' cores, added up. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+/** One cluster, one seed, one run. */
+export class Simulation implements World {
+  readonly options: SimOptions;
+  readonly queue = new EventQueue();
+  readonly random: Random;
+  readonly faults = newFaultMix();
+  readonly keys: SimKeys;
+  readonly trust: SimTrust;
+  readonly network: SimNetwork;
+  readonly controller: SimController;
+  readonly monitor: Monitor;
+  readonly hosts: SimHost[] = [];
+  faulty = true;
+  /** For reading along; the hash is made in any case. */
+  log: ((line: string) => void) | undefined;
+  readonly #chaos: Chaos;
+  readonly #hash: Hash = createHash("sha256");
+  readonly #byNode = new Map<NodeId, SimHost>();
+  readonly #members = new Set<NodeId>();
+  /** Two machines of one key: the later ones. */
+  readonly #clones = new Set<SimHost>();
+  readonly #counters: Record<string, number> = {};
+  #lines = 0;
+  #lastNumber = 0;
+  #lastNetwork = 0;
+
+  constructor(options: SimOptions) {
+    const { seed } = options;
+    this.options = options;
+    this.random = seededRandom(seed * 7 + 1);
+    this.keys = new SimKeys(seededRandom(seed * 7 + 2));
+    this.trust = new SimTrust(seededRandom(seed * 7 + 3));
+    this.network = new SimNetwork(this, seededRandom(seed * 7 + 4));
+    this.monitor = new Monitor(this);
+    this.#chaos = new Chaos(this, seededRandom(seed * 7 + 5));
+    const nodes = Array.from({ length: options.nodes }, () => this.keys.mint());
+    const address = addressOf(1);
+    const record = newCluster(
+      { controllerPeer: this.keys.mint(), controllerNode: nodes[0]!, address },
+      { wallMs: 0, random: this.random },
+    );
+    const large = options.nodes <= 16 && chance(this.random, 15);
+    const paddingBytes = large ? LARGE_STATE_BYTES : 0;
+    const random = seededRandom(seed * 7 + 6);
+    this.controller = new SimController(this, record, random, paddingBytes);
+    for (const [i, node] of nodes.entries()) this.controller.admitFirst(node, factsOf(i + 1));
+    const state = this.controller.signedState();
+    const { revision } = this.controller.record.state;
+    for (const node of nodes) {
+      const k = ++this.#lastNumber;
+      const facts = factsOf(k);
+      this.#add(new SimHost(this, { ...facts, k, node, membership: { state, revision } }));
+    }
+    if (chance(this.random, 50)) pick(this.random, this.hosts.slice(1))!.lies = true;
+    for (let i = 0; i < options.networks; i++) {
+      // A liar makes the first one, so that its gateway lies in the liar's own block.
+      const liar = i === 0 ? this.hosts.find(({ lies }) => lies) : undefined;
+      const maker = liar ?? pick(this.random, this.hosts)!;
+      this.controller.setUp(maker.node, this.#networkRequest());
+      const made = this.controller.record.state.networks.at(-1)!;
+      const allot = { v: 1, kind: "allotBlock", network: made.id, family: 4 } as const;
+      if (liar !== undefined) this.controller.setUp(liar.node, allot);
+    }
+    for (const host of this.hosts) this.queue.after(this.random.below(300), () => host.start());
+  }
+
+  run(): Outcome {
+    const { chaosMs, endpoints } = this.options;
+    const fillMs = Math.min(chaosMs / 3, 20_000);
+    for (let i = 0; i < endpoints; i++)
+      this.queue.at(400 + this.random.below(fillMs), () => this.#chaos.startContainer());
+    this.#chaos.run(chaosMs);
+    if (this.options.nodes > 3 && chance(this.random, 25)) this.#cutForGood();
+    this.queue.runUntil(chaosMs);
+    this.#endFaults();
+    const restless = this.#rest();
+    const failures = [
+      ...this.monitor.violations,
+      ...(restless === undefined ? [] : [restless]),
+      ...differences(this),
+      ...this.#missingFaults(),
+    ];
+    for (const failure of failures) this.trace(`FAILURE ${failure}`);
+    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
+    return {
+      seed: this.options.seed,
+      trace: this.#hash.digest("hex"),
+      faults: this.faults,
+      failures,
+      events: this.queue.count,
+      virtualMs: this.queue.nowMs,
+      endpoints: this.hosts.reduce((sum, { containers }) => sum + containers.size, 0),
+      counters: this.#counters,
+    };
+  }
+
+  hostOf(node: NodeId): SimHost | undefined {
+    return this.#byNode.get(node);
+  }
+
+  wasMember(node: NodeId): boolean {
+    return this.#members.has(node);
+  }
+
+  ended({ networks, cluster }: SimAgent): void {
+    for (const [prefix, counters] of [
+      ["networks", networks.counters],
+      ["cluster", cluster.counters],
+    ] as const)
+      for (const [name, count] of Object.entries(counters)) {
+        const key = `${prefix}.${name}`;
+        this.#counters[key] = (this.#counters[key] ?? 0) + count;
+      }
+  }
+
+  readonly trace = (line: string): void => {
+    this.#lines++;
+    const text = `${this.queue.nowMs} ${line}\n`;
+    this.#hash.update(text);
+    this.log?.(text);
+  };
+
+  /** Another machine with the host's key and disk, for some seconds. */
+  clone(host: SimHost): void {
+    if (!host.powered || [...this.#clones].some(({ node }) => node === host.node)) return;
+    this.faults.clones++;
+    this.trace(`h${host.k} is cloned`);
+    this.monitor.dispute(host.node);
+    const clone = host.clone();
+    this.#clones.add(clone);
+    clone.start();
+    for (let i = 0; i < 3; i++)
+      this.queue.after(this.random.below(2000), () => {
+        const network = pick(this.random, clone.agent?.tables.state?.networks ?? []);
+        if (network !== undefined) clone.agent?.docker.run(network.id);
+      });
+    this.queue.after(500 + this.random.below(4000), () => this.#endClone(clone));
+  }
+
+  evict(host: SimHost): void {
+    if (this.hosts.length <= 3 || !this.controller.evict(host.node)) return;
+    this.faults.evictions++;
+    this.trace(`h${host.k} is evicted`);
+    this.hosts.splice(this.hosts.indexOf(host), 1);
+    for (const container of host.containers.values()) this.monitor.stopped(container);
+    // It goes on as if nothing had been, until somebody makes it leave; then it joins anew.
+    this.queue.after(1000 + this.random.below(4000), () => {
+      host.switchOff();
+      for (const clone of this.#clones) if (clone.node === host.node) this.#endClone(clone);
+      this.#join(host.address);
+    });
+  }
+
+  joinNew(): void {
+    if (this.hosts.length < this.options.nodes + 3) this.#join();
+  }
+
+  makeNetwork(host: SimHost | undefined): void {
+    const { docker } = host?.agent ?? {};
+    if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
+    docker?.ask(this.#networkRequest(), () => this.faults.networksMade++);
+  }
+
+  /** As agent/ending.ts: where it was made, and when nobody is known to need it. */
+  endNetwork(host: SimHost | undefined): void {
+    const { state, hosts } = host?.agent?.tables ?? {};
+    if (state === undefined || hosts === undefined || state.networks.length < 2) return;
+    const ended = state.networks.find(
+      ({ id, createdBy }) => createdBy === host?.node && hostsNeeding(hosts, id).length === 0,
+    );
+    if (ended === undefined) return;
+    host?.agent?.docker.ask({ v: 1, kind: "removeNetwork", network: ended.id }, () => {
+      this.faults.networksEnded++;
+    });
+  }
+
+  #add(host: SimHost): void {
+    this.hosts.push(host);
+    this.#byNode.set(host.node, host);
+    this.#members.add(host.node);
+  }
+
+  #join(address?: Ip): void {
+    const k = ++this.#lastNumber;
+    const node = this.keys.mint();
+    const facts = { ...factsOf(k), ...(address === undefined ? {} : { address, vtep: address }) };
+    const { revision } = this.controller.record.state;
+    const state = this.controller.signedState();
+    const host = new SimHost(this, { ...facts, k, node, membership: { state, revision } });
+    const attempt = (): void => {
+      this.controller.ask(host, this.controller.joinRequest(facts), {
+        answered: (answer) => {
+          // Asked twice, answered twice.
+          if (this.#byNode.has(node)) return;
+          this.faults.joins++;
+          this.trace(`h${k} joins`);
+          host.membership = { state: answer.state, revision: answer.revision };
+          this.#add(host);
+          host.start();
+        },
+        failed: () => this.queue.after(500, attempt),
+      });
+    };
+    attempt();
+  }
+
+  #networkRequest(): Extract<Request, { kind: "createNetwork" }> {
+    const i = this.#lastNetwork++;
+    const family6 = i % 5 === 3 ? [{ subnet: Cidr.parse(`fd00:${i + 1}::/64`) }] : [];
+    // The first dynamic range begins at .4.0: its first block has the gateway in it.
+    const subnet = Cidr.parse(`10.${64 + (i % 120)}.0.0/20`);
+    const gateway = i % 2 === 0 ? Ip.parse(`10.${64 + (i % 120)}.4.3`) : undefined;
+    return {
+      v: 1,
+      kind: "createNetwork",
+      network: {
+        name: `n${i}`,
+        subnets: [{ subnet, gateway, dockerIpam: i % 4 === 1 }, ...family6],
+        internal: false,
+        attachable: true,
+        labels: {},
+        driverOptions: {
+          ...(i % 3 === 0 ? { multicast: "true" } : {}),
+          ...(i % 2 === 0 ? { "dns.unhealthy": "include" } : {}),
+        },
+      },
+    };
+  }
+
+  #endClone(clone: SimHost): void {
+    if (!this.#clones.delete(clone)) return;
+    this.trace(`h${clone.k}'s clone ends`);
+    clone.switchOff();
+  }
+
+  /** Between two hosts nothing passes one way, and never will again. */
+  #cutForGood(): void {
+    const from = pick(this.random, this.hosts)!;
+    const to = pick(
+      this.random,
+      this.hosts.filter((host) => host !== from),
+    )!;
+    this.faults.lastingOneWayCuts++;
+    this.trace(`nothing passes from h${from.k} to h${to.k}`);
+    this.network.cut(from, to);
+  }
+
+  #endFaults(): void {
+    this.trace("faults end");
+    this.faulty = false;
+    this.network.heal();
+    for (const clone of this.#clones) this.#endClone(clone);
+    this.controller.isAway = false;
+    this.controller.tellAgain();
+    const off = chance(this.random, 40) ? pick(this.random, this.hosts.slice(1)) : undefined;
+    for (const host of this.hosts)
+      // Of a host that was cloned the other machine may have had the last word.
+      if (host === off && !host.lies && !this.monitor.isDisputed(host.node)) {
+        this.faults.leftOff++;
+        for (const container of host.containers.values()) this.monitor.stopped(container);
+        host.switchOff();
+      } else {
+        host.powerOn();
+        host.start();
+      }
+  }
+
+  /** Until nothing was written for a while. Undefined, or that it never came to rest. */
+  #rest(): string | undefined {
+    const endMs = this.queue.nowMs + LONGEST_UNREST_MS;
+    let lines = this.#lines;
+    let quietSinceMs = this.queue.nowMs;
+    while (this.queue.nowMs < endMs) {
+      this.queue.runUntil(this.queue.nowMs + 1000);
+      if (this.#lines !== lines) quietSinceMs = this.queue.nowMs;
+      lines = this.#lines;
+      if (this.queue.nowMs - quietSinceMs >= QUIET_MS) return undefined;
+    }
+    return `no rest ${LONGEST_UNREST_MS / 1000} s after the last fault`;
+  }
+
+  #missingFaults(): string[] {
+    const { partitions, oneWayPartitions, crashes } = this.faults;
+    return [
+      ...(partitions + oneWayPartitions === 0 ? ["a run without a partition proves nothing"] : []),
+      ...(crashes === 0 ? ["a run without a crash proves nothing"] : []),
+    ];
+  }
+}
+
+function addressOf(k: number): Ip {
+  return Ip.parse(`172.16.${k >> 8}.${k & 255}`);
+}
+
+function factsOf(k: number) {
+  const address = addressOf(k);
+  return {
+    name: `h${k}`,
+    address,
+    vtep: address,
+    underlayMtuBytes: 1500,
+    ownSubnets: [],
+    sealKey: "",
+  };
+}

@@ -1,0 +1,326 @@
+import type { DesiredGuards } from "../../agent/core/data-plane.ts";
+import { desiredGuards } from "../../agent/core/desired.ts";
+import type { BlockRecord, ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
+import { hex } from "../../shared/codec.ts";
+import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
+import { linkLocalOf, type Mac } from "../../shared/mac.ts";
+import type { SimAgent } from "./sim-agent.ts";
+import type { SimHost } from "./sim-host.ts";
+import type { World } from "./world.ts";
+
+/** One container as everybody should know it. */
+interface Live {
+  readonly id: EndpointId;
+  readonly host: SimHost;
+  readonly ips: readonly Ip[];
+  readonly mac: Mac;
+  readonly names: readonly string[];
+  readonly out: string | undefined;
+}
+
+const HEALTH = ["starting", "unhealthy"];
+const MAX_FAULTS = 12;
+
+/**
+ * What must be so when all is quiet, computed from what Docker runs and what the controller decided,
+ * never by the code under test: tables, kernels, guards and names of every member are compared with it.
+ * Returns what is not so.
+ */
+export function differences(world: World): string[] {
+  const found: string[] = [];
+  const { state } = world.controller.record;
+  const members = world.hosts.filter(({ node }) => state.nodes.some(({ id }) => id === node));
+  // A liar's own tables and kernel are its own affair.
+  const honest = members.flatMap(({ agent, lies }) => (lies || agent === undefined ? [] : [agent]));
+  const note = (text: string): void => {
+    if (found.length < MAX_FAULTS) found.push(text);
+  };
+  for (const host of members)
+    if (host.powered && host.agent === undefined) note(`h${host.k} has no agent`);
+  agreeOnCluster(world, honest, note);
+  for (const record of state.networks) {
+    const on = honest.filter(({ hosted }) => hosted.has(record.id));
+    // Who is on a network tells of it, nobody else: cut apart for good, they cannot agree.
+    if (!areLinked(world, on)) continue;
+    agreeOnNetwork(world, record.id, on, members, note);
+    const live = liveOn(state, record, members, on, note);
+    for (const agent of honest) {
+      checkKernel(world, agent, record, live, note);
+      if (agent.hosted.has(record.id)) checkNames(world, agent, record, live, note);
+    }
+    noAddressTwice(record, live, note);
+  }
+  const known = new Set<string>(state.networks.map(({ id }) => id));
+  for (const agent of honest) {
+    for (const network of agent.host.kernel.listNow())
+      if (!known.has(network)) note(`h${agent.host.k}'s kernel has ended network ${network}`);
+    checkGuards(world, agent, members, honest, note);
+  }
+  return found;
+}
+
+function areLinked({ network }: World, agents: readonly SimAgent[]): boolean {
+  const reached = new Set(agents.slice(0, 1));
+  for (const from of reached)
+    for (const to of agents) if (network.bothWays(from.host, to.host)) reached.add(to);
+  return reached.size === agents.length;
+}
+
+function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: string) => void) {
+  const { state } = world.controller.record;
+  const [first] = agents;
+  for (const { tables, host } of agents) {
+    if (tables.state?.revision !== state.revision)
+      note(`h${host.k} has revision ${tables.state?.revision}, the controller ${state.revision}`);
+    for (const { id } of state.nodes) {
+      const [mine, other] = [tables, first!.tables].map(({ hosts }) => hosts.get(id));
+      if (mine === undefined) {
+        if (world.hostOf(id)?.powered === true) note(`h${host.k} has no word of ${id}`);
+      } else if (other === undefined || hex(mine.signature) !== hex(other.signature))
+        note(`h${host.k} and h${first!.host.k} have other words of ${id}`);
+    }
+    for (const id of tables.hosts.keys())
+      if (!world.wasMember(id)) note(`h${host.k} keeps the word of a stranger`);
+  }
+}
+
+/** Documents of one network: the same everywhere, and of members alone. */
+function agreeOnNetwork(
+  world: World,
+  network: NetworkId,
+  agents: readonly SimAgent[],
+  members: readonly SimHost[],
+  note: (text: string) => void,
+): void {
+  const [first] = agents;
+  for (const { tables, host } of agents) {
+    const documents = tables.documents(network);
+    for (const { node, k } of members) {
+      const [mine, other] = [documents, first!.tables.documents(network)].map((held) =>
+        held.get(node),
+      );
+      if ((mine && hex(mine.signature)) !== (other && hex(other.signature)))
+        note(`h${host.k} and h${first!.host.k} hold other documents of h${k} on ${network}`);
+      if (JSON.stringify(mine?.endpoints) !== JSON.stringify(other?.endpoints))
+        note(`h${host.k} and h${first!.host.k} hold other endpoints of h${k} on ${network}`);
+    }
+    for (const node of documents.keys())
+      if (!world.wasMember(node)) note(`h${host.k} keeps a document of a stranger`);
+  }
+}
+
+/**
+ * By Docker. Of a machine that is off, what it said last: its containers may run again any moment. Of a
+ * liar what it may say, which is anything of its own addresses.
+ */
+function liveOn(
+  { blocks }: ClusterState,
+  record: NetworkRecord,
+  members: readonly SimHost[],
+  on: readonly SimAgent[],
+  note: (text: string) => void,
+): Live[] {
+  return members.flatMap((host): Live[] => {
+    if (host.powered && !host.lies)
+      return [...host.containers.values()]
+        .filter(({ network }) => network === record.id)
+        .map((container) => ({ ...container, host }));
+    const [witness] = on;
+    if (witness?.tables.hosts.get(host.node)?.hosting.includes(record.id) !== true) return [];
+    const said = witness.tables.documents(record.id).get(host.node)?.endpoints ?? [];
+    if (said.length > 64) note(`h${host.k} said too much`);
+    const live = said.map(({ id, ipv4, ipv6, mac, names = [], out }): Live => {
+      const ips = [ipv4, ipv6].filter((ip) => ip !== undefined);
+      return { id, host, ips, mac, names, out };
+    });
+    return host.lies ? live.filter((endpoint) => mayBeSaid(blocks, record, endpoint)) : live;
+  });
+}
+
+/** The rules of reading, said once more. */
+function mayBeSaid(
+  blocks: readonly BlockRecord[],
+  record: NetworkRecord,
+  { host, ips, mac }: Live,
+): boolean {
+  const own = ips.every((ip) => {
+    const around = blocks
+      .filter(({ network, block }) => network === record.id && cidrContains(block, ip))
+      .toSorted((a, b) => prefixLength(b.block) - prefixLength(a.block));
+    return around[0]?.node === host.node && record.subnets.every(({ gateway }) => gateway !== ip);
+  });
+  const octets = (ips[0] ?? "")
+    .split(".")
+    .map((part) => Number(part).toString(16).padStart(2, "0"));
+  return own && (mac === `02:42:${octets.join(":")}` || !/^02:4[23]:/.test(mac));
+}
+
+function noAddressTwice(
+  record: NetworkRecord,
+  live: readonly Live[],
+  note: (text: string) => void,
+): void {
+  const holders = new Map<Ip, Live>();
+  for (const endpoint of live.filter(({ host }) => !host.lies))
+    for (const ip of endpoint.ips) {
+      const other = holders.get(ip);
+      if (other !== undefined)
+        note(`${ip} of ${record.name} is held on h${other.host.k} and h${endpoint.host.k}`);
+      holders.set(ip, endpoint);
+    }
+}
+
+/** All that a container may speak from: with IPv6 also the link-local address of its MAC. */
+function spoken({ ips, mac }: Pick<Live, "ips" | "mac">): readonly Ip[] {
+  return ips.some((ip) => familyOf(ip) === 6) ? [...ips, linkLocalOf(mac)] : ips;
+}
+
+function checkKernel(
+  world: World,
+  { host, tables }: SimAgent,
+  record: NetworkRecord,
+  live: readonly Live[],
+  note: (text: string) => void,
+): void {
+  const actual = host.kernel.readNow(record.id);
+  const own = live.filter((endpoint) => endpoint.host === host);
+  const at = `h${host.k}'s kernel on ${record.name}`;
+  if (own.length === 0) {
+    if (actual.present) note(`${at} is there, and nothing runs`);
+    return;
+  }
+  const others = live.filter((endpoint) => endpoint.host !== host);
+  const set = (items: readonly string[]): string => [...new Set(items)].toSorted().join(" ");
+  // With nobody else of the network to be reached, what the kernel holds beyond that stands.
+  const partners = world.hosts.filter((other) => other !== host && hostsSay(tables, other, record));
+  const mayHoldMore = partners.length > 0 && !partners.some((other) => reaches(world, host, other));
+  const compare = (what: string, is: readonly string[], should: readonly string[]): void => {
+    const held = mayHoldMore ? is.filter((item) => should.includes(item)) : is;
+    if (set(held) !== set(should)) note(`${at}: ${what} ${set(is)}, should be ${set(should)}`);
+  };
+  const vteps = world.controller.record.state.nodes;
+  const vtepOf = (other: SimHost): string => vteps.find(({ id }) => id === other.node)?.vtep ?? "?";
+  compare(
+    "ports",
+    actual.ports.map(({ endpoint, mac, ips }) => `${endpoint} ${mac} ${set(ips)}`),
+    own.map((endpoint) => `${endpoint.id} ${endpoint.mac} ${set(spoken(endpoint))}`),
+  );
+  compare(
+    "FDB",
+    actual.vxlanFdb.map(({ mac, vtep }) => `${mac}@${vtep}`),
+    others.map((endpoint) => `${endpoint.mac}@${vtepOf(endpoint.host)}`),
+  );
+  compare(
+    "bridge FDB",
+    actual.bridgeFdb,
+    others.map(({ mac }) => mac),
+  );
+  compare(
+    "neighbours",
+    actual.neighbours.map(({ ip, mac }) => `${ip}@${mac}`),
+    others.flatMap((endpoint) => spoken(endpoint).map((ip) => `${ip}@${endpoint.mac}`)),
+  );
+  compare("flood", actual.flood, record.multicast ? partners.map(vtepOf) : []);
+  const { device } = actual;
+  const shape = [device?.vni, device?.udpPort, device?.localVtep, device?.mtuBytes].join();
+  const should = [record.vni, 7948, vtepOf(host), record.mtuBytes].join();
+  if (shape !== should) note(`${at}: device ${shape}, should be ${should}`);
+  compare(
+    "gateways",
+    (device?.gateways ?? []).map(({ ip, prefixLength }) => `${ip}/${prefixLength}`),
+    record.subnets.map(({ gateway, subnet }) => `${gateway}/${prefixLength(subnet)}`),
+  );
+}
+
+/**
+ * That it is on the network: powered and honest, if anything runs. A liar's word is not to be known from
+ * what it runs, and a machine that is off said its last; on these all agree.
+ */
+function hostsSay(tables: SimAgent["tables"], other: SimHost, record: NetworkRecord): boolean {
+  if (other.powered && !other.lies)
+    return [...other.containers.values()].some(({ network }) => network === record.id);
+  return tables.hosts.get(other.node)?.hosting.includes(record.id) === true;
+}
+
+function checkGuards(
+  world: World,
+  { host, hosted, tables }: SimAgent,
+  members: readonly SimHost[],
+  honest: readonly SimAgent[],
+  note: (text: string) => void,
+): void {
+  const guards: DesiredGuards | undefined = desiredGuards(tables, host.node, ["none"]);
+  const should = members.filter((other) => other !== host).map(({ address }) => address);
+  const is = guards?.vteps ?? [];
+  if (is.toSorted().join() !== should.toSorted().join())
+    note(`h${host.k} lets ${is.join(" ")} in, should be ${should.join(" ")}`);
+  // Whom it lets speak for whom: of honest hosts that are on, exactly what runs.
+  const { networks } = world.controller.record.state;
+  const here = networks.filter(({ id }) => hosted.has(id));
+  for (const agent of honest) {
+    if (agent.host === host || !world.network.bothWays(host, agent.host)) continue;
+    const speaks = (guards?.speakers ?? [])
+      .filter(({ vtep, vni }) => vtep === agent.host.address && here.some((n) => n.vni === vni))
+      .map(({ vni, mac, ip }) => `${vni} ${mac} ${ip}`);
+    const runs = here.flatMap(({ id, vni }) =>
+      [...agent.host.containers.values()]
+        .filter(({ network }) => network === id)
+        .flatMap((container) => spoken(container).map((ip) => `${vni} ${container.mac} ${ip}`)),
+    );
+    if (speaks.toSorted().join() !== runs.toSorted().join())
+      note(
+        `h${host.k} lets h${agent.host.k} speak for ${speaks.join(", ")}, runs ${runs.join(", ")}`,
+      );
+  }
+}
+
+function checkNames(
+  world: World,
+  { host, names }: SimAgent,
+  record: NetworkRecord,
+  live: readonly Live[],
+  note: (text: string) => void,
+): void {
+  const known = new Map<string, Ip[]>();
+  for (const endpoint of live) {
+    const reached = endpoint.host === host || reaches(world, host, endpoint.host);
+    const passed = record.unhealthyNames === "include" && HEALTH.includes(endpoint.out ?? "");
+    const given = reached && (endpoint.out === undefined || passed);
+    for (const name of endpoint.names) {
+      const ips = known.get(name) ?? [];
+      known.set(name, given ? [...ips, ...endpoint.ips] : ips);
+    }
+  }
+  const at = `h${host.k} on ${record.name}`;
+  for (const [name, ips] of known)
+    for (const family of [4, 6] as const) {
+      const should = [...new Set(ips)].filter((ip) => familyOf(ip) === family);
+      for (const asked of [name, `${name}.${record.name}`]) {
+        const found = names.table.find([record.id], asked, family);
+        const is = found && [...new Set(found.ips)];
+        if (is?.toSorted().join() !== should.toSorted().join())
+          note(`${at}: ${asked} is ${is?.join(" ")}, should be ${should.join(" ")}`);
+      }
+    }
+  // Of one address a liar can give two names.
+  for (const { host: owner, names: own, ips } of live)
+    for (const ip of owner.lies ? [] : ips)
+      if (names.table.reverse([record.id], ip) !== `${own[0]}.${record.name}`)
+        note(`${at}: ${ip} is ${names.table.reverse([record.id], ip)}, should be ${own[0]}`);
+  // What other networks have is not for who asks on this one.
+  for (const other of world.hosts)
+    for (const { network, names: theirs, ips } of other.containers.values()) {
+      if (network === record.id) continue;
+      const [own] = theirs;
+      if (own !== undefined && !known.has(own) && names.table.find([record.id], own, 4))
+        note(`${at}: ${own} of another network is answered`);
+      if (ips.some((ip) => names.table.reverse([record.id], ip) !== undefined))
+        note(`${at}: ${ips.join()} of another network has a name`);
+    }
+  if (names.table.find([record.id], "nobody", 4) !== undefined) note(`${at}: nobody is known`);
+}
+
+function reaches(world: World, from: SimHost, to: SimHost): boolean {
+  return to.powered && world.network.bothWays(from, to);
+}
