@@ -3,25 +3,23 @@ import { hex } from "../shared/codec.ts";
 import { asFailure, assert, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
 import {
-  ADDRESS_BITS,
   Cidr,
   cidrContains,
-  cidrContainsCidr,
   type Family,
   familyOf,
+  hostCidr,
   type Ip,
   numberToIp,
-  prefixLength,
   rangeOf,
 } from "../shared/ip.ts";
 import type { Log, Random } from "../shared/ports.ts";
-import { freeSubnet } from "../shared/subnets.ts";
+import { freeSubnet, isDockersPart } from "../shared/subnets.ts";
 import { oneLine } from "../shared/text.ts";
 import type { Bindings, Pool as SavedPool } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
 import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.ts";
 import { ANOTHER_ADDRESS } from "./core/clash.ts";
-import { blockHolder } from "./core/desired.ts";
+import { blockAround } from "./core/desired.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
 import { GivenBack } from "./given-back.ts";
 import type { Hosting } from "./hosting.ts";
@@ -135,19 +133,13 @@ export class OverlayIpam implements IpamDriver {
    * with `--ip` on another host, can have them.
    */
   async returnEmpty(nowMs: number): Promise<void> {
-    const { replication, bindings, controller } = this.#modules;
+    const { replication, controller } = this.#modules;
     this.#givenBack.forget(this.#node, replication.tables.state);
     for (const { network, block, node } of replication.tables.state?.blocks ?? []) {
       const key = `${network} ${block}`;
       const record = replication.tables.state?.networks.find(({ id }) => id === network);
-      // The lower half that Docker's own IPAM fills is this host's for good.
-      const lent =
-        prefixLength(block) === ADDRESS_BITS[familyOf(block)] ||
-        record?.subnets.some(({ dynamicRanges }) =>
-          dynamicRanges.some((range) => cidrContainsCidr(range, block)),
-        ) === true;
-      const used = [...bindings.used(network)].some((ip) => cidrContains(block, ip));
-      if (node !== this.#node || !lent || used) {
+      const lent = !isDockersPart(record?.subnets ?? [], block);
+      if (node !== this.#node || !lent || this.#isUsed(network, block)) {
         this.#emptySinceMs.delete(key);
         continue;
       }
@@ -265,6 +257,10 @@ export class OverlayIpam implements IpamDriver {
     return new Set([...bindings.used(network), ...held.filter((ip) => ip !== undefined)]);
   }
 
+  #isUsed(network: NetworkId, block: Cidr): boolean {
+    return [...this.#used(network)].some((ip) => cidrContains(block, ip));
+  }
+
   /**
    * The address lies in a block of this host. In turn: what a call that came too late gives back,
    * another has not been told of yet.
@@ -272,7 +268,7 @@ export class OverlayIpam implements IpamDriver {
   #own(record: NetworkRecord, ip: Ip, signal: AbortSignal): Promise<void> {
     return this.#owning.run(`${record.id} ${ip}`, async () => {
       signal.throwIfAborted();
-      if (blockHolder(this.#blocks(record.id), ip) === this.#node) return;
+      if (this.#holds(record, ip)) return;
       this.#givenBack.check(record.id, ip);
       const { controller, hosting } = this.#modules;
       const { block, key } = await controller.request(
@@ -281,9 +277,20 @@ export class OverlayIpam implements IpamDriver {
       );
       this.#givenBack.granted(block);
       hosting.keyCame(record.id, key);
-      if (signal.aborted) await this.#giveBack(block);
+      // Else it was in a block of ours before.
+      if (signal.aborted && block.block === hostCidr(ip)) await this.#giveBack(block);
       signal.throwIfAborted();
     });
+  }
+
+  /**
+   * For good: until Docker has told the network's name, its `--ip-range` is not known either, and
+   * with that another part of the subnet may become Docker's. The controller may know already.
+   */
+  #holds({ id, name, subnets }: NetworkRecord, ip: Ip): boolean {
+    const around = blockAround(this.#blocks(id), ip);
+    if (around?.node !== this.#node) return false;
+    return name !== undefined || !isDockersPart(subnets, around.block);
   }
 
   async #giveBack({ network, block }: BlockRecord): Promise<void> {

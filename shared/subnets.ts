@@ -1,6 +1,15 @@
-import type { ClusterState } from "./cluster-state.ts";
+import type { ClusterState, SubnetRecord } from "./cluster-state.ts";
 import { OverlayError } from "./errors.ts";
-import { Cidr, cidrOverlaps, type Family, partOf, prefixLength } from "./ip.ts";
+import {
+  ADDRESS_BITS,
+  Cidr,
+  cidrContainsCidr,
+  cidrOverlaps,
+  type Family,
+  familyOf,
+  partOf,
+  prefixLength,
+} from "./ip.ts";
 import type { Random } from "./ports.ts";
 
 /** What no network may overlap: the hosts' own subnets, docker_gwbridge, the data-path proof. */
@@ -10,6 +19,16 @@ export function reservedSubnets(state: ClusterState): Cidr[] {
     state.settings.gwbridgeSubnet,
     state.settings.proofSubnet,
   ];
+}
+
+/**
+ * What Docker's own IPAM hands out on the host that made the network: that host's for good, while
+ * blocks of the dynamic ranges and addresses given one by one come and go.
+ */
+export function isDockersPart(subnets: readonly SubnetRecord[], block: Cidr): boolean {
+  const single = prefixLength(block) === ADDRESS_BITS[familyOf(block)];
+  const ranges = subnets.flatMap(({ dynamicRanges }) => dynamicRanges);
+  return !single && !ranges.some((range) => cidrContainsCidr(range, block));
 }
 
 /**

@@ -85,7 +85,7 @@ const readings = new WeakMap<
 
 function read(tables: Tables, record: NetworkRecord): Reading {
   const state = tables.state;
-  const holder = blockHolders((state?.blocks ?? []).filter((block) => block.network === record.id));
+  const around = blocksAround((state?.blocks ?? []).filter((block) => block.network === record.id));
   const admitted = new Set(state?.nodes.map((node) => node.id));
   for (const node of state?.revoked ?? []) admitted.delete(node);
   const gateways = new Set<Ip>(record.subnets.map((subnet) => subnet.gateway));
@@ -116,7 +116,7 @@ function read(tables: Tables, record: NetworkRecord): Reading {
     const [first] = ips;
     if (first === undefined) return "no-address";
     if (ips.some((ip) => gateways.has(ip))) return "gateway";
-    if (!ips.every((ip) => holder(ip) === node)) return "not-in-block";
+    if (!ips.every((ip) => around(ip)?.node === node)) return "not-in-block";
     if (inRuleSpace(endpoint.mac)) return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";
     if (freeMacs.has(endpoint.mac)) return "mac-taken";
     freeMacs.add(endpoint.mac);
@@ -124,22 +124,22 @@ function read(tables: Tables, record: NetworkRecord): Reading {
   }
 }
 
-/** Which host may give out the address: that of the most specific block around it. */
-export function blockHolder(blocks: readonly BlockRecord[], ip: Ip): NodeId | undefined {
-  return blockHolders(blocks)(ip);
+/** The most specific block around the address: its host may give it out. */
+export function blockAround(blocks: readonly BlockRecord[], ip: Ip): BlockRecord | undefined {
+  return blocksAround(blocks)(ip);
 }
 
 /** The same for many addresses. */
-function blockHolders(blocks: readonly BlockRecord[]): (ip: Ip) => NodeId | undefined {
+function blocksAround(blocks: readonly BlockRecord[]): (ip: Ip) => BlockRecord | undefined {
   const ranges = blocks
-    .map(({ block, node }) => ({ ...rangeOf(block), node, length: prefixLength(block) }))
+    .map((record) => ({ ...rangeOf(record.block), record, length: prefixLength(record.block) }))
     .toSorted((a, b) => b.length - a.length);
   return (ip) => {
     const family = familyOf(ip);
     const value = ipToNumber(ip);
     return ranges.find(
       (range) => range.family === family && range.first <= value && value <= range.last,
-    )?.node;
+    )?.record;
   };
 }
 

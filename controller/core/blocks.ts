@@ -12,10 +12,10 @@ import {
   hostCidr,
   type Ip,
   ipToNumber,
-  prefixLength,
   rangeOf,
   toCidr,
 } from "../../shared/ip.ts";
+import { isDockersPart } from "../../shared/subnets.ts";
 import { networkOf } from "./networks.ts";
 import { admittedNode, type ControllerRecord, type Transition, withState } from "./record.ts";
 
@@ -62,7 +62,11 @@ export function allotBlock(
   });
 }
 
-/** `--ip`: one address for this host. @throws CONFLICT with the host that has it, INVALID. */
+/**
+ * `--ip`: one address for this host. Also in the part of the subnet that is Docker's on this host,
+ * while another may become that (`nameNetwork`): a container that runs keeps its address.
+ * @throws CONFLICT with the host that has it, INVALID.
+ */
 export function grantAddress(
   record: ControllerRecord,
   node: NodeId,
@@ -83,10 +87,14 @@ export function grantAddress(
       message: `${ip} is reserved (--aux-address) on network ${held.name ?? held.id}`,
       next: "choose another --ip, or none",
     });
-  const holder = record.state.blocks.find(
+  const around = record.state.blocks.filter(
     (block) => block.network === network && cidrContains(block.block, ip),
   );
-  if (holder?.node === node) return { record, result: holder };
+  const moves = ({ block }: BlockRecord): boolean =>
+    held.name === undefined && isDockersPart(held.subnets, block);
+  const own = around.find((block) => block.node === node && !moves(block));
+  if (own !== undefined) return { record, result: own };
+  const holder = around.find((block) => block.node !== node);
   if (holder !== undefined) {
     const name = record.state.nodes.find(({ id }) => id === holder.node)?.name ?? holder.node;
     throw new OverlayError({
@@ -99,13 +107,11 @@ export function grantAddress(
   return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
 }
 
-function nextWhenTaken({ dynamicRanges }: SubnetRecord, taken: Cidr, holder: string): string {
-  const ranges = dynamicRanges.join(", ");
-  return dynamicRanges.some((range) => cidrContainsCidr(range, taken)) ||
-    prefixLength(taken) === ADDRESS_BITS[familyOf(taken)]
-    ? `start the container on ${holder}, or choose an address outside ${ranges}`
-    : // Docker's own IPAM on the host that made the network has that part of the subnet for good.
-      `start the container on ${holder}, choose a high address of ${ranges}, or make the network with the IPAM driver overlay-ts`;
+function nextWhenTaken(subnet: SubnetRecord, taken: Cidr, holder: string): string {
+  const ranges = subnet.dynamicRanges.join(", ");
+  return isDockersPart([subnet], taken)
+    ? `start the container on ${holder}, choose a high address of ${ranges}, or make the network with the IPAM driver overlay-ts`
+    : `start the container on ${holder}, or choose an address outside ${ranges}`;
 }
 
 /** The host no longer uses the block. What is not its own is left alone. */

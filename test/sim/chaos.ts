@@ -152,7 +152,7 @@ export class Chaos {
     const end = network.part(new Set([host]), false);
     for (const other of hosts)
       if (other !== host)
-        for (const held of [...other.containers.values()])
+        for (const held of other.containers.values())
           if (held.network === container.network) other.agent?.docker.stop(held.id);
     queue.after(3000 + this.#random.below(3000), end);
   }

@@ -2,19 +2,12 @@ import { Bindings } from "../../agent/bindings.ts";
 import { GivenBack } from "../../agent/given-back.ts";
 import { freeAddresses, nextAddress } from "../../agent/core/addresses.ts";
 import { clashOf } from "../../agent/core/clash.ts";
-import { blockHolder, readNetwork } from "../../agent/core/desired.ts";
+import { blockAround, readNetwork } from "../../agent/core/desired.ts";
 import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
 import { EndpointId, type NetworkId } from "../../shared/ids.ts";
-import {
-  type Cidr,
-  cidrContains,
-  cidrContainsCidr,
-  ADDRESS_BITS,
-  familyOf,
-  type Ip,
-  prefixLength,
-} from "../../shared/ip.ts";
+import { type Cidr, cidrContains, familyOf, type Ip } from "../../shared/ip.ts";
+import { isDockersPart } from "../../shared/subnets.ts";
 import { Mac, ruleMac } from "../../shared/mac.ts";
 import { type Container, endpointOf } from "./container.ts";
 import type { SimAgent } from "./sim-agent.ts";
@@ -173,7 +166,7 @@ export class SimDocker {
       return;
     }
     this.#reserved.add(`${record.id} ${ip}`);
-    if (blockHolder(this.#blocks(record.id), ip) === this.#agent.node) {
+    if (blockAround(this.#blocks(record.id), ip)?.node === this.#agent.node) {
       this.#create(record, [ip]);
       return;
     }
@@ -240,11 +233,7 @@ export class SimDocker {
       if (owner !== node) continue;
       const key = `${network} ${block}`;
       const record = this.#agent.record(network);
-      const lent =
-        prefixLength(block) === ADDRESS_BITS[familyOf(block)] ||
-        record?.subnets.some(({ dynamicRanges }) =>
-          dynamicRanges.some((range) => cidrContainsCidr(range, block)),
-        ) === true;
+      const lent = !isDockersPart(record?.subnets ?? [], block);
       const used = [...this.#used(network)].some((ip) => cidrContains(block, ip));
       if (!lent || used) {
         this.#emptySinceMs.delete(key);

@@ -343,6 +343,35 @@ describe("blocks", () => {
     expect(grantAddress(named.record, nodeId(2), made.result.id, low).result.node).toBe(nodeId(2));
   });
 
+  test("until Docker has told its range, each address in use is given by itself", () => {
+    const request = { ...plain, subnets: [{ subnet, dockerIpam: true }] };
+    const made = createNetwork(cluster(2), nodeId(1), request, context);
+    const low = Ip.parse("10.7.0.9");
+    const granted = grantAddress(made.record, nodeId(1), made.result.id, low);
+    expect(granted.result.block).toBe("10.7.0.9/32");
+    expect(grantAddress(granted.record, nodeId(1), made.result.id, low).record).toBe(
+      granted.record,
+    );
+    expect(() => grantAddress(granted.record, nodeId(2), made.result.id, low)).toThrow(
+      /of host h1/,
+    );
+    const named = nameNetwork(granted.record, nodeId(1), made.result.id, {
+      name: "app",
+      labels: {},
+      attachable: true,
+      dockerRanges: [Cidr.parse("10.7.0.64/26")],
+    });
+    expect(named.record.state.blocks.map(({ block }) => block)).toEqual([
+      "10.7.0.64/27",
+      "10.7.0.9/32",
+    ]);
+    expect(() => grantAddress(named.record, nodeId(2), made.result.id, low)).toThrow(/of host h1/);
+    const inRange = Ip.parse("10.7.0.65");
+    expect(grantAddress(named.record, nodeId(1), made.result.id, inRange).record).toBe(
+      named.record,
+    );
+  });
+
   test("an address by name: free, one's own, another's, none", () => {
     const app = withApp(2);
     const ip = Ip.parse("10.7.0.9");
