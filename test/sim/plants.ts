@@ -33,7 +33,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: desired,
-        from: 'if (!ips.every((ip) => holder(ip) === node)) return "not-in-block";',
+        from: 'if (!ips.every((ip) => around(ip)?.node === node)) return "not-in-block";',
         to: "",
       },
     ],
