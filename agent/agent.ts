@@ -411,6 +411,7 @@ export class Agent {
       self: this.identity.node,
       tables: this.replication.tables,
       stateIsFresh: () => this.replication.stateIsFresh(),
+      lost: () => this.lost(),
       seenChanged,
       log: this.#log,
     };

@@ -15,6 +15,8 @@ export interface IpsecClassModules {
   readonly self: NodeId;
   readonly tables: Tables;
   readonly stateIsFresh: () => boolean;
+  /** Hosts that this one does not reach: nobody waits for their keys. */
+  readonly lost: () => ReadonlySet<NodeId>;
   /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
   readonly makeKernel: (local: Ip, udpPort: number) => IpsecKernel;
   readonly channel: KeyChannel;
@@ -198,9 +200,10 @@ export class IpsecClass implements EncryptedClass {
   }
 
   #allReady(): boolean {
-    const { tables, self } = this.#modules;
+    const { tables, self, lost } = this.#modules;
     const ready = this.#paths?.remote;
-    return [...classPeers(tables, self, "ipsec").keys()].every((node) => ready?.has(node) === true);
+    const peers = classPeers(tables, self, "ipsec").keys();
+    return [...peers].every((node) => ready?.has(node) === true || lost().has(node));
   }
 
   async #takeDown(): Promise<void> {
