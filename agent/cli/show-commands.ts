@@ -1,5 +1,5 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import { OverlayError } from "../../shared/errors.ts";
+import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
 import type { Exposed } from "../exposing.ts";
 import type { Finding, NotRunning, Status } from "../status.ts";
@@ -60,42 +60,34 @@ function statusText(found: Status): string {
 }
 
 function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {
-  const path = (peer: { path: boolean; why: string | undefined }): string =>
-    peer.path ? "yes" : `NO: ${peer.why ?? "no key yet"}`;
   const age = (seconds: number | undefined): string =>
     seconds === undefined ? "never" : `${seconds} s ago`;
   return [
-    ...(wireguard === undefined
-      ? []
-      : [
-          "",
-          table(
-            ["WIREGUARD", "PATH", "HANDSHAKE", "ENDPOINT"],
-            wireguard.peers.map((peer) => [
-              peer.name,
-              path(peer),
-              age(peer.handshakeSecondsAgo),
-              peer.endpoint ?? "-",
-            ]),
-          ),
-          ...(wireguard.failure === undefined ? [] : [`wireguard: ${wireguard.failure.message}`]),
-        ]),
-    ...(ipsec === undefined
-      ? []
-      : [
-          "",
-          table(
-            ["IPSEC", "PATH", "KEY", "PACKETS"],
-            ipsec.peers.map((peer) => [
-              peer.name,
-              path(peer),
-              age(peer.keySeconds),
-              String(peer.packets),
-            ]),
-          ),
-          ...(ipsec.failure === undefined ? [] : [`ipsec: ${ipsec.failure.message}`]),
-        ]),
+    ...classText(wireguard, ["WIREGUARD", "PATH", "HANDSHAKE", "ENDPOINT"], (peer) => [
+      age(peer.handshakeSecondsAgo),
+      peer.endpoint ?? "-",
+    ]),
+    ...classText(ipsec, ["IPSEC", "PATH", "KEY", "PACKETS"], (peer) => [
+      age(peer.keySeconds),
+      String(peer.packets),
+    ]),
   ];
+}
+
+/** Peers of a class, and why it does not stand. Undefined: it is not in use. */
+function classText<P extends { name: string; path: boolean; why: string | undefined }>(
+  status: { readonly peers: readonly P[]; readonly failure: Failure | undefined } | undefined,
+  head: readonly string[],
+  more: (peer: P) => string[],
+): string[] {
+  if (status === undefined) return [];
+  const rows = status.peers.map((peer) => [
+    peer.name,
+    peer.path ? "yes" : `NO: ${peer.why ?? "no key yet"}`,
+    ...more(peer),
+  ]);
+  const failure = status.failure === undefined ? [] : [status.failure.message];
+  return ["", table(head, rows), ...failure];
 }
 
 function dockerText(docker: Status["docker"]): string[] {
