@@ -178,7 +178,8 @@ describe("a network made on one host", () => {
   });
 
   test.each([
-    [["-o", "encrypted"], /cannot encrypt a network/],
+    [["-o", "encrypted=maybe"], /encrypted=maybe is neither true nor false/],
+    [["-o", "encryption=rot13"], /rot13 is not one of none, wireguard, ipsec/],
     [["-o", "mtu=9000"], /does not fit/],
     [["-o", "vlan=3"], /knows no network option vlan/],
     [["--subnet", "198.51.100.0/25"], /overlaps 198\.51\.100\.0\/24, which host h\d uses/],
