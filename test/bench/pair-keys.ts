@@ -3,6 +3,7 @@ import {
   decodeKeyAnswer,
   decodeKeyRequest,
   encodeKeyMessage,
+  type KeyRequest,
   SESSION_BYTES,
 } from "../../agent/core/ipsec-messages.ts";
 import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../agent/core/ipsec-options.ts";
@@ -10,7 +11,7 @@ import { PAIR_KEY_BYTES } from "../../agent/core/pair-key.ts";
 import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
 import { DEFAULT_IPSEC_TIMES, Ipsec } from "../../agent/encryption/ipsec/ipsec.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
-import type { KeyChannel } from "../../agent/encryption/ipsec-port.ts";
+import { MeshKeyChannel } from "../../agent/encryption/ipsec/mesh-key-channel.ts";
 import { encodeFrame } from "../../agent/kernel/netlink/codec.ts";
 import { NETLINK } from "../../agent/kernel/netlink/raw-socket.ts";
 import { Netlink, type Request } from "../../agent/kernel/netlink/socket.ts";
@@ -54,7 +55,11 @@ export async function measurePairKeys(pairs: number): Promise<PairKeys> {
   const peers = new Map(
     Array.from({ length: pairs }, (_, i) => [peerId(i), numberToIp(0xc6130001n + BigInt(i), 4)]),
   );
-  const channel = new Peers();
+  const others = new Peers();
+  // Sealed as over the mesh.
+  const theirs = new MeshKeyChannel(() => Promise.reject(new Error("asks by itself")));
+  theirs.serve((_, bytes) => Promise.resolve(others.answer(bytes)));
+  const channel = new MeshKeyChannel((node, asked) => theirs.asked(node, asked));
   const ipsec = new Ipsec(
     { local: LOCAL, keys: DEFAULT_KEY_EXCHANGE_OPTIONS, ...DEFAULT_IPSEC_TIMES },
     {
@@ -69,7 +74,7 @@ export async function measurePairKeys(pairs: number): Promise<PairKeys> {
     const before = process.cpuUsage();
     const begunMs = performance.now();
     await ipsec.start(peers);
-    await Promise.all([...peers.keys()].map((node) => channel.ask(node)));
+    await Promise.all([...peers.keys()].map((node) => others.ask(node, channel)));
     await eventually(60_000, "all keys", () => {
       const { installed, reported, given } = ipsec.counters();
       const done = installed >= pairs && reported >= pairs && given >= pairs;
@@ -98,40 +103,30 @@ function peerId(i: number): NodeId {
 }
 
 /** The other hosts' cores, as far as this one can see them. */
-class Peers implements KeyChannel {
-  #answer: (from: NodeId, bytes: Uint8Array) => Promise<Uint8Array> = () =>
-    Promise.reject(new Error("not served"));
+class Peers {
   #spi = 256;
   readonly #session = systemRandom.bytes(SESSION_BYTES);
 
-  serve(answer: (from: NodeId, bytes: Uint8Array) => Promise<Uint8Array>): void {
-    this.#answer = answer;
-  }
-
-  request(_: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
+  answer(bytes: Uint8Array): Uint8Array {
     const request = decodeKeyRequest(bytes);
     const head = { v: 1, session: this.#session, made: 1 } as const;
-    if (request.kind === "using")
-      return Promise.resolve(encodeKeyMessage({ ...head, kind: "noted" }));
+    if (request.kind === "using") return encodeKeyMessage({ ...head, kind: "noted" });
     const asked = { session: request.session, n: request.n };
     const key = systemRandom.bytes(PAIR_KEY_BYTES);
-    return Promise.resolve(
-      encodeKeyMessage({ ...head, kind: "key", asked, spi: ++this.#spi, key }),
-    );
+    return encodeKeyMessage({ ...head, kind: "key", asked, spi: ++this.#spi, key });
   }
 
   /** As the peer does for its own direction; again while this host has not read its kernel yet. */
-  async ask(node: NodeId): Promise<void> {
+  async ask(node: NodeId, host: MeshKeyChannel): Promise<void> {
+    const own = new MeshKeyChannel((_, asked) => host.asked(node, asked));
     const session = this.#session;
     for (let n = 1; ; n++) {
       const ask = encodeKeyMessage({ v: 1, kind: "ask", session, n });
-      const answer = decodeKeyAnswer(await this.#answer(node, ask));
+      const answer = decodeKeyAnswer(await own.request(node, ask, 0));
       if (answer.kind === "key") {
         const { session: of, made, spi } = answer;
-        await this.#answer(
-          node,
-          encodeKeyMessage({ v: 1, kind: "using", session, of, made, spis: [spi] }),
-        );
+        const using: KeyRequest = { v: 1, kind: "using", session, of, made, spis: [spi] };
+        await own.request(node, encodeKeyMessage(using), 0);
         return;
       }
       await new Promise((resolve) => setTimeout(resolve, 5));
