@@ -85,7 +85,10 @@ function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: 
   }
 }
 
-/** Documents of one network: the same everywhere, and of members alone. */
+/**
+ * Documents of one network: the same everywhere, and of members alone. What is kept of a host that has left
+ * is read by nobody; of two that it wrote with one version, each after another disk, both may be kept.
+ */
 function agreeOnNetwork(
   world: World,
   network: NetworkId,
@@ -97,6 +100,7 @@ function agreeOnNetwork(
   for (const { tables, host } of agents) {
     const documents = tables.documents(network);
     for (const { node, k } of members) {
+      if (tables.hosts.get(node)?.hosting.includes(network) !== true) continue;
       const [mine, other] = [documents, first!.tables.documents(network)].map((held) =>
         held.get(node),
       );
