@@ -1,5 +1,6 @@
 import { OUT_REASONS } from "../../agent/core/names.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { lie } from "./liar.ts";
@@ -20,8 +21,8 @@ const ACTS: readonly Act[] = [
   { weight: 160, run: (chaos) => chaos.stopContainer() },
   { weight: 40, run: (chaos) => chaos.replaceContainer() },
   { weight: 50, run: (chaos) => chaos.changeHealth() },
-  { weight: 25, run: (chaos) => chaos.startAtAddress() },
-  { weight: 15, run: (chaos) => chaos.moveContainer() },
+  { weight: 90, run: (chaos) => chaos.startAtAddress() },
+  { weight: 30, run: (chaos) => chaos.moveContainer() },
   { weight: 6, run: (chaos) => chaos.downElsewhere() },
   { weight: 30, run: (chaos) => chaos.part() },
   { weight: 20, run: (chaos) => chaos.heal() },
@@ -124,7 +125,7 @@ export class Chaos {
 
   /** One that always has the same address goes, and comes on another host when that has given it back. */
   moveContainer(): void {
-    const { hosts, queue } = this.#world;
+    const { faults, hosts, network, queue, trace } = this.#world;
     const fixed = hosts.flatMap((host) =>
       [...host.containers.values()].flatMap((container) =>
         isFixed(host, container) ? { host, container } : [],
@@ -134,11 +135,25 @@ export class Chaos {
     if (moved?.host.agent === undefined) return;
     const { host, container } = moved;
     const others = hosts.filter((other) => other !== host);
-    const to = pick(this.#random, others);
-    host.agent?.docker.stop(container.id);
-    queue.after(RETURN_AFTER_MS + this.#random.below(3000), () =>
-      to?.agent?.docker.run(container.network, container.ips[0]),
+    // Who is cut off meanwhile finds the same MAC elsewhere, and never saw it go.
+    const away = pick(
+      this.#random,
+      others.filter((other) => other !== hosts[0] && hasOn(other, container.network)),
     );
+    if (away !== undefined) {
+      faults.partitions++;
+      const end = network.part(new Set([away]), false);
+      queue.after(RETURN_AFTER_MS + 2000, end);
+    }
+    const to = pick(
+      this.#random,
+      others.filter((other) => other !== away),
+    );
+    host.agent?.docker.stop(container.id);
+    queue.after(RETURN_AFTER_MS + 600 + this.#random.below(1000), () => {
+      trace(`h${to?.k} should run what h${host.k} ran: ${container.ips.join()}`);
+      to?.agent?.docker.run(container.network, container.ips[0]);
+    });
   }
 
   /** While a host is cut off, nothing of one of its networks stays anywhere else: nobody could tell it. */
@@ -290,6 +305,10 @@ export class Chaos {
     const { first, family } = rangeOf(subnets[0]!.subnet);
     return numberToIp(first + 10n + BigInt(this.#random.below(8)), family);
   }
+}
+
+function hasOn({ containers }: SimHost, network: NetworkId): boolean {
+  return [...containers.values()].some((container) => container.network === network);
 }
 
 /** Outside of what is given by itself: it was asked for. */

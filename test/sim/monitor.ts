@@ -1,13 +1,20 @@
-import type { Step } from "../../agent/core/data-plane.ts";
+import type { DesiredNetwork, Step } from "../../agent/core/data-plane.ts";
 import { readNetwork } from "../../agent/core/desired.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import { compareVersions, type Version } from "../../shared/documents.ts";
+import {
+  compareVersions,
+  endpointsHash,
+  type NetworkDocument,
+  networkSigningBytes,
+  type Version,
+} from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { Container } from "./container.ts";
 import type { SimHost } from "./sim-host.ts";
+import { oneShotSha256 } from "./stand-ins.ts";
 import type { World } from "./world.ts";
 
 /** Whose entry stands in a kernel. */
@@ -101,6 +108,15 @@ export class Monitor {
       );
   }
 
+  /** What is kept as a host's word on a network is, endpoint by endpoint, what that host signed. */
+  documentKept({ host }: SimAgent, document: NetworkDocument): void {
+    const { network, node, version, endpoints, signature } = document;
+    const hash = endpointsHash(oneShotSha256, endpoints);
+    const bytes = networkSigningBytes(network, node, version, hash);
+    if (!this.#world.keys.verifier.verify(node, bytes, signature))
+      this.violation(`h${host.k} keeps of ${node} on ${network} what that has not signed`);
+  }
+
   revisionWentOn(agent: SimAgent, held: number, next: number): void {
     if (next <= held) this.violation(`h${agent.host.k} takes revision ${next} after ${held}`);
   }
@@ -138,14 +154,14 @@ export class Monitor {
         return;
       }
       case "removeFdb":
-        this.#mustHaveAsked(agent, network, step.kind);
+        this.mustHaveAsked(agent, network, `does ${step.kind}`);
         for (const { mac } of step.entries) {
           this.#mustBeGone(agent, record, shadow.byMac.get(mac), mac);
           shadow.byMac.delete(mac);
         }
         return;
       case "removeNeighbours":
-        this.#mustHaveAsked(agent, network, step.kind);
+        this.mustHaveAsked(agent, network, `does ${step.kind}`);
         for (const ip of step.ips) {
           this.#mustBeGone(agent, record, shadow.byIp.get(ip), ip);
           shadow.byIp.delete(ip);
@@ -165,12 +181,34 @@ export class Monitor {
         this.#shadows.get(host)?.delete(network);
         return;
       case "removeFlood":
-        this.#mustHaveAsked(agent, network, step.kind);
+        this.mustHaveAsked(agent, network, `does ${step.kind}`);
         return;
       case "extend":
       case "putFlood":
       case "putPort":
     }
+  }
+
+  /** All steps of a pass succeeded: the kernel has what was wanted, said once more, not asked of the plan. */
+  passed(host: SimHost, network: NetworkId, desired: DesiredNetwork | undefined): void {
+    if (desired === undefined) return;
+    const { vxlanFdb, bridgeFdb, neighbours, ports } = host.kernel.readNow(network);
+    const is = new Set([
+      ...vxlanFdb.map(({ mac, vtep }) => `${mac}@${vtep}`),
+      ...bridgeFdb,
+      ...neighbours.map(({ ip, mac }) => `${ip} ${mac}`),
+      ...ports.map(({ endpoint }) => endpoint),
+    ]);
+    const should = [
+      ...desired.remotes.flatMap(({ mac, vtep, ips }) => [
+        `${mac}@${vtep}`,
+        mac,
+        ...ips.map((ip) => `${ip} ${mac}`),
+      ]),
+      ...desired.ports.map(({ endpoint }) => endpoint),
+    ];
+    const missing = should.find((item) => !is.has(item));
+    if (missing !== undefined) this.violation(`h${host.k} passed, and its kernel lacks ${missing}`);
   }
 
   #shadow(host: SimHost, network: NetworkId): Shadow {
@@ -183,9 +221,9 @@ export class Monitor {
   }
 
   /** Whether what it leads to runs or not: without a peer's word nobody can know. */
-  #mustHaveAsked({ host, tables, answers }: SimAgent, network: NetworkId, what: string): void {
+  mustHaveAsked({ host, tables, answers }: SimAgent, network: NetworkId, what: string): void {
     if (host.lies || answers.allow(network, host.node, tables)) return;
-    this.violation(`h${host.k} does ${what} on ${network}, and no peer has answered yet`);
+    this.violation(`h${host.k} ${what} on ${network}, and no peer has answered yet`);
   }
 
   /** A remote container's entry is deleted: it must not run any more. */

@@ -274,6 +274,7 @@ export class SimAgent {
           const key = `${network}/${node}`;
           const { monitor } = this.#world;
           monitor.versionWentOn(this, `the document of ${node}`, this.#versions.get(key), version);
+          monitor.documentKept(this, output.document);
           this.#versions.set(key, version);
           this.#heldSinceMs.set(key, this.#world.queue.nowMs);
           this.#saved.saveDocument(output.document);
@@ -453,6 +454,8 @@ export class SimAgent {
       hostsInSync: this.cluster.inSync(),
       inSync: this.networks.inSync(network),
     });
+    if (desired !== undefined && inSync)
+      monitor.mustHaveAsked(this, network, "takes itself for in sync");
     for (const step of plan(kernel.readNow(network), desired, inSync)) {
       if (faulty && chance(this.random, 2)) {
         faults.kernelFailures++;
@@ -463,8 +466,7 @@ export class SimAgent {
       this.#world.trace(`h${this.host.k} ${step.kind} ${network.slice(0, 6)}`);
       monitor.stepDone(this, record, network, step);
     }
-    const left = plan(kernel.readNow(network), desired, inSync).map(({ kind }) => kind);
-    if (left.length > 0) monitor.violation(`h${this.host.k} passed, and ${left.join()} are left`);
+    monitor.passed(this.host, network, desired);
   }
 
   #linger(network: NetworkId): void {

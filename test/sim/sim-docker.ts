@@ -15,9 +15,9 @@ import type { SimAgent } from "./sim-agent.ts";
 import type { Answer, Request } from "./sim-controller.ts";
 import { chance, pick, type World } from "./world.ts";
 
-const RETURN_PERIOD_MS = 1000;
+const RETURN_PERIOD_MS = 400;
 /** Five minutes in the real one. */
-export const RETURN_AFTER_MS = 2500;
+export const RETURN_AFTER_MS = 1000;
 const ALIASES = ["web", "db", "cache"];
 
 /**

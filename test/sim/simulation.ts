@@ -185,7 +185,7 @@ export class Simulation implements World {
     this.queue.after(1000 + this.random.below(4000), () => {
       host.switchOff();
       for (const clone of this.#clones) if (clone.node === host.node) this.#endClone(clone);
-      this.#join(host.address);
+      this.#join(host);
     });
   }
 
@@ -218,14 +218,20 @@ export class Simulation implements World {
     this.#members.add(host.node);
   }
 
-  #join(address?: Ip): void {
+  /** `evicted`: in the place of that one, whose eviction a restored controller may have forgotten. */
+  #join(evicted?: SimHost): void {
     const k = ++this.#lastNumber;
     const node = this.keys.mint();
-    const facts = { ...factsOf(k), ...(address === undefined ? {} : { address, vtep: address }) };
+    const facts = {
+      ...factsOf(k),
+      ...(evicted && { address: evicted.address, vtep: evicted.address }),
+    };
     const { revision } = this.controller.record.state;
     const state = this.controller.signedState();
     const host = new SimHost(this, { ...facts, k, node, membership: { state, revision } });
     const attempt = (): void => {
+      const { nodes } = this.controller.decided;
+      if (nodes.some(({ id }) => id === evicted?.node)) this.controller.evict(evicted!.node);
       this.controller.ask(host, this.controller.joinRequest(facts), {
         answered: (answer) => {
           // Asked twice, answered twice.

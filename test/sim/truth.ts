@@ -115,8 +115,8 @@ function agreeOnNetwork(
 }
 
 /**
- * By Docker. Of a machine that is off, what it said last: its containers may run again any moment. Of a
- * liar what it may say, which is anything of its own addresses.
+ * By Docker. Of a machine that is off, the last that anybody heard: its containers may run again any moment.
+ * Of that and of a liar's words what they may say, which is anything of their own addresses.
  */
 function liveOn(
   { blocks }: ClusterState,
@@ -138,7 +138,7 @@ function liveOn(
       const ips = [ipv4, ipv6].filter((ip) => ip !== undefined);
       return { id, host, ips, mac, names, out };
     });
-    return host.lies ? live.filter((endpoint) => mayBeSaid(blocks, record, endpoint)) : live;
+    return live.filter((endpoint) => mayBeSaid(blocks, record, endpoint));
   });
 }
 
