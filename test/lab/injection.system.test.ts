@@ -43,10 +43,10 @@ const nets = new Map<string, Net>();
 beforeAll(async () => {
   lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
   [h1, h2] = lab.hosts as [LabHost, LabHost];
-  await lab.form(() => {});
-  await h1.docker(...OURS, "plain");
-  for (const name of ["secret", "single"])
-    await h1.docker(...OURS, "-o", "encryption=wireguard", name);
+  await lab.form(() => {}, 4, "--encryption", "wireguard");
+  await h1.docker(...OURS, "-o", "encryption=none", "plain");
+  await h1.docker(...OURS, "secret");
+  await h1.docker(...OURS, "-o", "encrypted", "single");
   for (const network of ["plain", "secret", "single"]) await h2.waitForNetwork(network);
   for (const network of ["plain", "secret"]) await start(h2, `${network}-h2`, network);
   for (const network of ["plain", "secret", "single"]) await start(h1, `${network}-h1`, network);
@@ -107,6 +107,20 @@ async function got(network: string, sender: string, ports = PORTS): Promise<numb
 
 const stranger = (): string => switchOf(lab);
 const member = (): string => h2.netns;
+
+test("networks are of the kind that the cluster was made with, unless they say another", async () => {
+  const networks = JSON.parse(await h2.overlay("network", "ls", "--json")) as {
+    name: string;
+    encryption: string;
+  }[];
+  expect(new Map(networks.map(({ name, encryption }) => [name, encryption]))).toEqual(
+    new Map([
+      ["plain", "none"],
+      ["secret", "wireguard"],
+      ["single", "wireguard"],
+    ]),
+  );
+});
 
 test("control: a member's frame for a container that it has is got, on a plain network", async () => {
   expect(await got("plain", member(), [vxlanPlain])).toBe(1);

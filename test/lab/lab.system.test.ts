@@ -402,6 +402,9 @@ describe("an agent that is killed", () => {
 describe("joining", () => {
   test("before it, Docker is told why there are no networks of ours", async () => {
     expect(await refusal(h4.docker(...OURS, "early"))).toMatch(/not a member.*overlay-ts init/s);
+    expect(await refusal(h4.overlay("init", "--encryption", "rot13"))).toMatch(
+      /--encryption rot13 is not one of none, wireguard, ipsec/,
+    );
   });
 
   test("a token that is used up, expired, of another cluster or no token is named", async () => {

@@ -75,11 +75,15 @@ export class Lab {
   }
 
   /** The cluster: `init` on h1, `join` on the others, one after another as a person would. */
-  async form(say: (text: string) => void, underlay: Family = 4): Promise<void> {
+  async form(
+    say: (text: string) => void,
+    underlay: Family = 4,
+    ...options: readonly string[]
+  ): Promise<void> {
     const [first, ...others] = this.hosts;
     const address = underlay === 4 ? "198.51.100.1" : "2001:db8::1";
     say("overlay-ts init on h1");
-    const made = await first?.overlay("init", "--json", "--advertise-addr", address);
+    const made = await first?.overlay("init", "--json", "--advertise-addr", address, ...options);
     const { token } = JSON.parse(made ?? "{}") as { token: string };
     for (const host of others) {
       say(`overlay-ts join on ${host.name}`);
