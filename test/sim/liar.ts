@@ -26,6 +26,7 @@ export function lie(world: World, liar: SimAgent, random: Random): void {
     claimMac,
     claimGateway,
     forge,
+    alter,
     strangersNetwork,
     strangersWord,
     replayState,
@@ -81,6 +82,21 @@ function forge({ world, liar, record }: Lie): void {
   const version = { ...held.version, seq: held.version.seq + 1 };
   const remove = held.endpoints.map(({ id }) => id);
   gossipEmpty(world, liar, record, held.node, version, world.keys.signer(liar.node), remove);
+}
+
+/** Another host's newest change, well signed, handed on without what it changes. */
+function alter({ world, liar, random, record }: Lie): void {
+  const { node } = liar;
+  const others = [...liar.tables.documents(record.id).values()].filter(
+    (held) => held.node !== node,
+  );
+  const held = pick(random, others);
+  if (held === undefined) return;
+  const { version, endpoints, signature } = held;
+  const hash = endpointsHash(oneShotSha256, endpoints);
+  const changes = { previousSeq: version.seq - 1, put: [], remove: [] };
+  const delta = { network: record.id, node: held.node, version, ...changes, hash, signature };
+  world.network.publish(liar, record.id, encodeMessage({ v: 1, delta }));
 }
 
 /** A host that nobody admitted. */
