@@ -4,6 +4,8 @@ import { asFailure, type Failure } from "../shared/errors.ts";
 const COALESCE_MS = 5;
 const RETRY_MS = 500;
 
+type Waiting = ((failure: Failure | undefined) => void)[];
+
 /**
  * Level-triggered work on one thing: events only mark it dirty; one pass at a time does what is to be done
  * now, at once after the first event, coalesced after further ones, and again until it succeeds.
@@ -11,7 +13,9 @@ const RETRY_MS = 500;
 export class PassLoop {
   readonly #pass: () => Promise<void>;
   readonly #changed: (failure: Failure | undefined) => void;
-  readonly #waiting: ((failure: Failure | undefined) => void)[] = [];
+  /** Who waits for the pass that is to come, and for the one under way. */
+  #next: Waiting = [];
+  #current: Waiting = [];
   #dirty = false;
   #passing = false;
   #stopped = false;
@@ -33,7 +37,7 @@ export class PassLoop {
   /** What was dirty when it was asked was tried: the outcome of that pass. */
   async tried(): Promise<Failure | undefined> {
     if (!this.#dirty && !this.#passing) return this.#failure;
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve) => (this.#dirty ? this.#next : this.#current).push(resolve));
   }
 
   /** What was dirty when it was asked is done; or the loop was stopped. */
@@ -55,13 +59,16 @@ export class PassLoop {
     while (this.#dirty && !this.#stopped) {
       this.#dirty = false;
       this.#passing = true;
+      this.#current = this.#next;
+      this.#next = [];
       const failure = await this.#pass().then(() => undefined, asFailure);
       this.#passing = false;
       this.#ended(failure);
       if (failure !== undefined) this.#dirty = true;
       await delay(failure === undefined ? COALESCE_MS : RETRY_MS);
     }
-    this.#answer(this.#failure);
+    answer(this.#next, this.#failure);
+    this.#next = [];
     this.#loop = undefined;
   }
 
@@ -69,11 +76,11 @@ export class PassLoop {
     const same = this.#failure === failure;
     this.#failure = failure;
     if (!same) this.#changed(failure);
-    // A change that came during this pass is in the next one.
-    if (!this.#dirty) this.#answer(failure);
+    answer(this.#current, failure);
+    this.#current = [];
   }
+}
 
-  #answer(failure: Failure | undefined): void {
-    for (const resolve of this.#waiting.splice(0)) resolve(failure);
-  }
+function answer(waiting: Waiting, failure: Failure | undefined): void {
+  for (const resolve of waiting) resolve(failure);
 }
