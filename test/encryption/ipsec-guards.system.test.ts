@@ -6,7 +6,7 @@ import { classPolicies } from "../../agent/encryption/ipsec/policies.ts";
 import { NETLINK } from "../../agent/kernel/netlink/raw-socket.ts";
 import { Netlink } from "../../agent/kernel/netlink/socket.ts";
 import { policyText, putPolicy } from "../../agent/kernel/netlink/xfrm.ts";
-import { containing } from "../support/capture.ts";
+import { containing, newMarker } from "../support/capture.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { IPSEC_PORT, type IpsecHost, IpsecHosts } from "../support/ipsec-hosts.ts";
 
@@ -53,7 +53,7 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
 
   /** Frames in clear on the link, of what the container sends. */
   async function leaked(): Promise<number> {
-    const marker = IpsecHosts.marker();
+    const marker = newMarker();
     const frames = await world.captured(1, () =>
       world.ping(1, 2, "secret", "-c", "2", "-p", marker.toString("hex")),
     );
@@ -63,7 +63,7 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
   /** Frames in clear that reach the container, of those that a member's VTEP sends. */
   function arrived(): number {
     const before = world.received(1);
-    world.inject(there.netns, 1, world.frame(2, 1, IpsecHosts.marker()));
+    world.inject(there.netns, 1, world.frame(2, 1, newMarker()));
     return world.received(1) - before;
   }
 

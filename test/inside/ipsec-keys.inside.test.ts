@@ -5,7 +5,7 @@ import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/pair-key.ts";
 import type { SaName } from "../../agent/core/security-association.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
 import { systemRandom } from "../../shared/node/system.ts";
-import { isEsp } from "../support/capture.ts";
+import { isEsp, newMarker } from "../support/capture.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { IPSEC_PORT, IpsecHosts } from "../support/ipsec-hosts.ts";
 import { loadModules } from "./modules.ts";
@@ -54,7 +54,7 @@ describe.each([4, 6] as const)("a host that has a key of its own, over IPv%i", (
     await two.put(of2, keys.of2);
   });
 
-  const frame = (): Buffer => world.frame(2, 1, IpsecHosts.marker());
+  const frame = (): Buffer => world.frame(2, 1, newMarker());
   const as = (k: number): string => `,bind=${family === 4 ? vtep(k) : `[${vtep(k)}]`}`;
 
   /** What reached the container, and which of the kernel's error counters rose, while this was done. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { largestEspMtuBytes } from "../../shared/esp.ts";
 import type { Family } from "../../shared/ip.ts";
-import { containing, isEsp } from "../support/capture.ts";
+import { containing, isEsp, newMarker } from "../support/capture.ts";
 import { type IpsecHost, IpsecHosts } from "../support/ipsec-hosts.ts";
 import { loadModules } from "./modules.ts";
 
@@ -39,7 +39,7 @@ export function ipsecTraffic(family: Family, seconds: number): void {
     world.ping(1, 2, "secret", "-W", "3", "-p", marker.toString("hex"), ...options);
 
   test("before there is a key nothing is on the link", async () => {
-    const marker = IpsecHosts.marker();
+    const marker = newMarker();
     const frames = await world.captured(1, () => ping(marker, "-c", "2"));
     expect(containing(frames, marker)).toBe(0);
     expect(frames.filter(isEsp)).toEqual([]);
@@ -49,7 +49,7 @@ export function ipsecTraffic(family: Family, seconds: number): void {
     await world.startIpsec();
     await ready();
     const bytes = largestEspMtuBytes(family, 1500) - ICMP_BYTES;
-    const [secret, clear] = [IpsecHosts.marker(), IpsecHosts.marker()];
+    const [secret, clear] = [newMarker(), newMarker()];
     const frames = await world.captured(1, async () => {
       expect(await ping(secret, "-M", "do", "-s", `${bytes}`)).toBe(3);
       expect(await world.ping(1, 2, "clear", "-p", clear.toString("hex"))).toBe(3);
@@ -99,7 +99,7 @@ export function ipsecTraffic(family: Family, seconds: number): void {
     ["nft flush ruleset"],
     ["ip xfrm state deleteall"],
   ])("%s: closed meanwhile, and put back", async (flush) => {
-    const marker = IpsecHosts.marker();
+    const marker = newMarker();
     const members = [one, two];
     const putBack = (what: (host: IpsecHost) => Promise<boolean>): Promise<void> =>
       expect.poll(() => Promise.all(members.map(what)), { timeout: 60_000 }).toEqual([true, true]);
@@ -124,7 +124,7 @@ export function ipsecTraffic(family: Family, seconds: number): void {
     const address = `${two.vtep}/${family === 4 ? 32 : "128 nodad"}`;
     const before = world.received(1);
     const { unencrypted = 0 } = await one.guards.counters();
-    const frame = world.frame(2, 1, IpsecHosts.marker());
+    const frame = world.frame(2, 1, newMarker());
     world.inject(outside, 1, frame);
     world.hosts.in(two.netns, "ip link set eth0 down");
     world.hosts.in(outside, `ip address add dev eth0 ${address}`);

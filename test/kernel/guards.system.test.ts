@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { DesiredGuards } from "../../agent/core/data-plane.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { NftGuards } from "../../agent/kernel/nft-guards.ts";
@@ -275,6 +275,46 @@ describe.each([4, 6] as const)("the guards of a host whose underlay is IPv%i", (
     await guards.set(desired);
     expect(await guards.verify()).toBe(true);
     expect(await outcome(host(3), from(remote))).toEqual({ arrived: 0, why: ["stranger"] });
+  });
+
+  test("that are told of and are as they were written are not tampered with", async () => {
+    await guards.set(desired);
+    const told: string[] = [];
+    guards.onTamper(() => told.push("tampered"));
+    const compared = vi.spyOn(guards, "verify");
+    const same = new NftGuards({ hostNetns: host(1) });
+    try {
+      await expect
+        .poll(
+          async () => {
+            await same.remove();
+            await same.set(desired);
+            return compared.mock.results.length;
+          },
+          { timeout: 20_000 },
+        )
+        .toBeGreaterThan(0);
+      // It listens by now.
+      await guards.verify();
+      await guards.set(desired);
+      expect(await guards.verify()).toBe(true);
+      compared.mockClear();
+      told.length = 0;
+      // In one transaction: there is no moment without them. Again, for what is told right after our own
+      // writes is not looked at.
+      const both = "nft add chain inet overlay_ts somebody; delete chain inet overlay_ts somebody";
+      await expect
+        .poll(() => {
+          hosts.in(host(1), both);
+          return compared.mock.results.length;
+        })
+        .toBeGreaterThan(0);
+      await guards.verify();
+      expect(told).toEqual([]);
+    } finally {
+      compared.mockRestore();
+      await same.close();
+    }
   });
 
   test("follow thousands of containers by difference", async () => {

@@ -1,40 +1,83 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { once } from "node:events";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { eventually } from "./lab-host.ts";
 
+const run = promisify(execFile);
+
+/** pcap-savefile(5), little endian. */
 const GLOBAL_HEADER_BYTES = 24;
 const RECORD_HEADER_BYTES = 16;
+
 const ETHERNET_BYTES = 14;
+const IPV6_BYTES = 40;
+const UDP_BYTES = 8;
+const PROTOCOL_UDP = 17;
+const PROTOCOL_FRAGMENT = 44;
 const PROTOCOL_ESP = 50;
+
+/** Where nobody listens, and everybody's switch sends it. */
+const BROADCAST = "198.51.100.255";
+
+/** What a mark is looked for with. */
+const TIMEOUT_MS = 60_000;
+
+/**
+ * Every frame between host `k` of these (TestHosts, Lab: their directory) and the switch while `work`
+ * runs, as tcpdump(8) got it. It ends with a mark of our own: what came before the mark is in it, or it
+ * throws.
+ */
+export async function captured(
+  directory: string,
+  k: number,
+  work: () => Promise<unknown>,
+): Promise<Buffer[]> {
+  const last = newMarker();
+  const file = join(directory, `capture-${last.toString("hex")}`);
+  const capture = await Capture.start(join(directory, "switch"), `p${k}`, file);
+  try {
+    await work();
+    await eventually(TIMEOUT_MS, "the end of the capture", async () => {
+      // Nobody answers.
+      const ping = ["ping", "-b", "-c", "1", "-W", "1", "-p", last.toString("hex"), BROADCAST];
+      await run("nsenter", [`--net=${join(directory, `h${k}`)}`, ...ping]).catch(() => {});
+      if (containing(capture.frames(), last) === 0) throw new Error("not seen yet");
+    });
+  } finally {
+    await capture.stop();
+  }
+  return capture.frames();
+}
+
+/** What a packet is filled with so that it can be found. */
+export function newMarker(): Buffer {
+  return randomBytes(16);
+}
 
 /** Everything that passes a link, as tcpdump(8) writes it, until `stop`. */
 export class Capture {
   readonly #file: string;
-  readonly #process: ChildProcess;
+  readonly #end: () => Promise<string>;
 
-  private constructor(file: string, process: ChildProcess) {
+  private constructor(file: string, end: () => Promise<string>) {
     this.#file = file;
-    this.#process = process;
+    this.#end = end;
   }
 
   static async start(netns: string, link: string, file: string): Promise<Capture> {
-    const command = [
-      "tcpdump",
-      "--immediate-mode",
-      "-i",
-      link,
-      "-s0",
-      "-U",
-      "-n",
-      "-Zroot",
-      "-w",
-      file,
-    ];
-    const child = spawn("nsenter", [`--net=${netns}`, ...command], {
-      stdio: ["ignore", "ignore", "pipe"],
-      env: { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
-    });
+    const options = ["--immediate-mode", "-B", "16384", "-s0", "-U", "-n", "-Zroot"];
+    const child = spawn(
+      "nsenter",
+      [`--net=${netns}`, "tcpdump", "-i", link, ...options, "-w", file],
+      {
+        stdio: ["ignore", "ignore", "pipe"],
+        env: { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin` },
+      },
+    );
     let said = "";
+    const ended = new Promise<string>((resolve) => child.once("close", () => resolve(said)));
     await new Promise<void>((resolve, reject) => {
       child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
         said += chunk;
@@ -43,13 +86,16 @@ export class Capture {
       child.once("error", reject);
       child.once("exit", () => reject(new Error(said)));
     });
-    return new Capture(file, child);
+    return new Capture(file, () => {
+      child.kill("SIGINT");
+      return ended;
+    });
   }
 
+  /** @throws when some are missing in it. */
   async stop(): Promise<void> {
-    const ended = once(this.#process, "exit");
-    this.#process.kill("SIGINT");
-    await ended;
+    const said = await this.#end();
+    if (!/\b0 packets dropped by kernel/.test(said)) throw new Error(`frames were lost: ${said}`);
   }
 
   /** Those so far. */
@@ -72,9 +118,45 @@ export function containing(frames: readonly Buffer[], marker: Buffer): number {
   return frames.filter((frame) => frame.includes(marker)).length;
 }
 
-/** IPv4 and IPv6 without options or extension headers: what hosts here send. */
+/** Of IPv4 without options, and of IPv6 without extension headers: what hosts here send. */
+function payloadOf(frame: Buffer): { protocol: number | undefined; payload: Buffer } | undefined {
+  const packet = frame.subarray(ETHERNET_BYTES);
+  switch (frame.readUInt16BE(12)) {
+    case 0x0800:
+      return { protocol: packet[9], payload: packet.subarray(20) };
+    case 0x86dd:
+      return { protocol: packet[6], payload: packet.subarray(IPV6_BYTES) };
+    default:
+      return undefined;
+  }
+}
+
 export function isEsp(frame: Buffer): boolean {
-  const type = frame.readUInt16BE(12);
-  const at = type === 0x0800 ? 9 : type === 0x86dd ? 6 : -1;
-  return at >= 0 && frame[ETHERNET_BYTES + at] === PROTOCOL_ESP;
+  return payloadOf(frame)?.protocol === PROTOCOL_ESP;
+}
+
+export interface Datagram {
+  readonly destinationPort: number;
+  readonly payload: Buffer;
+}
+
+/** UDP in the clear of IP; undefined: something else. */
+export function datagramOf(frame: Buffer): Datagram | undefined {
+  const { protocol, payload } = payloadOf(frame) ?? {};
+  if (payload === undefined || protocol !== PROTOCOL_UDP) return undefined;
+  return { destinationPort: payload.readUInt16BE(2), payload: payload.subarray(UDP_BYTES) };
+}
+
+/** Those to this UDP port. */
+export function onPort(frames: readonly Buffer[], port: number): Datagram[] {
+  return frames
+    .flatMap((frame) => datagramOf(frame) ?? [])
+    .filter(({ destinationPort }) => destinationPort === port);
+}
+
+/** A piece of a packet that was too large for the link (RFC 791: flags and offset; RFC 8200, 4.5). */
+export function isFragment(frame: Buffer): boolean {
+  const etherType = frame.readUInt16BE(12);
+  if (etherType === 0x0800) return (frame.readUInt16BE(20) & 0x3fff) !== 0;
+  return etherType === 0x86dd && payloadOf(frame)?.protocol === PROTOCOL_FRAGMENT;
 }

@@ -81,45 +81,47 @@ export class TestHosts {
     return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
   }
 
-  /**
-   * Echo requests fifty times a second from before the first of `rounds` until after the last, and
-   * until enough were answered; how many were lost before the last answer.
-   */
-  async lostDuring(
-    netns: string,
-    address: string,
-    rounds: readonly (() => Promise<void>)[],
-  ): Promise<number> {
-    const child = spawn("nsenter", [`--net=${netns}`, "ping", "-n", "-i", "0.02", address], {
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    const ended = new Promise((resolve) => child.once("close", resolve));
-    const answered = new Set<number>();
-    createInterface(child.stdout).on("line", (line) => {
-      const seq = /icmp_seq=(\d+) ttl/.exec(line)?.[1];
-      if (seq !== undefined) answered.add(Number(seq));
-    });
-    const more = (): Promise<void> => {
-      const wanted = answered.size + 5;
-      return eventually(20_000, `answers of ${address}`, async () => {
-        if (answered.size < wanted) throw new Error(`${answered.size} so far`);
-      });
-    };
-    try {
-      await more();
-      for (const round of rounds) {
-        await round();
-        await more();
-      }
-    } finally {
-      child.kill("SIGINT");
-      await ended;
-    }
-    return Math.max(...answered) - answered.size;
-  }
-
   close(): void {
     for (const path of this.#pinned.toReversed()) deletePinnedNetns(path);
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/**
+ * Echo requests, fifty times a second unless it says otherwise, from before the first of `rounds` until
+ * after the last, and until enough were answered; how many were lost before the last answer.
+ */
+export async function lostDuring(
+  netns: string,
+  address: string,
+  rounds: readonly (() => Promise<void>)[],
+  everySeconds = 0.02,
+): Promise<number> {
+  const ping = ["ping", "-n", "-i", String(everySeconds), address];
+  const child = spawn("nsenter", [`--net=${netns}`, ...ping], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  const answered = new Set<number>();
+  createInterface(child.stdout).on("line", (line) => {
+    const seq = /icmp_seq=(\d+) ttl/.exec(line)?.[1];
+    if (seq !== undefined) answered.add(Number(seq));
+  });
+  const more = (): Promise<void> => {
+    const wanted = answered.size + 5;
+    return eventually(20_000, `answers of ${address}`, async () => {
+      if (answered.size < wanted) throw new Error(`${answered.size} so far`);
+    });
+  };
+  try {
+    await more();
+    for (const round of rounds) {
+      await round();
+      await more();
+    }
+  } finally {
+    child.kill("SIGINT");
+    await ended;
+  }
+  return Math.max(...answered) - answered.size;
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DesiredGuards, DesiredNetwork } from "../../agent/core/data-plane.ts";
@@ -16,7 +15,7 @@ import type { Family, Ip } from "../../shared/ip.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { largestEspMtuBytes } from "../../shared/esp.ts";
-import { Capture, containing } from "./capture.ts";
+import { captured } from "./capture.ts";
 import { dataPlane, endpoint, nodeId, vtepOf } from "./cluster.ts";
 import { TestHosts } from "./hosts.ts";
 import { eventually } from "./lab-host.ts";
@@ -51,7 +50,6 @@ export class IpsecHosts {
   readonly channels = new MemoryKeyChannels();
   readonly #members: IpsecHost[] = [];
   readonly #keys: KeyExchangeOptions;
-  #captures = 0;
 
   constructor(count: number, family: Family, keys: Partial<KeyExchangeOptions> = {}) {
     this.hosts = new TestHosts(count);
@@ -104,25 +102,9 @@ export class IpsecHosts {
     await this.start(host);
   }
 
-  /**
-   * What passed the link of host `k` while `work` was done: all of it, for what is sent last, in clear,
-   * has been seen when this resolves.
-   */
-  async captured(k: number, work: () => Promise<unknown>): Promise<Buffer[]> {
-    const { netns, name } = this.link(k);
-    const file = join(this.hosts.directory, `capture${++this.#captures}`);
-    const capture = await Capture.start(netns, name, file);
-    try {
-      await work();
-      const last = IpsecHosts.marker();
-      await eventually(30_000, "the last packet in the capture", async () => {
-        await this.ping(k, k === 1 ? 2 : 1, "clear", "-c", "1", "-p", last.toString("hex"));
-        if (containing(capture.frames(), last) === 0) throw new Error("not seen yet");
-      });
-    } finally {
-      await capture.stop();
-    }
-    return capture.frames();
+  /** What passed the link of host `k` while `work` was done. */
+  captured(k: number, work: () => Promise<unknown>): Promise<Buffer[]> {
+    return captured(this.hosts.directory, k, work);
   }
 
   /** Every pair has both its directions. */
@@ -183,11 +165,6 @@ export class IpsecHosts {
     const text = this.hosts.in(this.member(k).container.secret, "ip -s -j link show dev eth0");
     const [link] = JSON.parse(text) as { stats64: { rx: { packets: number } } }[];
     return link?.stats64.rx.packets ?? 0;
-  }
-
-  /** What `ping` is to be filled with so that it can be found. */
-  static marker(): Buffer {
-    return randomBytes(16);
   }
 
   ping(from: number, to: number, kind: Kind, ...options: string[]): Promise<number> {

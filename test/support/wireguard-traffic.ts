@@ -1,5 +1,4 @@
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
@@ -12,8 +11,9 @@ import { claimedAddresses } from "../../shared/documents.ts";
 import type { Family } from "../../shared/ip.ts";
 import { largestWireguardMtuBytes, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
 import { insideOf, peer, PORT, privateKey, wanted } from "../contract/wireguard-contract.ts";
-import { captured, type CapturedFrame, datagramOf, isFragment } from "./whole-capture.ts";
+import { captured, containing, isFragment, newMarker, onPort } from "./capture.ts";
 import { app, dataPlane, endpoint, vtepOf } from "./cluster.ts";
+import { lostDuring } from "./hosts.ts";
 import { eventually } from "./lab-host.ts";
 import type { RealWireguardHosts } from "./wireguard-hosts.ts";
 
@@ -89,14 +89,10 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     current().hosts.ping(from, own(2).ipv4!, ...options);
 
   /** What is sent, so that it is known again in clear. */
-  const marked = (): { mark: string; options: string[] } => {
-    const mark = randomBytes(16).toString("hex");
-    return { mark, options: ["-p", mark] };
+  const marked = (): { mark: Buffer; options: string[] } => {
+    const mark = newMarker();
+    return { mark, options: ["-p", mark.toString("hex")] };
   };
-  const inClear = (frames: readonly CapturedFrame[], mark: string): number =>
-    frames.filter(({ bytes }) => bytes.includes(mark, 0, "hex")).length;
-  const onPort = (frames: readonly CapturedFrame[], port: number) =>
-    frames.flatMap((frame) => datagramOf(frame) ?? []).filter((d) => d.destinationPort === port);
 
   test.each([4, 6] as const)(
     "over IPv%i a full-size packet passes, one byte more does not, and nothing is in clear",
@@ -106,26 +102,26 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
       const first = await containers(family);
       const { mark, options } = marked();
       const size = largestWireguardMtuBytes(family, 1500) - 28;
-      const frames = await captured(current().hosts, async () => {
+      const frames = await captured(current().hosts.directory, 1, async () => {
         expect(await ping(first, "-M", "do", "-s", String(size), ...options)).toBe(3);
         expect(await ping(first, "-M", "do", "-s", String(size + 1), ...options)).toBe(0);
       });
-      expect(inClear(frames, mark)).toBe(0);
+      expect(containing(frames, mark)).toBe(0);
       expect(onPort(frames, DEFAULT_PORTS.vxlanWireguard)).toEqual([]);
       expect(onPort(frames, PORT).length).toBeGreaterThanOrEqual(6);
       expect(frames.filter(isFragment)).toEqual([]);
       // On the wire the largest is as large as it can be.
-      expect(Math.max(...frames.map(({ bytes }) => bytes.length))).toBe(1514);
+      expect(Math.max(...frames.map(({ length }) => length))).toBe(1514);
     },
   );
 
   test("the same packets in a network in clear are seen: the capture would see a leak", async () => {
     const first = await containers(4, true);
     const { mark, options } = marked();
-    const frames = await captured(current().hosts, async () => {
+    const frames = await captured(current().hosts.directory, 1, async () => {
       expect(await ping(first, ...options)).toBe(3);
     });
-    expect(inClear(frames, mark)).toBe(6);
+    expect(containing(frames, mark)).toBe(6);
     expect(onPort(frames, DEFAULT_PORTS.vxlanPlain).length).toBeGreaterThanOrEqual(6);
   });
 
@@ -133,7 +129,7 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     await tunnel(1, [peer(2)]);
     await tunnel(2, [peer(1)]);
     const first = await containers();
-    const frames = await captured(current().hosts, async () => {
+    const frames = await captured(current().hosts.directory, 1, async () => {
       expect(await ping(first, "-c", "1")).toBe(1);
     });
     // Initiation, response, then data both ways (whitepaper, section 5.4: the types).
@@ -147,11 +143,11 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     const first = await containers();
     expect(await ping(first)).toBe(3);
     const { mark, options } = marked();
-    const frames = await captured(current().hosts, async () => {
+    const frames = await captured(current().hosts.directory, 1, async () => {
       current().lose(1);
       expect(await ping(first, ...options)).toBe(0);
     });
-    expect(inClear(frames, mark)).toBe(0);
+    expect(containing(frames, mark)).toBe(0);
     expect(onPort(frames, DEFAULT_PORTS.vxlanWireguard)).toEqual([]);
     await tunnel(1, [peer(2)]);
     await eventually(20_000, "an answer", async () => expect(await ping(first)).toBe(3));
@@ -163,10 +159,10 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     await tunnel(2, [peer(1)]);
     const first = await containers();
     const { mark, options } = marked();
-    const frames = await captured(current().hosts, async () => {
+    const frames = await captured(current().hosts.directory, 1, async () => {
       expect(await ping(first, ...options)).toBe(0);
     });
-    expect(inClear(frames, mark)).toBe(0);
+    expect(containing(frames, mark)).toBe(0);
     const ports = [PORT, DEFAULT_PORTS.vxlanWireguard, DEFAULT_PORTS.vxlanPlain];
     expect(ports.flatMap((port) => onPort(frames, port))).toEqual([]);
   });
@@ -217,7 +213,7 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
       await current().restart(1);
     });
     const last = (): Promise<void> => tunnel(1, [peer(2)]);
-    const lost = await current().hosts.lostDuring(first, own(2).ipv4!, [...rounds, last]);
+    const lost = await lostDuring(first, own(2).ipv4!, [...rounds, last]);
     expect(lost).toBe(0);
   });
 
