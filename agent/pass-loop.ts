@@ -18,6 +18,7 @@ export class PassLoop {
   #current: Waiting = [];
   #dirty = false;
   #passing = false;
+  #running = false;
   #stopped = false;
   #loop: Promise<void> | undefined;
   #failure: Failure | undefined;
@@ -31,7 +32,9 @@ export class PassLoop {
   dirty(): void {
     if (this.#stopped) return;
     this.#dirty = true;
-    this.#loop ??= this.#run();
+    if (this.#running) return;
+    this.#running = true;
+    this.#loop = this.#run();
   }
 
   /** What was dirty when it was asked was tried: the outcome of that pass. */
@@ -69,7 +72,7 @@ export class PassLoop {
     }
     answer(this.#next, this.#failure);
     this.#next = [];
-    this.#loop = undefined;
+    this.#running = false;
   }
 
   #ended(failure: Failure | undefined): void {
