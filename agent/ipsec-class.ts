@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
+import { asFailure, type Failure } from "../shared/errors.ts";
 import type { NodeId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Clock, Log, Random } from "../shared/ports.ts";
@@ -103,14 +103,9 @@ export class IpsecClass implements EncryptedClass {
     });
   }
 
-  /** @throws UNSUPPORTED where the class does not stand. */
+  /** New keys with one host or all; where the class does not stand there are none to change. */
   rotate(node?: NodeId): void {
-    if (this.#standing === undefined)
-      throw new OverlayError({
-        code: "UNSUPPORTED",
-        message: "this host has no IPsec keys: it is on no network of the kind `ipsec`",
-      });
-    this.#standing.ipsec.rotate(node);
+    this.#standing?.ipsec.rotate(node);
   }
 
   status() {

@@ -310,7 +310,7 @@ export async function keyRotate(context: Context, options: RotateOptions): Promi
   );
   print(context, answer, () =>
     answer.rotated.length === 0
-      ? "this host has IPsec keys with nobody yet"
+      ? "this host has no IPsec keys: there is nothing to change"
       : `new keys are being made: ${answer.rotated.join(", ")}`,
   );
 }
