@@ -111,7 +111,7 @@ async function nothingInClear(name: string, work: (marker: string) => Promise<un
   return seen;
 }
 
-test("containers reach each other at full size, by name, and nothing of it is in clear", async () => {
+test("CVE-2023-28841: containers reach each other at full size, by name, and nothing of it is in clear", async () => {
   await whole();
   const { tunnelled } = await nothingInClear("steady", async (marker) => {
     for (let i = 0; i < 5; i++) await tell("s", marker);
