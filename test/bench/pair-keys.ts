@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
@@ -129,7 +130,7 @@ class Peers {
         await own.request(node, encodeKeyMessage(using), 0);
         return;
       }
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await delay(5);
     }
   }
 }

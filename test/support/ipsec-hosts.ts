@@ -20,6 +20,7 @@ import { dataPlane, endpoint, nodeId, vtepOf } from "./cluster.ts";
 import { TestHosts } from "./hosts.ts";
 import { eventually } from "./lab-host.ts";
 import { MemoryKeyChannels } from "./memory-key-channel.ts";
+import { type FrameEnd, vxlanDatagram } from "./vxlan-datagram.ts";
 
 export const IPSEC_PORT = 7950;
 const PLAIN_PORT = 7948;
@@ -119,30 +120,10 @@ export class IpsecHosts {
     return endpoint(k, kind === "secret" ? 5 : 6).ipv4!;
   }
 
-  /** What another host would send for a container of ours, as VXLAN (RFC 7348): `marker` in a datagram. */
+  /** What host `from` would send for its container to that of host `to`: `marker` in a datagram. */
   frame(from: number, to: number, marker: Buffer): Buffer {
-    const vxlan = Buffer.alloc(8);
-    vxlan.writeUInt8(8, 0);
-    vxlan.writeUIntBE(SECRET.vni, 4, 3);
-    const [source, destination] = [endpoint(from, 5), endpoint(to, 5)];
-    const mac = (text: string): Buffer => Buffer.from(text.replaceAll(":", ""), "hex");
-    const ip = (text: string): Buffer => Buffer.from(text.split(".").map(Number));
-    const udp = Buffer.concat([Buffer.from([0, 9, 0, 9, 0, 8 + marker.length, 0, 0]), marker]);
-    const header = Buffer.alloc(12);
-    header.writeUInt8(0x45, 0);
-    header.writeUInt16BE(20 + udp.length, 2);
-    header.writeUInt8(64, 8);
-    header.writeUInt8(17, 9);
-    return Buffer.concat([
-      vxlan,
-      mac(destination.mac),
-      mac(source.mac),
-      Buffer.from("0800", "hex"),
-      header,
-      ip(source.ipv4!),
-      ip(destination.ipv4!),
-      udp,
-    ]);
+    const end = (k: number): FrameEnd => ({ mac: endpoint(k, 5).mac, ip: endpoint(k, 5).ipv4! });
+    return vxlanDatagram(SECRET.vni, end(from), end(to), marker);
   }
 
   /** A datagram from a namespace to the class's port of host `to`. */
