@@ -247,8 +247,8 @@ test("a private key is in no log, argument, error or answer, and its file is roo
       ),
     ].join("\n");
     for (const shape of shapes) expect(said.includes(shape.replace(/=+$/, ""))).toBe(false);
-    // Sockets cannot be read, which it says.
-    const search = 'grep -rls "$1" /run/overlay-ts "$2" || true';
+    // Sockets cannot be read, which it says. A key may begin with a hyphen.
+    const search = 'grep -rlsF -e "$1" /run/overlay-ts "$2" || true';
     const data = join(host.directory, "data");
     const found = await host.exec("sh", "-c", search, "sh", shapes[0]!, data);
     const holders = found.split("\n").filter(Boolean);
