@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
+import type { Settings } from "../shared/cluster-state.ts";
 import { asFailure, type Failure } from "../shared/errors.ts";
 import type { NodeId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Clock, Log, Random } from "../shared/ports.ts";
 import { classPeers, type Paths } from "./core/desired.ts";
-import { DEFAULT_KEY_EXCHANGE_OPTIONS, type KeyExchangeOptions } from "./core/ipsec-options.ts";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS, rekeyLimits } from "./core/ipsec-options.ts";
 import type { Tables } from "./core/tables.ts";
 import type { EncryptedClass } from "./encrypted-class.ts";
 import type { IpsecKernel, KeyChannel } from "./encryption/ipsec-port.ts";
@@ -29,7 +30,6 @@ export interface IpsecClassModules {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly keys?: KeyExchangeOptions;
 }
 
 interface Standing {
@@ -134,18 +134,26 @@ export class IpsecClass implements EncryptedClass {
     }
     const peers = classPeers(tables, self, "ipsec");
     if (this.#standing !== undefined && this.#standing.local !== own.vtep) await this.#takeDown();
-    if (this.#standing === undefined)
-      await this.#stand(own.vtep, tables.state.settings.ports.vxlanIpsec, peers);
-    else this.#standing.ipsec.want(peers);
+    if (this.#standing === undefined) await this.#stand(own.vtep, tables.state.settings, peers);
+    else {
+      this.#standing.ipsec.limit(rekeyLimits(tables.state.settings.keySchedule));
+      this.#standing.ipsec.want(peers);
+    }
     this.#look();
   }
 
-  async #stand(local: Ip, udpPort: number, peers: ReadonlyMap<NodeId, Ip>): Promise<void> {
-    const { makeKernel, channel, opened, clock, random, log, keys } = this.#modules;
+  async #stand(
+    local: Ip,
+    { ports, keySchedule }: Settings,
+    peers: ReadonlyMap<NodeId, Ip>,
+  ): Promise<void> {
+    const { makeKernel, channel, opened, clock, random, log } = this.#modules;
+    const udpPort = ports.vxlanIpsec;
     let kernel: IpsecKernel | undefined;
     try {
       kernel = makeKernel(local, udpPort);
-      const options = { local, keys: keys ?? DEFAULT_KEY_EXCHANGE_OPTIONS, ...DEFAULT_IPSEC_TIMES };
+      const keys = { ...DEFAULT_KEY_EXCHANGE_OPTIONS, ...rekeyLimits(keySchedule) };
+      const options = { local, keys, ...DEFAULT_IPSEC_TIMES };
       const ipsec = new Ipsec(options, { kernel, channel, clock, random, log });
       ipsec.onPath(() => this.#look());
       ipsec.onGuard((failure) => this.#guarded(failure));

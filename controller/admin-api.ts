@@ -10,14 +10,25 @@ const TokenBody = z.object({
   networks: z.array(z.string().min(1).max(128)).max(128).optional(),
 });
 
+/** The bounds are checked with what is there already. */
+const KeyScheduleBody = z.strictObject({
+  ipsecMs: z.number().optional(),
+  ipsecPackets: z.number().optional(),
+  ipsecBytes: z.number().optional(),
+  gossipMs: z.number().optional(),
+});
+
 /** What root on the controller's host may do: admission is decided here and nowhere else. */
 export function adminRoutes(
-  controller: Pick<Controller, "state" | "createToken" | "removeNode">,
+  controller: Pick<Controller, "state" | "createToken" | "removeNode" | "changeKeySchedule">,
 ): Routes {
   return {
     "GET /v1/state": bare(() => controller.state()),
     "POST /v1/tokens": byBody(TokenBody, ({ networks, ...rest }) =>
       controller.createToken(networks === undefined ? rest : { ...rest, networks }),
+    ),
+    "POST /v1/key-schedule": byBody(KeyScheduleBody, (changes) =>
+      controller.changeKeySchedule(changes),
     ),
     "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) => controller.removeNode(name)),
   };

@@ -3,6 +3,7 @@ import { BOUNDS } from "../shared/bounds.ts";
 import type {
   BlockRecord,
   ClusterState,
+  KeySchedule,
   NodeRecord,
   SignedState,
 } from "../shared/cluster-state.ts";
@@ -15,6 +16,7 @@ import { formatToken } from "../shared/token.ts";
 import { type KeyPair, signClaim, signState } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
 import { allotBlock, allowedNetwork, grantAddress, returnBlock } from "./core/blocks.ts";
+import { changeKeySchedule, type KeyScheduleChanges, rotateDueKeys } from "./core/key-schedule.ts";
 import {
   createNetwork,
   nameNetwork,
@@ -112,6 +114,19 @@ export class Controller {
       const held = record.state.networks.map(({ id }) => id);
       return { record: rotateKeys(without, held, context), result };
     });
+  }
+
+  /** The administrator's: when keys change by themselves from now on. */
+  changeKeySchedule(changes: KeyScheduleChanges): Promise<KeySchedule> {
+    return this.#commit((record) => changeKeySchedule(record, changes));
+  }
+
+  /** Gossip keys as old as the schedule allows are made anew; to be called now and then. */
+  rotateDueKeys(): Promise<void> {
+    return this.#commit((record, context) => ({
+      record: rotateDueKeys(record, context),
+      result: undefined,
+    }));
   }
 
   async #handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {

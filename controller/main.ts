@@ -17,6 +17,7 @@ export interface ControllerConfig {
 }
 
 const WAIT_MS = 100;
+const KEY_CHECK_MS = 60_000;
 
 /** The controller of this host, from when `overlay-ts init` made a cluster until `signal` aborts. */
 export async function runController(
@@ -50,11 +51,17 @@ export async function runController(
   await server.start();
   const local = new UnixHttpServer(join(runDirectory, "controller.sock"), adminRoutes(controller));
   await local.start();
+  const keyCheck = setInterval(() => {
+    controller
+      .rotateDueKeys()
+      .catch((error: unknown) => log.error({ error }, "old gossip keys stay in use"));
+  }, KEY_CHECK_MS);
   log.info({ cluster: state.cluster, revision: state.revision, address, port }, "controller ready");
   supervisor.status(`cluster ${state.cluster}`);
   supervisor.ready();
   if (!signal.aborted)
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  clearInterval(keyCheck);
   await local.stop();
   await server.stop();
   store.close();

@@ -35,6 +35,41 @@ export const DEFAULT_PORTS: Ports = {
   controller: 7952,
 };
 
+const HOUR_MS = 3_600_000;
+
+/** When keys change by themselves; WireGuard sees to its own. Whatever comes first. */
+export const KeySchedule = z.object({
+  /** IPsec's of a pair of hosts and a direction; earlier by up to a fifth, so that not all change at once. */
+  ipsecMs: z
+    .number()
+    .int()
+    .min(10_000)
+    .max(7 * 24 * HOUR_MS)
+    .default(HOUR_MS),
+  /** Half of what is left before a 32-bit number would be used again (RFC 4303, section 2.2). */
+  ipsecPackets: z
+    .number()
+    .int()
+    .min(1000)
+    .max(2 ** 31)
+    .default(2 ** 31),
+  /** 2^40 are a quarter of an hour of 10 Gbit/s; AES-GCM bears far more (RFC 4106, NIST SP 800-38D). */
+  ipsecBytes: z
+    .number()
+    .int()
+    .min(2 ** 20)
+    .max(2 ** 50)
+    .default(2 ** 40),
+  /** The keys that seal what hosts say of a network. */
+  gossipMs: z
+    .number()
+    .int()
+    .min(HOUR_MS)
+    .max(10 * 365 * 24 * HOUR_MS)
+    .default(30 * 24 * HOUR_MS),
+});
+export type KeySchedule = z.infer<typeof KeySchedule>;
+
 export const Settings = z.object({
   underlayFamily: z.union([z.literal(4), z.literal(6)]),
   ports: Ports,
@@ -50,6 +85,7 @@ export const Settings = z.object({
   defaultEncryption: SecurityClass,
   /** What plain `-o encrypted` means. */
   encryptedMeans: z.enum(["wireguard", "ipsec"]),
+  keySchedule: KeySchedule.default(KeySchedule.parse({})),
 });
 export type Settings = z.infer<typeof Settings>;
 
@@ -62,6 +98,7 @@ export const DEFAULT_SETTINGS: Settings = {
   wireguardSubnet: Cidr.parse("198.19.0.0/16"),
   defaultEncryption: "none",
   encryptedMeans: "wireguard",
+  keySchedule: KeySchedule.parse({}),
 };
 
 export const NodeRecord = z.object({
@@ -125,6 +162,8 @@ export const NetworkRecord = z.object({
   hosts: z.array(NodeId).optional(),
   /** Raised when the gossip key is rotated. */
   keyEpoch: z.number().int().min(1),
+  /** When it was rotated last; absent = never. */
+  keyedAtMs: z.number().int().optional(),
 });
 export type NetworkRecord = z.infer<typeof NetworkRecord>;
 

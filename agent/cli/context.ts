@@ -74,7 +74,7 @@ export function parseDuration(text: string): number {
 
 /** A whole number above zero. @throws INVALID */
 export function parseCount(text: string): number {
-  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
   throw new OverlayError({
     code: "INVALID",
     message: `not a number above zero: ${text}`,

@@ -72,8 +72,13 @@ A line is: time, network, who, what happened, more; with --json one object a lin
   tampered                    somebody else changed the guards; they are put back`;
 
 const KEY_HELP = `
-Without an option: IPsec's, of all pairs that this host is one of. They change by themselves every
-hour, and with what was sent; WireGuard's session keys every two minutes.`;
+Without an option: IPsec's, of all pairs that this host is one of. They change by themselves too, as
+\`key schedule\` says; WireGuard's session keys every two minutes.`;
+
+const SCHEDULE_HELP = `
+Without an option: what holds. What is given holds from each key's next change on (\`key rotate\` makes it
+now). Bounds: --ipsec 10s to 7d, --ipsec-packets 1000 to 2147483648, --ipsec-bytes 1048576 to 2^50,
+--gossip 1h to 3650d.`;
 
 /** Apart from the others, with libp2p: what only shows is quick. */
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
@@ -191,6 +196,16 @@ add(key, "rotate", "make new ones, without a packet lost")
   .option("--network <name>", "instead, the key that seals what hosts say of this network")
   .addHelpText("after", KEY_HELP)
   .action(run((context, _args, options: show.RotateOptions) => show.keyRotate(context, options)));
+
+add(key, "schedule", "when they change by themselves (on the controller's host)")
+  .option("--ipsec <duration>", "IPsec's of two hosts: after 90s, 15m, 24h, 7d")
+  .option("--ipsec-packets <count>", "or after so many packets")
+  .option("--ipsec-bytes <count>", "or after so many bytes")
+  .option("--gossip <duration>", "those that seal what hosts say of a network")
+  .addHelpText("after", SCHEDULE_HELP)
+  .action(
+    run((context, _args, options: show.ScheduleOptions) => show.keySchedule(context, options)),
+  );
 
 const token = program.command("token").description("admission of hosts");
 add(token, "create", "make a token for `join` (on the controller's host)")

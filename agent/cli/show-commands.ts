@@ -1,4 +1,4 @@
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { KeySchedule, NetworkRecord } from "../../shared/cluster-state.ts";
 import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
 import type { Exposed } from "../exposing.ts";
@@ -312,6 +312,34 @@ export async function keyRotate(context: Context, options: RotateOptions): Promi
     answer.rotated.length === 0
       ? "this host has no IPsec keys: there is nothing to change"
       : `new keys are being made: ${answer.rotated.join(", ")}`,
+  );
+}
+
+export interface ScheduleOptions {
+  readonly ipsec?: string;
+  readonly ipsecPackets?: string;
+  readonly ipsecBytes?: string;
+  readonly gossip?: string;
+}
+
+/** Shows the schedule, and changes what is given of it. */
+export async function keySchedule(context: Context, options: ScheduleOptions): Promise<void> {
+  const given = <T>(text: string | undefined, parse: (text: string) => T): T | undefined =>
+    text === undefined ? undefined : parse(text);
+  const body = {
+    ipsecMs: given(options.ipsec, parseDuration),
+    ipsecPackets: given(options.ipsecPackets, parseCount),
+    ipsecBytes: given(options.ipsecBytes, parseCount),
+    gossipMs: given(options.gossip, parseDuration),
+  };
+  const held = await onController(() =>
+    callController<KeySchedule>(context, "POST", "/v1/key-schedule", body),
+  );
+  print(context, held, () =>
+    [
+      `IPsec   after ${held.ipsecMs / 1000} s, ${held.ipsecPackets} packets or ${held.ipsecBytes} bytes, whatever comes first`,
+      `gossip  after ${held.gossipMs / 1000} s`,
+    ].join("\n"),
   );
 }
 

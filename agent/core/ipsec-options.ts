@@ -1,10 +1,14 @@
+import { DEFAULT_SETTINGS, type KeySchedule } from "../../shared/cluster-state.ts";
 import type { Random } from "../../shared/ports.ts";
 
-export interface KeyExchangeOptions {
-  /** A key is replaced after so long, so many packets or bytes; each less up to `jitter` of it. */
+/** A key is replaced after so long, so many packets or bytes; each less up to `jitter` of it. */
+export interface RekeyLimits {
   readonly rekeyMs: number;
   readonly rekeyPackets: number;
   readonly rekeyBytes: number;
+}
+
+export interface KeyExchangeOptions extends RekeyLimits {
   /** 0 to 1. */
   readonly jitter: number;
   /** How long an answer is waited for; what comes later is refused. */
@@ -22,11 +26,14 @@ export interface KeyExchangeOptions {
   readonly asking: number;
 }
 
-/** 2^40 bytes are a quarter of an hour of 10 Gbit/s; AES-GCM bears far more (RFC 4106, NIST SP 800-38D). */
+/** What the cluster's settings say. */
+export function rekeyLimits(schedule: KeySchedule): RekeyLimits {
+  const { ipsecMs, ipsecPackets, ipsecBytes } = schedule;
+  return { rekeyMs: ipsecMs, rekeyPackets: ipsecPackets, rekeyBytes: ipsecBytes };
+}
+
 export const DEFAULT_KEY_EXCHANGE_OPTIONS: KeyExchangeOptions = {
-  rekeyMs: 3_600_000,
-  rekeyPackets: 2 ** 31,
-  rekeyBytes: 2 ** 40,
+  ...rekeyLimits(DEFAULT_SETTINGS.keySchedule),
   jitter: 0.2,
   requestTimeoutMs: 5000,
   retryMs: 500,

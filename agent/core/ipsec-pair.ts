@@ -19,7 +19,7 @@ export interface Pair {
 /** How a pair's halves have something done; each `done` is called once. */
 export interface PairActions {
   readonly local: Ip;
-  readonly options: KeyExchangeOptions;
+  options(): KeyExchangeOptions;
   readonly random: Random;
   put(pair: Pair, sa: SaName, key: PairKey, done: (ok: boolean, nowMs: number) => void): void;
   /** What is already gone is a success. */

@@ -73,7 +73,7 @@ export class Receiving {
   using(request: Using, nowMs: number): KeyAnswer {
     if (!equalBytes(request.of, this.#pair.session)) return this.#head("stale");
     const held = new Set(request.spis);
-    const dropAtMs = nowMs + this.#actions.options.inboundGraceMs;
+    const dropAtMs = nowMs + this.#actions.options().inboundGraceMs;
     for (const inbound of this.#inbound.values())
       if (inbound.made <= request.made && !held.has(inbound.spi))
         inbound.dropAtMs = Math.min(inbound.dropAtMs, dropAtMs);

@@ -56,7 +56,7 @@ export class Sending {
     this.#pair = pair;
     this.#actions = actions;
     for (const spi of adopted) this.#outbound.push(this.#adopt(spi, "held", nowMs));
-    const spread = actions.options.adoptedMs;
+    const spread = actions.options().adoptedMs;
     this.#askAtMs = adopted.length === 0 ? nowMs : nowMs + actions.random.below(spread + 1);
   }
 
@@ -179,7 +179,8 @@ export class Sending {
   }
 
   #install(spi: number, session: Uint8Array, key: PairKey): void {
-    const { options, random } = this.#actions;
+    const { random } = this.#actions;
+    const options = this.#actions.options();
     const out: Outbound = {
       spi,
       session,
@@ -215,7 +216,8 @@ export class Sending {
   #failed(why: AskFailure, nowMs: number): void {
     this.#asking = false;
     this.#failure = why;
-    const { options, random } = this.#actions;
+    const { random } = this.#actions;
+    const options = this.#actions.options();
     this.#askAtMs = nowMs + backoffMs(options, ++this.#failures, random);
   }
 
@@ -247,7 +249,8 @@ export class Sending {
           this.#actions.count("reported");
           return;
         }
-        const { options, random } = this.#actions;
+        const { random } = this.#actions;
+        const options = this.#actions.options();
         const wait = backoffMs(options, ++this.#reportFailures, random);
         // Another session of it: the same once more, of what it has made in this one.
         const stale = answer?.kind === "stale" && this.#reportFailures === 1;
@@ -287,7 +290,7 @@ export class Sending {
   }
 
   #retireAtMs(newest: Outbound): number {
-    return newest.sinceMs + this.#actions.options.outboundGraceMs;
+    return newest.sinceMs + this.#actions.options().outboundGraceMs;
   }
 
   #isOfNow({ session }: Outbound): boolean {
@@ -297,7 +300,7 @@ export class Sending {
 
   /** Whatever a peer says, it is not asked in a tight loop. */
   #soon(nowMs: number): number {
-    return Math.max(nowMs, this.#lastAskMs + this.#actions.options.retryMs);
+    return Math.max(nowMs, this.#lastAskMs + this.#actions.options().retryMs);
   }
 
   #name(spi: number): SaName {

@@ -11,7 +11,7 @@ import {
   type KeyRequest,
   SESSION_BYTES,
 } from "./ipsec-messages.ts";
-import type { KeyExchangeOptions } from "./ipsec-options.ts";
+import type { KeyExchangeOptions, RekeyLimits } from "./ipsec-options.ts";
 import type { KeyExchangeCounters, Pair, PairActions } from "./ipsec-pair.ts";
 import { Receiving } from "./ipsec-receiving.ts";
 import { type AskFailure, Sending, type SendingStatus } from "./ipsec-sending.ts";
@@ -90,7 +90,7 @@ export class KeyExchange {
     strays: 0,
   };
   readonly #local: Ip;
-  readonly #options: KeyExchangeOptions;
+  #options: KeyExchangeOptions;
   readonly #random: Random;
   readonly #actions: PairActions;
   readonly #peers = new Map<NodeId, Peer>();
@@ -110,7 +110,7 @@ export class KeyExchange {
     this.#random = random;
     this.#actions = {
       local,
-      options,
+      options: () => this.#options,
       random,
       put: (pair, sa, key, done) => {
         this.#outputs.push({ kind: "put", id: this.#step(pair, done), sa, key });
@@ -121,6 +121,11 @@ export class KeyExchange {
       freeSpi: (spi) => this.#spis.delete(spi),
       count: (what) => this.counters[what]++,
     };
+  }
+
+  /** Other limits, for keys that are made from now on. */
+  limit(limits: RekeyLimits): void {
+    this.#options = { ...this.#options, ...limits };
   }
 
   /**

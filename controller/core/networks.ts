@@ -208,10 +208,12 @@ export function removeNetwork(
 export function rotateKeys(
   record: ControllerRecord,
   ids: readonly NetworkId[],
-  { random }: Context,
+  { random, wallMs }: Context,
 ): ControllerRecord {
   const networks = record.state.networks.map((network) =>
-    ids.includes(network.id) ? { ...network, keyEpoch: network.keyEpoch + 1 } : network,
+    ids.includes(network.id)
+      ? { ...network, keyEpoch: network.keyEpoch + 1, keyedAtMs: wallMs }
+      : network,
   );
   const fresh = ids.map((id) => [id, toBase64Url(random.bytes(32))] as const);
   return {

@@ -4,7 +4,7 @@ import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Clock, Log, Random } from "../../../shared/ports.ts";
 import { KeyExchange, type KeyOutput, type PeerStatus } from "../../core/ipsec.ts";
-import type { KeyExchangeOptions } from "../../core/ipsec-options.ts";
+import type { KeyExchangeOptions, RekeyLimits } from "../../core/ipsec-options.ts";
 import type { KeyExchangeCounters } from "../../core/ipsec-pair.ts";
 import { saText } from "../../core/security-association.ts";
 import type { IpsecKernel, KeyChannel } from "../ipsec-port.ts";
@@ -87,6 +87,11 @@ export class Ipsec {
   /** The hosts that share a network of the class with us, by VTEP; again whenever that changes. */
   want(peers: ReadonlyMap<NodeId, Ip>): void {
     this.#carryOut(this.#keys.want(peers, this.#nowMs()));
+  }
+
+  /** Other limits, for keys that are made from now on. */
+  limit(limits: RekeyLimits): void {
+    this.#keys.limit(limits);
   }
 
   /** False: the kernel could not be read yet, and `ready` knows nothing. */

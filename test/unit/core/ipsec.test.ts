@@ -301,6 +301,17 @@ describe("the exchange of keys, step by step", () => {
     expect(bench.keys.status().map(({ node }) => node)).toEqual([nodeId(2)]);
   });
 
+  test("other limits hold from the next key on", () => {
+    const bench = new Bench();
+    bench.read();
+    bench.giveKey(300);
+    bench.keys.limit({ rekeyMs: 60_000, rekeyPackets: 1000, rekeyBytes: 2 ** 20 });
+    expect(kinds(bench.at(60_000))).not.toContain("ask");
+    expect(kinds(bench.at(OPTIONS.rekeyMs))).toContain("ask");
+    bench.giveKey(301);
+    expect(kinds(bench.at(OPTIONS.rekeyMs + 60_000))).toContain("ask");
+  });
+
   test("by hand: new keys both ways, the old ones in use until then", () => {
     const bench = new Bench();
     bench.read();
