@@ -485,7 +485,7 @@ export class Agent {
     if (own === undefined) return undefined;
     return {
       bootId: this.adapters.bootId,
-      vtep: { advertised: own.vtep, local: own.vtep },
+      vtep: { advertised: own.vtep, local: own.behindNat ?? own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
       wireguardKey: this.encrypting.wireguard.publicKey(),
       capabilities: [],

@@ -61,11 +61,23 @@ export class Encrypting {
 
   /** @throws what the class failed with: this host cannot take part in the network. */
   async require({ id, name, encryption }: NetworkRecord): Promise<void> {
+    this.#requireNoNat({ id, name, encryption });
     const failure = await this.#of(encryption)?.tried();
     if (failure === undefined) return;
     throw new OverlayError({
       ...failure,
       message: `network ${name ?? id} is encrypted (${encryption}), and this host cannot: ${failure.message}`,
+    });
+  }
+
+  /** VXLAN in clear and ESP (RFC 3948) do not pass what rewrites addresses and ports. */
+  #requireNoNat({ id, name, encryption }: Pick<NetworkRecord, "id" | "name" | "encryption">): void {
+    const { behindNat } = this.#tables.state?.nodes.find((node) => node.id === this.#self) ?? {};
+    if (behindNat === undefined || encryption === "wireguard") return;
+    throw new OverlayError({
+      code: "UNSUPPORTED",
+      message: `network ${name ?? id} cannot reach this host, which is behind NAT: only WireGuard passes that`,
+      next: "make a network with `-o encryption=wireguard`, or join with an address that the others reach",
     });
   }
 

@@ -23,6 +23,8 @@ export interface JoinRequest {
   readonly controller: { address: Ip; port?: number | undefined };
   readonly name: string;
   readonly advertise: Ip;
+  /** Of this host's interface, where NAT gives it another outside. */
+  readonly listen?: Ip | undefined;
 }
 
 /**
@@ -41,7 +43,8 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
     peer: undefined,
   }));
   try {
-    const facts = await underlayFacts(request.advertise);
+    const { advertise, listen = advertise } = request;
+    const facts = await underlayFacts(listen);
     const { answer, controller } = await client.request(
       {
         v: 1,
@@ -50,8 +53,9 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
         secret: token.secret,
         facts: {
           name: request.name,
-          address: request.advertise,
-          vtep: request.advertise,
+          address: advertise,
+          vtep: advertise,
+          ...(listen === advertise ? {} : { behindNat: listen }),
           underlayMtuBytes: facts.mtuBytes,
           ownSubnets: facts.ownSubnets,
           sealKey: toBase64Url(sealKeyPair(sha256, identity.seed).publicKey),

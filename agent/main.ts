@@ -251,7 +251,7 @@ async function makeAgent(
   const mesh = new Libp2pMesh(
     {
       identitySeed: identity.seed,
-      listen: { address: node.address, port: settings.ports.gossip },
+      listen: { address: node.behindNat ?? node.address, port: settings.ports.gossip },
       claim: membership.claim,
       rootKey,
     },

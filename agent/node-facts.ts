@@ -47,7 +47,7 @@ export function chooseAddress(asked: Ip | undefined, family?: Family): Ip {
     throw new OverlayError({
       code: "INVALID",
       message: `${asked} is no address of this host`,
-      next: `its addresses are ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ") || "none"}`,
+      next: `its addresses are ${addresses.map(({ ip, link }) => `${ip} (${link})`).join(", ") || "none"}; behind NAT, \`join\` takes one of them as --listen-addr`,
     });
   }
   const of = (wanted: Family) => addresses.filter(({ ip }) => familyOf(ip) === wanted);

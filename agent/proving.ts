@@ -157,12 +157,17 @@ export class Proving {
   }
 }
 
-/** The proof network of class `none`: each host's address is the subnet's base plus its index. */
+/**
+ * The proof network of class `none`: each host's address is the subnet's base plus its index. A host
+ * behind NAT cannot be on it: nobody asks it, and it asks nobody.
+ */
 export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | undefined {
-  const own = state.nodes.find(({ id }) => id === self);
+  const members = state.nodes.filter(
+    ({ id, behindNat }) => !state.revoked.includes(id) && behindNat === undefined,
+  );
+  const own = members.find(({ id }) => id === self);
   if (own === undefined) return undefined;
   const { proofSubnet, ports } = state.settings;
-  const members = state.nodes.filter(({ id }) => !state.revoked.includes(id));
   const underlay = Math.min(...members.map(({ underlayMtuBytes }) => underlayMtuBytes));
   return {
     vni: PROOF_VNI_PLAIN,

@@ -113,8 +113,10 @@ export const NodeRecord = z.object({
   index: z.number().int().min(1),
   /** Where peers dial gossip. */
   address: Ip,
-  /** The VTEP that others send VXLAN to: `local` of the devices unless NAT lies between. */
+  /** The VTEP that others send VXLAN to. */
   vtep: Ip,
+  /** Of its interface, where NAT gives it the others outside: only WireGuard reaches through. */
+  behindNat: Ip.optional(),
   underlayMtuBytes: z.number().int().min(1280).max(65535),
   /** Subnets of the node that no network may overlap: routes, gateway, resolvers, docker_gwbridge. */
   ownSubnets: z.array(Cidr).max(256),

@@ -103,6 +103,7 @@ add(
   .option("--token <token>", "what `init` or `token create` printed (shows in ps)")
   .option("--token-file <path>", "a file with the token; or set OVERLAY_TS_TOKEN")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
+  .option("--listen-addr <ip>", "its own address, when the advertised one is a NAT's")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
   .action(
     run(async (context, [controller = ""], options) =>

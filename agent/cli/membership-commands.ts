@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
 import { DEFAULT_PORTS, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { familyOf, type Ip } from "../../shared/ip.ts";
+import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
 import { oneLine } from "../../shared/text.ts";
 import { alreadyMember, joinCluster } from "../joining.ts";
 import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
@@ -99,6 +99,7 @@ export interface JoinOptions {
   readonly token?: string;
   readonly tokenFile?: string;
   readonly advertiseAddr?: string;
+  readonly listenAddr?: string;
   readonly name?: string;
 }
 
@@ -115,7 +116,7 @@ export async function join(
     token: readToken(options),
     controller: { address, port },
     name: options.name ?? defaultName(),
-    advertise: chooseAddress(ipOption(options.advertiseAddr), familyOf(address)),
+    ...ownAddresses(options, familyOf(address)),
   });
   progress("admitted; waiting for the agent");
   const status = await waitForMember(context);
@@ -131,6 +132,22 @@ export async function join(
       "Its networks appear in `docker network ls`.",
     ].join("\n"),
   );
+}
+
+/** With --listen-addr the advertised address is the NAT's, and none of this host. @throws INVALID */
+function ownAddresses(
+  { advertiseAddr, listenAddr }: JoinOptions,
+  family: Family,
+): { advertise: Ip; listen?: Ip } {
+  const advertised = ipOption(advertiseAddr);
+  if (listenAddr === undefined) return { advertise: chooseAddress(advertised, family) };
+  if (advertised === undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "--listen-addr is for a host behind NAT, whose address outside is not known",
+      next: "give that one with --advertise-addr, or leave --listen-addr away",
+    });
+  return { advertise: advertised, listen: chooseAddress(parseIp(listenAddr), family) };
 }
 
 /** The host forgets cluster and key; its networks go from kernel and engine. */
@@ -201,7 +218,8 @@ async function reachOthers(context: Context): Promise<void> {
           next: "open it between the hosts; the host stays joined and goes on trying",
         });
       const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
-      if (!proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
+      // Nobody is asked through NAT.
+      if (proofs.length > 0 && !proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
         throw new OverlayError({
           code: "UNREACHABLE",
           message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,

@@ -163,7 +163,7 @@ export interface Paths {
 
 /** In clear: all members, by what the controller signed. Undefined: this host is none. */
 export function plainPaths(tables: Tables, self: NodeId): Paths | undefined {
-  const remote = vtepsOf(tables);
+  const remote = directVteps(tables);
   const local = remote.get(self);
   remote.delete(self);
   return local && { encryption: "none", local, remote };
@@ -241,7 +241,7 @@ export function classPeers(
   const shared = (tables.state?.networks ?? []).filter(
     (record) => record.encryption === encryption && hosting.has(record.id),
   );
-  const vteps = [...vtepsOf(tables)].filter(([node]) => node !== self);
+  const vteps = [...directVteps(tables)].filter(([node]) => node !== self);
   return new Map(vteps.filter(([node]) => shared.some(({ id }) => isOn(tables, node, id))));
 }
 
@@ -264,7 +264,7 @@ export function desiredGuards(
 ): DesiredGuards | undefined {
   const state = tables.state;
   if (state === undefined) return undefined;
-  const vteps = vtepsOf(tables);
+  const vteps = classes.includes("wireguard") ? vtepsOf(tables) : directVteps(tables);
   vteps.delete(self);
   const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
   const speakers: { vtep: Ip; vni: NetworkRecord["vni"]; mac: Mac; ip: Ip }[] = [];
@@ -288,6 +288,14 @@ export function desiredGuards(
     hosting,
     speakers,
   };
+}
+
+/** Where VXLAN and ESP reach: not through NAT. */
+function directVteps(tables: Tables): Map<NodeId, Ip> {
+  const behindNat = new Set(
+    tables.state?.nodes.flatMap((node) => (node.behindNat === undefined ? [] : [node.id])),
+  );
+  return new Map([...vtepsOf(tables)].filter(([node]) => !behindNat.has(node)));
 }
 
 /** As the controller signed them: what a host says of itself could name somebody else's address. */

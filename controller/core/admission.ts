@@ -8,7 +8,7 @@ import { type ControllerRecord, type Transition, withState } from "./record.ts";
 /** What a host says of itself when it joins. */
 export type NodeFacts = Pick<
   NodeRecord,
-  "name" | "address" | "vtep" | "underlayMtuBytes" | "ownSubnets" | "sealKey"
+  "name" | "address" | "vtep" | "behindNat" | "underlayMtuBytes" | "ownSubnets" | "sealKey"
 >;
 
 /**
@@ -83,8 +83,9 @@ export function revokeNode(record: ControllerRecord, name: string): Transition<N
   };
 }
 
-function checkFamily({ underlayFamily }: Settings, { address, vtep }: NodeFacts): void {
-  for (const ip of [address, vtep])
+function checkFamily({ underlayFamily }: Settings, facts: NodeFacts): void {
+  const { address, vtep, behindNat = vtep } = facts;
+  for (const ip of [address, vtep, behindNat])
     if (familyOf(ip) !== underlayFamily)
       throw new OverlayError({
         code: "INVALID",

@@ -22,6 +22,7 @@ const NodeFacts = NodeRecord.pick({
   name: true,
   address: true,
   vtep: true,
+  behindNat: true,
   underlayMtuBytes: true,
   ownSubnets: true,
   sealKey: true,

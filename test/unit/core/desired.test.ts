@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { desiredProof } from "../../../agent/proving.ts";
 import { changeOwn } from "../../../agent/core/own-documents.ts";
 import {
   desired,
@@ -202,6 +203,24 @@ describe("desired", () => {
     expect(flood({ ...app, multicast: true })).toEqual(["198.51.100.2"]);
     expect(flood({ ...app, multicast: true, hosts: [nodeId(1)] })).toEqual([]);
     expect(flood(app)).toEqual([]);
+  });
+
+  test("nothing in clear or under ESP reaches through NAT; WireGuard does", () => {
+    const [first, second, third] = clusterState(3).nodes;
+    const behindNat = Ip.parse("192.168.1.7");
+    const nodes = [first!, { ...second!, behindNat }, third!];
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] }, { nodes });
+    expect([...plainPaths(tables, nodeId(1))!.remote.keys()]).toEqual([nodeId(3)]);
+    expect(plainPaths(tables, nodeId(2))).toBeUndefined();
+    expect(desiredGuards(tables, nodeId(1), ["none", "ipsec"])?.vteps).toEqual(["198.51.100.3"]);
+    expect(desiredGuards(tables, nodeId(1), ["wireguard"])?.vteps).toEqual([
+      "198.51.100.2",
+      "198.51.100.3",
+    ]);
+    expect(desiredProof(tables.state!, nodeId(1))?.peers.map(({ node }) => node)).toEqual([
+      nodeId(3),
+    ]);
+    expect(desiredProof(tables.state!, nodeId(2))).toBeUndefined();
   });
 
   test("guards: who hosts and who speaks, never ourselves", () => {
