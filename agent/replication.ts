@@ -250,9 +250,10 @@ export class Replication {
           });
           break;
         case "verifyState":
-          this.stateCame(output.signed).catch((error: unknown) =>
-            log.warn({ message: asFailure(error).message }, "a state was refused"),
-          );
+          this.stateCame(output.signed).catch((error: unknown) => {
+            this.cluster.counters.badState++;
+            log.warn({ message: asFailure(error).message }, "a state was refused");
+          });
           break;
         case "changed":
           this.#applyState();

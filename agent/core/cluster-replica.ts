@@ -59,6 +59,8 @@ export interface ClusterCounters {
   merged: number;
   malformed: number;
   badSignature: number;
+  /** States whose signatures do not hold. */
+  badState: number;
   notMembers: number;
   overtaken: number;
   timeouts: number;
@@ -83,6 +85,7 @@ export class ClusterReplica {
     merged: 0,
     malformed: 0,
     badSignature: 0,
+    badState: 0,
     notMembers: 0,
     overtaken: 0,
     timeouts: 0,

@@ -19,7 +19,7 @@ import {
   sendBytes,
   sendPacket,
 } from "./sockets.ts";
-import { TokenBucket } from "./token-bucket.ts";
+import { TokenBucket } from "../../shared/token-bucket.ts";
 
 /** What one container may have forwarded: about what Docker's own resolver does of external names. */
 const FORWARDED_PER_SECOND = 5000;

@@ -3,15 +3,18 @@ import type { NodeId } from "../../shared/ids.ts";
 import { verifyClaim } from "../../shared/trust.ts";
 import type { Admission } from "./port.ts";
 
-export type Refusal = "badClaim" | "wrongPeer" | "notAdmitted" | "revoked";
+export type Refusal = "badClaim" | "wrongPeer" | "notAdmitted" | "revoked" | "flooding";
 
 /** Who may be on the mesh: whose claim the controller signed, and whom the newest state knows. */
 export class AdmissionRules {
   readonly #rootKey: Uint8Array;
+  readonly #isCut: (peer: NodeId) => boolean;
   #admission: Admission = { revision: 0, nodes: [], revoked: [] };
 
-  constructor(rootKey: Uint8Array) {
+  /** `isCut`: it has sent more than can be borne, see `flood-limits.ts`. */
+  constructor(rootKey: Uint8Array, isCut: (peer: NodeId) => boolean = () => false) {
     this.#rootKey = rootKey;
+    this.#isCut = isCut;
   }
 
   set(admission: Admission): void {
@@ -28,6 +31,7 @@ export class AdmissionRules {
     }
     if (claim.node.id !== peer) return "wrongPeer";
     if (this.#admission.revoked.includes(peer)) return "revoked";
+    if (this.#isCut(peer)) return "flooding";
     // A host that joined after the newest state we know of: the controller's word for it counts.
     const newer = claim.revision > this.#admission.revision;
     return newer || this.#admission.nodes.includes(peer) ? undefined : "notAdmitted";

@@ -2,23 +2,31 @@ import { yamux } from "@chainsafe/libp2p-yamux";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { gossipsub, type GossipSub, StrictNoSign } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
-import type { Connection, Stream } from "@libp2p/interface";
+import type { Connection, PeerId, Stream } from "@libp2p/interface";
 import { peerIdFromString } from "@libp2p/peer-id";
 import { tcp } from "@libp2p/tcp";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p, type Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { asFailure, assert, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
 import { sha256, systemRandom } from "../../shared/node/system.ts";
+import { TokenBucket } from "../../shared/token-bucket.ts";
 import { AdmissionRules } from "./admission-rules.ts";
 import { admittedNoise } from "./admitted-noise.ts";
 import { Dialling } from "./dialling.ts";
+import { FloodLimits, GOSSIP_LIMITS, gossipWork } from "./flood-limits.ts";
 import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
 import { RequestStream, serveRequests } from "./request-stream.ts";
 import { Sealing } from "./sealing.ts";
 
 const SYNC_PROTOCOL = "/overlay-ts/sync/1";
+
+/** Two hosts that share 1,000 networks compare 700 of them a second, and all at once when they meet. */
+const REQUEST_PACE = { perSecond: 1500, burst: 10_000 } as const;
+
+/** Some times in a row, and not more, within what is tolerated (flood-limits.ts). */
+const ENDED_STREAM_WORK = 10_000;
 
 type Services = { pubsub: GossipSub };
 
@@ -27,7 +35,15 @@ export class MeshNode implements Mesh {
   readonly #options: MeshOptions;
   readonly #rules: AdmissionRules;
   readonly #topics = new Map<string, Sealing | undefined>();
-  readonly #counters: Record<string, number> = { unsealed: 0, tooLarge: 0, requestsFailed: 0 };
+  readonly #counters: Record<string, number> = {
+    unsealed: 0,
+    tooLarge: 0,
+    requestsFailed: 0,
+    floodDropped: 0,
+    floodCut: 0,
+  };
+  readonly #flood = new FloodLimits(GOSSIP_LIMITS);
+  readonly #paces = new Map<NodeId, TokenBucket>();
   readonly #requests = new Map<NodeId, Promise<RequestStream>>();
   #handlers: MeshHandlers | undefined;
   #node: Libp2p<Services> | undefined;
@@ -35,7 +51,9 @@ export class MeshNode implements Mesh {
 
   constructor(options: MeshOptions) {
     this.#options = options;
-    this.#rules = new AdmissionRules(options.rootKey);
+    this.#rules = new AdmissionRules(options.rootKey, (peer) =>
+      this.#flood.isCut(peer, performance.now()),
+    );
   }
 
   async start(handlers: MeshHandlers): Promise<void> {
@@ -62,8 +80,13 @@ export class MeshNode implements Mesh {
       const from = NodeId.parse(detail.propagationSource.toString());
       this.#received(detail.msg.topic, from, detail.msg.data);
     });
+    limitGossip(node.services.pubsub, (peer, work) => {
+      const bears = this.#bears(peer, work);
+      if (!bears) this.#count("floodDropped");
+      return bears;
+    });
     await node.handle(SYNC_PROTOCOL, (stream, from) => this.#serve(stream, from), {
-      maxInboundStreams: 32,
+      maxInboundStreams: 4,
       maxOutboundStreams: 256,
     });
   }
@@ -216,11 +239,33 @@ export class MeshNode implements Mesh {
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {
     const from = NodeId.parse(connection.remotePeer.toString());
-    await serveRequests(stream, async (body) => {
-      const answer = await this.#handlers?.request(from, body);
-      if (answer === undefined) throw new Error("not running");
-      return answer;
-    });
+    const { perSecond, burst } = REQUEST_PACE;
+    // Of a host, however many connections and streams it makes.
+    const pace = this.#paces.get(from) ?? new TokenBucket(perSecond, burst, performance.now());
+    this.#paces.set(from, pace);
+    await serveRequests(
+      stream,
+      async (body) => {
+        const answer = await this.#handlers?.request(from, body);
+        if (answer === undefined) throw new Error("not running");
+        return answer;
+      },
+      pace,
+    );
+    // An honest host has one as long as it is connected; what a stream may buffer is not to be had again
+    // and again.
+    this.#bears(from, ENDED_STREAM_WORK);
+  }
+
+  /** Whether what a peer sends is to be looked at; who sends far more is cut off for a while. */
+  #bears(peer: NodeId, work: number): boolean {
+    const verdict = this.#flood.take(peer, work, performance.now());
+    if (verdict === "cut") {
+      this.#count("floodCut");
+      for (const connection of this.#node?.getConnections(peerIdFromString(peer)) ?? [])
+        connection.abort(new Error("it sends more than can be borne"));
+    }
+    return verdict === "pass";
   }
 
   #started(): Libp2p<Services> {
@@ -232,6 +277,22 @@ export class MeshNode implements Mesh {
   #count(what: string): void {
     this.#counters[what] = (this.#counters[what] ?? 0) + 1;
   }
+}
+
+interface HandlesRpcs {
+  handleReceivedRpc(from: PeerId, rpc: { messages: { data?: Uint8Array }[] }): Promise<void>;
+}
+
+/** Before anything is hashed, opened or handed on; gossipsub itself has no bound for what a peer publishes. */
+function limitGossip(service: GossipSub, bears: (peer: NodeId, work: number) => boolean): void {
+  // Public in its class (GossipSub of gossipsub.ts), and not in the interface that is exported.
+  const pubsub = service as unknown as HandlesRpcs;
+  assert(typeof pubsub.handleReceivedRpc === "function", "this gossipsub can be limited");
+  const handle = pubsub.handleReceivedRpc.bind(pubsub);
+  pubsub.handleReceivedRpc = async (from, rpc) => {
+    const work = gossipWork(rpc.messages.map(({ data }) => data?.length ?? 0));
+    if (bears(NodeId.parse(from.toString()), work)) await handle(from, rpc);
+  };
 }
 
 function listenFailure(error: unknown, where: string): OverlayError {

@@ -1,7 +1,9 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Stream } from "@libp2p/interface";
 import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
+import type { TokenBucket } from "../../shared/token-bucket.ts";
 
 /**
  * Requests and answers over one long-lived stream: opening a libp2p stream costs more than a
@@ -9,8 +11,10 @@ import { asFailure, OverlayError } from "../../shared/errors.ts";
  */
 const HEADER_BYTES = 5;
 const KIND = { request: 0, answer: 1, refused: 2 } as const;
-/** At once, of one peer: more is answered with a refusal. */
+/** At once, on one stream: more is read when one of them has its answer. */
 const MAX_CONCURRENT = 32;
+/** Between two looks at the pace. */
+const PACE_MS = 50;
 
 const limits = {
   maxDataLength: BOUNDS.syncMessageBytes + HEADER_BYTES,
@@ -77,32 +81,43 @@ export class RequestStream {
   }
 }
 
-/** The answering side: until the stream ends. A handler that throws is a refusal. */
+/**
+ * The answering side: until the stream ends. A handler that throws is a refusal. Who asks more than `pace`
+ * gives, or reads no answer, waits: nothing is read meanwhile, and Yamux's window holds the peer back.
+ */
 export async function serveRequests(
   stream: Stream,
   handle: (body: Uint8Array) => Promise<Uint8Array>,
+  pace: TokenBucket,
 ): Promise<void> {
   const framed = lpStream(stream, limits);
-  let running = 0;
+  const running = new Set<Promise<void>>();
   const answer = async (id: number, body: Uint8Array): Promise<void> => {
-    running++;
-    try {
-      if (running > MAX_CONCURRENT) throw new Error("too many at once");
-      await framed.write(frame(id, KIND.answer, await handle(body)));
-    } catch {
-      await framed.write(frame(id, KIND.refused, new Uint8Array()));
-    } finally {
-      running--;
-    }
+    const [kind, answered] = await handle(body).then(
+      (bytes) => [KIND.answer, bytes] as const,
+      () => [KIND.refused, new Uint8Array()] as const,
+    );
+    await framed.write(frame(id, kind, answered));
   };
   try {
     for (;;) {
       const { id, body } = unframe((await framed.read()).subarray());
-      answer(id, body).catch((error: unknown) => stream.abort(error as Error));
+      while (!pace.take(performance.now())) await withoutReading(stream, () => delay(PACE_MS));
+      const answering = answer(id, body)
+        .catch((error: unknown) => stream.abort(error as Error))
+        .finally(() => running.delete(answering));
+      running.add(answering);
+      if (running.size >= MAX_CONCURRENT) await withoutReading(stream, () => Promise.race(running));
     }
   } catch (error) {
     stream.abort(error as Error);
   }
+}
+
+async function withoutReading(stream: Stream, wait: () => Promise<unknown>): Promise<void> {
+  stream.pause();
+  await wait();
+  stream.resume();
 }
 
 function frame(id: number, kind: number, body: Uint8Array): Uint8Array {

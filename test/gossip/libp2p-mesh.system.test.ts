@@ -1,9 +1,12 @@
 import { noise } from "@chainsafe/libp2p-noise";
 import { yamux } from "@chainsafe/libp2p-yamux";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
+import type { Connection, Stream } from "@libp2p/interface";
 import { tcp } from "@libp2p/tcp";
+import { lpStream } from "@libp2p/utils";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
+import { once } from "node:events";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { admittedNoise } from "../../agent/gossip/admitted-noise.ts";
 import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
@@ -22,8 +25,10 @@ import {
   meshContract,
   type MeshHost,
   recordingHandlers,
+  text,
   WAIT,
 } from "../contract/mesh-contract.ts";
+import { gossipTo, RawMember, requestFrame, requestsTo } from "../hostile/raw-member.ts";
 import { node } from "../support/cluster.ts";
 
 const cluster = ClusterId.parse("c".repeat(32));
@@ -177,4 +182,119 @@ describe("hostile", () => {
 
   test("a claim of a host that left the table", async () =>
     refusedWith(4, await claimOf(4), "refusedNotAdmitted"));
+
+  /** Host 3, admitted, speaks to host 1 by hand; host 2 is on the topic too. */
+  async function hostile() {
+    const hosts = (await open(2)) as [LibHost, LibHost];
+    const [a, b] = hosts;
+    const third = identityFromSeed(seed(3)).node;
+    meet(hosts);
+    for (const { mesh } of hosts)
+      mesh.admit({ revision: 1, nodes: [a.node, b.node, third], revoked: [] });
+    for (const { mesh } of hosts) await mesh.join("t", undefined);
+    await allSubscribed(hosts, "t");
+    const claim = await claimOf(3);
+    const member = await RawMember.open({ seed: seed(3), claim, rootKey: ours.root.publicKey });
+    closing.push(() => member.close());
+    return { a, b, third, member, connection: await member.dial(a.peer) };
+  }
+
+  async function counted(host: LibHost, what: string): Promise<number> {
+    return (await host.mesh.counters())[what] ?? 0;
+  }
+
+  async function goesOn(a: LibHost, b: LibHost): Promise<void> {
+    await b.mesh.publish("t", bytes("still here"));
+    await expect.poll(() => a.heard.at(-1)?.text, WAIT).toBe("still here");
+    expect(text(await b.mesh.request(a.node, bytes("abc"), 5000))).toBe("cba");
+  }
+
+  test("a member that publishes without end is cut off; the others hear each other", async () => {
+    const { a, b, third, member, connection } = await hostile();
+    const { say } = await gossipTo(connection);
+    let sent = 0;
+    const flood = async (): Promise<void> => {
+      while (connection.status === "open") {
+        const data = () => bytes(`flood ${sent++}`);
+        await say(Array.from({ length: 1000 }, () => ({ topic: "t", data: data() })));
+      }
+    };
+    await flood().catch(() => {});
+    expect(sent).toBeGreaterThan(50_000);
+    await expect.poll(() => counted(a, "floodCut"), WAIT).toBe(1);
+    await expect.poll(() => a.mesh.connections(), WAIT).toEqual([b.node]);
+    // What passed is a burst and what the seconds allowed; and no more of it has reached the others.
+    const heard = b.heard.filter(({ text }) => text.startsWith("flood"));
+    expect(heard.length).toBeLessThan(sent / 5);
+    await expect(member.dial(a.peer)).rejects.toThrow();
+    expect(await counted(a, "refusedFlooding")).toBeGreaterThan(0);
+    expect(a.events).toContain(`+3`);
+    await goesOn(a, b);
+    expect(identityFromSeed(seed(3)).node).toBe(third);
+  });
+
+  /** 40 MB of questions, whose answers nobody reads. */
+  async function askWithoutEnd(connection: Connection): Promise<Stream> {
+    const stream = await requestsTo(connection);
+    const body = new Uint8Array(100).fill(7);
+    const frames = Array.from({ length: 1000 }, (_, id) => {
+      const frame = requestFrame(id, body);
+      return Uint8Array.of(frame.length, ...frame);
+    });
+    const thousand = Buffer.concat(frames);
+    for (let i = 0; i < 400 && stream.status === "open"; i++) stream.send(thousand);
+    return stream;
+  }
+
+  test("a member that asks without end fills no memory but its own", async () => {
+    const { a, b, connection } = await hostile();
+    const stream = await askWithoutEnd(connection);
+    for (let i = 0; i < 20; i++) await goesOn(a, b);
+    expect(stream.writeBufferLength).toBeGreaterThan(20 << 20);
+  });
+
+  test("one that goes on asking so is cut off", async () => {
+    const { a, b, connection } = await hostile();
+    const flood = async (): Promise<void> => {
+      while (connection.status === "open") {
+        const stream = await askWithoutEnd(connection);
+        await once(stream, "close");
+      }
+    };
+    await flood().catch(() => {});
+    await expect.poll(() => counted(a, "floodCut"), WAIT).toBe(1);
+    await expect.poll(() => a.mesh.connections(), WAIT).toEqual([b.node]);
+    await goesOn(a, b);
+  });
+
+  test.each<[string, (connection: Connection) => Promise<unknown>]>([
+    [
+      "a frame that says it is of 2 GB",
+      async (connection) => {
+        const stream = await requestsTo(connection);
+        stream.send(Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0x07));
+      },
+    ],
+    [
+      "a frame without its header",
+      async (connection) => lpStream(await requestsTo(connection)).write(Uint8Array.of(1, 2)),
+    ],
+    [
+      "gossip that is none",
+      async (connection) => {
+        const { stream } = await gossipTo(connection);
+        await lpStream(stream).write(new Uint8Array(5000).fill(0xff));
+      },
+    ],
+    [
+      "streams that are opened and left",
+      async (connection) => {
+        for (let i = 0; i < 50; i++) await requestsTo(connection).catch(() => {});
+      },
+    ],
+  ])("%s harms nobody", async (_what, attack) => {
+    const { a, b, connection } = await hostile();
+    await attack(connection).catch(() => {});
+    await goesOn(a, b);
+  });
 });

@@ -5,7 +5,7 @@ import { gateTable, leadsTo } from "../../../agent/dns/gate-table.ts";
 import { HangWatch } from "../../../agent/dns/hang-watch.ts";
 import { clientPacket } from "../../../agent/dns/reinjection.ts";
 import { reverseName } from "../../../agent/dns/reverse-name.ts";
-import { TokenBucket } from "../../../agent/dns/token-bucket.ts";
+import { TokenBucket } from "../../../shared/token-bucket.ts";
 import { bytesToIp } from "../../../shared/ip.ts";
 
 describe("DNS over TCP", () => {

@@ -12,11 +12,12 @@ export class TokenBucket {
     this.#atMs = nowMs;
   }
 
-  take(nowMs: number): boolean {
+  /** False: there are fewer than `count`, and none was taken. */
+  take(nowMs: number, count = 1): boolean {
     this.#tokens = Math.min(this.#burst, this.#tokens + (nowMs - this.#atMs) * this.#perMs);
     this.#atMs = nowMs;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
+    if (this.#tokens < count) return false;
+    this.#tokens -= count;
     return true;
   }
 }
