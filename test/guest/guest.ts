@@ -14,8 +14,10 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type GuestKind, makeInitramfs } from "./initramfs.ts";
 
-/** Debian's kernel, unpacked by `deploy/bootstrap`. */
-const KERNEL = "/var/tmp/overlay-ts-lab-cache/kernel";
+/** Of Debian 12, 6.1, and of Debian 13, 6.12. */
+export type KernelRelease = "bookworm" | "trixie";
+
+const KERNEL_OF = join(import.meta.dirname, "../support/debian-kernel");
 const DIRECTORY = "/var/tmp/overlay-ts-guest-";
 const BOOT_TIMEOUT_MS = 300_000;
 
@@ -38,7 +40,7 @@ interface Answer {
 }
 
 /**
- * A whole machine in software (QEMU without hardware help): Debian's kernel, systemd as its first
+ * A whole machine in software (QEMU without hardware help): a kernel of Debian, systemd as its first
  * process, this machine's root read-only below a disk of its own, and no network device at all.
  * The disk, and so what was installed, is kept over a reboot.
  */
@@ -59,18 +61,25 @@ export class Guest {
   static async start(
     prepare: (directory: string) => void,
     kind: GuestKind = "systemd",
+    release: KernelRelease = "bookworm",
   ): Promise<Guest> {
     removeLeftovers();
+    const kernel = execFileSync(KERNEL_OF, [release], { encoding: "utf8" }).trim();
     const directory = `${DIRECTORY}${process.pid}`;
     mkdirSync(directory);
     prepare(directory);
     const disk = kind === "systemd" ? [makeDisk(join(directory, "disk"))] : [];
-    const initramfs = makeInitramfs(directory, KERNEL, kind);
+    const initramfs = makeInitramfs(directory, kernel, kind);
     const output = openSync(join(directory, "qemu.log"), "a");
     // The kernel ends it should this process die, however it dies.
     const child = spawn(
       "setpriv",
-      ["--pdeathsig", "KILL", "qemu-system-x86_64", ...qemuArguments(directory, disk, initramfs)],
+      [
+        "--pdeathsig",
+        "KILL",
+        "qemu-system-x86_64",
+        ...qemuArguments(directory, kernel, disk, initramfs),
+      ],
       { stdio: ["ignore", output, output] },
     );
     const guest = new Guest(directory, child);
@@ -183,8 +192,13 @@ function makeDisk(path: string): string {
 }
 
 /** No device but what is named: there is no network. Wide vector instructions cost most in software. */
-function qemuArguments(directory: string, disks: string[], initramfs: string): string[] {
-  const boot = join(KERNEL, "boot");
+function qemuArguments(
+  directory: string,
+  kernel: string,
+  disks: string[],
+  initramfs: string,
+): string[] {
+  const boot = join(kernel, "boot");
   const vmlinuz = readdirSync(boot).find((name) => name.startsWith("vmlinuz-")) ?? "";
   return [
     "-nodefaults -no-user-config -display none -nic none",

@@ -55,12 +55,10 @@ export function makeInitramfs(directory: string, kernel: string, kind: GuestKind
     readFileSync(join(modules, version, "modules.dep"), "utf8"),
     MODULES[kind],
   );
-  for (const file of order)
-    copyFileSync(join(modules, version, file), join(tree, "modules.d", basename(file)));
-  writeFileSync(
-    join(tree, "modules"),
-    order.map((file) => `/modules.d/${basename(file)}\n`).join(""),
+  const loaded = order.map((file) =>
+    putModule(join(modules, version, file), join(tree, "modules.d")),
   );
+  writeFileSync(join(tree, "modules"), loaded.map((name) => `/modules.d/${name}\n`).join(""));
   writeFileSync(join(tree, "modules-directory"), modules);
   writeFileSync(join(tree, "first"), FIRST_PROCESS[kind]);
 
@@ -75,6 +73,16 @@ export function makeInitramfs(directory: string, kernel: string, kind: GuestKind
     stdio: ["ignore", "ignore", "ignore"],
   });
   return archive;
+}
+
+/** Decompressed, as busybox loads it (Debian 13's are not). Its file's name. */
+function putModule(from: string, directory: string): string {
+  const name = basename(from, ".xz");
+  const bytes = from.endsWith(".xz")
+    ? execFileSync("/bin/busybox", ["xzcat", from], { maxBuffer: 64 << 20 })
+    : readFileSync(from);
+  writeFileSync(join(directory, name), bytes);
+  return name;
 }
 
 /** Each module after those it needs, from modules.dep(5): `file: needed needed`, files named once. */

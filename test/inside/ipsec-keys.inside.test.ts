@@ -1,5 +1,3 @@
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/pair-key.ts";
 import type { SaName } from "../../agent/core/security-association.ts";
@@ -77,12 +75,7 @@ describe.each([4, 6] as const)("a host that has a key of its own, over IPv%i", (
     expect(first).toEqual({ arrived: 1, errors: [] });
     const packets = sent.filter(isEsp);
     expect(packets.length).toBe(1);
-    const file = join(world.hosts.directory, "replayed");
-    writeFileSync(file, packets[0]!);
-    const { netns, name } = world.link(1);
-    const again = await outcome(() => {
-      world.hosts.in(netns, `socat -u OPEN:${file} INTERFACE:${name}`);
-    });
+    const again = await outcome(() => world.hosts.deliver(1, packets[0]!));
     expect(again).toEqual({ arrived: 0, errors: ["XfrmInStateSeqError"] });
   });
 

@@ -46,13 +46,7 @@ export class Lab {
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
     say(`${count} hosts on a switch of their own`);
-    const net = new TestHosts(count, { directory });
-    net.in(join(net.directory, "switch"), `ip address add ${NAMESERVER}/24 dev sw`);
-    const hosts: LabHost[] = [];
-    for (let k = 1; k <= count; k++)
-      hosts.push(
-        await LabHost.start(`h${k}`, hostDirectory(directory, k), join(net.directory, `h${k}`)),
-      );
+    const hosts = await startHosts(directory, count);
     if (docker) {
       say("Docker engines");
       await Promise.all(
@@ -74,6 +68,11 @@ export class Lab {
     return new Lab(directory, hosts);
   }
 
+  /** The hosts of one that has ended, with what they had on disk: nothing runs on them yet. */
+  static async again(directory: string): Promise<Lab> {
+    return new Lab(directory, await startHosts(directory, hostCount(directory)));
+  }
+
   /** The cluster: `init` on h1, `join` on the others, one after another as a person would. */
   async form(
     say: (text: string) => void,
@@ -93,10 +92,7 @@ export class Lab {
 
   /** @throws when there is none. */
   static find(directory: string): Lab {
-    const file = join(directory, HOSTS_FILE);
-    if (!existsSync(file)) throw new Error("there is no lab: `npm run lab` starts one");
-    const count = JSON.parse(readFileSync(file, "utf8")) as number;
-    const hosts = Array.from({ length: count }, (_, i) => {
+    const hosts = Array.from({ length: hostCount(directory) }, (_, i) => {
       const host = LabHost.find(
         `h${i + 1}`,
         hostDirectory(directory, i + 1),
@@ -120,18 +116,44 @@ export class Lab {
 
   /** Every process, namespace, mount and file of it. Nothing there is success. */
   static async down(directory: string): Promise<void> {
+    await Lab.end(directory);
+    rmSync(directory, { recursive: true, force: true });
+  }
+
+  /** As machines that lose power: what is on disk stays, and nothing in /run. */
+  static async end(directory: string): Promise<void> {
     if (!existsSync(directory)) return;
     for (const name of readdirSync(directory))
       if (name.startsWith("host-")) await LabHost.end(join(directory, name));
     unmountBelow(directory);
-    for (const name of readdirSync(directory))
-      if (/^(h\d+|switch)$/.test(name)) deletePinnedNetns(join(directory, name));
-    rmSync(directory, { recursive: true, force: true });
+    for (const name of readdirSync(directory)) {
+      const path = join(directory, name);
+      if (name.startsWith("host-")) rmSync(join(path, "run"), { recursive: true, force: true });
+      if (/^(h\d+|switch)$/.test(name)) deletePinnedNetns(path);
+    }
   }
 }
 
 export function startAgent(host: LabHost, docker: boolean): void {
   host.startAgent(...(docker ? [] : ["--no-docker"]));
+}
+
+/** @throws when there is none. */
+function hostCount(directory: string): number {
+  const file = join(directory, HOSTS_FILE);
+  if (!existsSync(file)) throw new Error("there is no lab: `npm run lab` starts one");
+  return JSON.parse(readFileSync(file, "utf8")) as number;
+}
+
+async function startHosts(directory: string, count: number): Promise<LabHost[]> {
+  const net = new TestHosts(count, { directory });
+  net.in(join(net.directory, "switch"), `ip address add ${NAMESERVER}/24 dev sw`);
+  const hosts: LabHost[] = [];
+  for (let k = 1; k <= count; k++)
+    hosts.push(
+      await LabHost.start(`h${k}`, hostDirectory(directory, k), join(net.directory, `h${k}`)),
+    );
+  return hosts;
 }
 
 function hostDirectory(directory: string, k: number): string {

@@ -1,5 +1,5 @@
 import { execFile, execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -70,6 +70,13 @@ export class TestHosts {
     // As Docker does: an address that is ours alone needs no asking.
     for (const address of addresses) this.in(netns, `ip address add ${address} dev eth0 nodad`);
     return netns;
+  }
+
+  /** A frame to host `k`, as the switch would send it. */
+  deliver(k: number, frame: Buffer): void {
+    const file = join(this.directory, "frame");
+    writeFileSync(file, frame);
+    this.in(join(this.directory, "switch"), `socat -u OPEN:${file} INTERFACE:p${k}`);
   }
 
   /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */

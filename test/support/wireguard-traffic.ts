@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
@@ -11,11 +12,33 @@ import { claimedAddresses } from "../../shared/documents.ts";
 import type { Family } from "../../shared/ip.ts";
 import { largestWireguardMtuBytes, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
 import { insideOf, peer, PORT, privateKey, wanted } from "../contract/wireguard-contract.ts";
-import { captured, containing, isFragment, newMarker, onPort } from "./capture.ts";
+import {
+  Capture,
+  captured,
+  containing,
+  datagramOf,
+  isFragment,
+  newMarker,
+  onPort,
+} from "./capture.ts";
 import { app, dataPlane, endpoint, vtepOf } from "./cluster.ts";
 import { lostDuring } from "./hosts.ts";
 import { eventually } from "./lab-host.ts";
 import type { RealWireguardHosts } from "./wireguard-hosts.ts";
+
+/** Messages (whitepaper, section 5.4). */
+const INITIATION = 1;
+const RESPONSE = 2;
+const TRANSPORT_DATA = 4;
+
+/** In a frame of Ethernet and IPv4 without options. */
+const UDP_CHECKSUM_AT = 14 + 20 + 6;
+
+/** Undefined: no message of WireGuard. */
+function wireguardType(frame: Buffer): number | undefined {
+  const datagram = datagramOf(frame);
+  return datagram?.destinationPort === PORT ? datagram.payload[0] : undefined;
+}
 
 /** Containers on a network of hosts 1 and 2, through whatever WireGuard this machine has. */
 export function wireguardTraffic(current: () => RealWireguardHosts): void {
@@ -132,9 +155,58 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     const frames = await captured(current().hosts.directory, 1, async () => {
       expect(await ping(first, "-c", "1")).toBe(1);
     });
-    // Initiation, response, then data both ways (whitepaper, section 5.4: the types).
-    const types = onPort(frames, PORT).map(({ payload }) => payload[0]);
-    expect(types.slice(0, 4)).toEqual([1, 2, 4, 4]);
+    // Then data both ways.
+    const types = frames.map(wireguardType).filter(Boolean);
+    expect(types.slice(0, 4)).toEqual([INITIATION, RESPONSE, TRANSPORT_DATA, TRANSPORT_DATA]);
+  });
+
+  test("a packet arrives once, however often it is sent; a handshake that is sent again opens no session", async () => {
+    await tunnel(1, [peer(2)]);
+    await tunnel(2, [peer(1)]);
+    const first = await containers();
+    const { hosts } = current();
+    const link = join(hosts.directory, "switch");
+    const recorded = async (type: number, work: () => Promise<void>): Promise<Buffer> => {
+      const frames = await captured(hosts.directory, 1, work);
+      const frame = frames.find((each) => wireguardType(each) === type)!;
+      // None (RFC 768): the sender left its checksum to a link that does not make one.
+      frame.writeUInt16BE(0, UDP_CHECKSUM_AT);
+      return frame;
+    };
+    const initiation = await recorded(INITIATION, async () => {
+      expect(await ping(first, "-c", "1")).toBe(1);
+    });
+    const file = join(hosts.directory, "arrivals");
+    const arrivals = await Capture.start(join(hosts.directory, `c2-${round}`), "eth0", file);
+    const arrived = (what: Buffer): number => containing(arrivals.frames(), what);
+    try {
+      const { mark, options } = marked();
+      // Kept back by the switch, so that it is the recorded one that arrives first.
+      const packet = await recorded(TRANSPORT_DATA, async () => {
+        hosts.in(link, "bridge link set dev p2 state 0");
+        expect(await ping(first, "-c", "1", ...options)).toBe(0);
+        hosts.in(link, "bridge link set dev p2 state 3");
+      });
+      hosts.deliver(2, packet);
+      // With its answer.
+      await eventually(20_000, "the packet", async () => expect(arrived(mark)).toBe(2));
+      const { lastHandshakeMs } = (await current().tunnel(2).read())!.peers[0]!;
+      const later = marked();
+      const frames = await captured(hosts.directory, 2, async () => {
+        hosts.deliver(2, packet);
+        hosts.deliver(2, initiation);
+        expect(await ping(first, "-c", "1", ...later.options)).toBe(1);
+      });
+      const handshakes = frames
+        .map(wireguardType)
+        .filter((type) => type === INITIATION || type === RESPONSE);
+      // No answer to it.
+      expect(handshakes).toEqual([INITIATION]);
+      expect([arrived(mark), arrived(later.mark)]).toEqual([2, 2]);
+      expect((await current().tunnel(2).read())!.peers[0]).toMatchObject({ lastHandshakeMs });
+    } finally {
+      await arrivals.stop();
+    }
   });
 
   test("a deleted device is silence, and is put back under the networks that stand", async () => {
