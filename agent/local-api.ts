@@ -41,6 +41,9 @@ export function localRoutes(
     }),
     "POST /v1/probe": bare(() => joined().proving.probeAll()),
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
+    "GET /v1/state": byQuery(["after"], async ({ after = "0" }) => ({
+      state: joined().replication.stateAfter(Number(after)),
+    })),
     "GET /v1/nodes": bare(async () => nodes(joined())),
     "GET /v1/networks": bare(async () => networks(joined())),
     "GET /v1/networks/inspect": byQuery(["name"], async ({ name = "" }) => {
