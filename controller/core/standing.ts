@@ -15,22 +15,25 @@ export function standingOf(
   { state, restoredAtMs }: ControllerRecord,
   met: ClusterState | undefined,
 ): Failure | undefined {
-  if (met !== undefined && met.revision > state.revision)
-    return generationOf(met.revision) > generationOf(state.revision)
-      ? {
-          code: "STALE",
-          message: `the controller at ${met.controller.address} has taken over from this one, which decides nothing any more`,
-          next: `end it: \`systemctl disable --now overlay-ts-controller\`, and move its data away; the hosts ask the one at ${met.controller.address}`,
-        }
-      : {
-          code: "STALE",
-          message: `hosts hold revision ${met.revision} of this controller, and it knows only ${state.revision}: its data are old`,
-          next: RECOVER,
-        };
+  const newer = met !== undefined && met.revision > state.revision ? met : undefined;
+  if (newer !== undefined && generationOf(newer.revision) > generationOf(state.revision)) {
+    const { address } = newer.controller;
+    return {
+      code: "STALE",
+      message: `the controller at ${address} has taken over from this one, which decides nothing any more`,
+      next: `end it: \`systemctl disable --now overlay-ts-controller\`, and move its data away; the hosts ask the one at ${address}`,
+    };
+  }
   if (restoredAtMs !== undefined)
     return {
       code: "STALE",
       message: "this controller was restored from a backup, and has not met the hosts since",
+      next: RECOVER,
+    };
+  if (newer !== undefined)
+    return {
+      code: "STALE",
+      message: `hosts hold revision ${newer.revision} of this controller, and it knows only ${state.revision}: its data are old`,
       next: RECOVER,
     };
   return undefined;
