@@ -62,7 +62,8 @@ export class Meeting {
     this.#verify = verify;
   }
 
-  async meet(): Promise<Met> {
+  /** All hosts, or who answers within `timeoutMs`. */
+  async meet(timeoutMs = MEET_MS): Promise<Met> {
     const handlers: MeshHandlers = {
       message: () => {},
       request: (_from, bytes) => Promise.resolve(this.#answer(bytes)),
@@ -81,17 +82,17 @@ export class Meeting {
     const over = new AbortController();
     await Promise.race([
       everyone,
-      delay(MEET_MS, undefined, { signal: over.signal }).catch(() => {}),
+      delay(timeoutMs, undefined, { signal: over.signal }).catch(() => {}),
     ]);
     over.abort();
     return { newest: this.#newest, answered: [...this.#answered], silent: this.#silent() };
   }
 
   /** Resolves to who holds it, when all that are connected do, or after some seconds. */
-  async tell(signed: SignedState, revision: number): Promise<NodeId[]> {
+  async tell(signed: SignedState, revision: number, timeoutMs = TELL_MS): Promise<NodeId[]> {
     this.#told = { signed, revision };
     const news: ClusterGossip = { v: 1, kind: "stateIsThere", revision };
-    const untilMs = performance.now() + TELL_MS;
+    const untilMs = performance.now() + timeoutMs;
     const holding = new Set<NodeId>();
     for (;;) {
       await this.#mesh.publish(CLUSTER_TOPIC, encodeCbor(news)).catch(() => {});
