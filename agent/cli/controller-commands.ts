@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type Backup, formatBackup, parseBackup } from "../../controller/backup.ts";
+import type { ControllerKeys } from "../../controller/controller.ts";
 import { promoted, recordOf } from "../../controller/core/recovery.ts";
 import {
   controllerFiles,
@@ -17,9 +18,9 @@ import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
 import { writeNewSecret } from "../../shared/node/files.ts";
-import { identityFromSeed } from "../../shared/node/identity.ts";
+import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
-import { generationOf } from "../../shared/revision.ts";
+import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
 import { signCertificate, signState, verifyState } from "../../shared/trust.ts";
 import { ensureIdentity, type Membership, readMembership } from "../membership.ts";
 import { chooseAddress } from "../node-facts.ts";
@@ -155,17 +156,14 @@ export async function promote(context: Context, options: PromoteOptions): Promis
     known.settings.underlayFamily,
   );
   checkFamily(known, address);
-  const peer = identityFromSeed(systemRandom.bytes(32));
-  const certify = (generation: number): Promise<string> =>
-    signCertificate(root, { cluster, controller: peer.node, generation });
-  const next = generationOf(known.revision) + 1;
-  const scout = { controller: peer, certificate: await certify(next), rootKey: root.publicKey };
-  await meeting(scout, next, known, async (meeting) => {
+  await meeting(await scoutOf(root, cluster), MAX_GENERATION, known, async (meeting) => {
     const met = await meeting.meet();
     if (met.answered.length === 0) throw nobody(known);
     const newest = met.newest?.state ?? known;
     const generation = generationOf(newest.revision) + 1;
-    const certificate = await certify(generation);
+    const peer = identityFromSeed(systemRandom.bytes(32));
+    const claim = { cluster, controller: peer.node, generation };
+    const certificate = await signCertificate(root, claim);
     const record = promoted(
       held?.record ?? recordOf(known),
       newest,
@@ -202,6 +200,14 @@ export async function promote(context: Context, options: PromoteOptions): Promis
       ].join("\n"),
     );
   });
+}
+
+/** Who has taken over meanwhile is not known yet: a key that is forgotten at once, above all of them. */
+async function scoutOf(root: Identity, cluster: ClusterId): Promise<ControllerKeys> {
+  const controller = identityFromSeed(systemRandom.bytes(32));
+  const claim = { cluster, controller: controller.node, generation: MAX_GENERATION };
+  const certificate = await signCertificate(root, claim);
+  return { controller, certificate, rootKey: root.publicKey };
 }
 
 async function readBackup(file: string): Promise<Backup> {

@@ -79,10 +79,13 @@ test("with the controller away containers start and have names, and what it alon
   await lifeGoesOn("meanwhile");
   await h2.docker("restart", "-t", "0", "still");
   expect(await pings(h1, "still", "still")).toBe(3);
-  await h2.overlay("key", "rotate");
-  const refused = await refusal(h2.docker(...OURS, "never"));
-  expect(refused).toMatch(/the controller at 198\.51\.100\.1:7952\/tcp does not answer/);
-  expect(refused).toMatch(/systemctl status overlay-ts-controller/);
+  for (const refused of [
+    await refusal(h2.docker(...OURS, "never")),
+    await refusal(h3.overlay("key", "rotate", "--network", "app")),
+  ]) {
+    expect(refused).toMatch(/the controller at 198\.51\.100\.1:7952\/tcp does not answer/);
+    expect(refused).toMatch(/systemctl status overlay-ts-controller/);
+  }
   // Without it its data can still be saved.
   await h1.overlay("controller", "backup", fileOf("early"));
   expect(statSync(fileOf("early")).mode & 0o777).toBe(0o600);
@@ -117,7 +120,6 @@ describe("its data are older than what hosts hold:", () => {
     expect(said).toMatch(/New keys, .*later/);
     expect(await h1.overlay("network", "ls")).toMatch(/later/);
     await decides(h2);
-    await decides(h1);
     expect(await h1.overlay("controller", "recover", "--from-mesh")).toMatch(/Nothing to recover/);
   });
 
@@ -130,7 +132,6 @@ describe("its data are older than what hosts hold:", () => {
     expect(await refusal(h2.docker(...OURS, "never"))).toMatch(/data are old/);
     await h1.overlay("controller", "recover", "--from-mesh");
     await decides(h2);
-    await lifeGoesOn("recovered");
   });
 });
 
@@ -142,7 +143,6 @@ describe("another takes over:", () => {
     expect(said).toMatch(/Told to 3 hosts/);
     await controllerUp(h2);
     await decides(h3);
-    await decides(h1);
     await lifeGoesOn("promoted");
   });
 
