@@ -26,13 +26,21 @@ export interface ControllerStatus {
   readonly problem?: Failure | undefined;
 }
 
-/** What root on the controller's host may do: admission is decided here and nowhere else. */
+/**
+ * What root on the controller's host may do: admission is decided here and nowhere else. `look`: whether
+ * this host's agent knows of something newer, before anything is decided.
+ */
 export function adminRoutes(
   controller: Pick<
     Controller,
     "state" | "createToken" | "removeNode" | "changeKeySchedule" | "problem" | "announce"
   >,
+  look: () => Promise<void>,
 ): Routes {
+  const looked = async <T>(decide: () => Promise<T>): Promise<T> => {
+    await look();
+    return decide();
+  };
   return {
     "GET /v1/status": bare(async () => {
       const { cluster, revision } = await controller.state();
@@ -50,11 +58,13 @@ export function adminRoutes(
     }),
     "GET /v1/state": bare(() => controller.state()),
     "POST /v1/tokens": byBody(TokenBody, ({ networks, ...rest }) =>
-      controller.createToken(networks === undefined ? rest : { ...rest, networks }),
+      looked(() => controller.createToken(networks === undefined ? rest : { ...rest, networks })),
     ),
     "POST /v1/key-schedule": byBody(KeyScheduleBody, (changes) =>
-      controller.changeKeySchedule(changes),
+      looked(() => controller.changeKeySchedule(changes)),
     ),
-    "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) => controller.removeNode(name)),
+    "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) =>
+      looked(() => controller.removeNode(name)),
+    ),
   };
 }

@@ -56,7 +56,10 @@ export async function runController(
   const port = state.settings.ports.controller;
   const server = new ControlServer({ seed: keys.peer.seed, address, port }, controller, log);
   await server.start();
-  const local = new UnixHttpServer(join(runDirectory, "controller.sock"), adminRoutes(controller));
+  const local = new UnixHttpServer(
+    join(runDirectory, "controller.sock"),
+    adminRoutes(controller, look),
+  );
   await local.start();
   const keyCheck = setInterval(() => {
     look()

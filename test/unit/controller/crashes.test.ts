@@ -142,6 +142,7 @@ const steps: readonly (readonly [string, Step])[] = [
   ],
   ["rotate", onNetwork(1, 0, (network) => ({ kind: "rotateKey", network }))],
   ["end", onNetwork(2, 1, (network) => ({ kind: "removeNetwork", network }))],
+  ["key schedule", (controller) => controller.changeKeySchedule({ gossipMs: 3_600_000 })],
   ["node rm h3", (controller) => controller.removeNode("h3")],
   ["network after", make(2, "after")],
   ["block after", onNetwork(2, 2, (network) => ({ kind: "allotBlock", network, family: 4 }))],
