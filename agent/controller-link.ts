@@ -2,13 +2,16 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ControlClient } from "../controller/wire/client.ts";
 import type { AnswerOf, ControlAnswer, ControlRequest } from "../controller/wire/messages.ts";
 import type { SignedState } from "../shared/cluster-state.ts";
-import { asFailure } from "../shared/errors.ts";
+import { asFailure, type ErrorCode, type Failure } from "../shared/errors.ts";
 import { AtMost } from "./at-most.ts";
 import type { Log } from "../shared/ports.ts";
 
 const WATCH_RETRY_MS = 1000;
 /** The controller does one after another, and each has its time limit: what waits, waits here. */
 const REQUESTS_AT_ONCE = 4;
+
+/** Of the controller itself, not of what it was asked. */
+const AWAY: ReadonlySet<ErrorCode> = new Set(["UNREACHABLE", "STALE"]);
 
 export type MemberRequest = Exclude<ControlRequest, { kind: "join" | "state" }>;
 
@@ -24,6 +27,7 @@ export class ControllerLink {
   readonly #state: HeldState;
   readonly #log: Log;
   readonly #underWay = new AtMost(REQUESTS_AT_ONCE);
+  #failure: Failure | undefined;
   #stopWatching: AbortController | undefined;
   #watching: Promise<void> = Promise.resolve();
 
@@ -33,16 +37,27 @@ export class ControllerLink {
     this.#log = log;
   }
 
+  /** Why it decided nothing when it was asked last; undefined: it did, or was not asked. */
+  failure(): Failure | undefined {
+    return this.#failure;
+  }
+
   /** @throws UNREACHABLE, or what the controller refused in its own words. */
   async request<K extends ControlAnswer["kind"]>(
     request: MemberRequest,
     kind: K,
   ): Promise<AnswerOf<K>> {
-    const { answer } = await this.#underWay.run(() => {
+    const asking = this.#underWay.run(() => {
       // A controller that knows less than this host was restored from a backup: it must say so.
       const holds = this.#state.revision();
       return this.#client.request({ ...request, holds }, kind);
     });
+    const { answer } = await asking.catch((error: unknown) => {
+      const failure = asFailure(error);
+      this.#failure = AWAY.has(failure.code) ? failure : undefined;
+      throw error;
+    });
+    this.#failure = undefined;
     const state = "state" in answer ? answer.state : undefined;
     if (state !== undefined) await this.#state.came(state);
     return answer;

@@ -16,7 +16,9 @@ export async function status(context: Context): Promise<void> {
   print(context, { ...found, controllerHere }, () =>
     [
       found.joined ? statusText(found) : "not joined: see `overlay-ts init` and `join`",
-      ...controllerText(controllerHere),
+      ...controllerText(
+        controllerHere?.problem ?? (found.joined ? found.controller.failure : undefined),
+      ),
     ].join("\n"),
   );
 }
@@ -26,8 +28,8 @@ function controllerStatus(context: Context): Promise<ControllerStatus | undefine
   return callController<ControllerStatus>(context, "GET", "/v1/status").catch(() => undefined);
 }
 
-function controllerText(controller: ControllerStatus | undefined): string[] {
-  const problem = controller?.problem;
+/** What only it can decide is not decided now; the rest goes on. */
+function controllerText(problem: Failure | undefined): string[] {
   if (problem === undefined) return [];
   return ["", `controller: ${problem.message}`, `  → ${problem.next ?? ""}`];
 }

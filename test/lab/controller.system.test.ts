@@ -86,6 +86,7 @@ test("with the controller away containers start and have names, and what it alon
     expect(refused).toMatch(/the controller at 198\.51\.100\.1:7952\/tcp does not answer/);
     expect(refused).toMatch(/systemctl status overlay-ts-controller/);
   }
+  expect(await h2.overlay("status")).toMatch(/controller: the controller at .* does not answer/);
   // Without it its data can still be saved.
   await h1.overlay("controller", "backup", fileOf("early"));
   expect(statSync(fileOf("early")).mode & 0o777).toBe(0o600);
