@@ -117,6 +117,7 @@ export class Agent {
   /** At the last change of state or hosts. */
   #wanted: ReadonlyMap<NetworkId, Wanted> = new Map();
   #resync: NodeJS.Timeout | undefined;
+  #runs = false;
 
   constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
     this.identity = identity;
@@ -180,7 +181,10 @@ export class Agent {
     });
     this.controller = new ControllerLink(
       client,
-      (signed) => this.replication.stateCame(signed),
+      {
+        revision: () => this.#state().revision,
+        came: (signed) => this.replication.stateCame(signed),
+      },
       log,
     );
     this.bindings = new Bindings(store, seenChanged);
@@ -246,7 +250,8 @@ export class Agent {
     this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
     await this.#adopt();
     await this.hosting.start(this.#unadopted);
-    if (this.#state().controller.node === this.identity.node) this.controller.watch();
+    this.#runs = true;
+    this.#watchController();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
     // Leftovers of networks that are no longer here are adopted by name, and taken away by a pass.
     for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
@@ -271,6 +276,7 @@ export class Agent {
   async stop(names: "handOver" | "letGo" = "handOver"): Promise<void> {
     this.watching.stop();
     clearInterval(this.#resync);
+    this.#runs = false;
     this.hosting.stop();
     await this.proving.stop();
     await this.controller.stop();
@@ -444,7 +450,13 @@ export class Agent {
     return new Encrypting({ ...shared, wireguard, ipsec });
   }
 
+  /** It may have moved here, or away. */
+  #watchController(): void {
+    this.controller.watch(this.#state().controller.node === this.identity.node);
+  }
+
   #changed(): void {
+    if (this.#runs) this.#watchController();
     this.resolving.changed();
     this.guarding.dirty();
     this.encrypting.dirty();

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ControlClient } from "../controller/wire/client.ts";
 import type { AnswerOf, ControlAnswer, ControlRequest } from "../controller/wire/messages.ts";
 import type { SignedState } from "../shared/cluster-state.ts";
-import { asFailure } from "../shared/errors.ts";
+import { asFailure, type ErrorCode, type Failure } from "../shared/errors.ts";
 import { AtMost } from "./at-most.ts";
 import type { Log } from "../shared/ports.ts";
 
@@ -10,53 +10,82 @@ const WATCH_RETRY_MS = 1000;
 /** The controller does one after another, and each has its time limit: what waits, waits here. */
 const REQUESTS_AT_ONCE = 4;
 
+/** Of the controller itself, not of what it was asked. */
+const AWAY: ReadonlySet<ErrorCode> = new Set(["UNREACHABLE", "STALE"]);
+
+export type MemberRequest = Exclude<ControlRequest, { kind: "join" | "state" }>;
+
+export interface HeldState {
+  /** Of the state that this host holds. */
+  revision(): number;
+  came(signed: SignedState): Promise<void>;
+}
+
 /** This host's line to the controller: what an answer says of the state is merged before it returns. */
 export class ControllerLink {
   readonly #client: ControlClient;
-  readonly #stateCame: (signed: SignedState) => Promise<void>;
+  readonly #state: HeldState;
   readonly #log: Log;
-  readonly #stopping = new AbortController();
   readonly #underWay = new AtMost(REQUESTS_AT_ONCE);
+  #failure: Failure | undefined;
+  #stopWatching: AbortController | undefined;
   #watching: Promise<void> = Promise.resolve();
 
-  constructor(client: ControlClient, stateCame: (signed: SignedState) => Promise<void>, log: Log) {
+  constructor(client: ControlClient, state: HeldState, log: Log) {
     this.#client = client;
-    this.#stateCame = stateCame;
+    this.#state = state;
     this.#log = log;
+  }
+
+  /** Why it decided nothing when it was asked last; undefined: it did, or was not asked. */
+  failure(): Failure | undefined {
+    return this.#failure;
   }
 
   /** @throws UNREACHABLE, or what the controller refused in its own words. */
   async request<K extends ControlAnswer["kind"]>(
-    request: ControlRequest,
+    request: MemberRequest,
     kind: K,
   ): Promise<AnswerOf<K>> {
-    const { answer } = await this.#underWay.run(() => this.#client.request(request, kind));
+    const asking = this.#underWay.run(() => {
+      // A controller that knows less than this host was restored from a backup: it must say so.
+      const holds = this.#state.revision();
+      return this.#client.request({ ...request, holds }, kind);
+    });
+    const { answer } = await asking.catch((error: unknown) => {
+      const failure = asFailure(error);
+      this.#failure = AWAY.has(failure.code) ? failure : undefined;
+      throw error;
+    });
+    this.#failure = undefined;
     const state = "state" in answer ? answer.state : undefined;
-    if (state !== undefined) await this.#stateCame(state);
+    if (state !== undefined) await this.#state.came(state);
     return answer;
   }
 
-  /** On the controller's own host: new states come from here, then by gossip to all others. */
-  watch(): void {
-    this.#watching = this.#watch();
+  /** While this is the controller's own host: new states come from here, then by gossip to all others. */
+  watch(isOwnHost: boolean): void {
+    if (isOwnHost === (this.#stopWatching !== undefined)) return;
+    this.#stopWatching?.abort();
+    this.#stopWatching = isOwnHost ? new AbortController() : undefined;
+    if (this.#stopWatching !== undefined) this.#watching = this.#watch(this.#stopWatching.signal);
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    this.watch(false);
     await this.#watching;
     await this.#client.close();
   }
 
   async #merge(state: SignedState): Promise<void> {
     try {
-      await this.#stateCame(state);
+      await this.#state.came(state);
     } catch (error) {
       this.#log.warn({ ...asFailure(error) }, "a state was refused");
     }
   }
 
-  async #watch(): Promise<void> {
-    const { signal } = this.#stopping;
+  async #watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         await this.#client.watch((state) => void this.#merge(state), signal);

@@ -5,6 +5,7 @@ import { type Failure, OverlayError } from "../shared/errors.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
 import { bare, byBody, byQuery } from "../shared/node/routes.ts";
 import type { Routes } from "../shared/node/unix-http.ts";
+import { oneLine } from "../shared/text.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
 import { hostsNeeding, hostsOn } from "./core/hosts.ts";
@@ -41,6 +42,9 @@ export function localRoutes(
     }),
     "POST /v1/probe": bare(() => joined().proving.probeAll()),
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
+    "GET /v1/state": byQuery(["after"], async ({ after = "0" }) => ({
+      state: joined().replication.stateAfter(revisionIn(after)),
+    })),
     "GET /v1/nodes": bare(async () => nodes(joined())),
     "GET /v1/networks": bare(async () => networks(joined())),
     "GET /v1/networks/inspect": byQuery(["name"], async ({ name = "" }) => {
@@ -65,6 +69,16 @@ export function localRoutes(
     "POST /v1/keys/rotate": byQuery(["node", "network"], (query) => rotateKeys(joined(), query)),
     "DELETE /v1/networks": byQuery(["name"], ({ name = "" }) => removeNetwork(joined(), name)),
   };
+}
+
+/** @throws INVALID */
+function revisionIn(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new OverlayError({
+    code: "INVALID",
+    message: `after=${oneLine(text, 64)} is no revision`,
+    next: "give the one that is held already, or leave it away",
+  });
 }
 
 const CreateBody = z.object({

@@ -13,6 +13,7 @@ import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
 import type { SavedTables } from "./saved-tables.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_KEYS, FOR_NETWORK, requestFor } from "./sync-requests.ts";
 
 export interface ReplicationModules {
   readonly mesh: Mesh;
@@ -38,12 +39,7 @@ export interface ReplicationHandlers {
   disconnected(node: NodeId): void;
 }
 
-const CLUSTER_TOPIC = "overlay-ts/cluster";
 const NETWORK_TOPIC = "overlay-ts/network/";
-/** First byte of a request: which replica it is for. */
-const FOR_CLUSTER = 0;
-const FOR_NETWORK = 1;
-const FOR_KEYS = 2;
 
 /** Carries the pure replicas' outputs to mesh and disk, and what comes from there to them. */
 export class Replication {
@@ -115,6 +111,12 @@ export class Replication {
   /** A peer or the controller has told its newest state since the start. */
   stateIsFresh(): boolean {
     return this.#fresh;
+  }
+
+  /** The newest state as it was signed, if it is newer than `revision`. */
+  stateAfter(revision: number): SignedState | undefined {
+    const answer = this.cluster.answer({ v: 1, kind: "fetchCluster", revision, nodes: [] });
+    return answer.kind === "cluster" ? answer.state : undefined;
   }
 
   /** From the controller itself, in an answer or watched. */
@@ -341,11 +343,4 @@ export class Replication {
   #now(): number {
     return this.#modules.clock.nowMs();
   }
-}
-
-function requestFor(kind: number, body: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(body.length + 1);
-  bytes[0] = kind;
-  bytes.set(body, 1);
-  return bytes;
 }

@@ -25,7 +25,12 @@ export interface AgentStatus {
   readonly name: string;
   readonly cluster: string;
   readonly revision: number;
-  readonly controller: { address: string; port: number };
+  readonly controller: {
+    address: string;
+    port: number;
+    /** Why it decided nothing when this host asked it last. */
+    failure: Failure | undefined;
+  };
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
   readonly dataPath: readonly ProofStatus[];
   readonly networks: readonly NetworkStatus[];
@@ -85,6 +90,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     controller: {
       address: state?.controller.address ?? "",
       port: state?.settings.ports.controller ?? 0,
+      failure: agent.controller.failure(),
     },
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
     dataPath: agent.proving.results(),

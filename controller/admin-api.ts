@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { bare, byBody, byQuery } from "../shared/node/routes.ts";
 import type { Routes } from "../shared/node/unix-http.ts";
+import type { Failure } from "../shared/errors.ts";
 import type { Controller } from "./controller.ts";
 import { DEFAULT_TOKEN_TTL_MS, DEFAULT_TOKEN_USES } from "./core/tokens.ts";
 
@@ -18,18 +19,52 @@ const KeyScheduleBody = z.strictObject({
   gossipMs: z.number().optional(),
 });
 
-/** What root on the controller's host may do: admission is decided here and nowhere else. */
+export interface ControllerStatus {
+  readonly cluster: string;
+  readonly revision: number;
+  /** Why it decides nothing. */
+  readonly problem?: Failure | undefined;
+}
+
+/**
+ * What root on the controller's host may do: admission is decided here and nowhere else. `look`: whether
+ * this host's agent knows of something newer, before anything is decided.
+ */
 export function adminRoutes(
-  controller: Pick<Controller, "state" | "createToken" | "removeNode" | "changeKeySchedule">,
+  controller: Pick<
+    Controller,
+    "state" | "createToken" | "removeNode" | "changeKeySchedule" | "problem" | "announce"
+  >,
+  look: () => Promise<void>,
 ): Routes {
+  const looked = async <T>(decide: () => Promise<T>): Promise<T> => {
+    await look();
+    return decide();
+  };
   return {
+    "GET /v1/status": bare(async () => {
+      const { cluster, revision } = await controller.state();
+      const status: ControllerStatus = {
+        cluster,
+        revision,
+        problem: await controller.problem(),
+      };
+      return status;
+    }),
+    /** After a command changed the record beside us. */
+    "POST /v1/announce": bare(async () => {
+      await controller.announce();
+      return { announced: true };
+    }),
     "GET /v1/state": bare(() => controller.state()),
     "POST /v1/tokens": byBody(TokenBody, ({ networks, ...rest }) =>
-      controller.createToken(networks === undefined ? rest : { ...rest, networks }),
+      looked(() => controller.createToken(networks === undefined ? rest : { ...rest, networks })),
     ),
     "POST /v1/key-schedule": byBody(KeyScheduleBody, (changes) =>
-      controller.changeKeySchedule(changes),
+      looked(() => controller.changeKeySchedule(changes)),
     ),
-    "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) => controller.removeNode(name)),
+    "DELETE /v1/nodes": byQuery(["name"], ({ name = "" }) =>
+      looked(() => controller.removeNode(name)),
+    ),
   };
 }

@@ -1,5 +1,4 @@
 import { fromBase64Url } from "../shared/base64url.ts";
-import { BOUNDS } from "../shared/bounds.ts";
 import type {
   BlockRecord,
   ClusterState,
@@ -7,13 +6,13 @@ import type {
   NodeRecord,
   SignedState,
 } from "../shared/cluster-state.ts";
-import { asFailure, assert, OverlayError } from "../shared/errors.ts";
+import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
 import { equalBytes } from "../shared/codec.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken } from "../shared/token.ts";
-import { type KeyPair, signClaim, signState } from "../shared/trust.ts";
+import { type KeyPair, signClaim, signState, verifyState } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
 import { allotBlock, allowedNetwork, grantAddress, returnBlock } from "./core/blocks.ts";
 import { changeKeySchedule, type KeyScheduleChanges, rotateDueKeys } from "./core/key-schedule.ts";
@@ -24,8 +23,15 @@ import {
   removeNetwork,
   rotateKeys,
 } from "./core/networks.ts";
-import { admittedNode, type Context, ControllerRecord, type Transition } from "./core/record.ts";
+import {
+  admittedNode,
+  type Context,
+  type ControllerRecord,
+  type Transition,
+} from "./core/record.ts";
+import { behind, standingOf } from "./core/standing.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
+import { checkSize, decodeRecord, encodeRecord } from "./encoded-record.ts";
 import type { ControllerStore, StoredRecord } from "./store/port.ts";
 import type { ControlAnswer, ControlRequest, SealedKey } from "./wire/messages.ts";
 
@@ -56,6 +62,8 @@ export class Controller {
   /** What the store held last. */
   #decoded: (StoredRecord & { readonly record: ControllerRecord }) | undefined;
   #signed: { revision: number; state: Promise<SignedState> } | undefined;
+  /** The newest state that was shown to this controller, where that is newer than its own. */
+  #met: ClusterState | undefined;
   /** Transitions run one after another: here two of them would only collide. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -74,8 +82,30 @@ export class Controller {
     return (await this.#read()).record.state;
   }
 
+  /** @throws STALE while it must decide nothing. */
   async signedState(): Promise<SignedState> {
-    return this.#sign(await this.state());
+    return this.#sign((await this.#serving()).state);
+  }
+
+  /** Why it decides nothing; undefined: it serves. */
+  async problem(): Promise<Failure | undefined> {
+    return standingOf((await this.#read()).record, this.#met);
+  }
+
+  /**
+   * A state that some host holds. One that is newer than this controller's own says that its data are
+   * old, or that another has taken over. @throws UNAUTHENTICATED unless it is of this cluster.
+   */
+  async met(signed: SignedState): Promise<void> {
+    const state = await verifyState(this.#keys.rootKey, signed);
+    const own = await this.state();
+    if (state.cluster === own.cluster && state.revision > (this.#met ?? own).revision)
+      this.#met = state;
+  }
+
+  /** The record was changed by somebody else, who cannot tell who watches. */
+  async announce(): Promise<void> {
+    await this.#tell((await this.#serving()).state);
   }
 
   /** A host's request; `from` is who Noise says it is. Failures are answers. */
@@ -131,10 +161,13 @@ export class Controller {
 
   async #handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {
     if (request.kind === "join") return this.#join(from, request);
-    admittedNode((await this.#read()).record, from);
+    const record = await this.#serving();
+    admittedNode(record, from);
+    const holds = request.kind === "state" ? request.revision : request.holds;
+    orThrow(behind(record, holds ?? 0));
     switch (request.kind) {
       case "state": {
-        const state = await this.state();
+        const { state } = record;
         return state.revision > request.revision
           ? { v: 1, kind: "state", state: await this.#sign(state) }
           : { v: 1, kind: "state" };
@@ -244,6 +277,7 @@ export class Controller {
     // Another controller may write too: again on what it wrote.
     for (let attempt = 0; attempt < 10; attempt++) {
       const { version, record } = await this.#read();
+      orThrow(standingOf(record, this.#met));
       const next = transition(record, { wallMs: clock.wallMs(), random });
       if (next.record === record) return next.result;
       checkSize(record, next.record);
@@ -276,6 +310,13 @@ export class Controller {
     return this.#signed.state;
   }
 
+  /** @throws STALE */
+  async #serving(): Promise<ControllerRecord> {
+    const { record } = await this.#read();
+    orThrow(standingOf(record, this.#met));
+    return record;
+  }
+
   async #read(): Promise<{ version: number; record: ControllerRecord }> {
     const stored = await this.#modules.store.read();
     if (stored === undefined)
@@ -293,36 +334,6 @@ export class Controller {
   }
 }
 
-/** @throws FULL: a state that no host could take in must not come to be. */
-function checkSize(before: ControllerRecord, after: ControllerRecord): void {
-  const bytes = signedBytes(after.state);
-  if (bytes <= BOUNDS.stateBytes || bytes <= signedBytes(before.state)) return;
-  throw new OverlayError({
-    code: "FULL",
-    message: `the cluster's state would have ${bytes} bytes, and ${BOUNDS.stateBytes} is the most that hosts take`,
-    next: "give shorter or fewer labels and options, or remove networks that are no longer used",
-  });
-}
-
-/** Of the state's compact JWS (RFC 7515): base64url of the JSON, and room for head and signature. */
-function signedBytes(state: ClusterState): number {
-  return Math.ceil((Buffer.byteLength(JSON.stringify(state)) * 4) / 3) + 256;
-}
-
-export function encodeRecord(record: ControllerRecord): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(record));
-}
-
-/** @throws STORE when it is not a record of this version. */
-export function decodeRecord(bytes: Uint8Array): ControllerRecord {
-  const parsed = ControllerRecord.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
-  if (parsed.success) return parsed.data;
-  throw new OverlayError(
-    {
-      code: "STORE",
-      message: "the controller's database holds a record this version cannot read",
-      next: "run the version of overlay-ts that wrote it, or a newer one",
-    },
-    { cause: parsed.error },
-  );
+function orThrow(failure: Failure | undefined): void {
+  if (failure !== undefined) throw new OverlayError(failure);
 }

@@ -4,10 +4,12 @@ import type { Supervisor } from "../shared/node/supervisor.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
 import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
-import { UnixHttpServer } from "../shared/node/unix-http.ts";
+import type { SignedState } from "../shared/cluster-state.ts";
+import { asFailure } from "../shared/errors.ts";
+import { callUnix, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
-import { controllerFiles, hasCluster, readKeys } from "./init.ts";
+import { controllerFiles, hasCluster, readKeys } from "./files.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import { ControlServer } from "./wire/server.ts";
 
@@ -18,6 +20,8 @@ export interface ControllerConfig {
 
 const WAIT_MS = 100;
 const KEY_CHECK_MS = 60_000;
+/** Of looking at what this host's agent has heard. */
+const LOOK_MS = 5000;
 
 /** The controller of this host, from when `overlay-ts init` made a cluster until `signal` aborts. */
 export async function runController(
@@ -44,25 +48,60 @@ export async function runController(
     random: systemRandom,
     hasher: sha256,
   });
+  const look = (): Promise<void> => lookAtAgent(controller, runDirectory, log);
+  // Before the first request: a controller whose data are old decides nothing.
+  await look();
   const state = await controller.state();
   const { address } = state.controller;
   const port = state.settings.ports.controller;
   const server = new ControlServer({ seed: keys.peer.seed, address, port }, controller, log);
   await server.start();
-  const local = new UnixHttpServer(join(runDirectory, "controller.sock"), adminRoutes(controller));
+  const local = new UnixHttpServer(
+    join(runDirectory, "controller.sock"),
+    adminRoutes(controller, look),
+  );
   await local.start();
   const keyCheck = setInterval(() => {
-    controller
-      .rotateDueKeys()
+    look()
+      .then(() => controller.rotateDueKeys())
       .catch((error: unknown) => log.error({ error }, "old gossip keys stay in use"));
   }, KEY_CHECK_MS);
   log.info({ cluster: state.cluster, revision: state.revision, address, port }, "controller ready");
-  supervisor.status(`cluster ${state.cluster}`);
+  const standing = async (): Promise<string> =>
+    (await controller.problem())?.message ?? `cluster ${state.cluster}`;
+  supervisor.status(await standing());
   supervisor.ready();
+  const looking = setInterval(() => {
+    look()
+      .then(standing)
+      .then(
+        (text) => supervisor.status(text),
+        (error: unknown) => log.error({ error }, "the controller cannot read its data"),
+      );
+  }, LOOK_MS);
   if (!signal.aborted)
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   clearInterval(keyCheck);
+  clearInterval(looking);
   await local.stop();
   await server.stop();
   store.close();
+}
+
+/**
+ * The agent of this host hears all that hosts hold: a state of this controller that it has forgotten, or
+ * one of another that took over. There may be no agent, or one that is in no cluster yet.
+ */
+async function lookAtAgent(controller: Controller, runDirectory: string, log: Log): Promise<void> {
+  try {
+    const { revision } = await controller.state();
+    const { state } = await callUnix<{ state?: SignedState }>(
+      join(runDirectory, "agent.sock"),
+      "GET",
+      `/v1/state?after=${revision}`,
+    );
+    if (state !== undefined) await controller.met(state);
+  } catch (error) {
+    log.debug({ message: asFailure(error).message }, "the agent tells no newer state");
+  }
 }

@@ -10,13 +10,19 @@ import {
 import { OverlayError } from "./errors.ts";
 import { ClusterId, NodeId } from "./ids.ts";
 import { publicKeyOf } from "./node-id.ts";
+import { generationOf, MAX_GENERATION } from "./revision.ts";
 
 /**
  * The chain of trust: the root key (kept offline) signs controllers' certificates, a controller
  * signs the cluster state and each node's claim. All are compact JWS (RFC 7515) with EdDSA over
  * Ed25519 (RFC 8037), each with a `typ` of its own: a signature made for one is none for another.
  */
-const Certificate = z.object({ cluster: ClusterId, controller: NodeId });
+const Certificate = z.object({
+  cluster: ClusterId,
+  controller: NodeId,
+  /** Which revisions it may sign (shared/revision.ts); raised when another controller takes over. */
+  generation: z.number().int().min(0).max(MAX_GENERATION).default(0),
+});
 export type Certificate = z.infer<typeof Certificate>;
 
 type Kind = "overlay-ts/controller" | "overlay-ts/state" | "overlay-ts/claim";
@@ -27,7 +33,10 @@ export interface KeyPair {
   readonly publicKey: Uint8Array;
 }
 
-export function signCertificate(root: KeyPair, certificate: Certificate): Promise<string> {
+export function signCertificate(
+  root: KeyPair,
+  certificate: z.input<typeof Certificate>,
+): Promise<string> {
   return sign("overlay-ts/controller", root, certificate);
 }
 
@@ -48,29 +57,37 @@ export async function signClaim(
 }
 
 /** @throws UNAUTHENTICATED: which link of the chain does not hold. */
-export async function verifyState(rootKey: Uint8Array, signed: SignedState): Promise<ClusterState> {
-  const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);
-  const key = publicKeyOf(controller);
-  return sameCluster(cluster, await verify("overlay-ts/state", key, signed.jws, ClusterState));
+export function verifyState(rootKey: Uint8Array, signed: SignedState): Promise<ClusterState> {
+  return verifyOfController("overlay-ts/state", rootKey, signed, ClusterState);
 }
 
 /** @throws UNAUTHENTICATED. Whether the node is (still) admitted is asked of the state. */
-export async function verifyClaim(
-  rootKey: Uint8Array,
-  signed: SignedNodeClaim,
-): Promise<NodeClaim> {
-  const { controller, cluster } = await verifyCertificate(rootKey, signed.controllerCertificate);
-  const key = publicKeyOf(controller);
-  return sameCluster(cluster, await verify("overlay-ts/claim", key, signed.jws, NodeClaim));
+export function verifyClaim(rootKey: Uint8Array, signed: SignedNodeClaim): Promise<NodeClaim> {
+  return verifyOfController("overlay-ts/claim", rootKey, signed, NodeClaim);
 }
 
 export function verifyCertificate(rootKey: Uint8Array, certificate: string): Promise<Certificate> {
   return verify("overlay-ts/controller", rootKey, certificate, Certificate);
 }
 
-function sameCluster<T extends { cluster: ClusterId }>(cluster: ClusterId, signed: T): T {
+/** By a controller of this cluster, of a revision that it may sign. */
+async function verifyOfController<T extends { cluster: ClusterId; revision: number }>(
+  typ: Kind,
+  rootKey: Uint8Array,
+  { jws, controllerCertificate }: { jws: string; controllerCertificate: string },
+  schema: z.ZodType<T>,
+): Promise<T> {
+  const { controller, cluster, generation } = await verifyCertificate(
+    rootKey,
+    controllerCertificate,
+  );
+  const signed = await verify(typ, publicKeyOf(controller), jws, schema);
   if (signed.cluster !== cluster)
     throw refused(`it is of cluster ${signed.cluster}, not ${cluster}`);
+  if (generationOf(signed.revision) !== generation)
+    throw refused(
+      `a controller of generation ${generation} cannot sign revision ${signed.revision}`,
+    );
   return signed;
 }
 

@@ -219,9 +219,38 @@ add(token, "create", "make a token for `join` (on the controller's host)")
   )
   .action(run((context, _args, options) => show.tokenCreate(context, options)));
 
-add(program, "controller", "run the controller (a service starts it)").action(
-  run(async (context) => (await import("./services.ts")).controller(context)),
+const controller = add(
+  program,
+  "controller",
+  "run the controller (a service starts it); its commands keep its data, and bring them back",
+).action(run(async (context) => (await import("./services.ts")).controller(context)));
+/** Apart from the others, with libp2p. */
+const keeping = (): Promise<typeof import("./controller-commands.ts")> =>
+  import("./controller-commands.ts");
+
+add(controller, "backup <file>", "all of it but the root key, into one file (- for stdout)").action(
+  run(async (context, [file = ""]) => (await keeping()).backup(context, file)),
 );
+add(controller, "restore <file>", "onto a host without a controller (- for stdin)")
+  .option("--address <ip>", "where hosts reach it from now on (default: as before)")
+  .action(
+    run(async (context, [file = ""], options) =>
+      (await keeping()).restoreBackup(context, file, options),
+    ),
+  );
+add(
+  controller,
+  "recover",
+  "after `restore`, or when its data are old: what hosts hold, it knows again",
+)
+  .requiredOption("--from-mesh", "from the newest state that any of the hosts holds")
+  .action(run(async (context) => (await keeping()).recoverFromMesh(context)));
+add(controller, "promote", "make this host's the cluster's controller, and shut the one before out")
+  .requiredOption("--root-key <file>", "that `init` made, and that was moved away from there")
+  .option("--backup <file>", "of the controller before; without it all keys are made anew")
+  .option("--address <ip>", "this host's address that the others reach")
+  .action(run(async (context, _args, options) => (await keeping()).promote(context, options)));
+
 add(program, "agent", "run the agent (a service starts it)")
   .option("--docker <socket>", "the engine's socket", "/run/docker.sock")
   .option(

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { controllerFiles, createCluster, hasCluster } from "../../controller/init.ts";
+import { controllerFiles, hasCluster } from "../../controller/files.ts";
+import { createCluster } from "../../controller/init.ts";
 import { DEFAULT_PORTS, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
@@ -73,7 +74,8 @@ export async function init(context: Context, options: InitOptions): Promise<void
       "The token holds for 24 hours and 10 hosts. A command line shows in `ps`: where others can",
       "look, put it into a file (--token-file) or the environment (OVERLAY_TS_TOKEN).",
       "",
-      `Move ${controller.rootKey} to a safe place: nothing here needs it any more.`,
+      `Move ${controller.rootKey} to a safe place: nothing here needs it any more. With it another`,
+      "host becomes the controller when this one is lost (`overlay-ts controller promote`).",
     ].join("\n"),
   );
 }

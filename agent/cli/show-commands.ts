@@ -1,3 +1,4 @@
+import type { ControllerStatus } from "../../controller/admin-api.ts";
 import type { KeySchedule, NetworkRecord } from "../../shared/cluster-state.ts";
 import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
@@ -11,9 +12,26 @@ import { print, progress, table } from "./output.ts";
 export async function status(context: Context): Promise<void> {
   const found = await callAgent<Status | NotRunning>(context, "GET", "/v1/status");
   if (!found.joined && found.problem !== undefined) throw new OverlayError(found.problem);
-  print(context, found, () =>
-    found.joined ? statusText(found) : "not joined: see `overlay-ts init` and `join`",
+  const controllerHere = await controllerStatus(context);
+  print(context, { ...found, controllerHere }, () =>
+    [
+      found.joined ? statusText(found) : "not joined: see `overlay-ts init` and `join`",
+      ...controllerText(
+        controllerHere?.problem ?? (found.joined ? found.controller.failure : undefined),
+      ),
+    ].join("\n"),
   );
+}
+
+/** Of the controller on this host; undefined: none runs here. */
+function controllerStatus(context: Context): Promise<ControllerStatus | undefined> {
+  return callController<ControllerStatus>(context, "GET", "/v1/status").catch(() => undefined);
+}
+
+/** What only it can decide is not decided now; the rest goes on. */
+function controllerText(problem: Failure | undefined): string[] {
+  if (problem === undefined) return [];
+  return ["", `controller: ${problem.message}`, `  → ${problem.next ?? ""}`];
 }
 
 function statusText(found: Status): string {

@@ -37,6 +37,8 @@ export const ControllerRecord = z.object({
   nextVni: z.number().int().min(1),
   /** 32 bytes, base64url, by network: seals what its topic carries. */
   networkKeys: z.record(NetworkId, z.string()),
+  /** From a backup, and has not met the hosts since: it may have forgotten what it signed (standing.ts). */
+  restoredAtMs: z.number().int().optional(),
 });
 export type ControllerRecord = z.infer<typeof ControllerRecord>;
 

@@ -1,34 +1,83 @@
 import type { ClusterState } from "../../shared/cluster-state.ts";
+import { FIRST_NETWORK_VNI } from "../../shared/ids.ts";
+import { changesOf, revisionOf } from "../../shared/revision.ts";
 import { rotateKeys } from "./networks.ts";
 import type { Context, ControllerRecord } from "./record.ts";
 
 /**
- * The record of a controller that was restored from an old backup and has met `met`: the newest state
- * that hosts hold, which it signed itself before and has forgotten. Every block and network of it
- * counts. Indices and VNIs that were used and freed in between are in no state: as many are passed over
- * as revisions are missing, since none of them used more than one of each. Keys of networks that the
- * backup does not know are made anew.
+ * Changes, VNIs and indices that are passed over beyond what was met: the controller's last words may
+ * have been heard by hosts only that nobody reaches now. What it says next is newer than those too.
+ */
+export const UNHEARD = 100;
+
+/**
+ * The record of a controller that was restored from a backup and has met `met`: the newest state that
+ * hosts hold, which it signed itself before and has forgotten, or undefined when the backup is as new.
+ * Every block and network of it counts; where the controller is, the record says. No index and no VNI
+ * comes again: each node that was ever admitted is in the state, as one of its hosts or as revoked; of
+ * networks that were made and ended in between there is no trace, so as many VNIs are passed over as
+ * changes are missing, since none of them used more than one. Keys that the backup does not know, or
+ * that were changed since, are made anew. Its tokens hold no more: they may have been used up.
  */
 export function recovered(
-  record: ControllerRecord,
-  met: ClusterState,
+  from: ControllerRecord,
+  met: ClusterState | undefined,
   context: Context,
 ): ControllerRecord {
-  const missing = met.revision - record.state.revision;
-  if (missing <= 0) return record;
+  const { restoredAtMs: _, ...record } = from;
+  const before = record.state;
+  const state = met !== undefined && met.revision > before.revision ? met : before;
+  const missing = Math.max(0, changesOf(state.revision) - changesOf(before.revision));
+  const admitted = new Set([...before.nodes.map(({ id }) => id), ...before.revoked]);
+  const unknown = [...state.nodes.map(({ id }) => id), ...state.revoked].filter(
+    (id) => !admitted.has(id),
+  );
+  const epochs = new Map(before.networks.map(({ id, keyEpoch }) => [id, keyEpoch]));
   const networkKeys = Object.fromEntries(
-    met.networks.flatMap(({ id }) => {
+    state.networks.flatMap(({ id, keyEpoch }) => {
       const key = record.networkKeys[id];
-      return key === undefined ? [] : [[id, key] as const];
+      return key === undefined || epochs.get(id) !== keyEpoch ? [] : [[id, key] as const];
     }),
   );
-  const keyless = met.networks.map(({ id }) => id).filter((id) => networkKeys[id] === undefined);
-  const newest = {
+  const keyless = state.networks.map(({ id }) => id).filter((id) => !(id in networkKeys));
+  const newest: ControllerRecord = {
     ...record,
-    state: met,
+    state: { ...state, controller: before.controller, revision: state.revision + UNHEARD },
+    tokens: [],
     networkKeys,
-    nextNodeIndex: record.nextNodeIndex + missing,
-    nextVni: record.nextVni + missing,
+    nextNodeIndex: record.nextNodeIndex + unknown.length + UNHEARD,
+    nextVni: record.nextVni + missing + UNHEARD,
   };
   return rotateKeys(newest, keyless, context);
+}
+
+/**
+ * The record of a controller that takes over from the one of `record`, above all that this one can ever
+ * say. It has met the hosts' newest state already.
+ */
+export function promoted(
+  record: ControllerRecord,
+  met: ClusterState,
+  { generation, controller }: { generation: number; controller: ClusterState["controller"] },
+  context: Context,
+): ControllerRecord {
+  const newest = recovered({ ...record, state: { ...record.state, controller } }, met, context);
+  const revision = revisionOf(generation, changesOf(newest.state.revision));
+  return { ...newest, state: { ...newest.state, revision } };
+}
+
+/**
+ * What can be known of a controller's record without a backup: no key, no token, and for indices and
+ * VNIs what they may have come to at most (a change uses one VNI at most).
+ */
+export function recordOf(state: ClusterState): ControllerRecord {
+  const everAdmitted = state.nodes.length + state.revoked.length;
+  return {
+    format: 1,
+    state,
+    tokens: [],
+    nextNodeIndex: Math.max(everAdmitted, ...state.nodes.map(({ index }) => index)) + 1,
+    nextVni: FIRST_NETWORK_VNI + changesOf(state.revision),
+    networkKeys: {},
+  };
 }

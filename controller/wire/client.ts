@@ -43,14 +43,29 @@ export class ControlClient {
     return { answer: answer as AnswerOf<K>, controller: peer };
   }
 
-  /** Each new state, the newest at once, until `signal` aborts or the connection ends. */
-  watch(came: (state: SignedState) => void, signal: AbortSignal): Promise<void> {
+  /**
+   * Each new state, the newest at once, until `signal` aborts or the connection ends.
+   * @throws what the controller refused in its own words, or the connection's end
+   */
+  async watch(came: (state: SignedState) => void, signal: AbortSignal): Promise<void> {
+    const refused = new AbortController();
+    let failure: unknown;
+    // It is called from wherever the bytes come: what it throws would be nobody's.
     const heard = (bytes: Uint8Array): void => {
-      const answer = decodeAnswer(bytes);
-      if (answer.kind === "failed") throw refusal(answer.failure);
-      if (answer.kind === "state" && answer.state !== undefined) came(answer.state);
+      try {
+        const answer = decodeAnswer(bytes);
+        if (answer.kind === "failed") throw refusal(answer.failure);
+        if (answer.kind === "state" && answer.state !== undefined) came(answer.state);
+      } catch (error) {
+        failure ??= error;
+        refused.abort();
+      }
     };
-    return this.#channel.watch(this.#address(), heard, signal);
+    const until = AbortSignal.any([signal, refused.signal]);
+    await this.#channel.watch(this.#address(), heard, until).catch((error: unknown) => {
+      failure ??= error;
+    });
+    if (failure !== undefined) throw failure;
   }
 
   close(): Promise<void> {

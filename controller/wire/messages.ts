@@ -48,34 +48,39 @@ const NetworkRequest = z.object({
   createdAs: DockerNetworkId.optional(),
 });
 
+/** Of the state that the asking host holds: a controller that knows less has forgotten something. */
+const holds = z.number().int().min(0).optional();
+
 /** Only `join` is open to strangers; the rest to hosts of the signed table. */
 export const ControlRequest = z.discriminatedUnion("kind", [
   z.object({ v, kind: z.literal("join"), id: z.string(), secret: Bytes, facts: NodeFacts }),
   /** The newest state, if it is newer than what the asker holds. */
   z.object({ v, kind: z.literal("state"), revision: z.number().int().min(0) }),
-  z.object({ v, kind: z.literal("createNetwork"), network: NetworkRequest }),
+  z.object({ v, kind: z.literal("createNetwork"), holds, network: NetworkRequest }),
   z.object({
     v,
     kind: z.literal("nameNetwork"),
+    holds,
     network: NetworkId,
     name: z.string().min(1).max(128),
     labels: Labels,
     attachable: z.boolean(),
     dockerRanges: z.array(Cidr).max(2).optional(),
   }),
-  z.object({ v, kind: z.literal("removeNetwork"), network: NetworkId }),
+  z.object({ v, kind: z.literal("removeNetwork"), holds, network: NetworkId }),
   /** What a host needs to put its first container on a network, in one exchange. */
   z.object({
     v,
     kind: z.literal("allotBlock"),
+    holds,
     network: NetworkId,
     family: z.union([z.literal(4), z.literal(6)]).default(4),
   }),
-  z.object({ v, kind: z.literal("grantAddress"), network: NetworkId, ip: Ip }),
-  z.object({ v, kind: z.literal("returnBlock"), network: NetworkId, block: Cidr }),
-  z.object({ v, kind: z.literal("networkKey"), network: NetworkId }),
+  z.object({ v, kind: z.literal("grantAddress"), holds, network: NetworkId, ip: Ip }),
+  z.object({ v, kind: z.literal("returnBlock"), holds, network: NetworkId, block: Cidr }),
+  z.object({ v, kind: z.literal("networkKey"), holds, network: NetworkId }),
   /** The network's gossip key is made anew; hosts on it fetch it. */
-  z.object({ v, kind: z.literal("rotateKey"), network: NetworkId }),
+  z.object({ v, kind: z.literal("rotateKey"), holds, network: NetworkId }),
 ]);
 export type ControlRequest = z.infer<typeof ControlRequest>;
 

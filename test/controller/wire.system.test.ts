@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
-import { Controller, encodeRecord } from "../../controller/controller.ts";
+import { Controller } from "../../controller/controller.ts";
+import { encodeRecord } from "../../controller/encoded-record.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import { MemoryStore } from "../../controller/store/memory-store.ts";
 import { ControlClient } from "../../controller/wire/client.ts";

@@ -210,6 +210,7 @@ export class SimController {
         wallMs: this.#wallMs(),
         random: this.#random,
       });
+      this.#token = this.#issue();
       this.#forgetful = false;
       this.#forgotten = undefined;
       this.#world.trace(`controller recovered revision ${this.#record.state.revision}`);

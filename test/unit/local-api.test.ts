@@ -28,7 +28,10 @@ beforeAll(async () => {
   );
   servers = [
     new UnixHttpServer(sockets.agent, routes),
-    new UnixHttpServer(sockets.controller, adminRoutes(cluster.controller)),
+    new UnixHttpServer(
+      sockets.controller,
+      adminRoutes(cluster.controller, async () => {}),
+    ),
   ];
   for (const server of servers) await server.start();
 });
@@ -110,6 +113,8 @@ describe("the agent's socket", () => {
     ["networks/inspect", /no network/, 404],
     ["networks/inspect?name=nothing", /no network nothing/, 404],
     ["networks/inspect?nam=app", /knows the key nam/],
+    ["state?after=newest", /after=newest is no revision/],
+    ["state?after=", /after= is no revision/],
     ["events?since=10m", /knows the key since/],
     ["events?sinceMs=10m", /sinceMs=10m is no number of milliseconds/],
     ["events?sinceMs=-1", /sinceMs=-1 is no number/],

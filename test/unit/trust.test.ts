@@ -14,6 +14,9 @@ import {
   verifyClaim,
   verifyState,
 } from "../../shared/trust.ts";
+import { changesOf, generationOf, MAX_GENERATION, revisionOf } from "../../shared/revision.ts";
+import { Tables } from "../../agent/core/tables.ts";
+import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
 import { clusterState, node } from "../support/cluster.ts";
 
 let root: Identity;
@@ -105,5 +108,64 @@ describe("the chain of trust", () => {
     const elsewhere = await signCertificate(root, { cluster: other, controller: controller.node });
     const signed = await signState(controller, elsewhere, state);
     await expect(verifyState(root.publicKey, signed)).rejects.toThrow(/of cluster c/);
+  });
+});
+
+describe("when another controller has taken over", () => {
+  const at = (generation: number, changes: number) => ({
+    ...state,
+    revision: revisionOf(generation, changes),
+  });
+  let next: Identity;
+  let nextCertificate: string;
+
+  beforeAll(async () => {
+    next = identityFromSeed(new Uint8Array(32).fill(4));
+    const { cluster } = state;
+    nextCertificate = await signCertificate(root, {
+      cluster,
+      controller: next.node,
+      generation: 1,
+    });
+  });
+
+  test("a revision is its generation and its changes", () => {
+    expect([generationOf(revisionOf(3, 7)), changesOf(revisionOf(3, 7))]).toEqual([3, 7]);
+    expect(revisionOf(0, 7)).toBe(7);
+    expect(Number.isSafeInteger(revisionOf(MAX_GENERATION, 2 ** 32 - 1))).toBe(true);
+  });
+
+  test("what it says is newer than all that the one before can ever say", async () => {
+    const last = await signState(controller, certificate, at(0, 2 ** 32 - 1));
+    const first = await signState(next, nextCertificate, at(1, 1));
+    const tables = new Tables();
+    expect(tables.mergeState(await verifyState(root.publicKey, last))).toBe(true);
+    expect(tables.mergeState(await verifyState(root.publicKey, first))).toBe(true);
+    expect(tables.mergeState(await verifyState(root.publicKey, last))).toBe(false);
+  });
+
+  test("neither can sign a revision of the other's", async () => {
+    const early = await signState(controller, certificate, at(1, 2));
+    const late = await signState(next, nextCertificate, at(0, 2));
+    const borrowed = await signState(controller, nextCertificate, at(1, 2));
+    const refused = { code: "UNAUTHENTICATED" };
+    await expect(verifyState(root.publicKey, early)).rejects.toThrow(/generation 0 cannot sign/);
+    await expect(verifyState(root.publicKey, late)).rejects.toThrow(/generation 1 cannot sign/);
+    await expect(verifyState(root.publicKey, borrowed)).rejects.toMatchObject(refused);
+  });
+
+  test("a host that only the one before admitted afterwards is no member", async () => {
+    const rules = new AdmissionRules(root.publicKey);
+    const admitted = { ...claim, revision: 1000 };
+    const later = await signClaim(controller, certificate, admitted);
+    const { id } = claim.node;
+    const { revision } = at(1, 5);
+    rules.set({ revision, nodes: [], revoked: [] });
+    expect(await rules.refusal(id, later)).toBe("notAdmitted");
+    // Members keep the claims they have.
+    rules.set({ revision, nodes: [id], revoked: [] });
+    expect(await rules.refusal(id, later)).toBeUndefined();
+    const forged = await signClaim(controller, certificate, { ...claim, revision: revision + 1 });
+    expect(await rules.refusal(id, forged)).toBe("badClaim");
   });
 });

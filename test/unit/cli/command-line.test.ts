@@ -28,6 +28,10 @@ test.each<[string, number, RegExp]>([
   ["events --since", 1, /argument missing/],
   ["events --since yesterday", 2, /not a duration: yesterday/],
   ["events --since 10", 2, /not a duration: 10/],
+  ["controller recover", 1, /required option '--from-mesh'/],
+  ["controller promote", 1, /required option '--root-key <file>'/],
+  ["controller backup", 1, /missing required argument 'file'/],
+  ["controller backups x", 1, /too many arguments for 'controller'/],
   ["events -f", 4, /nobody answers on .*agent\.sock/],
 ])("%s", async (line, status, said) => {
   const ended = await run(line.split(" "));

@@ -1,0 +1,67 @@
+import type { ControllerKeys } from "../../controller/controller.ts";
+import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { generationOf } from "../../shared/revision.ts";
+import { verifyState } from "../../shared/trust.ts";
+import { MeshNode } from "../gossip/mesh-node.ts";
+import { Meeting, messenger, type Met } from "../meeting.ts";
+import { callAgent, type Context } from "./context.ts";
+import { progress } from "./output.ts";
+
+/** How a command meets the hosts, and what it says of that. */
+
+export async function meeting(
+  keys: ControllerKeys,
+  generation: number,
+  known: ClusterState,
+  run: (meeting: Meeting) => Promise<void>,
+): Promise<void> {
+  const { rootKey } = keys;
+  const { identity, claim, listen } = await messenger(keys, generation, known);
+  const mesh = new MeshNode({ identitySeed: identity.seed, listen, claim, rootKey });
+  const met = new Meeting(mesh, known, (signed) => verifyState(rootKey, signed));
+  progress(`asking ${known.nodes.length} hosts`);
+  try {
+    await run(met);
+  } finally {
+    await met.stop();
+  }
+}
+
+/** What this host's agent has heard: hosts do not answer a controller that another has taken over from. */
+export async function heardHere(
+  context: Context,
+  rootKey: Uint8Array,
+  { revision }: ClusterState,
+): Promise<ClusterState | undefined> {
+  const { state } = await callAgent<{ state?: SignedState }>(
+    context,
+    "GET",
+    `/v1/state?after=${revision}`,
+  ).catch(() => ({ state: undefined }));
+  return state && verifyState(rootKey, state);
+}
+
+/** @throws STALE */
+export function refuseSuperseded(own: ClusterState, met: ClusterState | undefined): void {
+  if (met === undefined || generationOf(met.revision) === generationOf(own.revision)) return;
+  throw new OverlayError({
+    code: "STALE",
+    message: `the controller at ${met.controller.address} has taken over from this one`,
+    next: "end this one: `systemctl disable --now overlay-ts-controller`, and move its data away",
+  });
+}
+
+export function nobody({ nodes }: ClusterState): OverlayError {
+  return new OverlayError({
+    code: "UNREACHABLE",
+    message: `none of the cluster's ${nodes.length} hosts answers`,
+    next: "start their agents, and open the mesh port between the hosts; if another controller has taken over, they refuse this one",
+  });
+}
+
+export function metText({ answered, silent }: Met, { nodes }: ClusterState): string {
+  const names = silent.map((id) => nodes.find((node) => node.id === id)?.name ?? id);
+  const rest = names.length === 0 ? "" : `; no answer from ${names.join(", ")}`;
+  return `${answered.length} of ${nodes.length} hosts answered${rest}.`;
+}

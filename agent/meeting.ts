@@ -1,0 +1,213 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { BOUNDS } from "../shared/bounds.ts";
+import type { ClusterState, SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
+import { encodeCbor } from "../shared/codec.ts";
+import { OverlayError } from "../shared/errors.ts";
+import type { NodeId } from "../shared/ids.ts";
+import { Ip } from "../shared/ip.ts";
+import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
+import { systemRandom } from "../shared/node/system.ts";
+import { revisionOf } from "../shared/revision.ts";
+import { type KeyPair, signClaim } from "../shared/trust.ts";
+import { AtMost } from "./at-most.ts";
+import {
+  type ClusterGossip,
+  ClusterSyncAnswer,
+  ClusterSyncRequest,
+} from "./core/cluster-messages.ts";
+import { decodeMessage } from "./core/messages.ts";
+import type { Mesh, MeshHandlers } from "./gossip/port.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, requestFor } from "./sync-requests.ts";
+
+/** All that answer do so within a second or two; a host that is down does not answer at all. */
+const MEET_MS = 10_000;
+const TELL_MS = 10_000;
+const REQUEST_MS = 5000;
+const AGAIN_MS = 200;
+/** A state may have megabytes: most hosts are asked when one of them has told the newest. */
+const ASKED_AT_ONCE = 8;
+/** Of the changes of a generation: newer than any state, so that hosts believe the controller's word. */
+const NEWEST_CHANGES = 2 ** 32 - 1;
+
+export interface Met {
+  /** The newest state that holds, by whomever; undefined: nobody has a newer one than was known. */
+  readonly newest: { readonly signed: SignedState; readonly state: ClusterState } | undefined;
+  readonly answered: readonly NodeId[];
+  /** Hosts of the newest state that did not answer. */
+  readonly silent: readonly NodeId[];
+}
+
+/**
+ * A member for some moments, by a controller's own word for it: asks all hosts for the newest state that
+ * they hold, and tells them a newer one. So a controller meets its hosts also without an agent beside it.
+ */
+export class Meeting {
+  readonly #mesh: Mesh;
+  readonly #verify: (signed: SignedState) => Promise<ClusterState>;
+  readonly #known: ClusterState;
+  readonly #asking = new AtMost(ASKED_AT_ONCE);
+  readonly #answered = new Set<NodeId>();
+  #newest: Met["newest"];
+  #told: { readonly signed: SignedState; readonly revision: number } | undefined;
+  #progress = (): void => {};
+
+  /** `known`: where hosts were when last known. `verify` throws unless the state is of this cluster. */
+  constructor(
+    mesh: Mesh,
+    known: ClusterState,
+    verify: (signed: SignedState) => Promise<ClusterState>,
+  ) {
+    this.#mesh = mesh;
+    this.#known = known;
+    this.#verify = verify;
+  }
+
+  /** All hosts, or who answers within `timeoutMs`. */
+  async meet(timeoutMs = MEET_MS): Promise<Met> {
+    const handlers: MeshHandlers = {
+      message: () => {},
+      request: (_from, bytes) => Promise.resolve(this.#answer(bytes)),
+      connected: (node) => void this.#asking.run(() => this.#ask(node)),
+      disconnected: () => {},
+    };
+    await this.#mesh.start(handlers);
+    await this.#mesh.join(CLUSTER_TOPIC, undefined);
+    const everyone = new Promise<void>((resolve) => {
+      this.#progress = () => {
+        if (this.#silent().length === 0) resolve();
+      };
+    });
+    this.#dial();
+    this.#progress();
+    const over = new AbortController();
+    await Promise.race([
+      everyone,
+      delay(timeoutMs, undefined, { signal: over.signal }).catch(() => {}),
+    ]);
+    over.abort();
+    return { newest: this.#newest, answered: [...this.#answered], silent: this.#silent() };
+  }
+
+  /** Resolves to who holds it, when all that are connected do, or after some seconds. */
+  async tell(signed: SignedState, revision: number, timeoutMs = TELL_MS): Promise<NodeId[]> {
+    this.#told = { signed, revision };
+    const news: ClusterGossip = { v: 1, kind: "stateIsThere", revision };
+    const untilMs = performance.now() + timeoutMs;
+    const holding = new Set<NodeId>();
+    for (;;) {
+      await this.#mesh.publish(CLUSTER_TOPIC, encodeCbor(news)).catch(() => {});
+      const others = this.#mesh.connections().filter((node) => !holding.has(node));
+      const held = await Promise.all(others.map((node) => this.#revisionOf(node)));
+      for (const [i, node] of others.entries()) if ((held[i] ?? 0) >= revision) holding.add(node);
+      const all = this.#mesh.connections().every((node) => holding.has(node));
+      if (all || performance.now() > untilMs) return [...holding];
+      await delay(AGAIN_MS);
+    }
+  }
+
+  stop(): Promise<void> {
+    return this.#mesh.stop();
+  }
+
+  /** Hosts that came since are in newer states only. */
+  #hosts(): ClusterState["nodes"] {
+    return (this.#newest?.state ?? this.#known).nodes;
+  }
+
+  #silent(): NodeId[] {
+    return this.#hosts()
+      .map(({ id }) => id)
+      .filter((id) => !this.#answered.has(id));
+  }
+
+  #dial(): void {
+    const port = this.#known.settings.ports.gossip;
+    this.#mesh.wantPeers(this.#hosts().map(({ id, address }) => ({ node: id, address, port })));
+  }
+
+  async #ask(node: NodeId): Promise<void> {
+    const revision = (this.#newest?.state ?? this.#known).revision;
+    try {
+      const answer = await this.#request(node, {
+        v: 1,
+        kind: "fetchCluster",
+        revision,
+        nodes: [],
+      });
+      if (answer.kind === "cluster" && answer.state !== undefined) await this.#heard(answer.state);
+      this.#answered.add(node);
+    } catch {
+      // It counts as silent; connected again it is asked again.
+    }
+    this.#progress();
+  }
+
+  async #heard(signed: SignedState): Promise<void> {
+    const state = await this.#verify(signed);
+    if (state.revision <= (this.#newest?.state ?? this.#known).revision) return;
+    this.#newest = { signed, state };
+    this.#dial();
+  }
+
+  async #revisionOf(node: NodeId): Promise<number> {
+    const revision = this.#told?.revision ?? 0;
+    const hash = new Uint8Array(32);
+    const request = { v: 1, kind: "compareCluster", revision, hash } as const;
+    const answer = await this.#request(node, request).catch(() => undefined);
+    return answer?.kind === "clusterDigest" ? answer.revision : 0;
+  }
+
+  async #request(node: NodeId, request: ClusterSyncRequest): Promise<ClusterSyncAnswer> {
+    const bytes = requestFor(FOR_CLUSTER, encodeCbor(request));
+    const answer = await this.#mesh.request(node, bytes, REQUEST_MS);
+    return decodeMessage(ClusterSyncAnswer, answer, BOUNDS.syncMessageBytes);
+  }
+
+  /**
+   * The state, to who holds an older one. Nobody else is answered: of hosts this one knows nothing, and
+   * who compared with it would take itself for in sync. @throws FORBIDDEN
+   */
+  #answer(bytes: Uint8Array): Uint8Array {
+    const body = bytes.subarray(1);
+    const told = this.#told;
+    const request =
+      bytes[0] === FOR_CLUSTER
+        ? decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes)
+        : undefined;
+    if (told === undefined || request === undefined || request.revision >= told.revision)
+      throw new OverlayError({ code: "FORBIDDEN", message: "nothing is told here" });
+    const { revision, signed: state } = told;
+    const answer: ClusterSyncAnswer =
+      request.kind === "compareCluster"
+        ? { v: 1, kind: "clusterDigest", revision, digest: [] }
+        : { v: 1, kind: "cluster", hosts: [], state };
+    return encodeCbor(answer);
+  }
+}
+
+/** What a controller says of whom it sends to meet the hosts: a key of the moment, newer than all they know. */
+export async function messenger(
+  { controller, certificate }: { controller: KeyPair; certificate: string },
+  generation: number,
+  { cluster, controller: { address } }: ClusterState,
+): Promise<{ identity: Identity; claim: SignedNodeClaim; listen: { address: Ip; port: number } }> {
+  const identity = identityFromSeed(systemRandom.bytes(32));
+  const claim = await signClaim(controller, certificate, {
+    cluster,
+    revision: revisionOf(generation, NEWEST_CHANGES),
+    node: {
+      id: identity.node,
+      name: "controller",
+      index: 1,
+      address,
+      vtep: address,
+      underlayMtuBytes: 1500,
+      ownSubnets: [],
+      sealKey: "",
+      joinedAtMs: 0,
+    },
+  });
+  // It dials, and nobody dials it.
+  const loopback = Ip.parse(address.includes(":") ? "::1" : "127.0.0.1");
+  return { identity, claim, listen: { address: loopback, port: 0 } };
+}

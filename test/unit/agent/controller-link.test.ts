@@ -1,0 +1,96 @@
+import { expect, test } from "vitest";
+import { ControllerLink } from "../../../agent/controller-link.ts";
+import type { ControlChannel } from "../../../controller/wire/channel.ts";
+import { ControlClient } from "../../../controller/wire/client.ts";
+import type { ControlAnswer, ControlRequest } from "../../../controller/wire/messages.ts";
+import type { SignedState } from "../../../shared/cluster-state.ts";
+import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
+import { Ip } from "../../../shared/ip.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import { app, nodeId } from "../../support/cluster.ts";
+
+const signed: SignedState = { jws: "new", controllerCertificate: "" };
+const done: ControlAnswer = { v: 1, kind: "done", state: signed };
+const refused = (code: string): ControlAnswer => ({
+  v: 1,
+  kind: "failed",
+  failure: { code, message: `it is ${code}` },
+});
+
+function linked() {
+  const asked: ControlRequest[] = [];
+  const came: SignedState[] = [];
+  let answer: ControlAnswer | undefined = done;
+  let watches = 0;
+  const channel: ControlChannel = {
+    exchange: async (_to, request) => {
+      asked.push(decodeCbor(request, 1e6) as ControlRequest);
+      if (answer === undefined) throw new Error("nobody there");
+      return { bytes: encodeCbor(answer), peer: nodeId(9) };
+    },
+    watch: (_to, _heard, signal) => {
+      watches++;
+      return new Promise((_resolve, reject) =>
+        signal.addEventListener("abort", () => reject(new Error("aborted")), { once: true }),
+      );
+    },
+    close: async () => {},
+  };
+  const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(9) };
+  const link = new ControllerLink(
+    new ControlClient(channel, () => address),
+    { revision: () => 7, came: async (state) => void came.push(state) },
+    silentLog,
+  );
+  const ask = () => link.request({ v: 1, kind: "removeNetwork", network: app.id }, "done");
+  return {
+    link,
+    ask,
+    asked,
+    came,
+    watches: () => watches,
+    answers: (next: ControlAnswer | undefined) => (answer = next),
+  };
+}
+
+test("a request says what this host holds, and its answer's state is merged", async () => {
+  const { ask, asked, came } = linked();
+  await ask();
+  expect(asked).toEqual([{ v: 1, kind: "removeNetwork", network: app.id, holds: 7 }]);
+  expect(came).toEqual([signed]);
+});
+
+test("why the controller decided nothing is kept until it decides again", async () => {
+  const { link, ask, answers } = linked();
+  expect(link.failure()).toBeUndefined();
+  answers(refused("STALE"));
+  await expect(ask()).rejects.toMatchObject({ code: "STALE" });
+  expect(link.failure()?.message).toBe("it is STALE");
+  answers(undefined);
+  await expect(ask()).rejects.toMatchObject({ code: "UNREACHABLE" });
+  expect(link.failure()?.message).toMatch(/does not answer: nobody there/);
+  // It decided, though not as was asked.
+  answers(refused("FORBIDDEN"));
+  await expect(ask()).rejects.toMatchObject({ code: "FORBIDDEN" });
+  expect(link.failure()).toBeUndefined();
+  answers(refused("STALE"));
+  await expect(ask()).rejects.toMatchObject({ code: "STALE" });
+  answers(done);
+  await ask();
+  expect(link.failure()).toBeUndefined();
+});
+
+test("it is watched while it is here, when it comes, and again when it comes back", async () => {
+  const { link, watches } = linked();
+  for (const [isHere, times] of [
+    [false, 0],
+    [true, 1],
+    [true, 1],
+    [false, 1],
+    [true, 2],
+  ] as const) {
+    link.watch(isHere);
+    expect(watches()).toBe(times);
+  }
+  await link.stop();
+});

@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import type { ControlChannel } from "../../../controller/wire/channel.ts";
+import { ControlClient } from "../../../controller/wire/client.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import { Ip } from "../../../shared/ip.ts";
+import { nodeId } from "../../support/cluster.ts";
+
+/** As the mesh's worker has it: what comes is handed over from an event, where nobody catches. */
+function watched(bytes: Uint8Array): { client: ControlClient; thrown: unknown[] } {
+  const thrown: unknown[] = [];
+  const channel: ControlChannel = {
+    exchange: () => Promise.reject(new Error("not asked here")),
+    watch: (_to, heard, signal) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener("abort", () => reject(new Error("aborted")), { once: true });
+        setImmediate(() => {
+          try {
+            heard(bytes);
+          } catch (error) {
+            thrown.push(error);
+          }
+        });
+      }),
+    close: () => Promise.resolve(),
+  };
+  const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(1) };
+  return { client: new ControlClient(channel, () => address), thrown };
+}
+
+const failure = { code: "STALE", message: "its data are old", next: "recover" };
+
+test.each([
+  ["refused", encodeCbor({ v: 1, kind: "failed", failure }), /its data are old/],
+  ["told nonsense", Uint8Array.of(0xff), /not canonical CBOR/],
+])("a watch that is %s ends with the reason", async (_what, bytes, why) => {
+  const { client, thrown } = watched(bytes);
+  await expect(client.watch(() => {}, new AbortController().signal)).rejects.toThrow(why);
+  expect(thrown).toEqual([]);
+});
