@@ -43,14 +43,18 @@ export function agentFiles(dataDirectory: string): AgentFiles {
 
 /** Undefined: not joined. @throws INVALID when the file is damaged. */
 export function readMembership({ membership }: AgentFiles): Membership | undefined {
-  if (!existsSync(membership)) return undefined;
+  return existsSync(membership) ? parseMembership(membership, readFileSync(membership)) : undefined;
+}
+
+/** @throws INVALID */
+export function parseMembership(path: string, bytes: Uint8Array): Membership {
   try {
-    return Membership.parse(JSON.parse(readFileSync(membership, "utf8")));
+    return Membership.parse(JSON.parse(new TextDecoder().decode(bytes)));
   } catch (error) {
     throw new OverlayError(
       {
         code: "INVALID",
-        message: `${membership} is damaged`,
+        message: `${path} is damaged`,
         next: "restore it from a backup, or run `overlay-ts leave` and join again",
       },
       { cause: error },

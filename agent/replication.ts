@@ -52,8 +52,6 @@ export class Replication {
   readonly #node: NodeId;
   readonly #modules: ReplicationModules;
   readonly #handlers: ReplicationHandlers;
-  /** Writes that the disk did not take since the start. */
-  unsaved = 0;
   readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -79,13 +77,30 @@ export class Replication {
     return this.networks.tables;
   }
 
-  /** From disk, before anything else. @throws UNAUTHENTICATED when the saved state does not hold. */
-  async restore(): Promise<void> {
-    const { saved, verifyState } = this.#modules;
-    const signed = saved.state();
-    if (signed !== undefined)
-      this.cluster.restore(saved.hosts(), signed, await verifyState(signed));
+  /**
+   * From disk, before anything else. A saved state that is not the controller's gives way to the one of
+   * the joining. @throws UNAUTHENTICATED when that does not hold either.
+   */
+  async restore(joinedWith: SignedState): Promise<void> {
+    const { saved } = this.#modules;
+    const { signed, state } = await this.#savedState(joinedWith);
+    this.cluster.restore(saved.hosts(), signed, state);
     this.networks.restore(saved.documents());
+  }
+
+  async #savedState(
+    joinedWith: SignedState,
+  ): Promise<{ signed: SignedState; state: ClusterState }> {
+    const { saved, verifyState } = this.#modules;
+    const held = saved.state();
+    if (held !== undefined)
+      try {
+        return { signed: held, state: await verifyState(held) };
+      } catch (error) {
+        saved.loseState(asFailure(error).message);
+      }
+    saved.saveState(joinedWith);
+    return { signed: joinedWith, state: await verifyState(joinedWith) };
   }
 
   async start(): Promise<void> {
@@ -135,7 +150,18 @@ export class Replication {
     await this.#modules.mesh.leave(NETWORK_TOPIC + network);
   }
 
-  /** @throws FULL */
+  /**
+   * An endpoint that is about to be: on disk before anybody is told, or it is not.
+   * @throws FULL, STORE: nothing has changed.
+   */
+  begin(network: NetworkId, endpoint: Endpoint): void {
+    const proposed = this.networks.propose(network, [endpoint], []);
+    this.#modules.saved.keepDocument(proposed.document);
+    const outputs = this.networks.carryOut(proposed);
+    this.#run(outputs.filter(({ kind }) => kind !== "persist"));
+  }
+
+  /** What is so already: told at once, and kept when the disk takes it. @throws FULL */
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
     this.#run(this.networks.change(network, put, remove));
   }
@@ -205,10 +231,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persist":
-          this.#save(() => saved.saveDocument(output.document));
+          saved.saveDocument(output.document);
           break;
         case "forget":
-          this.#save(() => saved.forgetDocuments(output.network, this.#node));
+          saved.forgetDocuments(output.network, this.#node);
           break;
         case "publish":
           this.#publish(NETWORK_TOPIC + output.network, output.bytes);
@@ -230,10 +256,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
-          this.#save(() => saved.saveHost(output.document));
+          saved.saveHost(output.document);
           break;
         case "persistState":
-          this.#save(() => saved.saveState(output.signed));
+          saved.saveState(output.signed);
           break;
         case "publish":
           this.#publish(CLUSTER_TOPIC, output.bytes);
@@ -268,7 +294,7 @@ export class Replication {
     if (state === undefined) return;
     const networks = state.networks.map(({ id }) => id).join();
     // All that is on disk is looked through: not for each block that is given to some host.
-    if (networks !== this.#networksOnDisk) this.#save(() => saved.forgetOthers(state));
+    if (networks !== this.#networksOnDisk) saved.forgetOthers(state);
     this.#networksOnDisk = networks;
     mesh.admit({
       revision: state.revision,
@@ -284,16 +310,6 @@ export class Replication {
         .map(({ id, address }) => ({ node: id, address, port })),
     );
     this.#handlers.changed();
-  }
-
-  /** A full disk must not stop what is in memory: peers and kernel hold the same, and say it again. */
-  #save(write: () => void): void {
-    try {
-      write();
-    } catch (error) {
-      this.unsaved++;
-      this.#modules.log.error({ ...asFailure(error) }, "not kept on disk");
-    }
   }
 
   /** Compared with a peer: what was newer there has come, or is on its way and tells by itself. */

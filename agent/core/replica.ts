@@ -157,10 +157,18 @@ export class Replica {
 
   /** @throws FULL. To disk before to the mesh: a crash between leaves a change that is said again. */
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): Output[] {
+    return this.carryOut(this.propose(network, put, remove));
+  }
+
+  /** What `change` would say; nothing has changed until it is carried out, before any other change. @throws FULL */
+  propose(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): OwnChange {
     const held = this.tables.documents(network).get(this.#options.node);
-    const said = changeOwn(this.#own, network, held, put, remove);
-    this.tables.mergeNetwork(said.document);
-    return this.#said(said);
+    return changeOwn(this.#own, network, held, put, remove);
+  }
+
+  carryOut(proposed: OwnChange): Output[] {
+    this.tables.mergeNetwork(proposed.document);
+    return this.#said(proposed);
   }
 
   /** A message of a network's topic; `from` handed it to us and can be asked for the whole. */
