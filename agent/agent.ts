@@ -47,7 +47,8 @@ import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
 import { Watching } from "./watching.ts";
-import { Disk, type Loss } from "./store/disk.ts";
+import { Disk } from "./store/disk.ts";
+import type { Loss } from "./store/loss.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
@@ -258,6 +259,8 @@ export class Agent {
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
     this.watching.start();
+    const { losses } = this.disk.status();
+    this.events.add(losses.map((loss) => ({ kind: "lost-from-disk", ...loss })));
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
@@ -499,12 +502,16 @@ export class Agent {
 
   #seen(): ViewSources {
     const failure = this.guarding.failure();
+    const disk = this.disk.status().failure;
     return {
       tables: this.replication.tables,
       hosted: new Set(this.hosting.hosted()),
       removed: this.bindings.removed(),
       lost: this.lost(),
       problems: [
+        ...(disk === undefined
+          ? []
+          : [{ what: "disk" as const, network: undefined, message: disk.message }]),
         ...(failure === undefined
           ? []
           : [{ what: "guards" as const, network: undefined, message: failure.message }]),

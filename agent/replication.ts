@@ -1,7 +1,12 @@
 import { BOUNDS } from "../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
 import { encodeCbor } from "../shared/codec.ts";
-import type { Endpoint } from "../shared/documents.ts";
+import {
+  type Endpoint,
+  type HostDocument,
+  hostSigningBytes,
+  type NetworkDocument,
+} from "../shared/documents.ts";
 import { asFailure } from "../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
@@ -11,6 +16,7 @@ import { hostsOn } from "./core/hosts.ts";
 import { decodeMessage } from "./core/messages.ts";
 import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
+import { documentHolds } from "./core/verify.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
 import type { SavedTables } from "./saved-tables.ts";
 
@@ -38,6 +44,7 @@ export interface ReplicationHandlers {
   disconnected(node: NodeId): void;
 }
 
+const NOT_SIGNED = "its owner did not sign it";
 const CLUSTER_TOPIC = "overlay-ts/cluster";
 const NETWORK_TOPIC = "overlay-ts/network/";
 /** First byte of a request: which replica it is for. */
@@ -84,9 +91,24 @@ export class Replication {
   async restore(joinedWith: SignedState): Promise<void> {
     const { saved } = this.#modules;
     const { signed, state } = await this.#savedState(joinedWith);
-    this.cluster.restore(saved.hosts(), signed, state);
-    this.networks.restore(saved.documents());
+    this.cluster.restore(saved.hosts().filter(this.#hostHolds), signed, state);
+    this.networks.restore(saved.documents().filter(this.#documentHolds));
   }
+
+  /** A disk can give back other bytes than it took: what was signed then must hold now. */
+  readonly #hostHolds = (document: HostDocument): boolean => {
+    const { verifier, saved } = this.#modules;
+    const holds = verifier.verify(document.node, hostSigningBytes(document), document.signature);
+    if (!holds) saved.loseHost(document, NOT_SIGNED);
+    return holds;
+  };
+
+  readonly #documentHolds = (document: NetworkDocument): boolean => {
+    const { hasher, verifier, saved } = this.#modules;
+    const holds = documentHolds(document, hasher, verifier);
+    if (!holds) saved.loseDocument(document, NOT_SIGNED);
+    return holds;
+  };
 
   async #savedState(
     joinedWith: SignedState,

@@ -45,6 +45,14 @@ export class SavedTables {
     this.#disk.lose(STATE, why);
   }
 
+  loseHost({ node }: HostDocument, why: string): void {
+    this.#disk.lose(HOSTS + node, why);
+  }
+
+  loseDocument(document: NetworkDocument, why: string): void {
+    this.#disk.lose(documentKey(document), why);
+  }
+
   saveHost(document: HostDocument): void {
     this.#disk.owePut(HOSTS + document.node, document);
   }

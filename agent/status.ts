@@ -12,6 +12,7 @@ import { type NamesStatus, namesStatus } from "./names-status.ts";
 import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
+import type { DiskStatus } from "./store/loss.ts";
 
 /** What `overlay-ts status` shows of a joined host. */
 export interface Status extends AgentStatus {
@@ -46,6 +47,7 @@ export interface AgentStatus {
     /** Times that somebody else changed them, and they were put back. */
     tampered: number;
   };
+  readonly disk: DiskStatus;
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
 }
@@ -99,6 +101,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
       dropped: await adapters.guards.counters(),
       tampered: agent.guarding.tampered(),
     },
+    disk: agent.disk.status(),
     counters: {
       networks: { ...replication.networks.counters },
       cluster: { ...replication.cluster.counters },

@@ -1,29 +1,13 @@
 import type { z } from "zod";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import { asFailure, type Failure } from "../../shared/errors.ts";
+import type { DiskStatus, Loss } from "./loss.ts";
 import type { AgentStore, Change } from "./port.ts";
 
 /** An entry holds a document or the signed state at most. */
 const MAX_BYTES = 8 * 1024 * 1024;
 const AGAIN_MS = 2000;
 const LOSSES_TOLD = 100;
-
-/** What was on the disk, and cannot be read any more. */
-export interface Loss {
-  readonly what: string;
-  readonly why: string;
-  /** Where it was put aside, if there is something left to look at. */
-  readonly keptAs?: string;
-}
-
-export interface DiskStatus {
-  /** Entries that are not on disk as they should be: written when it takes them. */
-  readonly owed: number;
-  /** Why the last write was not taken; undefined: it was. */
-  readonly failure: Failure | undefined;
-  /** Since the start; the first `LOSSES_TOLD`. */
-  readonly losses: readonly Loss[];
-}
 
 /**
  * Entries of a store by their schemas. What must be on disk before it is answered for is `put`, and
