@@ -124,8 +124,8 @@ export async function runAgent(
     adopted = new Map();
   };
   /** A port that is taken, a kernel that lacks something, a damaged file: told to who asks, and tried again. */
-  const cannotStart = async (error: unknown): Promise<void> => {
-    problem = asFailure(error);
+  const cannotStart = async (why: unknown): Promise<void> => {
+    problem = asFailure(why);
     log.error({ ...problem }, "the agent cannot start");
     supervisor.status(problem.message);
     // It serves, if only to say why it cannot: Docker and the rest of the host go on.

@@ -4,7 +4,7 @@ import { asFailure } from "../../shared/errors.ts";
 import type { Loss } from "./loss.ts";
 import { MemoryStore } from "./memory-store.ts";
 import type { AgentStore } from "./port.ts";
-import { DamagedDatabase, SqliteStore } from "./sqlite-store.ts";
+import { DamagedDatabase, NewerDatabase, SqliteStore } from "./sqlite-store.ts";
 import { WaitingStore } from "./waiting-store.ts";
 
 /** Damaged databases that are kept for somebody to look at; the newest. */
@@ -17,61 +17,61 @@ export interface OpenOptions {
   readonly wallMs: number;
 }
 
+export interface Opened {
+  readonly store: AgentStore;
+  readonly losses: readonly Loss[];
+}
+
 /**
  * The agent's database, whatever became of it. One that is damaged is moved aside, and begun anew: peers,
  * kernel and Docker know what was in it. One that takes no writes is read, and written when it takes them.
- * @throws STORE for one of a newer version, which is left alone.
+ * @throws NewerDatabase, which is left alone.
  */
-export function openStore(
-  path: string,
-  options: OpenOptions,
-): { readonly store: AgentStore; readonly losses: readonly Loss[] } {
+export function openStore(path: string, { scratch, wallMs }: OpenOptions): Opened {
   try {
-    return { store: new SqliteStore(path), losses: [] };
+    return openWritable(path, wallMs);
   } catch (error) {
-    if (error instanceof DamagedDatabase) return begunAnew(path, error, options);
-    if (error instanceof Error && "cause" in error && error.cause !== undefined)
-      return readOnly(path, options);
-    throw error;
+    if (error instanceof NewerDatabase) throw error;
+    const { entries, losses } = readCopy(path, scratch);
+    return { store: new WaitingStore(entries, () => openWritable(path, wallMs).store), losses };
   }
 }
 
-function begunAnew(path: string, damage: DamagedDatabase, { wallMs }: OpenOptions) {
+/** @throws STORE, NewerDatabase */
+function openWritable(path: string, wallMs: number): Opened {
+  try {
+    return { store: new SqliteStore(path), losses: [] };
+  } catch (error) {
+    if (!(error instanceof DamagedDatabase)) throw error;
+    const keptAs = moveAside(path, wallMs);
+    return { store: new SqliteStore(path), losses: [{ what: path, why: error.message, keptAs }] };
+  }
+}
+
+/** @returns the name under which it is kept. */
+function moveAside(path: string, wallMs: number): string {
   const when = new Date(wallMs).toISOString().replaceAll(/[-:]|\.\d+/g, "");
   const aside = `${path}.damaged-${when}`;
-  const why = damage.message;
-  try {
-    for (const suffix of FILES)
-      if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
-    forgetOldest(path);
-    const losses = [{ what: path, why, keptAs: aside }];
-    return { store: new SqliteStore(path), losses };
-  } catch {
-    // Neither to be read nor to be moved: the tables live in memory until the disk is mended.
-    const store = new WaitingStore(new MemoryStore(), () => openStore(path, options()).store);
-    return { store, losses: [{ what: path, why }] };
-  }
-
-  function options(): OpenOptions {
-    return { scratch: dirname(path), wallMs };
-  }
+  for (const suffix of FILES)
+    if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+  forgetOldest(path);
+  return aside;
 }
 
 function forgetOldest(path: string): void {
   const directory = dirname(path);
   const prefix = `${basename(path)}.damaged-`;
   const kept = readdirSync(directory)
-    .filter((name) => name.startsWith(prefix) && /Z$/.test(name))
+    .filter((name) => name.startsWith(prefix) && name.endsWith("Z"))
     .toSorted();
   for (const name of kept.slice(0, -KEPT))
     for (const suffix of FILES) rmSync(join(directory, name + suffix), { force: true });
 }
 
 /** SQLite needs to write to read: so a copy is read. */
-function readOnly(path: string, { scratch }: OpenOptions) {
+function readCopy(path: string, scratch: string): { entries: MemoryStore; losses: Loss[] } {
   const copy = join(scratch, "database-copy");
   const entries = new MemoryStore();
-  let losses: Loss[] = [];
   try {
     rmSync(copy, { recursive: true, force: true });
     mkdirSync(copy, { recursive: true, mode: 0o700 });
@@ -80,10 +80,10 @@ function readOnly(path: string, { scratch }: OpenOptions) {
     const read = new SqliteStore(join(copy, "db"));
     entries.write(read.list("").map(({ key, value }) => ({ kind: "put", key, value })));
     read.close();
+    return { entries, losses: [] };
   } catch (error) {
-    losses = [{ what: path, why: asFailure(error).message }];
+    return { entries, losses: [{ what: path, why: asFailure(error).message }] };
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
-  return { store: new WaitingStore(entries, () => new SqliteStore(path)), losses };
 }

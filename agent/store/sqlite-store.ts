@@ -11,6 +11,9 @@ const SQLITE = { ERROR: 1, CORRUPT: 11, NOTADB: 26 } as const;
 /** The file is there and cannot be believed: it is no database, or pages of it are not what they were. */
 export class DamagedDatabase extends OverlayError {}
 
+/** A newer version wrote it, and we would not know what we break. */
+export class NewerDatabase extends OverlayError {}
+
 /**
  * One table in one SQLite file, mode 0600. WAL with synchronous=NORMAL: a killed agent loses
  * nothing; a power cut may lose the last writes, which the incarnation rule repairs
@@ -23,7 +26,7 @@ export class SqliteStore implements AgentStore {
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
 
-  /** @throws DamagedDatabase, or STORE when the file cannot be written, or is of a newer format. */
+  /** @throws DamagedDatabase, NewerDatabase, or STORE when the file cannot be written. */
   constructor(path: string) {
     let db: DatabaseSync | undefined;
     try {
@@ -90,11 +93,10 @@ export class SqliteStore implements AgentStore {
   }
 }
 
-/** @throws STORE: a newer version wrote it, and we would not know what we break. */
 function checkFormat(db: DatabaseSync, path: string): void {
   const format = db.prepare("PRAGMA user_version").get()?.["user_version"];
   if (format === 0 || format === FORMAT) return;
-  throw new OverlayError({
+  throw new NewerDatabase({
     code: "STORE",
     op: "open",
     message: `${path} was written by another version (format ${String(format)}, known ${FORMAT})`,
