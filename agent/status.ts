@@ -1,5 +1,6 @@
 import type { Failure } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
+import { noCommonVersion } from "../shared/wire-version.ts";
 import { neededUnderlayBytes, tooLargeFor } from "../shared/mtu.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
@@ -29,6 +30,8 @@ export interface AgentStatus {
   readonly controller: { address: string; port: number };
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
   readonly dataPath: readonly ProofStatus[];
+  /** Hosts that speak no wire version of ours. */
+  readonly otherVersions: readonly { node: NodeId; name: string; failure: Failure }[];
   readonly networks: readonly NetworkStatus[];
   /** Networks that this host cannot take part in: its underlay is too small for their packets. */
   readonly tooLarge: readonly {
@@ -90,6 +93,10 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     },
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
     dataPath: agent.proving.results(),
+    otherVersions: (await adapters.mesh.otherVersions()).map(({ node, versions }) => {
+      const name = others.find(({ id }) => id === node)?.name ?? node;
+      return { node, name, failure: noCommonVersion(name, versions).toFailure() };
+    }),
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
     tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),

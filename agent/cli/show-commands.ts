@@ -51,6 +51,10 @@ function statusText(found: Status): string {
     ...encryptionText(found.encryption),
     ...dockerText(found.docker),
     ...namesText(found.names),
+    ...(found.otherVersions ?? []).flatMap(({ failure: { message, next = "" } }) => [
+      "",
+      `${message}: ${next}`,
+    ]),
     ...diskText(found.disk),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
     ...(dropped.length === 0

@@ -82,6 +82,8 @@ export interface ReplicaCounters {
   merged: number;
   gaps: number;
   malformed: number;
+  /** Of a later version of the wire. */
+  otherVersion: number;
   badSignature: number;
   notMembers: number;
   notSubscribed: number;
@@ -100,6 +102,7 @@ export class Replica {
     merged: 0,
     gaps: 0,
     malformed: 0,
+    otherVersion: 0,
     badSignature: 0,
     notMembers: 0,
     notSubscribed: 0,
@@ -413,7 +416,7 @@ export class Replica {
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {
-    return tryDecode(schema, bytes, max, () => this.counters.malformed++);
+    return tryDecode(schema, bytes, max, (why) => this.counters[why]++);
   }
 
   #count(what: keyof ReplicaCounters): [] {

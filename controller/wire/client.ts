@@ -59,6 +59,8 @@ export class ControlClient {
   }
 
   #unreachable(cause: unknown): OverlayError {
+    // It answers, and in words that we do not understand.
+    if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
     return new OverlayError(
       {

@@ -76,6 +76,7 @@ export async function replicationOf(cluster: SignedCluster): Promise<{
     peers: async () => [],
     connections: () => [],
     counters: async () => ({}),
+    otherVersions: async () => [],
     owesSinceMs: () => undefined,
     stop: async () => {},
   };
