@@ -1,6 +1,7 @@
 import { streamPair } from "@libp2p/utils";
 import { frame, KIND } from "../../../agent/gossip/request-frame.ts";
 import { serveRequests } from "../../../agent/gossip/request-stream.ts";
+import { TokenBucket } from "../../../shared/token-bucket.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { hold, type Target } from "../target.ts";
 
@@ -14,11 +15,15 @@ export async function syncStream(): Promise<Target> {
     feed: async (input) => {
       const [outbound, inbound] = await streamPair({ delay: 0 });
       let answered = 0;
-      const served = serveRequests(inbound, async (body) => {
-        answered++;
-        hold(body.length <= input.length, "a body longer than what came");
-        return body;
-      });
+      const served = serveRequests(
+        inbound,
+        async (body) => {
+          answered++;
+          hold(body.length <= input.length, "a body longer than what came");
+          return body;
+        },
+        new TokenBucket(1e9, 1e9, 0),
+      );
       // What comes back is read by nobody: it must not matter.
       if (input.length > 0) outbound.send(input);
       await outbound.close({ signal: AbortSignal.timeout(1000) }).catch(() => {});
