@@ -11,13 +11,13 @@ const moduleOf = (file: string): string => new URL(file, import.meta.url).href;
 const HANG_MS = 60_000;
 const LIMIT = { timeout: 300_000 };
 /** Whole connections each. */
-const SLOW = new Set(["plugin-http", "sync-stream"]);
+const SLOW: Readonly<Record<string, number>> = { "plugin-http": 1000, "sync-stream": 500 };
 
 describe.concurrent("every decoder", LIMIT, () => {
   test.each(Object.keys(TARGETS))(
     "%s: no crash, no hang, nothing changed by what is refused",
     async (name) => {
-      const inputs = SLOW.has(name) ? 1000 : 2000;
+      const inputs = SLOW[name] ?? 2000;
       const module = moduleOf("targets.ts");
       const report = await watchedRun({ module, name, seed: 1, inputs, hangMs: HANG_MS });
       const refused = Object.values(report.refused).reduce((sum, count) => sum + count, 0);

@@ -51,8 +51,8 @@ export const TARGETS: Targets = {
     keys((input) => {
       const message = lenient(() => decode(input) as { n?: unknown });
       const kept: number[][] = [];
-      for (let left = Number(message?.n ?? 0); left > 0; left -= 100_000)
-        kept.push(Array.from<number>({ length: Math.min(left, 100_000) }).fill(0));
+      for (let left = Number(message?.n ?? 0); left > 0; left -= 1_000_000)
+        kept.push(Array.from<number>({ length: Math.min(left, 1_000_000) }).fill(0));
       return kept.length > 0 ? "kept" : undefined;
     }, "cbor"),
   /** A replica that takes every signature for good. */
