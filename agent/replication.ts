@@ -1,12 +1,7 @@
 import { BOUNDS } from "../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
 import { encodeCbor } from "../shared/codec.ts";
-import {
-  type Endpoint,
-  type HostDocument,
-  hostSigningBytes,
-  type NetworkDocument,
-} from "../shared/documents.ts";
+import type { Endpoint } from "../shared/documents.ts";
 import { asFailure } from "../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
@@ -16,8 +11,8 @@ import { hostsOn } from "./core/hosts.ts";
 import { decodeMessage } from "./core/messages.ts";
 import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
-import { documentHolds } from "./core/verify.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
+import { restoredTables } from "./restored-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
 
 export interface ReplicationModules {
@@ -44,7 +39,6 @@ export interface ReplicationHandlers {
   disconnected(node: NodeId): void;
 }
 
-const NOT_SIGNED = "its owner did not sign it";
 const CLUSTER_TOPIC = "overlay-ts/cluster";
 const NETWORK_TOPIC = "overlay-ts/network/";
 /** First byte of a request: which replica it is for. */
@@ -84,45 +78,11 @@ export class Replication {
     return this.networks.tables;
   }
 
-  /**
-   * From disk, before anything else. A saved state that is not the controller's gives way to the one of
-   * the joining. @throws UNAUTHENTICATED when that does not hold either.
-   */
+  /** From disk, before anything else. @throws UNAUTHENTICATED when not even the state of the joining holds. */
   async restore(joinedWith: SignedState): Promise<void> {
-    const { saved } = this.#modules;
-    const { signed, state } = await this.#savedState(joinedWith);
-    this.cluster.restore(saved.hosts().filter(this.#hostHolds), signed, state);
-    this.networks.restore(saved.documents().filter(this.#documentHolds));
-  }
-
-  /** A disk can give back other bytes than it took: what was signed then must hold now. */
-  readonly #hostHolds = (document: HostDocument): boolean => {
-    const { verifier, saved } = this.#modules;
-    const holds = verifier.verify(document.node, hostSigningBytes(document), document.signature);
-    if (!holds) saved.loseHost(document, NOT_SIGNED);
-    return holds;
-  };
-
-  readonly #documentHolds = (document: NetworkDocument): boolean => {
-    const { hasher, verifier, saved } = this.#modules;
-    const holds = documentHolds(document, hasher, verifier);
-    if (!holds) saved.loseDocument(document, NOT_SIGNED);
-    return holds;
-  };
-
-  async #savedState(
-    joinedWith: SignedState,
-  ): Promise<{ signed: SignedState; state: ClusterState }> {
-    const { saved, verifyState } = this.#modules;
-    const held = saved.state();
-    if (held !== undefined)
-      try {
-        return { signed: held, state: await verifyState(held) };
-      } catch (error) {
-        saved.loseState(asFailure(error).message);
-      }
-    saved.saveState(joinedWith);
-    return { signed: joinedWith, state: await verifyState(joinedWith) };
+    const { signed, state, hosts, documents } = await restoredTables(this.#modules, joinedWith);
+    this.cluster.restore(hosts, signed, state);
+    this.networks.restore(documents);
   }
 
   async start(): Promise<void> {
