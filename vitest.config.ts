@@ -12,7 +12,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
-          include: ["test/{unit,property,contract,sim}/**/*.test.ts"],
+          include: ["test/{unit,property,contract,sim,fuzz}/**/*.test.ts"],
           exclude: ["**/*.system.test.ts", "**/*.sim.test.ts"],
           testTimeout: 30_000,
           sequence: { groupOrder: 1 },

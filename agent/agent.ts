@@ -47,6 +47,8 @@ import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
 import { Watching } from "./watching.ts";
+import { Disk } from "./store/disk.ts";
+import type { Loss } from "./store/loss.ts";
 import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
@@ -69,6 +71,8 @@ export interface AgentAdapters {
   readonly encryption: EncryptionAdapters;
   readonly names: NameServer;
   readonly store: AgentStore;
+  /** What its opening could not save. */
+  readonly losses?: readonly Loss[];
   /** random(4): another one each time the machine starts. */
   readonly bootId: string;
   /** Subnets on this host's interfaces, and the interface. */
@@ -110,6 +114,7 @@ export class Agent {
   readonly naming: Naming | undefined;
   readonly docker: DockerSide | undefined;
   readonly events: EventLog;
+  readonly disk: Disk;
   readonly watching: Watching;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
@@ -125,13 +130,14 @@ export class Agent {
     this.adapters = adapters;
     this.#log = log;
     const { node } = identity;
-    const { mesh, kernel, guards, proof, names, store } = adapters;
+    const { mesh, kernel, guards, proof, names, store, losses } = adapters;
     const rootKey = fromBase64Url(membership.rootKey);
-    const saved = new SavedTables(store);
-    if (saved.state() === undefined) saved.saveState(membership.state);
     this.events = new EventLog(systemClock);
     this.watching = new Watching(() => this.#seen(), this.events);
     const seenChanged = (): void => this.watching.dirty();
+    this.disk = new Disk(store, losses, seenChanged);
+    const { disk } = this;
+    const saved = new SavedTables(disk);
 
     const keyChannel = new MeshKeyChannel((to, bytes, timeoutMs) =>
       this.replication.askForKeys(to, bytes, timeoutMs),
@@ -187,7 +193,7 @@ export class Agent {
       },
       log,
     );
-    this.bindings = new Bindings(store, seenChanged);
+    this.bindings = new Bindings(disk, seenChanged);
     this.hosting = new Hosting(node, {
       saved,
       log,
@@ -208,7 +214,7 @@ export class Agent {
       ...shared,
       self: node,
       server: names,
-      sandboxes: new Sandboxes(store),
+      sandboxes: new Sandboxes(disk),
       lost: () => this.lost(),
     });
     const { engine } = adapters;
@@ -238,7 +244,7 @@ export class Agent {
    * touched before a peer was asked.
    */
   async start(): Promise<void> {
-    await this.replication.restore();
+    await this.replication.restore(this.membership.state);
     // First of all: containers ask, and meanwhile nobody answers what is ours.
     await this.resolving.start();
     await this.guarding.start();
@@ -258,6 +264,8 @@ export class Agent {
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
     this.watching.start();
+    const { losses } = this.disk.status();
+    this.events.add(losses.map((loss) => ({ kind: "lost-from-disk", ...loss })));
     this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
   }
 
@@ -288,7 +296,7 @@ export class Agent {
     await this.adapters.kernel.close();
     // The last that containers notice: from here on their questions wait.
     await this.resolving.stop(names);
-    this.adapters.store.close();
+    this.disk.close();
   }
 
   /** For the watchdog: which parts owe progress, and since when. */
@@ -337,8 +345,8 @@ export class Agent {
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
         const role = host === undefined ? {} : { role: "host" as const };
-        this.hosting.put(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
-        for (const ip of claimed) this.bindings.reserve(network, ip);
+        this.hosting.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
+        for (const ip of claimed) this.bindings.adopt(network, ip);
       }
       if (ports.length > 0) await this.hosting.enterAgain(network);
       else this.hosting.notUsed(network);
@@ -506,12 +514,16 @@ export class Agent {
 
   #seen(): ViewSources {
     const failure = this.guarding.failure();
+    const disk = this.disk.status().failure;
     return {
       tables: this.replication.tables,
       hosted: new Set(this.hosting.hosted()),
       removed: this.bindings.removed(),
       lost: this.lost(),
       problems: [
+        ...(disk === undefined
+          ? []
+          : [{ what: "disk" as const, network: undefined, message: disk.message }]),
         ...(failure === undefined
           ? []
           : [{ what: "guards" as const, network: undefined, message: failure.message }]),

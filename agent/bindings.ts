@@ -1,13 +1,13 @@
 import { z } from "zod";
 import { BOUNDS } from "../shared/bounds.ts";
-import { decodeCbor, encodeCbor } from "../shared/codec.ts";
 import { DockerNetworkId, NetworkId } from "../shared/ids.ts";
 import { Cidr, Ip } from "../shared/ip.ts";
-import type { AgentStore } from "./store/port.ts";
+import type { Disk } from "./store/disk.ts";
 
 /**
  * What this engine calls our things: its network ids, the address pools it asked for, the addresses
- * it was given. Docker says each of them once, so all of it is on disk before it is answered.
+ * it was given. Docker says each of them once, so all of it is on disk before it is answered; what ends
+ * has ended, whatever the disk does.
  */
 const Pool = z.object({
   id: z.string(),
@@ -24,10 +24,8 @@ const Address = z.object({ network: NetworkId, ip: Ip });
 const Returning = z.object({ network: NetworkId, block: Cidr });
 const Binding = z.object({ docker: DockerNetworkId, network: NetworkId });
 
-const MAX_BYTES = 4096;
-
 export class Bindings {
-  readonly #store: AgentStore;
+  readonly #disk: Disk;
   readonly #networks = new Map<DockerNetworkId, NetworkId>();
   readonly #pools = new Map<string, Pool>();
   readonly #used = new Map<NetworkId, Set<Ip>>();
@@ -35,15 +33,15 @@ export class Bindings {
   readonly #removedChanged: () => void;
   readonly #returning = new Map<NetworkId, Set<Cidr>>();
 
-  constructor(store: AgentStore, removedChanged: () => void = () => {}) {
-    this.#store = store;
+  constructor(disk: Disk, removedChanged: () => void = () => {}) {
+    this.#disk = disk;
     this.#removedChanged = removedChanged;
-    for (const { docker, network } of this.#list("binding/", Binding))
+    for (const { docker, network } of disk.list("binding/", Binding))
       this.#networks.set(docker, network);
-    for (const pool of this.#list("pool/", Pool)) this.#pools.set(pool.id, pool);
-    for (const { network, ip } of this.#list("address/", Address)) this.#usedOn(network).add(ip);
-    for (const { network } of this.#list("removed/", Removed)) this.#removed.add(network);
-    for (const { network, block } of this.#list("returning/", Returning))
+    for (const pool of disk.list("pool/", Pool)) this.#pools.set(pool.id, pool);
+    for (const { network, ip } of disk.list("address/", Address)) this.#usedOn(network).add(ip);
+    for (const { network } of disk.list("removed/", Removed)) this.#removed.add(network);
+    for (const { network, block } of disk.list("returning/", Returning))
       this.#returningOn(network).add(block);
   }
 
@@ -57,13 +55,13 @@ export class Bindings {
   }
 
   bind(docker: DockerNetworkId, network: NetworkId): void {
+    this.#disk.put(`binding/${docker}`, { docker, network });
     this.#networks.set(docker, network);
-    this.#put(`binding/${docker}`, { docker, network });
   }
 
   unbind(docker: DockerNetworkId): void {
     this.#networks.delete(docker);
-    this.#delete(`binding/${docker}`);
+    this.#disk.oweDelete(`binding/${docker}`);
   }
 
   /** Networks whose view was removed on this engine, and nothing was decided yet. */
@@ -72,14 +70,14 @@ export class Bindings {
   }
 
   markRemoved(network: NetworkId): void {
+    this.#disk.owePut(`removed/${network}`, { network });
     this.#removed.add(network);
-    this.#put(`removed/${network}`, { network });
     this.#removedChanged();
   }
 
   clearRemoved(network: NetworkId): void {
     this.#removed.delete(network);
-    this.#delete(`removed/${network}`);
+    this.#disk.oweDelete(`removed/${network}`);
     this.#removedChanged();
   }
 
@@ -114,7 +112,7 @@ export class Bindings {
   }
 
   removePool(id: string): void {
-    if (this.#pools.delete(id)) this.#delete(`pool/${id}`);
+    if (this.#pools.delete(id)) this.#disk.oweDelete(`pool/${id}`);
   }
 
   used(network: NetworkId): ReadonlySet<Ip> {
@@ -122,13 +120,19 @@ export class Bindings {
   }
 
   reserve(network: NetworkId, ip: Ip): void {
+    this.#disk.put(addressKey(network, ip), { network, ip });
     this.#usedOn(network).add(ip);
-    this.#put(`address/${network}/${ip}`, { network, ip });
+  }
+
+  /** It is in use, whatever the disk takes. */
+  adopt(network: NetworkId, ip: Ip): void {
+    this.#disk.owePut(addressKey(network, ip), { network, ip });
+    this.#usedOn(network).add(ip);
   }
 
   release(network: NetworkId, ip: Ip): void {
     this.#used.get(network)?.delete(ip);
-    this.#delete(`address/${network}/${ip}`);
+    this.#disk.oweDelete(addressKey(network, ip));
   }
 
   /** Blocks that were given back, or may have been: the answer was lost, or has not come yet. */
@@ -144,14 +148,14 @@ export class Bindings {
 
   /** Before the controller is asked to take it: from then on it may be another host's. */
   markReturning(network: NetworkId, block: Cidr): void {
+    this.#disk.put(`returning/${network}/${block}`, { network, block });
     this.#returningOn(network).add(block);
-    this.#put(`returning/${network}/${block}`, { network, block });
   }
 
   /** It is known whose it is. */
   clearReturning(network: NetworkId, block: Cidr): void {
     if (this.#returning.get(network)?.delete(block) === true)
-      this.#delete(`returning/${network}/${block}`);
+      this.#disk.oweDelete(`returning/${network}/${block}`);
   }
 
   #returningOn(network: NetworkId): Set<Cidr> {
@@ -167,19 +171,11 @@ export class Bindings {
   }
 
   #savePool(pool: Pool): void {
+    this.#disk.put(`pool/${pool.id}`, pool);
     this.#pools.set(pool.id, pool);
-    this.#put(`pool/${pool.id}`, pool);
   }
+}
 
-  #list<T>(prefix: string, schema: z.ZodType<T>): T[] {
-    return this.#store.list(prefix).map(({ value }) => schema.parse(decodeCbor(value, MAX_BYTES)));
-  }
-
-  #put(key: string, value: unknown): void {
-    this.#store.write([{ kind: "put", key, value: encodeCbor(value) }]);
-  }
-
-  #delete(key: string): void {
-    this.#store.write([{ kind: "delete", key }]);
-  }
+function addressKey(network: NetworkId, ip: Ip): string {
+  return `address/${network}/${ip}`;
 }

@@ -1,11 +1,14 @@
 import { OverlayError } from "../shared/errors.ts";
 import type { Clock } from "../shared/ports.ts";
 import type { Happening } from "./core/events.ts";
+import type { Loss } from "./store/loss.ts";
 
 /** The agent's own beginning: what was there then is in no event. */
 type Started = { readonly kind: "started" };
+/** What its disk had, and cannot be read any more. */
+type LostFromDisk = { readonly kind: "lost-from-disk" } & Loss;
 
-export type Event = (Happening | Started) & {
+export type Event = (Happening | Started | LostFromDisk) & {
   /** Counts from 1 since the agent started. */
   readonly seq: number;
   /** RFC 3339, UTC, this host's clock. */
@@ -66,7 +69,7 @@ export class EventLog {
     this.#options = options;
   }
 
-  add(happenings: readonly (Happening | Started)[]): void {
+  add(happenings: readonly (Happening | Started | LostFromDisk)[]): void {
     if (this.#ended) return;
     const wallMs = this.#clock.wallMs();
     const at = new Date(wallMs).toISOString();

@@ -31,7 +31,9 @@ export function events(
 function ofNetwork(agent: Agent, name: string): (event: Event) => boolean {
   const id = lookUp(agent, name)?.id ?? name;
   const wanted = (event: Event): boolean =>
-    event.kind !== "started" && (concerns(event, name) || concerns(event, id));
+    event.kind !== "started" &&
+    event.kind !== "lost-from-disk" &&
+    (concerns(event, name) || concerns(event, id));
   // One that has ended is in no state, but may be what the question is about.
   if (!agent.events.knows(wanted)) findNetwork(agent, name);
   return wanted;

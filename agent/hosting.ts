@@ -136,8 +136,19 @@ export class Hosting {
     }
   }
 
+  /** @throws FULL, STORE: it is not to be. */
   put(network: NetworkId, endpoint: Endpoint): void {
+    this.#modules.replication.begin(network, endpoint);
+    this.#needed(network);
+  }
+
+  /** It is there, whatever the disk takes. */
+  adopt(network: NetworkId, endpoint: Endpoint): void {
     this.#modules.replication.change(network, [endpoint], []);
+    this.#needed(network);
+  }
+
+  #needed(network: NetworkId): void {
     // The network must not end meanwhile, wherever somebody removes it.
     if (this.#referred?.has(network) === false) this.refer(new Set([...this.#referred, network]));
   }

@@ -35,7 +35,7 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
   const held = readMembership(files);
   if (held !== undefined) throw alreadyMember(held.cluster);
   const token = parseToken(request.token);
-  const identity = await ensureIdentity(files);
+  const identity = ensureIdentity(files);
   const { address, port } = request.controller;
   const client = new ControlClient(new Libp2pChannel(identity.seed), () => ({
     address,

@@ -1,7 +1,6 @@
-import { closeSync, mkdirSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fromBase64Url } from "../shared/base64url.ts";
 import { bare } from "../shared/node/routes.ts";
 import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
@@ -10,7 +9,6 @@ import { systemClock } from "../shared/node/system.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
-import { verifyClaim, verifyState } from "../shared/trust.ts";
 import { Agent } from "./agent.ts";
 import { EngineClient } from "./docker/engine-client.ts";
 import type { NameServer } from "./dns/port.ts";
@@ -28,17 +26,12 @@ import { LinuxKernel } from "./kernel/linux-kernel.ts";
 import { transportNetns } from "./kernel/netns.ts";
 import { NftGuards } from "./kernel/nft-guards.ts";
 import { localRoutes } from "./local-api.ts";
-import {
-  type AgentFiles,
-  agentFiles,
-  ensureIdentity,
-  forgetMembership,
-  type Membership,
-  readMembership,
-} from "./membership.ts";
+import { type Member, readMember } from "./member.ts";
+import { agentFiles, forgetMembership, readMembership } from "./membership.ts";
 import { hostSubnets } from "./node-facts.ts";
 import { notJoined } from "./overlay-ipam.ts";
-import { SqliteStore } from "./store/sqlite-store.ts";
+import type { Loss } from "./store/loss.ts";
+import { openStore } from "./store/open-store.ts";
 
 export interface AgentConfig {
   readonly dataDirectory: string;
@@ -121,21 +114,53 @@ export async function runAgent(
     clock: systemClock,
     owed: () => watched?.owed() ?? {},
   });
+  /** What containers' sockets hold, nobody will answer: Docker's resolver does. */
+  const letGo = (): void => {
+    waiting?.takeOver();
+    for (const [name, fd] of adopted) {
+      supervisor.descriptors.release(name);
+      closeSync(fd);
+    }
+    adopted = new Map();
+  };
+  /** A port that is taken, a kernel that lacks something, a damaged file: told to who asks, and tried again. */
+  const cannotStart = async (why: unknown): Promise<void> => {
+    problem = asFailure(why);
+    log.error({ ...problem }, "the agent cannot start");
+    supervisor.status(problem.message);
+    // It serves, if only to say why it cannot: Docker and the rest of the host go on.
+    supervisor.ready();
+    watched = undefined;
+    withdrawn = false;
+    await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+  };
+  /** Of a host whose files cannot be read: what stands in the kernel stays, nobody knows whose it is. */
+  const forget: typeof leave = (membershipIs) => {
+    if (membershipIs === "forgotten") forgetMembership(files);
+    return membershipIs === "forgotten" ? Promise.resolve() : Promise.reject(notJoined());
+  };
+  const lost: Loss[] = [];
   try {
     while (!signal.aborted) {
-      if (readMembership(files) === undefined) {
-        waiting?.takeOver();
-        for (const [name, fd] of adopted) {
-          supervisor.descriptors.release(name);
-          closeSync(fd);
-        }
-        adopted = new Map();
+      let held: Member | undefined;
+      try {
+        held = await readMember(files);
+      } catch (error) {
+        letGo();
+        leave = forget;
+        await cannotStart(error);
+        continue;
+      }
+      if (held === undefined) {
+        letGo();
+        leave = () => Promise.reject(notJoined());
+        problem = undefined;
         log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
         supervisor.status("in no cluster yet");
         supervisor.ready();
+        while (!signal.aborted && !existsSync(files.membership)) await delay(WAIT_MS);
+        continue;
       }
-      const membership = await waitForMembership(files, signal);
-      if (membership === undefined) return;
       const leaving = new AbortController();
       const left = Promise.withResolvers<void>();
       left.promise.catch(() => {});
@@ -144,7 +169,15 @@ export async function runAgent(
       const keeper = supervisor.descriptors;
       const names = new LinuxNameServer({ adopted, patienceMs, keeper }, log);
       adopted = new Map();
-      const made = await makeAgent(config, membership, names, log);
+      let made: Agent;
+      try {
+        made = makeAgent(config, held, names, lost, log);
+      } catch (error) {
+        leave = forget;
+        await names.stop("letGo").catch(() => {});
+        await cannotStart(error);
+        continue;
+      }
       leave = (membershipIs) => {
         withdrawn = membershipIs === "kept";
         leaving.abort();
@@ -154,17 +187,9 @@ export async function runAgent(
       try {
         await made.start();
       } catch (error) {
-        // A port that is taken, a kernel that lacks something: told to who asks, and tried again.
-        problem = asFailure(error);
-        log.error({ ...problem }, "the agent cannot start");
-        supervisor.status(problem.message);
-        // It serves, if only to say why it cannot: Docker and the rest of the host go on.
-        supervisor.ready();
-        watched = undefined;
-        withdrawn = false;
         left.reject(error);
         await made.stop("letGo").catch(() => {});
-        await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+        await cannotStart(error);
         continue;
       }
       problem = undefined;
@@ -172,13 +197,16 @@ export async function runAgent(
       // Only now: a call that came before would find half of it.
       agent = made;
       started.resolve(made);
-      supervisor.status(`in cluster ${membership.cluster}`);
+      supervisor.status(`in cluster ${held.membership.cluster}`);
       supervisor.ready();
       await serve(made, log, AbortSignal.any([signal, leaving.signal]));
       if (leaving.signal.aborted) {
         await made.withdraw();
         if (!withdrawn) forgetMembership(files);
-        log.info({ cluster: membership.cluster }, withdrawn ? "withdrawn" : "left the cluster");
+        log.info(
+          { cluster: held.membership.cluster },
+          withdrawn ? "withdrawn" : "left the cluster",
+        );
       }
       // Docker's calls under way are answered by an agent that still works.
       if (signal.aborted) await plugin?.stop();
@@ -204,18 +232,6 @@ export async function runAgent(
   }
 }
 
-async function waitForMembership(
-  files: AgentFiles,
-  signal: AbortSignal,
-): Promise<Membership | undefined> {
-  while (!signal.aborted) {
-    const membership = readMembership(files);
-    if (membership !== undefined) return membership;
-    await delay(WAIT_MS);
-  }
-  return undefined;
-}
-
 async function serve(agent: Agent, log: Log, until: AbortSignal): Promise<void> {
   agent.docker?.start();
   log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
@@ -236,18 +252,20 @@ function hasWithdrawn(): OverlayError {
   });
 }
 
-async function makeAgent(
+/** @throws STORE for a database of a newer version. */
+function makeAgent(
   { runDirectory, dataDirectory, docker }: AgentConfig,
-  membership: Membership,
+  { membership, identity, node, settings, rootKey }: Member,
   names: NameServer,
+  lost: Loss[],
   log: Log,
-): Promise<Agent> {
+): Agent {
   const files = agentFiles(dataDirectory);
-  const identity = await ensureIdentity(files);
-  const rootKey = fromBase64Url(membership.rootKey);
-  const { node } = await verifyClaim(rootKey, membership.claim);
-  const { settings } = await verifyState(rootKey, membership.state);
   const netnsDirectory = join(runDirectory, "netns");
+  const opening = { scratch: runDirectory, wallMs: systemClock.wallMs() };
+  const { store, losses } = openStore(files.database, opening);
+  for (const loss of losses) log.error({ ...loss }, "lost from disk");
+  lost.push(...losses);
   const mesh = new Libp2pMesh(
     {
       identitySeed: identity.seed,
@@ -260,7 +278,8 @@ async function makeAgent(
   const adapters = {
     mesh,
     control: mesh.control,
-    store: new SqliteStore(files.database),
+    store,
+    losses: lost,
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
     names,

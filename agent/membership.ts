@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
 import { SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
-import { OverlayError } from "../shared/errors.ts";
+import { asFailure, OverlayError } from "../shared/errors.ts";
 import { ClusterId } from "../shared/ids.ts";
 import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
 import { writeSecret } from "../shared/node/files.ts";
@@ -43,14 +43,18 @@ export function agentFiles(dataDirectory: string): AgentFiles {
 
 /** Undefined: not joined. @throws INVALID when the file is damaged. */
 export function readMembership({ membership }: AgentFiles): Membership | undefined {
-  if (!existsSync(membership)) return undefined;
+  return existsSync(membership) ? parseMembership(membership, readFileSync(membership)) : undefined;
+}
+
+/** @throws INVALID */
+export function parseMembership(path: string, bytes: Uint8Array): Membership {
   try {
-    return Membership.parse(JSON.parse(readFileSync(membership, "utf8")));
+    return Membership.parse(JSON.parse(new TextDecoder().decode(bytes)));
   } catch (error) {
     throw new OverlayError(
       {
         code: "INVALID",
-        message: `${membership} is damaged`,
+        message: `${path} is damaged`,
         next: "restore it from a backup, or run `overlay-ts leave` and join again",
       },
       { cause: error },
@@ -63,11 +67,27 @@ export function writeMembership(files: AgentFiles, membership: Membership): void
   writeSecret(files.membership, `${JSON.stringify(membership, undefined, 2)}\n`);
 }
 
-/** The host's key; made at the first join and kept until `leave`. */
-export async function ensureIdentity(files: AgentFiles): Promise<Identity> {
+/** The host's key; made at the first join and kept until `leave`. @throws INVALID as `readIdentity` */
+export function ensureIdentity(files: AgentFiles): Identity {
   if (!existsSync(files.identity))
     writeSecret(files.identity, `${toBase64Url(systemRandom.bytes(32))}\n`);
-  return identityFromSeed(fromBase64Url(readFileSync(files.identity, "utf8").trim()));
+  return readIdentity(files);
+}
+
+/** A member's. @throws INVALID when it is gone or damaged: another one would be another host. */
+export function readIdentity({ identity }: AgentFiles): Identity {
+  try {
+    return identityFromSeed(fromBase64Url(readFileSync(identity, "utf8").trim()));
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "INVALID",
+        message: `this host's key ${identity} cannot be read: ${asFailure(cause).message}`,
+        next: "restore it from a backup, or run `overlay-ts leave` and join again",
+      },
+      { cause },
+    );
+  }
 }
 
 /** The host forgets the cluster: key, membership and tables. */

@@ -191,9 +191,13 @@ export class OverlayDriver implements NetworkDriver {
         },
         "network",
       );
-      if (signal.aborted) await this.#takeBack(network.id);
-      signal.throwIfAborted();
-      bind(network.id);
+      try {
+        signal.throwIfAborted();
+        bind(network.id);
+      } catch (error) {
+        await this.#takeBack(network.id);
+        throw error;
+      }
     } finally {
       for (const { held } of pools) if (held !== undefined) this.#taken.delete(held.id);
     }

@@ -12,6 +12,7 @@ import { decodeMessage } from "./core/messages.ts";
 import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
+import { restoredTables } from "./restored-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
 import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_KEYS, FOR_NETWORK, requestFor } from "./sync-requests.ts";
 
@@ -48,8 +49,6 @@ export class Replication {
   readonly #node: NodeId;
   readonly #modules: ReplicationModules;
   readonly #handlers: ReplicationHandlers;
-  /** Writes that the disk did not take since the start. */
-  unsaved = 0;
   readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -75,13 +74,11 @@ export class Replication {
     return this.networks.tables;
   }
 
-  /** From disk, before anything else. @throws UNAUTHENTICATED when the saved state does not hold. */
-  async restore(): Promise<void> {
-    const { saved, verifyState } = this.#modules;
-    const signed = saved.state();
-    if (signed !== undefined)
-      this.cluster.restore(saved.hosts(), signed, await verifyState(signed));
-    this.networks.restore(saved.documents());
+  /** From disk, before anything else. @throws UNAUTHENTICATED when not even the state of the joining holds. */
+  async restore(joinedWith: SignedState): Promise<void> {
+    const { signed, state, hosts, documents } = await restoredTables(this.#modules, joinedWith);
+    this.cluster.restore(hosts, signed, state);
+    this.networks.restore(documents);
   }
 
   async start(): Promise<void> {
@@ -137,7 +134,18 @@ export class Replication {
     await this.#modules.mesh.leave(NETWORK_TOPIC + network);
   }
 
-  /** @throws FULL */
+  /**
+   * An endpoint that is about to be: on disk before anybody is told, or it is not.
+   * @throws FULL, STORE: nothing has changed.
+   */
+  begin(network: NetworkId, endpoint: Endpoint): void {
+    const proposed = this.networks.propose(network, [endpoint], []);
+    this.#modules.saved.keepDocument(proposed.document);
+    const outputs = this.networks.carryOut(proposed);
+    this.#run(outputs.filter(({ kind }) => kind !== "persist"));
+  }
+
+  /** What is so already: told at once, and kept when the disk takes it. @throws FULL */
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
     this.#run(this.networks.change(network, put, remove));
   }
@@ -207,10 +215,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persist":
-          this.#save(() => saved.saveDocument(output.document));
+          saved.saveDocument(output.document);
           break;
         case "forget":
-          this.#save(() => saved.forgetDocuments(output.network, this.#node));
+          saved.forgetDocuments(output.network, this.#node);
           break;
         case "publish":
           this.#publish(NETWORK_TOPIC + output.network, output.bytes);
@@ -232,10 +240,10 @@ export class Replication {
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
-          this.#save(() => saved.saveHost(output.document));
+          saved.saveHost(output.document);
           break;
         case "persistState":
-          this.#save(() => saved.saveState(output.signed));
+          saved.saveState(output.signed);
           break;
         case "publish":
           this.#publish(CLUSTER_TOPIC, output.bytes);
@@ -270,7 +278,7 @@ export class Replication {
     if (state === undefined) return;
     const networks = state.networks.map(({ id }) => id).join();
     // All that is on disk is looked through: not for each block that is given to some host.
-    if (networks !== this.#networksOnDisk) this.#save(() => saved.forgetOthers(state));
+    if (networks !== this.#networksOnDisk) saved.forgetOthers(state);
     this.#networksOnDisk = networks;
     mesh.admit({
       revision: state.revision,
@@ -286,16 +294,6 @@ export class Replication {
         .map(({ id, address }) => ({ node: id, address, port })),
     );
     this.#handlers.changed();
-  }
-
-  /** A full disk must not stop what is in memory: peers and kernel hold the same, and say it again. */
-  #save(write: () => void): void {
-    try {
-      write();
-    } catch (error) {
-      this.unsaved++;
-      this.#modules.log.error({ ...asFailure(error) }, "not kept on disk");
-    }
   }
 
   /** Compared with a peer: what was newer there has come, or is on its way and tells by itself. */

@@ -1,30 +1,25 @@
 import { basename } from "node:path";
 import { z } from "zod";
-import { decodeCbor, encodeCbor } from "../shared/codec.ts";
 import { EndpointId, NetworkId } from "../shared/ids.ts";
-import type { AgentStore } from "./store/port.ts";
+import type { Disk } from "./store/disk.ts";
 
 /** Of Docker's SandboxKey: `/var/run/docker/netns/<12 hex>`. */
 const Joined = z.object({ endpoint: EndpointId, network: NetworkId, path: z.string().max(4096) });
 export type Joined = z.infer<typeof Joined>;
 
 const PREFIX = "joined/";
-const MAX_BYTES = 8192;
 
 /**
  * Which endpoint is in which container's namespace: Docker says it once, at Join, so it is on disk
  * before that is answered.
  */
 export class Sandboxes {
-  readonly #store: AgentStore;
+  readonly #disk: Disk;
   readonly #joined = new Map<EndpointId, Joined>();
 
-  constructor(store: AgentStore) {
-    this.#store = store;
-    for (const { value } of store.list(PREFIX)) {
-      const joined = Joined.parse(decodeCbor(value, MAX_BYTES));
-      this.#joined.set(joined.endpoint, joined);
-    }
+  constructor(disk: Disk) {
+    this.#disk = disk;
+    for (const joined of disk.list(PREFIX, Joined)) this.#joined.set(joined.endpoint, joined);
   }
 
   all(): Joined[] {
@@ -36,14 +31,13 @@ export class Sandboxes {
   }
 
   put(joined: Joined): void {
+    this.#disk.put(PREFIX + joined.endpoint, joined);
     this.#joined.set(joined.endpoint, joined);
-    const value = encodeCbor(joined);
-    this.#store.write([{ kind: "put", key: PREFIX + joined.endpoint, value }]);
   }
 
   remove(endpoint: EndpointId): void {
     if (!this.#joined.delete(endpoint)) return;
-    this.#store.write([{ kind: "delete", key: PREFIX + endpoint }]);
+    this.#disk.oweDelete(PREFIX + endpoint);
   }
 }
 

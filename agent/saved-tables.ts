@@ -1,13 +1,11 @@
 import { z } from "zod";
 import { type ClusterState, SignedState } from "../shared/cluster-state.ts";
-import { decodeCbor, encodeCbor } from "../shared/codec.ts";
 import { HostDocument, NetworkDocument } from "../shared/documents.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { AgentStore } from "./store/port.ts";
+import type { Disk } from "./store/disk.ts";
 
 /** What the agent's tables look like on disk: one entry a document, the state as it was signed. */
 
-const MAX_BYTES = 8 * 1024 * 1024;
 const STATE = "state";
 const HOSTS = "host/";
 const DOCUMENTS = "document/";
@@ -20,71 +18,80 @@ export const NetworkKey = z.object({
 export type NetworkKey = z.infer<typeof NetworkKey>;
 
 export class SavedTables {
-  readonly #store: AgentStore;
+  readonly #disk: Disk;
 
-  constructor(store: AgentStore) {
-    this.#store = store;
+  constructor(disk: Disk) {
+    this.#disk = disk;
   }
 
   state(): SignedState | undefined {
-    const bytes = this.#store.get(STATE);
-    return bytes === undefined ? undefined : SignedState.parse(decodeCbor(bytes, MAX_BYTES));
+    return this.#disk.get(STATE, SignedState);
   }
 
   hosts(): HostDocument[] {
-    return this.#list(HOSTS, HostDocument);
+    return this.#disk.list(HOSTS, HostDocument);
   }
 
   documents(): NetworkDocument[] {
-    return this.#list(DOCUMENTS, NetworkDocument);
+    return this.#disk.list(DOCUMENTS, NetworkDocument);
   }
 
   saveState(signed: SignedState): void {
-    this.#put(STATE, signed);
+    this.#disk.owePut(STATE, signed);
+  }
+
+  /** It can be read, and is not the controller's. */
+  loseState(why: string): void {
+    this.#disk.lose(STATE, why);
+  }
+
+  loseHost({ node }: HostDocument, why: string): void {
+    this.#disk.lose(HOSTS + node, why);
+  }
+
+  loseDocument(document: NetworkDocument, why: string): void {
+    this.#disk.lose(documentKey(document), why);
   }
 
   saveHost(document: HostDocument): void {
-    this.#put(HOSTS + document.node, document);
+    this.#disk.owePut(HOSTS + document.node, document);
   }
 
   saveDocument(document: NetworkDocument): void {
-    this.#put(`${DOCUMENTS}${document.network}/${document.node}`, document);
+    this.#disk.owePut(documentKey(document), document);
+  }
+
+  /** Before anybody is told of it. @throws STORE: it is not to be */
+  keepDocument(document: NetworkDocument): void {
+    this.#disk.put(documentKey(document), document);
   }
 
   key(network: NetworkId): NetworkKey | undefined {
-    const bytes = this.#store.get(KEYS + network);
-    return bytes === undefined ? undefined : NetworkKey.parse(decodeCbor(bytes, MAX_BYTES));
+    return this.#disk.get(KEYS + network, NetworkKey);
   }
 
   saveKey(network: NetworkId, key: NetworkKey): void {
-    this.#put(KEYS + network, key);
+    this.#disk.owePut(KEYS + network, key);
   }
 
   /** Others' documents of a network that `owner` left; its own and the key stay for the next time. */
   forgetDocuments(network: NetworkId, owner: NodeId): void {
-    const own = `${DOCUMENTS}${network}/${owner}`;
-    const others = this.#store
-      .list(`${DOCUMENTS}${network}/`)
-      .filter(({ key }) => key !== own)
-      .map(({ key }) => ({ kind: "delete", key }) as const);
-    this.#store.write(others);
+    const own = documentKey({ network, node: owner });
+    const held = this.#disk.keys(`${DOCUMENTS}${network}/`);
+    this.#disk.oweDelete(...held.filter((key) => key !== own));
   }
 
   /** Networks that the cluster no longer has: nothing of them is kept. */
   forgetOthers(state: ClusterState): void {
     const known = new Set<string>(state.networks.map(({ id }) => id));
-    for (const prefix of [DOCUMENTS, KEYS])
-      for (const { key } of this.#store.list(prefix)) {
-        const network = key.slice(prefix.length).split("/")[0] ?? "";
-        if (!known.has(network)) this.#store.write([{ kind: "delete", key }]);
-      }
+    for (const prefix of [DOCUMENTS, KEYS]) {
+      const networkOf = (key: string): string => key.slice(prefix.length).split("/")[0] ?? "";
+      const held = this.#disk.keys(prefix);
+      this.#disk.oweDelete(...held.filter((key) => !known.has(networkOf(key))));
+    }
   }
+}
 
-  #list<T>(prefix: string, schema: z.ZodType<T>): T[] {
-    return this.#store.list(prefix).map(({ value }) => schema.parse(decodeCbor(value, MAX_BYTES)));
-  }
-
-  #put(key: string, value: unknown): void {
-    this.#store.write([{ kind: "put", key, value: encodeCbor(value) }]);
-  }
+function documentKey({ network, node }: Pick<NetworkDocument, "network" | "node">): string {
+  return `${DOCUMENTS}${network}/${node}`;
 }

@@ -1,5 +1,6 @@
 import type { Failure } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
+import { noCommonVersion } from "../shared/wire-version.ts";
 import { neededUnderlayBytes, tooLargeFor } from "../shared/mtu.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
@@ -12,6 +13,7 @@ import { type NamesStatus, namesStatus } from "./names-status.ts";
 import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
 import type { PassStatus } from "./reconciler.ts";
+import type { DiskStatus } from "./store/loss.ts";
 
 /** What `overlay-ts status` shows of a joined host. */
 export interface Status extends AgentStatus {
@@ -33,6 +35,8 @@ export interface AgentStatus {
   };
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
   readonly dataPath: readonly ProofStatus[];
+  /** Hosts that speak no wire version of ours. */
+  readonly otherVersions: readonly { node: NodeId; name: string; failure: Failure }[];
   readonly networks: readonly NetworkStatus[];
   /** Networks that this host cannot take part in: its underlay is too small for their packets. */
   readonly tooLarge: readonly {
@@ -51,6 +55,7 @@ export interface AgentStatus {
     /** Times that somebody else changed them, and they were put back. */
     tampered: number;
   };
+  readonly disk: DiskStatus;
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
 }
@@ -94,6 +99,10 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     },
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
     dataPath: agent.proving.results(),
+    otherVersions: (await adapters.mesh.otherVersions()).map(({ node, versions }) => {
+      const name = others.find(({ id }) => id === node)?.name ?? node;
+      return { node, name, failure: noCommonVersion(name, versions).toFailure() };
+    }),
     networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
     tooLarge: tooLarge(agent),
     docker: agent.docker?.status(),
@@ -105,6 +114,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
       dropped: await adapters.guards.counters(),
       tampered: agent.guarding.tampered(),
     },
+    disk: agent.disk.status(),
     counters: {
       networks: { ...replication.networks.counters },
       cluster: { ...replication.cluster.counters },

@@ -27,14 +27,16 @@ export function encodeRecord(record: ControllerRecord): Uint8Array {
 
 /** @throws STORE when it is not a record of this version. */
 export function decodeRecord(bytes: Uint8Array): ControllerRecord {
-  const parsed = ControllerRecord.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
-  if (parsed.success) return parsed.data;
-  throw new OverlayError(
-    {
-      code: "STORE",
-      message: "the controller's database holds a record this version cannot read",
-      next: "run the version of overlay-ts that wrote it, or a newer one",
-    },
-    { cause: parsed.error },
-  );
+  try {
+    return ControllerRecord.parse(JSON.parse(new TextDecoder().decode(bytes)));
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "STORE",
+        message: "the controller's database holds a record this version cannot read",
+        next: "run the version of overlay-ts that wrote it, or a newer one; if it is damaged, restore it from a backup",
+      },
+      { cause },
+    );
+  }
 }

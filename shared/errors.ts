@@ -2,25 +2,27 @@ import type { z } from "zod";
 import { issuesOf } from "./issues.ts";
 
 /** Every failure overlay-ts can name. The code decides exit status, HTTP status and what the CLI advises. */
-export type ErrorCode =
-  | "INVALID" // the caller's input is wrong
-  | "NOT_FOUND"
-  | "CONFLICT" // name, address or subnet already taken
-  | "FULL" // no block, address, VNI or port left
-  | "FORBIDDEN" // admitted, but not allowed this
-  | "UNAUTHENTICATED" // token, signature or identity does not hold
-  | "NOT_JOINED"
-  | "UNREACHABLE" // controller, peer or data path
-  | "UNSUPPORTED" // kernel, kind of Docker, option
-  | "PORT_TAKEN"
-  | "NOT_ROOT"
-  | "STALE" // lower revision, older incarnation, lost compare-and-set
-  | "TOO_LARGE"
-  | "TIMEOUT"
-  | "NETLINK"
-  | "DOCKER"
-  | "STORE"
-  | "INTERNAL";
+export const ERROR_CODES = [
+  "INVALID", // the caller's input is wrong
+  "NOT_FOUND",
+  "CONFLICT", // name, address or subnet already taken
+  "FULL", // no block, address, VNI or port left
+  "FORBIDDEN", // admitted, but not allowed this
+  "UNAUTHENTICATED", // token, signature or identity does not hold
+  "NOT_JOINED",
+  "UNREACHABLE", // controller, peer or data path
+  "UNSUPPORTED", // kernel, kind of Docker, option, version
+  "PORT_TAKEN",
+  "NOT_ROOT",
+  "STALE", // lower revision, older incarnation, lost compare-and-set
+  "TOO_LARGE",
+  "TIMEOUT",
+  "NETLINK",
+  "DOCKER",
+  "STORE",
+  "INTERNAL",
+] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export interface Failure {
   readonly code: ErrorCode;

@@ -25,6 +25,7 @@ import { signCertificate, signState, verifyState } from "../../shared/trust.ts";
 import { ensureIdentity, type Membership, readMembership } from "../membership.ts";
 import { chooseAddress } from "../node-facts.ts";
 import { SavedTables } from "../saved-tables.ts";
+import { Disk } from "../store/disk.ts";
 import { SqliteStore } from "../store/sqlite-store.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
 import { callController, type Context, filesOf, parseIp, requireRoot } from "./context.ts";
@@ -280,7 +281,7 @@ async function newestKnown(
 function signedStates(context: Context, membership: Membership): SignedState[] {
   const store = new SqliteStore(filesOf(context).database);
   try {
-    const saved = new SavedTables(store).state();
+    const saved = new SavedTables(new Disk(store)).state();
     return saved === undefined ? [membership.state] : [membership.state, saved];
   } finally {
     store.close();

@@ -1,6 +1,7 @@
 import { isShortId } from "../core/name-rows.ts";
 import type { HolderGone, HolderHappening, ReachHappening } from "../core/events.ts";
 import type { Event } from "../event-log.ts";
+import { lossText } from "../store/loss.ts";
 
 /** `time  network  who  what  more`; `-` where there is none, so that columns can be counted on. */
 export function eventLine(event: Event): string {
@@ -19,6 +20,8 @@ function partsOf(event: Event): Parts {
   switch (event.kind) {
     case "started":
       return { who: "agent", what: "started", more: "" };
+    case "lost-from-disk":
+      return { who: "disk", what: "lost", more: lossText(event) };
     case "host-joined":
       return { who: event.host, what: "joined", more: "" };
     case "host-left":

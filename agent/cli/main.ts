@@ -68,7 +68,8 @@ A line is: time, network, who, what happened, more; with --json one object a lin
   here, not-here              this host came to be on it, or is no more
   removed, put-back           its view on this engine
   joined, left, unreachable, back   a host
-  problem, recovered          a kernel pass, the guards, WireGuard or IPsec
+  problem, recovered          a kernel pass, the guards, WireGuard or IPsec, the disk
+  lost                        what the disk had and cannot be read; peers and kernel fill it again
   tampered                    somebody else changed the guards; they are put back`;
 
 const KEY_HELP = `

@@ -44,7 +44,7 @@ export async function init(context: Context, options: InitOptions): Promise<void
   const address = chooseAddress(ipOption(options.advertiseAddr));
   const settings = encryptionSettings(options.encryption);
   const controller = controllerFiles(context.dataDirectory);
-  const { node } = await ensureIdentity(files);
+  const { node } = ensureIdentity(files);
   // A crash between leaves a cluster without its first host: the same command goes on from there.
   if (!hasCluster(controller))
     await createCluster(controller, { controllerNode: node, address, settings });

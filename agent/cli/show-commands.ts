@@ -6,6 +6,7 @@ import type { Exposed } from "../exposing.ts";
 import type { Finding, NotRunning, Status } from "../status.ts";
 import { callAgent, callController, type Context, parseCount, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
+import { lossText } from "../store/loss.ts";
 
 /** Commands that show or change what is there, through the agent's and the controller's sockets. */
 
@@ -68,6 +69,11 @@ function statusText(found: Status): string {
     ...encryptionText(found.encryption),
     ...dockerText(found.docker),
     ...namesText(found.names),
+    ...(found.otherVersions ?? []).flatMap(({ failure: { message, next = "" } }) => [
+      "",
+      `${message}: ${next}`,
+    ]),
+    ...diskText(found.disk),
     ...(found.guards.failure === undefined ? [] : ["", `guards: ${found.guards.failure.message}`]),
     ...(dropped.length === 0
       ? []
@@ -75,6 +81,19 @@ function statusText(found: Status): string {
     ...refusedText(found.plugin),
     ...(ignored.length === 0 ? [] : ["", ...ignored]),
   ].join("\n");
+}
+
+/** An agent of before has none. */
+function diskText(disk: Status["disk"] | undefined): string[] {
+  if (disk === undefined) return [];
+  const { owed, failure, losses } = disk;
+  const refusing = failure && [
+    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${owed} entries wait`,
+  ];
+  return [
+    ...(refusing ?? []),
+    ...losses.map((loss) => `lost from disk: ${lossText(loss)}`),
+  ].flatMap((line) => ["", line]);
 }
 
 function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {

@@ -58,6 +58,8 @@ export type HostFacts = Pick<
 export interface ClusterCounters {
   merged: number;
   malformed: number;
+  /** Of a later version of the wire. */
+  otherVersion: number;
   badSignature: number;
   /** States whose signatures do not hold. */
   badState: number;
@@ -84,6 +86,7 @@ export class ClusterReplica {
   readonly counters: ClusterCounters = {
     merged: 0,
     malformed: 0,
+    otherVersion: 0,
     badSignature: 0,
     badState: 0,
     notMembers: 0,
@@ -366,7 +369,7 @@ export class ClusterReplica {
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {
-    return tryDecode(schema, bytes, max, () => this.counters.malformed++);
+    return tryDecode(schema, bytes, max, (why) => this.counters[why]++);
   }
 }
 

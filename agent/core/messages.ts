@@ -7,6 +7,7 @@ import { NetworkId, NodeId } from "../../shared/ids.ts";
 
 /** The version of every message; another one is refused, and counted. */
 const v = z.literal(1);
+const AnyVersion = z.object({ v: z.number().int().min(1) });
 
 /** On a network's topic, sealed with the network's key. */
 export const GossipMessage = z.object({ v, delta: NetworkDelta });
@@ -48,25 +49,35 @@ export function encodeMessage(message: GossipMessage | SyncRequest | SyncAnswer)
   return encodeCbor(message);
 }
 
-/** Undefined for what is no message of ours; `refused` is told. */
+/** Undefined for what is no message of ours, or of another version; `refused` is told which. */
 export function tryDecode<T>(
   schema: z.ZodType<T>,
   bytes: Uint8Array,
   maxBytes: number,
-  refused: () => void,
+  refused: (why: "malformed" | "otherVersion") => void,
 ): T | undefined {
   try {
     return decodeMessage(schema, bytes, maxBytes);
   } catch (error) {
     if (!(error instanceof OverlayError)) throw error;
-    refused();
+    refused(error.code === "UNSUPPORTED" ? "otherVersion" : "malformed");
     return undefined;
   }
 }
 
-/** @throws INVALID or TOO_LARGE; what comes back is true to its type. */
+/**
+ * @throws INVALID or TOO_LARGE, UNSUPPORTED for a message of another version; what comes back is true to
+ * its type.
+ */
 export function decodeMessage<T>(schema: z.ZodType<T>, bytes: Uint8Array, maxBytes: number): T {
-  const parsed = schema.safeParse(decodeCbor(bytes, maxBytes));
+  const message = decodeCbor(bytes, maxBytes);
+  const version = AnyVersion.safeParse(message);
+  if (version.success && version.data.v !== 1)
+    throw new OverlayError({
+      code: "UNSUPPORTED",
+      message: `a message of wire version ${version.data.v}, and this host knows 1`,
+    });
+  const parsed = schema.safeParse(message);
   if (!parsed.success)
     throw new OverlayError(
       { code: "INVALID", message: `not a message of ours: ${z.prettifyError(parsed.error)}` },

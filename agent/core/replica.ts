@@ -82,6 +82,8 @@ export interface ReplicaCounters {
   merged: number;
   gaps: number;
   malformed: number;
+  /** Of a later version of the wire. */
+  otherVersion: number;
   badSignature: number;
   notMembers: number;
   notSubscribed: number;
@@ -100,6 +102,7 @@ export class Replica {
     merged: 0,
     gaps: 0,
     malformed: 0,
+    otherVersion: 0,
     badSignature: 0,
     notMembers: 0,
     notSubscribed: 0,
@@ -157,10 +160,18 @@ export class Replica {
 
   /** @throws FULL. To disk before to the mesh: a crash between leaves a change that is said again. */
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): Output[] {
+    return this.carryOut(this.propose(network, put, remove));
+  }
+
+  /** What `change` would say; nothing has changed until it is carried out, before any other change. @throws FULL */
+  propose(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): OwnChange {
     const held = this.tables.documents(network).get(this.#options.node);
-    const said = changeOwn(this.#own, network, held, put, remove);
-    this.tables.mergeNetwork(said.document);
-    return this.#said(said);
+    return changeOwn(this.#own, network, held, put, remove);
+  }
+
+  carryOut(proposed: OwnChange): Output[] {
+    this.tables.mergeNetwork(proposed.document);
+    return this.#said(proposed);
   }
 
   /** A message of a network's topic; `from` handed it to us and can be asked for the whole. */
@@ -405,7 +416,7 @@ export class Replica {
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {
-    return tryDecode(schema, bytes, max, () => this.counters.malformed++);
+    return tryDecode(schema, bytes, max, (why) => this.counters[why]++);
   }
 
   #count(what: keyof ReplicaCounters): [] {

@@ -20,6 +20,8 @@ export interface AdmittedNoiseOptions {
   readonly claim: SignedNodeClaim;
   readonly rules: AdmissionRules;
   readonly refused: (why: Refusal | "noClaim") => void;
+  /** Of the wire; absent: 1. */
+  readonly version?: number;
 }
 
 /**
@@ -32,7 +34,7 @@ export function admittedNoise(options: AdmittedNoiseOptions) {
     const inner = noise()(components);
     return {
       // Another name than Noise's: who does not speak this is told so by negotiation.
-      protocol: "/overlay-ts/noise/1",
+      protocol: `/overlay-ts/noise/${options.version ?? 1}`,
       secureInbound: async (connection, secureOptions) =>
         admit(await inner.secureInbound(connection, secureOptions), options, secureOptions),
       secureOutbound: async (connection, secureOptions) =>

@@ -4,7 +4,7 @@ import { asFailure } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { WorkerCalls } from "../../shared/node/worker-calls.ts";
 import type { Log } from "../../shared/ports.ts";
-import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
+import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion } from "./port.ts";
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
 
 const CALL_TIMEOUT_MS = 15_000;
@@ -89,6 +89,10 @@ export class Libp2pMesh implements Mesh {
 
   async counters(): Promise<Readonly<Record<string, number>>> {
     return (await this.#call("counters")) as Record<string, number>;
+  }
+
+  async otherVersions(): Promise<readonly OtherVersion[]> {
+    return (await this.#call("otherVersions")) as OtherVersion[];
   }
 
   /** Asks the worker for a sign of life when it owes none. */

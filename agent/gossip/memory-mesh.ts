@@ -78,6 +78,11 @@ export class MemoryMesh implements Mesh {
     return [...this.#connected];
   }
 
+  /** All of one process are of one version. */
+  otherVersions(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+
   owesSinceMs(): undefined {
     return undefined;
   }

@@ -12,15 +12,15 @@ import { asFailure, assert, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
 import { sha256, systemRandom } from "../../shared/node/system.ts";
 import { TokenBucket } from "../../shared/token-bucket.ts";
+import { protocolsOf, WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import { AdmissionRules } from "./admission-rules.ts";
 import { admittedNoise } from "./admitted-noise.ts";
 import { Dialling } from "./dialling.ts";
 import { FloodLimits, GOSSIP_LIMITS, gossipWork } from "./flood-limits.ts";
-import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer } from "./port.ts";
+import { otherVersion } from "./other-version.ts";
+import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion } from "./port.ts";
 import { RequestStream, serveRequests } from "./request-stream.ts";
 import { Sealing } from "./sealing.ts";
-
-const SYNC_PROTOCOL = "/overlay-ts/sync/1";
 
 /** Two hosts that share 1,000 networks compare 700 of them a second, and all at once when they meet. */
 const REQUEST_PACE = { perSecond: 1500, burst: 10_000 } as const;
@@ -44,6 +44,8 @@ export class MeshNode implements Mesh {
   };
   readonly #flood = new FloodLimits(GOSSIP_LIMITS);
   readonly #paces = new Map<NodeId, TokenBucket>();
+  readonly #versions: readonly number[];
+  readonly #otherVersions = new Map<NodeId, readonly number[]>();
   readonly #requests = new Map<NodeId, Promise<RequestStream>>();
   #handlers: MeshHandlers | undefined;
   #node: Libp2p<Services> | undefined;
@@ -54,6 +56,7 @@ export class MeshNode implements Mesh {
     this.#rules = new AdmissionRules(options.rootKey, (peer) =>
       this.#flood.isCut(peer, performance.now()),
     );
+    this.#versions = options.versions ?? WIRE_VERSIONS;
   }
 
   async start(handlers: MeshHandlers): Promise<void> {
@@ -68,9 +71,11 @@ export class MeshNode implements Mesh {
       (id) => node.getConnections(peerIdFromString(id)).length > 0,
       systemRandom,
     );
-    node.addEventListener("peer:connect", ({ detail }) =>
-      handlers.connected(NodeId.parse(detail.toString())),
-    );
+    node.addEventListener("peer:connect", ({ detail }) => {
+      const id = NodeId.parse(detail.toString());
+      this.#otherVersions.delete(id);
+      handlers.connected(id);
+    });
     node.addEventListener("peer:disconnect", ({ detail }) => {
       const id = NodeId.parse(detail.toString());
       handlers.disconnected(id);
@@ -85,7 +90,8 @@ export class MeshNode implements Mesh {
       if (!bears) this.#count("floodDropped");
       return bears;
     });
-    await node.handle(SYNC_PROTOCOL, (stream, from) => this.#serve(stream, from), {
+    const sync = protocolsOf("sync", this.#versions);
+    await node.handle(sync, (stream, from) => this.#serve(stream, from), {
       maxInboundStreams: 4,
       maxOutboundStreams: 256,
     });
@@ -163,6 +169,12 @@ export class MeshNode implements Mesh {
     return Promise.resolve({ ...this.#counters });
   }
 
+  otherVersions(): Promise<readonly OtherVersion[]> {
+    return Promise.resolve(
+      [...this.#otherVersions].map(([node, versions]) => ({ node, versions })),
+    );
+  }
+
   async stop(): Promise<void> {
     this.#dialling?.stop();
     await this.#node?.stop();
@@ -179,7 +191,15 @@ export class MeshNode implements Mesh {
         privateKey: await generateKeyPairFromSeed("Ed25519", identitySeed),
         addresses: { listen: [`/${family}/${listen.address}/tcp/${listen.port}`] },
         transports: [tcp()],
-        connectionEncrypters: [admittedNoise({ claim, rules: this.#rules, refused })],
+        connectionEncrypters: [
+          ...this.#versions.map((version) =>
+            admittedNoise({ claim, rules: this.#rules, refused, version }),
+          ),
+          otherVersion(this.#versions, (id, theirs) => {
+            refused("otherVersion");
+            if (id !== undefined) this.#otherVersions.set(id, theirs);
+          }),
+        ],
         streamMuxers: [yamux()],
         // A whole cluster may come at once after a power cut; strangers are refused by their claim.
         connectionManager: {
@@ -229,7 +249,7 @@ export class MeshNode implements Mesh {
         if (this.#requests.get(to) === made) this.#requests.delete(to);
       };
       made = connection
-        .newStream(SYNC_PROTOCOL, { signal })
+        .newStream(protocolsOf("sync", this.#versions), { signal })
         .then((stream) => new RequestStream(stream, ended));
       this.#requests.set(to, made);
       made.catch(ended);

@@ -16,6 +16,14 @@ export interface MeshOptions {
   readonly claim: SignedNodeClaim;
   /** SHA-256-pinned root public key (Ed25519, 32 bytes) that controller certificates must chain to. */
   readonly rootKey: Uint8Array;
+  /** Of the wire, the preferred first; absent: those of this version (shared/wire-version.ts). */
+  readonly versions?: readonly number[];
+}
+
+/** A host that we dialled and that shares no wire version with us. */
+export interface OtherVersion {
+  readonly node: NodeId;
+  readonly versions: readonly number[];
 }
 
 /** Who may connect: the signed table and its revision. A claim newer than the revision is believed. */
@@ -49,6 +57,8 @@ export interface Mesh {
   peers(topic: string): Promise<NodeId[]>;
   connections(): NodeId[];
   counters(): Promise<Readonly<Record<string, number>>>;
+  /** With whom no connection can be; until one can. */
+  otherVersions(): Promise<readonly OtherVersion[]>;
   /** Monotonic milliseconds since when it owes a sign of life; undefined: it owes none. */
   owesSinceMs(): number | undefined;
   stop(): Promise<void>;

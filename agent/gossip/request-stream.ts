@@ -4,13 +4,8 @@ import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { TokenBucket } from "../../shared/token-bucket.ts";
+import { frame, HEADER_BYTES, KIND, unframe } from "./request-frame.ts";
 
-/**
- * Requests and answers over one long-lived stream: opening a libp2p stream costs more than a
- * request does. A frame is an id of four bytes, a kind, and the body, with its length before it.
- */
-const HEADER_BYTES = 5;
-const KIND = { request: 0, answer: 1, refused: 2 } as const;
 /** At once, on one stream: more is read when one of them has its answer. */
 const MAX_CONCURRENT = 32;
 /** Between two looks at the pace. */
@@ -26,7 +21,10 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-/** The asking side. */
+/**
+ * Requests and answers over one long-lived stream, since opening a libp2p stream costs more than a
+ * request does: the asking side.
+ */
 export class RequestStream {
   readonly #stream: Stream;
   readonly #framed: LengthPrefixedStream<Stream>;
@@ -118,22 +116,6 @@ async function withoutReading(stream: Stream, wait: () => Promise<unknown>): Pro
   stream.pause();
   await wait();
   stream.resume();
-}
-
-function frame(id: number, kind: number, body: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES + body.length);
-  new DataView(bytes.buffer).setUint32(0, id);
-  bytes[4] = kind;
-  bytes.set(body, HEADER_BYTES);
-  return bytes;
-}
-
-/** @throws INVALID */
-function unframe(bytes: Uint8Array): { id: number; kind: number; body: Uint8Array } {
-  if (bytes.length < HEADER_BYTES)
-    throw new OverlayError({ code: "INVALID", message: "a frame without a header" });
-  const id = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
-  return { id, kind: bytes[4] ?? 0, body: bytes.slice(HEADER_BYTES) };
 }
 
 function unreachable(message: string): OverlayError {

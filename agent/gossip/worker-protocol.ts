@@ -12,6 +12,7 @@ export type MeshMethod =
   | "request"
   | "peers"
   | "counters"
+  | "otherVersions"
   | "ping"
   | "start"
   | "stop"

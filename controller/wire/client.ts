@@ -1,8 +1,9 @@
 import { BOUNDS } from "../../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
-import { asFailure, type ErrorCode, OverlayError } from "../../shared/errors.ts";
+import { asFailure, ERROR_CODES, OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import { oneLine } from "../../shared/text.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
 import { type AnswerOf, ControlAnswer, type ControlRequest } from "./messages.ts";
 
@@ -21,7 +22,7 @@ export class ControlClient {
 
   /**
    * @throws UNREACHABLE when nobody answers, what the controller refused with its own code and words,
-   * INTERNAL for an answer of another kind.
+   * UNSUPPORTED for an answer that this version cannot read, or of another kind.
    */
   async request<K extends ControlAnswer["kind"]>(
     request: ControlRequest,
@@ -36,7 +37,7 @@ export class ControlClient {
     if (answer.kind === "failed") throw refusal(answer.failure);
     if (answer.kind !== kind)
       throw new OverlayError({
-        code: "INTERNAL",
+        code: "UNSUPPORTED",
         message: `the controller answered ${request.kind} with ${answer.kind}`,
         next: "run the same version of overlay-ts on all hosts",
       });
@@ -73,6 +74,8 @@ export class ControlClient {
   }
 
   #unreachable(cause: unknown): OverlayError {
+    // It answers, and in words that we do not understand.
+    if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
     return new OverlayError(
       {
@@ -86,14 +89,29 @@ export class ControlClient {
 }
 
 function decodeAnswer(bytes: Uint8Array): ControlAnswer {
-  return ControlAnswer.parse(decodeCbor(bytes, BOUNDS.stateBytes * 2));
+  try {
+    return ControlAnswer.parse(decodeCbor(bytes, BOUNDS.stateBytes * 2));
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "UNSUPPORTED",
+        message: "this version cannot read the controller's answer",
+        next: "run the same version of overlay-ts on all hosts",
+      },
+      { cause },
+    );
+  }
 }
 
+/** While joining it is not known yet who answers: the words go to a terminal on one line, and end. */
+const MAX_CHARS = 1000;
+
+/** A code of a later version means that the request was refused, and no more. */
 function refusal({ code, message, next }: AnswerOf<"failed">["failure"]): OverlayError {
   return new OverlayError({
-    code: code as ErrorCode,
-    message,
-    ...(next === undefined ? {} : { next }),
+    code: ERROR_CODES.find((known) => known === code) ?? "INVALID",
+    message: oneLine(message, MAX_CHARS),
+    ...(next === undefined ? {} : { next: oneLine(next, MAX_CHARS) }),
   });
 }
 

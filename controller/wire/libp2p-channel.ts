@@ -5,8 +5,16 @@ import { multiaddr } from "@multiformats/multiaddr";
 import type { Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { NodeId } from "../../shared/ids.ts";
+import {
+  decodeVersions,
+  noCommonVersion,
+  protocolsOf,
+  VERSIONS_BYTES,
+  VERSIONS_PROTOCOL,
+  WIRE_VERSIONS,
+} from "../../shared/wire-version.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
-import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
+import { controlNode } from "./libp2p-node.ts";
 
 const CONNECT_TIMEOUT_MS = 5000;
 const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
@@ -14,10 +22,13 @@ const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
 /** The channel over libp2p: one connection, kept, and dialled again when it is gone. */
 export class Libp2pChannel implements ControlChannel {
   readonly #seed: Uint8Array;
+  readonly #versions: readonly number[];
   #node: Promise<Libp2p> | undefined;
 
-  constructor(seed: Uint8Array) {
+  /** @param versions of the wire, the preferred first. */
+  constructor(seed: Uint8Array, versions: readonly number[] = WIRE_VERSIONS) {
     this.#seed = seed;
+    this.#versions = versions;
   }
 
   async exchange(
@@ -29,7 +40,7 @@ export class Libp2pChannel implements ControlChannel {
     let stream: Stream | undefined;
     try {
       const connection = await this.#connect(to, signal);
-      stream = await connection.newStream(CONTROL_PROTOCOL, { signal });
+      stream = await this.#open(connection, "control", signal);
       const framed = lpStream(stream, limits);
       await framed.write(request, { signal });
       const bytes = (await framed.read({ signal })).slice();
@@ -48,12 +59,30 @@ export class Libp2pChannel implements ControlChannel {
   ): Promise<void> {
     const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
     const connection = await this.#connect(to, AbortSignal.any([signal, timeout]));
-    const stream = await connection.newStream(WATCH_PROTOCOL, { signal });
+    const stream = await this.#open(connection, "watch", signal);
     try {
       const framed = lpStream(stream, limits);
       for (;;) heard((await framed.read({ signal })).slice());
     } finally {
       stream.abort(new Error("no longer watched"));
+    }
+  }
+
+  /** @throws UNSUPPORTED when the controller shares no version with us */
+  async #open(
+    connection: Connection,
+    name: "control" | "watch",
+    signal: AbortSignal,
+  ): Promise<Stream> {
+    try {
+      return await connection.newStream(protocolsOf(name, this.#versions), { signal });
+    } catch (error) {
+      if ((error as Error).name !== "UnsupportedProtocolError") throw error;
+      const stream = await connection.newStream(VERSIONS_PROTOCOL, { signal });
+      const framed = lpStream(stream, { maxDataLength: VERSIONS_BYTES });
+      const theirs = decodeVersions((await framed.read({ signal })).subarray());
+      stream.abort(new Error("told"));
+      throw noCommonVersion("the controller", theirs, this.#versions);
     }
   }
 

@@ -3,9 +3,10 @@ import { yamux } from "@chainsafe/libp2p-yamux";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { tcp } from "@libp2p/tcp";
 import { createLibp2p, type Libp2p } from "libp2p";
+import { protocolsOf } from "../../shared/wire-version.ts";
 
-export const CONTROL_PROTOCOL = "/overlay-ts/control/1";
-export const WATCH_PROTOCOL = "/overlay-ts/watch/1";
+export const CONTROL_PROTOCOLS = protocolsOf("control");
+export const WATCH_PROTOCOLS = protocolsOf("watch");
 
 /**
  * libp2p with TCP, Noise and Yamux and nothing else: who is at the other end is proven by its key,

@@ -8,9 +8,10 @@ import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Log } from "../../shared/ports.ts";
+import { encodeVersions, VERSIONS_PROTOCOL, WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import type { Controller } from "../controller.ts";
 import { answerRequest } from "./answer.ts";
-import { CONTROL_PROTOCOL, controlNode, WATCH_PROTOCOL } from "./libp2p-node.ts";
+import { CONTROL_PROTOCOLS, controlNode, WATCH_PROTOCOLS } from "./libp2p-node.ts";
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_STREAMS = 64;
@@ -45,8 +46,10 @@ export class ControlServer {
       throw listenError(error, `${address}:${port}`);
     }
     const options = { maxInboundStreams: MAX_STREAMS };
-    await this.#node.handle(CONTROL_PROTOCOL, (stream, from) => this.#serve(stream, from), options);
-    await this.#node.handle(WATCH_PROTOCOL, (stream, from) => this.#watch(stream, from), options);
+    const node = this.#node;
+    await node.handle(CONTROL_PROTOCOLS, (stream, from) => this.#serve(stream, from), options);
+    await node.handle(WATCH_PROTOCOLS, (stream, from) => this.#watch(stream, from), options);
+    await node.handle(VERSIONS_PROTOCOL, (stream) => this.#tellVersions(stream), options);
   }
 
   async stop(): Promise<void> {
@@ -63,6 +66,17 @@ export class ControlServer {
       await stream.close({ signal });
     } catch (error) {
       this.#log.info({ message: asFailure(error).message }, "request dropped");
+      stream.abort(error as Error);
+    }
+  }
+
+  /** To a host that speaks none of them. */
+  async #tellVersions(stream: Stream): Promise<void> {
+    const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    try {
+      await lpStream(stream).write(encodeVersions(WIRE_VERSIONS), { signal });
+      await stream.close({ signal });
+    } catch (error) {
       stream.abort(error as Error);
     }
   }

@@ -25,7 +25,7 @@ if (attack === undefined) throw new Error(`attacks are ${Object.keys(ATTACKS).jo
 const files = agentFiles(values["data-dir"] ?? "");
 const membership = readMembership(files);
 if (membership === undefined) throw new Error(`no member's keys in ${files.directory}`);
-const identity = await ensureIdentity(files);
+const identity = ensureIdentity(files);
 const rootKey = fromBase64Url(membership.rootKey);
 const held = await verifyState(rootKey, membership.state);
 const control = new ControlClient(new Libp2pChannel(identity.seed), () => ({

@@ -1,3 +1,4 @@
+import { Disk } from "../../agent/store/disk.ts";
 import { plainPaths } from "../../agent/core/desired.ts";
 import { ClusterSyncRequest } from "../../agent/core/cluster-messages.ts";
 import { type ClusterOutput, ClusterReplica } from "../../agent/core/cluster-replica.ts";
@@ -80,7 +81,7 @@ export class SimAgent {
     this.node = node;
     this.#world = world;
     this.random = seededRandom(world.random.below(0x1_0000_0000));
-    this.#saved = new SavedTables(host.disk);
+    this.#saved = new SavedTables(new Disk(host.disk));
     this.#signed = host.membership.state;
     const options = { ...DEFAULT_REPLICA_OPTIONS, node };
     const modules = {

@@ -1,3 +1,4 @@
+import { Disk } from "../../agent/store/disk.ts";
 import { Bindings } from "../../agent/bindings.ts";
 import { GivenBack } from "../../agent/given-back.ts";
 import { freeAddresses, nextAddress } from "../../agent/core/addresses.ts";
@@ -38,7 +39,7 @@ export class SimDocker {
   constructor(agent: SimAgent, world: World) {
     this.#agent = agent;
     this.#world = world;
-    this.#givenBack = new GivenBack(new Bindings(agent.host.disk));
+    this.#givenBack = new GivenBack(new Bindings(new Disk(agent.host.disk)));
   }
 
   start(): void {

@@ -1,3 +1,4 @@
+import { Disk } from "../../agent/store/disk.ts";
 import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
 import { SavedTables } from "../../agent/saved-tables.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
@@ -113,7 +114,8 @@ export class SimHost {
 
   /** Of itself, as its disk has it: its agent may not run. */
   lastWord(): Version | undefined {
-    return new SavedTables(this.disk).hosts().find(({ node }) => node === this.node)?.version;
+    return new SavedTables(new Disk(this.disk)).hosts().find(({ node }) => node === this.node)
+      ?.version;
   }
 
   /** Its agent may not have met all that it said before the disk was replaced. */

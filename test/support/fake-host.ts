@@ -27,6 +27,7 @@ import { sha256, systemClock } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { sealKeyPair } from "../../shared/sealed-box.ts";
 import { signCertificate, signClaim } from "../../shared/trust.ts";
+import { FillableStore } from "./fillable-store.ts";
 import { MemoryControl } from "./memory-control.ts";
 import { type Answer, callPlugin } from "./plugin-client.ts";
 import { seededRandom } from "./seeded-random.ts";
@@ -90,6 +91,7 @@ export interface FakeHost {
   readonly unreachable: Set<string>;
   readonly plugin: PluginServer;
   readonly socket: string;
+  readonly store: FillableStore;
   call(name: string, body?: unknown): Promise<Answer>;
   /** SHA-256 over all that this host and the controller hold: disk, tables, bindings, kernel. */
   tables(): Promise<string>;
@@ -192,7 +194,7 @@ async function fakeHost(
   { control, controllerStore, mesh, net, encryption, socket }: FakeHostModules,
 ): Promise<FakeHost> {
   const kernel = new FakeKernel();
-  const store = new MemoryStore();
+  const store = new FillableStore();
   const engine = undefined;
   const hostSubnets = (): [] => [];
   const names = new FakeNameServer();
@@ -294,6 +296,7 @@ async function fakeHost(
     unreachable,
     plugin,
     socket,
+    store,
     call,
     tables,
     quiet,

@@ -1,3 +1,4 @@
+import { Disk } from "../../../agent/store/disk.ts";
 import { expect, test } from "vitest";
 import { Bindings } from "../../../agent/bindings.ts";
 import { GivenBack } from "../../../agent/given-back.ts";
@@ -8,7 +9,7 @@ import { app, clusterState, nodeId } from "../../support/cluster.ts";
 const block = Cidr.parse("10.192.1.0/24");
 const own = { network: app.id, block, node: nodeId(1) };
 const others = { network: app.id, block: Cidr.parse("10.192.2.0/24"), node: nodeId(2) };
-const made = (store = new MemoryStore()) => new GivenBack(new Bindings(store));
+const made = (store = new MemoryStore()) => new GivenBack(new Bindings(new Disk(store)));
 
 test("from the question on nothing of the block is given out, until it is answered", () => {
   const held = made();

@@ -3,11 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import type { Step } from "../../../agent/core/data-plane.ts";
-import { familiesOf } from "../../../shared/documents.ts";
-import { EndpointId, type NetworkId } from "../../../shared/ids.ts";
-import type { Ip } from "../../../shared/ip.ts";
-import { ruleMac } from "../../../shared/mac.ts";
+import { compareVersions } from "../../../shared/documents.ts";
+import type { NetworkId } from "../../../shared/ids.ts";
 import { fakeCluster, type FakeHost } from "../../support/fake-host.ts";
+import { occupy } from "../../support/occupy.ts";
 import { createEndpoint, createNetwork, ENDPOINT, joinBody } from "../../support/plugin-bodies.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-reboot-"));
@@ -69,12 +68,7 @@ async function pair(subnet: string): Promise<{
   await host.call("NetworkDriver.CreateEndpoint", createEndpoint(`${subnet}.9/24`));
   expect((await host.call("NetworkDriver.Join", joinBody())).status).toBe(200);
   const [network] = [...host.agent.bindings.networks().values()] as [NetworkId];
-  await expect.poll(() => other.agent.hosting.find(network)).toBeDefined();
-  const { agent } = other;
-  const ips = await agent.ipam.allot(agent.hosting.record(network), AbortSignal.timeout(5000));
-  await agent.hosting.enter(network);
-  const mac = ruleMac(ips[0] as Ip);
-  agent.hosting.put(network, { id: EndpointId.parse("e2".repeat(32)), ...familiesOf(ips), mac });
+  await occupy(other, network);
   const entries = (): number[] =>
     [host, other].map(({ kernel }) => kernel.readNow(network).vxlanFdb.length);
   await expect.poll(entries).toEqual([1, 1]);
@@ -112,6 +106,27 @@ test("a lost database takes no entry of ours: peers are not told meanwhile that 
   await other.agent.reconciler.settle(network);
   expect([...applied, ...there].filter(isRemoval)).toEqual([]);
   expect(entries()).toEqual([1, 1]);
+  await next.stop();
+  await other.agent.stop();
+});
+
+test("a lost database does not make us say again what we said before: our word goes on from there", async () => {
+  const { host, other, network } = await pair("10.12.0");
+  const { node } = host.agent.identity;
+  const held = () => other.agent.replication.tables.documents(network).get(node);
+  for (const names of [["db"], ["db", "app"]])
+    host.agent.hosting.amend(
+      network,
+      host.agent.hosting.endpoints(network).map((endpoint) => ({ ...endpoint, names })),
+    );
+  await expect.poll(() => held()?.version.seq).toBe(3);
+  const before = held()!;
+  const { next } = await host.diskLost();
+  await expect
+    .poll(() => compareVersions(held()!.version, before.version), { timeout: 20_000 })
+    .toBeGreaterThan(0);
+  await expect.poll(() => held()?.endpoints.map(({ id }) => id)).toEqual([ENDPOINT]);
+  expect(next.replication.tables.documents(network).get(node)).toEqual(held());
   await next.stop();
   await other.agent.stop();
 });

@@ -1,3 +1,4 @@
+import { Disk } from "../../../agent/store/disk.ts";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Bindings } from "../../../agent/bindings.ts";
 import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
@@ -18,7 +19,7 @@ let unlisted: Unlisted;
 beforeEach(() => {
   vi.useFakeTimers();
   [own, listed] = [[], []];
-  bindings = new Bindings(new MemoryStore());
+  bindings = new Bindings(new Disk(new MemoryStore()));
   bindings.bind(VIEW, app.id);
   unlisted = new Unlisted({
     engine: {

@@ -1,0 +1,33 @@
+import { fromBase64Url } from "../shared/base64url.ts";
+import type { NodeRecord, Settings } from "../shared/cluster-state.ts";
+import { OverlayError } from "../shared/errors.ts";
+import type { Identity } from "../shared/node/identity.ts";
+import { verifyClaim, verifyState } from "../shared/trust.ts";
+import { type AgentFiles, type Membership, readIdentity, readMembership } from "./membership.ts";
+
+/** This host as a member, as its files have it and the controller signed it. */
+export interface Member {
+  readonly membership: Membership;
+  readonly identity: Identity;
+  /** At joining. */
+  readonly node: NodeRecord;
+  readonly settings: Settings;
+  readonly rootKey: Uint8Array;
+}
+
+/** Undefined: not joined. @throws INVALID or UNAUTHENTICATED when the files are damaged, or not of one host. */
+export async function readMember(files: AgentFiles): Promise<Member | undefined> {
+  const membership = readMembership(files);
+  if (membership === undefined) return undefined;
+  const identity = readIdentity(files);
+  const rootKey = fromBase64Url(membership.rootKey);
+  const { node } = await verifyClaim(rootKey, membership.claim);
+  const { settings } = await verifyState(rootKey, membership.state);
+  if (node.id !== identity.node)
+    throw new OverlayError({
+      code: "INVALID",
+      message: `${files.identity} is not the key that this host joined with`,
+      next: "restore it and membership.json from the same backup, or run `overlay-ts leave` and join again",
+    });
+  return { membership, identity, node, settings, rootKey };
+}

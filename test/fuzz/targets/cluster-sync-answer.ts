@@ -1,0 +1,28 @@
+import { recordings } from "../../fixtures/recordings.ts";
+import { signedCluster } from "../../support/signed-cluster.ts";
+import { hold, type Target } from "../target.ts";
+import { causeOf, checkHosts, clusterReplicaOf, signedHosts } from "./cluster-gossip.ts";
+
+/** What a peer answers to a comparison of the cluster: hosts change only to what they signed. */
+export async function clusterSyncAnswer(): Promise<Target> {
+  const cluster = await signedCluster();
+  return {
+    decoder: "ClusterReplica.answered",
+    recorded: Object.values((await recordings()).clusterSyncAnswer),
+    form: "cbor",
+    dress: (input, random) => signedHosts(cluster, input, random),
+    feed: (input) => {
+      const made = clusterReplicaOf(cluster);
+      const { replica, tables } = made;
+      const [asked] = replica.tick(10_000).filter((output) => output.kind === "request");
+      const counters = { ...replica.counters };
+      hold(asked !== undefined, "a round begins");
+      const outputs = replica.answered(asked.id, input, 10_001);
+      checkHosts(cluster, made);
+      hold(tables.state === cluster.state, "a state that was not verified");
+      return (
+        causeOf(counters, replica.counters) ?? (outputs.length === 0 ? "nothing new" : undefined)
+      );
+    },
+  };
+}
