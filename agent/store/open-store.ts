@@ -44,7 +44,7 @@ function openWritable(path: string, wallMs: number): Opened {
   } catch (error) {
     if (!(error instanceof DamagedDatabase)) throw error;
     const keptAs = moveAside(path, wallMs);
-    return { store: new SqliteStore(path), losses: [{ what: path, why: error.message, keptAs }] };
+    return { store: new SqliteStore(path), losses: [{ what: path, why: error.why, keptAs }] };
   }
 }
 

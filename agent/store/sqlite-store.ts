@@ -9,7 +9,22 @@ const FORMAT = 1;
 const SQLITE = { ERROR: 1, CORRUPT: 11, NOTADB: 26 } as const;
 
 /** The file is there and cannot be believed: it is no database, or pages of it are not what they were. */
-export class DamagedDatabase extends OverlayError {}
+export class DamagedDatabase extends OverlayError {
+  readonly why: string;
+
+  constructor(path: string, why: string, cause: unknown) {
+    super(
+      {
+        code: "STORE",
+        op: "open",
+        message: `the agent's database ${path} is damaged: ${why}`,
+        next: "moved away, it is filled again from the peers and the kernel",
+      },
+      { cause },
+    );
+    this.why = why;
+  }
+}
 
 /** A newer version wrote it, and we would not know what we break. */
 export class NewerDatabase extends OverlayError {}
@@ -110,7 +125,7 @@ function checkFormat(db: DatabaseSync, path: string): void {
  */
 function checkPages(db: DatabaseSync, path: string): void {
   const found = db.prepare("PRAGMA integrity_check(1)").get()?.["integrity_check"];
-  if (found !== "ok") throw damaged(path, String(found));
+  if (found !== "ok") throw new DamagedDatabase(path, String(found), undefined);
 }
 
 function openFailure(path: string, cause: unknown): OverlayError {
@@ -118,25 +133,13 @@ function openFailure(path: string, cause: unknown): OverlayError {
   const kind = errcode === undefined ? undefined : errcode & 0xff;
   const why = asFailure(cause).message;
   if (kind === SQLITE.CORRUPT || kind === SQLITE.NOTADB || kind === SQLITE.ERROR)
-    return damaged(path, why, cause);
+    return new DamagedDatabase(path, why, cause);
   return new OverlayError(
     {
       code: "STORE",
       op: "open",
       message: `the agent's database ${path} cannot be opened: ${why}`,
       next: "free space on the disk of the data directory, or mount it writable",
-    },
-    { cause },
-  );
-}
-
-function damaged(path: string, why: string, cause?: unknown): DamagedDatabase {
-  return new DamagedDatabase(
-    {
-      code: "STORE",
-      op: "open",
-      message: `the agent's database ${path} is damaged: ${why}`,
-      next: "moved away, it is filled again from the peers and the kernel",
     },
     { cause },
   );
