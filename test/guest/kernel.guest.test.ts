@@ -37,7 +37,7 @@ afterAll(async () => {
 /** WireGuard and ESP as Debian's kernels have them, which the machine's own may not. */
 describe.each(KERNELS)(
   "on the kernel of Debian's $release",
-  { timeout: 900_000 },
+  { timeout: 1_800_000 },
   ({ release, files }) => {
     let guest: Guest;
     beforeAll(async () => {

@@ -21,7 +21,7 @@ const names = Object.keys(NETWORKS) as Network[];
 const AGENT_SOCKET = "/run/overlay-ts/agent.sock";
 /** What fills an underlay of 1500 bytes under ESP, less IP and ICMP. */
 const FULL_PING_BYTES = 1416 - 28;
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 480_000;
 
 /**
  * Two hosts with whole agents, and an address of each on a network in clear and on one under the kernel's
@@ -51,7 +51,7 @@ describe("whole agents", () => {
       }),
     );
     await whole();
-  }, 600_000);
+  }, 900_000);
 
   afterAll(() => Lab.end(directory));
 
@@ -162,7 +162,7 @@ describe("whole agents", () => {
       });
       expect(count).toBe(0);
     });
-  }, 600_000);
+  }, 900_000);
 
   test("what is flushed while there is no agent leaves nothing in clear, and the next puts it back", async () => {
     await nothingInClear(async (marker) => {
@@ -173,7 +173,7 @@ describe("whole agents", () => {
       await whole();
       expect(await ping("sealed", "-p", marker)).toBe(3);
     });
-  }, 600_000);
+  }, 900_000);
 
   test("forged frames reach nobody and are counted: in clear from a stranger, under ESP from a member for another", async () => {
     const { link } = await ask<Exposed>(h1, "POST", "networks/exposed?name=sealed");
