@@ -11,6 +11,7 @@ import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { admittedNoise } from "../../agent/gossip/admitted-noise.ts";
 import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
 import { Libp2pMesh } from "../../agent/gossip/libp2p-mesh.ts";
+import { frame, KIND } from "../../agent/gossip/request-frame.ts";
 import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
 import { ClusterId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
@@ -28,7 +29,7 @@ import {
   text,
   WAIT,
 } from "../contract/mesh-contract.ts";
-import { gossipTo, RawMember, requestFrame, requestsTo } from "../hostile/raw-member.ts";
+import { gossipTo, RawMember, requestsTo } from "../hostile/raw-member.ts";
 import { node } from "../support/cluster.ts";
 
 const cluster = ClusterId.parse("c".repeat(32));
@@ -238,8 +239,8 @@ describe("hostile", () => {
     const stream = await requestsTo(connection);
     const body = new Uint8Array(100).fill(7);
     const frames = Array.from({ length: 1000 }, (_, id) => {
-      const frame = requestFrame(id, body);
-      return Uint8Array.of(frame.length, ...frame);
+      const asked = frame(id, KIND.request, body);
+      return Uint8Array.of(asked.length, ...asked);
     });
     const thousand = Buffer.concat(frames);
     for (let i = 0; i < 400 && stream.status === "open"; i++) stream.send(thousand);

@@ -6,8 +6,10 @@ import type { Connection } from "@libp2p/interface";
 import { ClusterSyncAnswer, type ClusterSyncRequest } from "../../agent/core/cluster-messages.ts";
 import { decodeMessage, SyncAnswer, type SyncRequest } from "../../agent/core/messages.ts";
 import { changeOwn } from "../../agent/core/own-documents.ts";
+import { frame, KIND } from "../../agent/gossip/request-frame.ts";
 import { RequestStream } from "../../agent/gossip/request-stream.ts";
 import { Sealing } from "../../agent/gossip/sealing.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_NETWORK, requestFor } from "../../agent/sync-requests.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { ControlRequest } from "../../controller/wire/messages.ts";
@@ -24,7 +26,7 @@ import type { Identity } from "../../shared/node/identity.ts";
 import { ed25519Signer, sha256, systemRandom } from "../../shared/node/system.ts";
 import { parseToken } from "../../shared/token.ts";
 import { signCertificate, signState } from "../../shared/trust.ts";
-import { gossipTo, requestFrame, requestsTo } from "./raw-member.ts";
+import { gossipTo, requestsTo } from "./raw-member.ts";
 
 export interface Attacker {
   readonly identity: Identity;
@@ -39,10 +41,7 @@ export interface Attacker {
 /** What it gives is printed as JSON. */
 type Attack = (attacker: Attacker, given: never) => Promise<unknown>;
 
-const CLUSTER_TOPIC = "overlay-ts/cluster";
 const topicOf = (network: NetworkId): string => `overlay-ts/network/${network}`;
-/** The first byte of a request (agent/replication.ts). */
-const FOR = { cluster: 0, network: 1 } as const;
 
 function networkNamed({ state }: Attacker, name: string): NetworkId {
   return state.networks.find((network) => network.name === name)!.id;
@@ -50,13 +49,13 @@ function networkNamed({ state }: Attacker, name: string): NetworkId {
 
 async function ask(connection: Connection, kind: number, request: unknown): Promise<Uint8Array> {
   const stream = new RequestStream(await requestsTo(connection), () => {});
-  return stream.request(Uint8Array.of(kind, ...encodeCbor(request)), 5000);
+  return stream.request(requestFor(kind, encodeCbor(request)), 5000);
 }
 
 async function askNetwork(connection: Connection, request: SyncRequest): Promise<SyncAnswer> {
   return decodeMessage(
     SyncAnswer,
-    await ask(connection, FOR.network, request),
+    await ask(connection, FOR_NETWORK, request),
     BOUNDS.syncMessageBytes,
   );
 }
@@ -65,7 +64,7 @@ async function askCluster(
   connection: Connection,
   request: ClusterSyncRequest,
 ): Promise<ClusterSyncAnswer> {
-  const answer = await ask(connection, FOR.cluster, request);
+  const answer = await ask(connection, FOR_CLUSTER, request);
   return decodeMessage(ClusterSyncAnswer, answer, BOUNDS.syncMessageBytes);
 }
 
@@ -266,7 +265,7 @@ async function malformed(attacker: Attacker): Promise<unknown> {
     const stream = await requestsTo(victim);
     for (const [id, body] of bodies.entries())
       await lpStream(stream).write(
-        requestFrame(id, Uint8Array.of(FOR.network, ...body.subarray(0, 60_000))),
+        frame(id, KIND.request, Uint8Array.of(FOR_NETWORK, ...body.subarray(0, 60_000))),
       );
     // Half a frame, and streams without any.
     stream.send(Uint8Array.of(0x80));

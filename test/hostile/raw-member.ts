@@ -10,6 +10,7 @@ import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
 import { admittedNoise } from "../../agent/gossip/admitted-noise.ts";
 import type { MeshPeer } from "../../agent/gossip/port.ts";
 import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
+import { protocolsOf } from "../../shared/wire-version.ts";
 
 export interface RawMemberOptions {
   readonly seed: Uint8Array;
@@ -64,13 +65,5 @@ export async function gossipTo(connection: Connection) {
 }
 
 export function requestsTo(connection: Connection): Promise<Stream> {
-  return connection.newStream("/overlay-ts/sync/1");
-}
-
-/** As `request-stream.ts` has it: id, kind, then what is asked. */
-export function requestFrame(id: number, body: Uint8Array): Uint8Array {
-  const frame = Buffer.alloc(5 + body.length);
-  frame.writeUInt32BE(id);
-  frame.set(body, 5);
-  return frame;
+  return connection.newStream(protocolsOf("sync"));
 }
