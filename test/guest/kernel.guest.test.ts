@@ -29,7 +29,7 @@ const { ROTATION_SECONDS = "10" } = process.env;
 let lab: string | undefined;
 beforeAll(async () => {
   lab = await prepareLab();
-}, 120_000);
+}, 300_000);
 afterAll(async () => {
   if (lab !== undefined) await Lab.down(lab);
 });
