@@ -279,11 +279,11 @@ async function newestKnown(
 }
 
 function signedStates(context: Context, membership: Membership): SignedState[] {
-  const store = new SqliteStore(filesOf(context).database);
+  const disk = new Disk(new SqliteStore(filesOf(context).database));
   try {
-    const saved = new SavedTables(new Disk(store)).state();
+    const saved = new SavedTables(disk).state();
     return saved === undefined ? [membership.state] : [membership.state, saved];
   } finally {
-    store.close();
+    disk.close();
   }
 }

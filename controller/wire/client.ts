@@ -95,7 +95,7 @@ function decodeAnswer(bytes: Uint8Array): ControlAnswer {
     throw new OverlayError(
       {
         code: "UNSUPPORTED",
-        message: "this version cannot read the controller's answer",
+        message: `this version cannot read the controller's answer: ${oneLine(asFailure(cause).message, 300)}`,
         next: "run the same version of overlay-ts on all hosts",
       },
       { cause },
