@@ -1,4 +1,4 @@
-import type { LabHost } from "../support/lab-host.ts";
+import { eventually, type LabHost } from "../support/lab-host.ts";
 import { IMAGE } from "./lab.ts";
 
 export const SLEEP = [IMAGE, "/bin/sleep", "100000"];
@@ -53,6 +53,11 @@ export async function answering(
   const script = 'for a in "$@"; do if ping -c 1 -W 2 "$a" >&2; then echo "$a"; fi; done';
   const text = await host.docker("exec", container, "/bin/sh", "-c", script, "sh", ...addresses);
   return text.split("\n").filter(Boolean);
+}
+
+/** Once that host has heard that no container of any host refers to the network any more. */
+export async function endNetwork(host: LabHost, network: string): Promise<void> {
+  await eventually(30_000, `the end of ${network}`, () => host.overlay("network", "rm", network));
 }
 
 /** What a command that must fail says. */

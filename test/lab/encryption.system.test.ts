@@ -8,7 +8,7 @@ import type { Status } from "../../agent/status.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { Capture, containing } from "../support/capture.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
-import { addressOf, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
+import { addressOf, endNetwork, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { Lab, startAgent, switchOf } from "./lab.ts";
 import { Pinging } from "./pinging.ts";
 
@@ -187,7 +187,7 @@ test("a host without WireGuard refuses its containers with the reason; the other
   expect(refused).toMatch(/network esp is encrypted \(ipsec\), and this host cannot: /);
   await h1.docker("rm", "-f", "esp-1").catch(() => {});
   await whole();
-  await h1.overlay("network", "rm", "esp");
+  await endNetwork(h1, "esp");
 });
 
 test("kinds that there are not, and options that contradict, are refused", async () => {
@@ -287,7 +287,7 @@ test("a host that is removed is out of the tunnel at once, and what is sent to i
 test("when its last network ends nothing is left of it", async () => {
   const members = [h1, h2];
   for (const host of members) await host.docker("rm", "-f", `s-${host.name}`);
-  await h2.overlay("network", "rm", "secret");
+  await endNetwork(h2, "secret");
   for (const host of members) {
     await eventually(60_000, "the end of the tunnel", async () => {
       expect(existsSync(host.path("/run/overlay-ts/netns/wireguard"))).toBe(false);

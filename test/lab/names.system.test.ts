@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { tcpIn, udpIn } from "../support/netns-sockets.ts";
 import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED } from "../support/upstream-dns.ts";
-import { addressOf, netnsOf, pings, SLEEP } from "./containers.ts";
+import { addressOf, endNetwork, netnsOf, pings, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE } from "./lab.ts";
 import {
@@ -367,7 +367,7 @@ describe("what docker run and the container itself set", () => {
       await allFind([late], "moves", []);
       expect(await tablesIn(host, "moves")).not.toContain("overlay_dns");
       await remove(moves, still, late);
-      await h1.docker("network", "rm", "late");
+      await endNetwork(h1, "late");
       await eventually(30_000, "the end of the network", async () => {
         for (const one of names.hosts)
           expect(await one.docker("network", "ls", "-q", "--filter", "name=late")).toBe("");
