@@ -19,11 +19,12 @@ mkdir -p $to /usr/local/bin
 rm -rf $to.new $to.old
 mkdir $to.new
 # What the program runs with: no development packages, and of Node only the program itself.
-node_modules/.bin/node -p '
+needed=$(node_modules/.bin/node -p '
   const { packages } = JSON.parse(require("fs").readFileSync("package-lock.json", "utf8"));
   const needed = ([path, { dev }]) => path !== "" && !dev && require("fs").existsSync(path);
   Object.entries(packages).filter(needed).map(([path]) => path).join("\n")
-' | tar -cf - --no-recursion node_modules/.bin/node --recursion \
+')
+echo "$needed" | tar -cf - --no-recursion node_modules/.bin/node --recursion \
   --exclude='node_modules/node-*/include' --exclude='node_modules/node-*/share' \
   --exclude='*.map' --exclude='*.d.ts' --exclude='node_modules/*/node_modules/.bin' \
   agent controller shared deploy package.json package-lock.json README.md LICENSE -T - |
