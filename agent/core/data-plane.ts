@@ -24,6 +24,14 @@ export interface InterfaceAddress {
   readonly prefixLength: number;
 }
 
+/** What the names of bridge ports begin with. */
+export const PORT_LINKS = "ovp";
+
+/** The bridge port of an endpoint: a link's name (IFNAMSIZ) has room for twelve of its digits. */
+export function portLink(endpoint: EndpointId): string {
+  return `${PORT_LINKS}${endpoint.slice(0, 12)}`;
+}
+
 /** All that the kernel should hold for one network; a pure function of the tables. */
 export interface DesiredNetwork {
   readonly network: NetworkId;
@@ -57,6 +65,8 @@ export interface ActualNetwork {
   /** Undefined: no namespace, or one without a working bridge and VXLAN device of this shape. */
   readonly device: DeviceShape | undefined;
   readonly ports: readonly LocalPort[];
+  /** What a crash left of ports, by link: one that was never finished, or the filter's elements of one that went. */
+  readonly unfinishedPorts: readonly string[];
   /** VXLAN FDB (`self`). */
   readonly vxlanFdb: readonly { mac: Mac; vtep: Ip }[];
   /** Bridge FDB on the VXLAN port (`master`). */
@@ -76,7 +86,7 @@ export type Step =
   | { readonly kind: "putFlood"; readonly vteps: readonly Ip[] }
   | { readonly kind: "removeFlood"; readonly vteps: readonly Ip[] }
   | { readonly kind: "putPort"; readonly port: LocalPort }
-  | { readonly kind: "removePort"; readonly endpoint: EndpointId }
+  | { readonly kind: "removePort"; readonly link: string }
   | { readonly kind: "retract" }; // devices and namespace
 
 /** What guards in the host's namespace let through: nothing else may speak. */

@@ -1,11 +1,12 @@
-import type {
-  ActualNetwork,
-  DesiredNetwork,
-  DeviceShape,
-  InterfaceAddress,
-  LocalPort,
-  RemoteEntry,
-  Step,
+import {
+  type ActualNetwork,
+  type DesiredNetwork,
+  type DeviceShape,
+  type InterfaceAddress,
+  type LocalPort,
+  portLink,
+  type RemoteEntry,
+  type Step,
 } from "./data-plane.ts";
 
 /**
@@ -45,10 +46,10 @@ export function plan(
   }
 
   // A local port is this host's own to know: no peer is needed to take it away.
-  const wantedPorts = new Set(desired.ports.map((port) => port.endpoint));
-  for (const port of actual.ports)
-    if (!wantedPorts.has(port.endpoint))
-      steps.push({ kind: "removePort", endpoint: port.endpoint });
+  const wantedPorts = new Set(desired.ports.map(({ endpoint }) => portLink(endpoint)));
+  const held = actual.ports.map(({ endpoint }) => portLink(endpoint));
+  for (const link of [...held, ...actual.unfinishedPorts])
+    if (!wantedPorts.has(link)) steps.push({ kind: "removePort", link });
 
   if (inSync) {
     const wantedMacs = new Set(desired.remotes.map((remote) => remote.mac));

@@ -2,12 +2,14 @@ import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import type { ActualNetwork, LocalPort, Step } from "../core/data-plane.ts";
+import { type ActualNetwork, type LocalPort, portLink, type Step } from "../core/data-plane.ts";
 import type { Kernel } from "./port.ts";
 
 interface FakeNetwork {
   device: ActualNetwork["device"];
-  readonly ports: Map<EndpointId, LocalPort>;
+  /** By link. */
+  readonly ports: Map<string, LocalPort>;
+  readonly unfinishedPorts: Set<string>;
   readonly vxlanFdb: Map<Mac, Ip>;
   readonly bridgeFdb: Set<Mac>;
   readonly neighbours: Map<Ip, Mac>;
@@ -39,6 +41,7 @@ export class FakeKernel implements Kernel {
       present: held !== undefined,
       device: held?.device,
       ports: [...(held?.ports.values() ?? [])],
+      unfinishedPorts: [...(held?.unfinishedPorts ?? [])],
       vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
       bridgeFdb: [...(held?.bridgeFdb ?? [])],
       neighbours: [...(held?.neighbours ?? [])].map(([ip, mac]) => ({ ip, mac })),
@@ -68,6 +71,12 @@ export class FakeKernel implements Kernel {
     for (const listener of this.#listeners) listener(network);
   }
 
+  /** As when an agent dies while it makes a port. */
+  leaveUnfinished(network: NetworkId, endpoint: EndpointId): void {
+    this.#extended(network).ports.delete(portLink(endpoint));
+    this.#extended(network).unfinishedPorts.add(portLink(endpoint));
+  }
+
   recheck(): void {}
 
   close(): Promise<void> {
@@ -80,6 +89,7 @@ export class FakeKernel implements Kernel {
         const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = step.desired;
         this.#networks.set(network, {
           ports: new Map(),
+          unfinishedPorts: new Set(),
           vxlanFdb: new Map(),
           bridgeFdb: new Set(),
           neighbours: new Map(),
@@ -117,10 +127,12 @@ export class FakeKernel implements Kernel {
         for (const vtep of step.vteps) this.#extended(network).flood.delete(vtep);
         return;
       case "putPort":
-        this.#extended(network).ports.set(step.port.endpoint, step.port);
+        this.#extended(network).ports.set(portLink(step.port.endpoint), step.port);
+        this.#extended(network).unfinishedPorts.delete(portLink(step.port.endpoint));
         return;
       case "removePort":
-        this.#networks.get(network)?.ports.delete(step.endpoint);
+        this.#networks.get(network)?.ports.delete(step.link);
+        this.#networks.get(network)?.unfinishedPorts.delete(step.link);
     }
   }
 

@@ -5,13 +5,15 @@ import { OverlayError } from "../../shared/errors.ts";
 import { EndpointId, NetworkId, Vni } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { Mac, ruleMac } from "../../shared/mac.ts";
-import type {
-  ActualNetwork,
-  DesiredNetwork,
-  InterfaceAddress,
-  LocalPort,
-  RemoteEntry,
-  Step,
+import {
+  type ActualNetwork,
+  type DesiredNetwork,
+  type InterfaceAddress,
+  type LocalPort,
+  PORT_LINKS,
+  portLink,
+  type RemoteEntry,
+  type Step,
 } from "../core/data-plane.ts";
 import * as route from "./netlink/route.ts";
 import { type Request, RtNetlink } from "./netlink/socket.ts";
@@ -44,7 +46,7 @@ export class LinuxKernel implements Kernel {
   readonly #options: LinuxKernelOptions;
   readonly #host: RtNetlink;
   readonly #sockets = new Map<NetworkId, RtNetlink>();
-  readonly #filter = new PortFilter((network) => this.#path(network), portName);
+  readonly #filter = new PortFilter((network) => this.#path(network));
   readonly #watches = new Map<NetworkId, Watch>();
   readonly #listeners: ((network: NetworkId) => void)[] = [];
 
@@ -65,6 +67,7 @@ export class LinuxKernel implements Kernel {
       const none = {
         device: undefined,
         ports: [],
+        unfinishedPorts: [],
         vxlanFdb: [],
         bridgeFdb: [],
         neighbours: [],
@@ -83,6 +86,20 @@ export class LinuxKernel implements Kernel {
       ...(await socket.dump(route.dumpNeighbours(6))),
     ].map(route.decodeNeighbour);
     const addresses = await addressesOn(socket);
+    // A port whose frames are not filtered is no port yet: it is put again.
+    const ports = await this.#filter.holding(
+      network,
+      await this.#withHostEnds(
+        links
+          .filter((link) => link.up && link.master === bridge?.index)
+          .flatMap((link) => decodeAlias(link.alias) ?? []),
+      ),
+    );
+    const finished = new Set(ports.map(({ endpoint }) => portLink(endpoint)));
+    const begun = new Set([
+      ...links.map(({ name }) => name).filter((name) => name.startsWith(PORT_LINKS)),
+      ...(await this.#filter.ports(network)),
+    ]);
     const working =
       bridge?.up === true &&
       vxlan?.up === true &&
@@ -101,15 +118,8 @@ export class LinuxKernel implements Kernel {
             gateways: addresses(bridge.index),
           }
         : undefined,
-      // A port whose frames are not filtered is no port yet: it is put again.
-      ports: await this.#filter.holding(
-        network,
-        await this.#withHostEnds(
-          links
-            .filter((link) => link.up && link.master === bridge?.index)
-            .flatMap((link) => decodeAlias(link.alias) ?? []),
-        ),
-      ),
+      ports,
+      unfinishedPorts: [...begun].filter((link) => !finished.has(link)),
       vxlanFdb: fdb.flatMap(({ index, extLearned, master, mac, destination }) =>
         index === vxlan?.index &&
         extLearned &&
@@ -171,7 +181,7 @@ export class LinuxKernel implements Kernel {
   /** All of one kind. */
   async #steps(network: NetworkId, steps: readonly Step[]): Promise<void> {
     const puts = steps.flatMap((step) => (step.kind === "putPort" ? [step.port] : []));
-    const removals = steps.flatMap((step) => (step.kind === "removePort" ? [step.endpoint] : []));
+    const removals = steps.flatMap((step) => (step.kind === "removePort" ? [step.link] : []));
     if (puts.length > 0) return this.#putPorts(network, puts);
     if (removals.length > 0) return this.#removePorts(network, removals);
     for (const step of steps) await this.#step(network, step);
@@ -214,7 +224,7 @@ export class LinuxKernel implements Kernel {
       case "putPort":
         return this.#putPorts(network, [step.port]);
       case "removePort":
-        return this.#removePorts(network, [step.endpoint]);
+        return this.#removePorts(network, [step.link]);
       case "retract":
         return this.#retract(network);
     }
@@ -304,12 +314,12 @@ export class LinuxKernel implements Kernel {
     const socket = this.#socket(network);
     const before = new Set(links.map(({ name }) => name));
     // One that is there is mended: its other end may be in a running container.
-    const missingPorts = ports.filter(({ endpoint }) => !before.has(portName(endpoint)));
+    const missingPorts = ports.filter(({ endpoint }) => !before.has(portLink(endpoint)));
     let refused = await failureOf(this.#addVeths(network, missingPorts, vxlan.mtuBytes));
     const after = new Map((await this.#links(network)).map((link) => [link.name, link]));
     const made = ports.flatMap((port) => {
-      const link = after.get(portName(port.endpoint));
-      if (link === undefined) refused ??= missing(portName(port.endpoint));
+      const link = after.get(portLink(port.endpoint));
+      if (link === undefined) refused ??= missing(portLink(port.endpoint));
       return link === undefined ? [] : [{ port, link }];
     });
     await this.#filter.put(
@@ -341,7 +351,7 @@ export class LinuxKernel implements Kernel {
       await this.#socket(network).batch(
         ports.map(({ endpoint, mac }) => {
           const peer = { name: this.containerLink(endpoint), mac, netnsFd: fd };
-          return route.addVeth(portName(endpoint), peer, mtuBytes);
+          return route.addVeth(portLink(endpoint), peer, mtuBytes);
         }),
       );
     } finally {
@@ -377,8 +387,8 @@ export class LinuxKernel implements Kernel {
     });
   }
 
-  async #removePorts(network: NetworkId, endpoints: readonly EndpointId[]): Promise<void> {
-    const names = new Set(endpoints.map(portName));
+  async #removePorts(network: NetworkId, ports: readonly string[]): Promise<void> {
+    const names = new Set(ports);
     const links = await this.#links(network);
     await this.#gone(
       network,
@@ -487,10 +497,6 @@ function failureOf(work: Promise<void>): Promise<unknown> {
     () => undefined,
     (error: unknown) => error ?? new Error("failed"),
   );
-}
-
-function portName(endpoint: EndpointId): string {
-  return `ovp${endpoint.slice(0, 12)}`;
 }
 
 /** Of each link, without the link-local ones that it gives itself. */

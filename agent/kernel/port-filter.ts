@@ -1,7 +1,7 @@
-import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import { hex } from "../../shared/codec.ts";
 import { familyOf, ipToBytes } from "../../shared/ip.ts";
-import type { LocalPort } from "../core/data-plane.ts";
+import { type LocalPort, PORT_LINKS, portLink } from "../core/data-plane.ts";
 import { Nft } from "./nft.ts";
 
 const TABLE = "overlay_ts";
@@ -20,13 +20,11 @@ interface Element {
  */
 export class PortFilter {
   readonly #path: (network: NetworkId) => string;
-  readonly #portName: (endpoint: EndpointId) => string;
   /** What the table of a network holds, or is being read; undefined: not read yet. */
   readonly #held = new Map<NetworkId, Promise<Map<string, Element>>>();
 
-  constructor(path: (network: NetworkId) => string, portName: (endpoint: EndpointId) => string) {
+  constructor(path: (network: NetworkId) => string) {
     this.#path = path;
-    this.#portName = portName;
   }
 
   /** With the network's devices: the table, with the elements it had. */
@@ -45,7 +43,7 @@ export class PortFilter {
   ): Promise<void> {
     const held = await this.#elements(network);
     const own = byText(ports.flatMap((port) => this.#of(port)));
-    const names = new Set(ports.map(({ endpoint }) => this.#portName(endpoint)));
+    const names = new Set(ports.map(({ endpoint }) => portLink(endpoint)));
     const wanted = [...own.values()].filter(({ text }) => !held.has(text));
     const stale = [...held.values()].filter(
       ({ port, text }) => !links.has(port) || (names.has(port) && !own.has(text)),
@@ -79,13 +77,18 @@ export class PortFilter {
     return ports.filter((port) => this.#of(port).every(({ text }) => held.has(text)));
   }
 
+  /** Links that the table names, whether they are there or not. */
+  async ports(network: NetworkId): Promise<Set<string>> {
+    return new Set([...(await this.#elements(network)).values()].map(({ port }) => port));
+  }
+
   /** The namespace is gone, or what is believed of it is no longer sure. */
   forget(network: NetworkId): void {
     this.#held.delete(network);
   }
 
   #of({ endpoint, mac, ips }: LocalPort): Element[] {
-    const port = this.#portName(endpoint);
+    const port = portLink(endpoint);
     return ips.map((ip) =>
       familyOf(ip) === 4
         ? { set: "ports", port, text: `"${port}" . ${mac} . ${ip}` }
@@ -130,7 +133,7 @@ table bridge ${TABLE} {
   set ports6 { typeof iifname . ether saddr . ${IP6_SOURCE}; }
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
-    iifname "ovp*" jump container
+    iifname "${PORT_LINKS}*" jump container
   }
   chain container {
     ether type ip udp sport 67 counter name spoofed drop

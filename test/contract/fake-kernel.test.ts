@@ -7,5 +7,8 @@ describe("the kernel in memory", () => {
   beforeEach(() => {
     kernel = new FakeKernel();
   });
-  kernelContract(() => kernel);
+  kernelContract(
+    () => kernel,
+    (network, endpoint) => kernel.leaveUnfinished(network, endpoint),
+  );
 });

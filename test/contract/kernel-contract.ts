@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import type { ActualNetwork, Step } from "../../agent/core/data-plane.ts";
+import { type ActualNetwork, portLink, type Step } from "../../agent/core/data-plane.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
+import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import { addressesOf } from "../../shared/documents.ts";
 import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
 
@@ -22,8 +23,14 @@ function sorted(actual: ActualNetwork) {
   return { fdb: by(vxlanFdb), bridge: by(bridgeFdb), neighbours: by(neighbours), ports: by(ports) };
 }
 
-/** What every kernel does; `current` is a fresh one for each test. */
-export function kernelContract(current: () => Kernel): void {
+/**
+ * What every kernel does; `current` is a fresh one for each test. `leaveUnfinished` makes of a port what an
+ * agent leaves that dies while it makes it.
+ */
+export function kernelContract(
+  current: () => Kernel,
+  leaveUnfinished: (network: NetworkId, endpoint: EndpointId) => void,
+): void {
   const apply = (...steps: Step[]): Promise<void> => current().apply(app.id, steps);
   const read = (): Promise<ActualNetwork> => current().read(app.id);
 
@@ -66,12 +73,25 @@ export function kernelContract(current: () => Kernel): void {
       await apply(
         { kind: "removeFdb", entries: [{ mac, vtep }] },
         { kind: "removeNeighbours", ips },
-        { kind: "removePort", endpoint: port.endpoint },
+        { kind: "removePort", link: portLink(port.endpoint) },
       );
     const actual = sorted(await read());
     expect(actual).toEqual({ fdb: [], bridge: [], neighbours: [], ports: [] });
     await apply({ kind: "retract" });
     await apply({ kind: "retract" });
+  });
+
+  test("a port that a crash left unfinished is no port, and is finished or removed by its link", async () => {
+    const link = portLink(port.endpoint);
+    await apply(extend, { kind: "putPort", port });
+    expect(await read()).toMatchObject({ ports: [port], unfinishedPorts: [] });
+    leaveUnfinished(app.id, port.endpoint);
+    expect(await read()).toMatchObject({ ports: [], unfinishedPorts: [link] });
+    await apply({ kind: "putPort", port });
+    expect(await read()).toMatchObject({ ports: [port], unfinishedPorts: [] });
+    leaveUnfinished(app.id, port.endpoint);
+    await apply({ kind: "removePort", link });
+    expect(await read()).toMatchObject({ ports: [], unfinishedPorts: [] });
   });
 
   test("another MTU is set without taking ports or entries away", async () => {

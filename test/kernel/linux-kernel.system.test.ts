@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
+import { type DesiredNetwork, portLink } from "../../agent/core/data-plane.ts";
 import { plan } from "../../agent/core/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
@@ -90,6 +90,7 @@ describe("the kernel of two hosts", () => {
     expect({ ...actual, neighbours }).toEqual({
       network,
       present: true,
+      unfinishedPorts: [],
       device,
       ports,
       flood,
@@ -237,6 +238,23 @@ describe("the kernel of two hosts", () => {
     const port = hosts.in(inNetwork(1), "ip -d link show type veth");
     for (const flag of ["learning off", "flood off", "locked on"]) expect(port).toContain(flag);
     expect(hosts.in(inNetwork(1), "sysctl -n net.ipv6.conf.default.accept_ra").trim()).toBe("0");
+  });
+
+  test("what the filter still holds of a port that went is taken away, and so is a link without a filter", async () => {
+    await reconcile(1, wanted(1));
+    const [gone] = wanted(1).ports;
+    const without = { ...wanted(1), ports: wanted(1).ports.slice(1) };
+    const links = (): string => hosts.in(inNetwork(1), "ip -br link");
+    const filter = (): string => hosts.in(inNetwork(1), "nft list table bridge overlay_ts");
+    const link = portLink(gone!.endpoint);
+    hosts.in(inNetwork(1), `ip link del ${link}`);
+    expect(filter()).toContain(link);
+    expect(await reconcile(1, without)).toEqual(["removePort"]);
+    expect(filter()).not.toContain(link);
+    hosts.in(inNetwork(1), `ip link add ${link} type veth peer name other`);
+    expect(await reconcile(1, without)).toEqual(["removePort"]);
+    expect(links()).not.toContain(link);
+    expect(await reconcile(1, without)).toEqual([]);
   });
 
   test("the last one out leaves no namespace, no link, no pin", async () => {

@@ -1,4 +1,4 @@
-import type { DesiredNetwork, Step } from "../../agent/core/data-plane.ts";
+import { type DesiredNetwork, portLink, type Step } from "../../agent/core/data-plane.ts";
 import { readNetwork } from "../../agent/core/desired.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import {
@@ -168,7 +168,11 @@ export class Monitor {
         }
         return;
       case "removePort":
-        this.#mustNotRun(host, network, [step.endpoint]);
+        this.#mustNotRun(
+          host,
+          network,
+          [...host.containers.keys()].filter((id) => portLink(id) === step.link),
+        );
         return;
       case "retract":
         this.#mustNotRun(

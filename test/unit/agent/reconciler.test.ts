@@ -16,6 +16,7 @@ const nothing = (network: NetworkId): ActualNetwork => ({
   present: true,
   device: undefined,
   ports: [],
+  unfinishedPorts: [],
   vxlanFdb: [],
   bridgeFdb: [],
   neighbours: [],
