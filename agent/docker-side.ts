@@ -147,11 +147,12 @@ export class DockerSide {
 
   async #sleep(): Promise<void> {
     const pause = new AbortController();
+    const againMs = this.#unfinished ? RETRY_MS : RESYNC_MS;
+    // Rounded up: a timer may be a fraction of a millisecond early.
+    const sleepMs = Math.min(againMs, Math.max(0, this.#unlisted.dueInMs()) + 1);
     await Promise.race([
       new Promise<void>((resolve) => (this.#wake = resolve)),
-      delay(this.#unfinished ? RETRY_MS : RESYNC_MS, undefined, { signal: pause.signal }).catch(
-        () => {},
-      ),
+      delay(sleepMs, undefined, { signal: pause.signal }).catch(() => {}),
     ]);
     pause.abort();
   }
@@ -160,7 +161,8 @@ export class DockerSide {
     const { engine, replication, bindings, hosting, ending, naming, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
-    const check = performance.now() - this.#checkedMs > CHECK_MS;
+    const check =
+      performance.now() - this.#checkedMs > CHECK_MS || this.#unlisted.dueInMs() <= 0;
     const why = check ? unsupportedKind(await engine.info()) : undefined;
     if (why !== undefined)
       throw new OverlayError({

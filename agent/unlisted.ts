@@ -34,6 +34,11 @@ export class Unlisted {
     this.#modules = modules;
   }
 
+  /** When the next look can be worth it; negative: it is late; infinite: nothing is missing. */
+  dueInMs(): number {
+    return Math.min(this.#views.dueInMs(), this.#endpoints.dueInMs(), this.#addresses.dueInMs());
+  }
+
   /** Endpoints that Docker and our own documents do not agree on. */
   async differences(): Promise<string[]> {
     const { hosting } = this.#modules;
@@ -114,9 +119,15 @@ class Since<K> {
   /** Of what is missing now, what has been missing each time for so long that it will not come. */
   over(missing: readonly K[]): K[] {
     const now = performance.now();
-    const before = this.#ms;
-    this.#ms = new Map(missing.map((key) => [key, before.get(key) ?? now]));
-    return missing.filter((key) => now - (before.get(key) ?? now) > UNLISTED_MS);
+    const since = (key: K): number => this.#ms.get(key) ?? now;
+    const isOver = (key: K): boolean => now - since(key) >= UNLISTED_MS;
+    const over = missing.filter(isOver);
+    this.#ms = new Map(missing.filter((key) => !isOver(key)).map((key) => [key, since(key)]));
+    return over;
+  }
+
+  dueInMs(): number {
+    return Math.min(...this.#ms.values()) + UNLISTED_MS - performance.now();
   }
 }
 

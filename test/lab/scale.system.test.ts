@@ -18,8 +18,9 @@ import { PluginCalls } from "./plugin-calls.ts";
 vi.setConfig({ testTimeout: 1_800_000, hookTimeout: 600_000 });
 
 const CONTAINERS = 50;
-const ROUNDS = 3;
-const NETWORKS = 200;
+/** The soak has more of both. */
+const ROUNDS = Number(process.env["SCALE_ROUNDS"] ?? 1);
+const NETWORKS = Number(process.env["SCALE_NETWORKS"] ?? 100);
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-scale-test-"));
 let lab: Lab;

@@ -59,10 +59,13 @@ test("an endpoint that Docker does not list goes, with its address; a new one ha
   own = [stays, goes, exposed];
   listed = [stays.id];
   for (const { ipv4 } of own) bindings.reserve(app.id, ipv4!);
-  await looks(30);
+  expect(unlisted.dueInMs()).toBe(Infinity);
+  await looks(20);
   expect(own).toEqual([stays, goes, exposed]);
-  await looks(10);
+  expect(unlisted.dueInMs()).toBe(0);
+  await looks(0);
   expect(own).toEqual([stays, exposed]);
+  expect(unlisted.dueInMs()).toBe(Infinity);
   expect([...bindings.used(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
 });
 
@@ -75,13 +78,13 @@ test("an address that was asked for, given back and asked for again is not given
   bindings.reserve(app.id, ipv4!);
   await looks(20);
   expect([...bindings.used(app.id)]).toEqual([ipv4]);
-  await looks(30);
+  await looks(20);
   expect([...bindings.used(app.id)]).toEqual([]);
 });
 
 test("a view that the engine no longer has is forgotten", async () => {
-  await looks(30, []);
+  await looks(20, []);
   expect(bindings.network(VIEW)).toBe(app.id);
-  await looks(10, []);
+  await looks(0, []);
   expect(bindings.network(VIEW)).toBeUndefined();
 });
