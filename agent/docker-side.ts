@@ -161,8 +161,7 @@ export class DockerSide {
     const { engine, replication, bindings, hosting, ending, naming, self, log } = this.#modules;
     const settings = replication.tables.state?.settings;
     if (settings === undefined) return;
-    const check =
-      performance.now() - this.#checkedMs > CHECK_MS || this.#unlisted.dueInMs() <= 0;
+    const check = performance.now() - this.#checkedMs > CHECK_MS || this.#unlisted.dueInMs() <= 0;
     const why = check ? unsupportedKind(await engine.info()) : undefined;
     if (why !== undefined)
       throw new OverlayError({

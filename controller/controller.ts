@@ -23,6 +23,7 @@ import {
   removeNetwork,
   rotateKeys,
 } from "./core/networks.ts";
+import { QUARANTINE_MS, released } from "./core/quarantine.ts";
 import {
   admittedNode,
   type Context,
@@ -140,7 +141,8 @@ export class Controller {
   /** Out for good; keys of all networks it may have held are made anew. */
   removeNode(name: string): Promise<NodeRecord> {
     return this.#commit((record, context) => {
-      const { record: without, result } = revokeNode(record, name);
+      const untilMs = context.wallMs + QUARANTINE_MS;
+      const { record: without, result } = revokeNode(record, name, untilMs);
       const held = record.state.networks.map(({ id }) => id);
       return { record: rotateKeys(without, held, context), result };
     });
@@ -278,8 +280,10 @@ export class Controller {
     for (let attempt = 0; attempt < 10; attempt++) {
       const { version, record } = await this.#read();
       orThrow(standingOf(record, this.#met));
-      const next = transition(record, { wallMs: clock.wallMs(), random });
-      if (next.record === record) return next.result;
+      const wallMs = clock.wallMs();
+      const current = released(record, wallMs);
+      const next = transition(current, { wallMs, random });
+      if (next.record === current) return next.result;
       checkSize(record, next.record);
       const bytes = encodeRecord(next.record);
       if (!(await store.write(version, bytes))) continue;

@@ -3,6 +3,7 @@ import { BOUNDS } from "../../shared/bounds.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { familyOf } from "../../shared/ip.ts";
+import { quarantined } from "./quarantine.ts";
 import { type ControllerRecord, type Transition, withState } from "./record.ts";
 
 /** What a host says of itself when it joins. */
@@ -56,10 +57,14 @@ export function admitNode(
 }
 
 /**
- * The host is out for good: its key never counts again, its blocks are free. Network keys it held
- * are to be rotated by the caller (`rotateKeys`), so that it cannot read what comes.
+ * The host is out for good: its key never counts again, its blocks are nobody's until `untilMs` (wall
+ * clock). Network keys it held are to be rotated by the caller (`rotateKeys`), so that it cannot read what comes.
  */
-export function revokeNode(record: ControllerRecord, name: string): Transition<NodeRecord> {
+export function revokeNode(
+  record: ControllerRecord,
+  name: string,
+  untilMs: number,
+): Transition<NodeRecord> {
   const { state } = record;
   const node = state.nodes.find((candidate) => candidate.name === name || candidate.id === name);
   if (node === undefined)
@@ -73,14 +78,13 @@ export function revokeNode(record: ControllerRecord, name: string): Transition<N
       code: "FORBIDDEN",
       message: `${name} is the controller's own host`,
     });
-  return {
-    record: withState(record, {
-      nodes: state.nodes.filter(({ id }) => id !== node.id),
-      revoked: [...state.revoked, node.id],
-      blocks: state.blocks.filter((block) => block.node !== node.id),
-    }),
-    result: node,
-  };
+  const revoked = withState(record, {
+    nodes: state.nodes.filter(({ id }) => id !== node.id),
+    revoked: [...state.revoked, node.id],
+    blocks: state.blocks.filter((block) => block.node !== node.id),
+  });
+  const held = state.blocks.filter((block) => block.node === node.id);
+  return { record: quarantined(revoked, held, untilMs), result: node };
 }
 
 function checkFamily({ underlayFamily }: Settings, facts: NodeFacts): void {

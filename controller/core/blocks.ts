@@ -32,7 +32,7 @@ export function allotBlock(
   family: Family,
 ): Transition<BlockRecord> {
   const held = allowedNetwork(record, node, network);
-  const blocks = record.state.blocks.filter((block) => block.network === network);
+  const blocks = takenOf(record, network);
   const subnet = held.subnets.find((candidate) => familyOf(candidate.subnet) === family);
   if (subnet === undefined)
     throw new OverlayError({
@@ -87,16 +87,20 @@ export function grantAddress(
       message: `${ip} is reserved (--aux-address) on network ${held.name ?? held.id}`,
       next: "choose another --ip, or none",
     });
-  const around = record.state.blocks.filter(
-    (block) => block.network === network && cidrContains(block.block, ip),
-  );
+  const around = takenOf(record, network).filter(({ block }) => cidrContains(block, ip));
   const moves = ({ block }: BlockRecord): boolean =>
     held.name === undefined && isDockersPart(held.subnets, block);
   const own = around.find((block) => block.node === node && !moves(block));
   if (own !== undefined) return { record, result: own };
   const holder = around.find((block) => block.node !== node);
-  if (holder !== undefined) {
-    const name = record.state.nodes.find(({ id }) => id === holder.node)?.name ?? holder.node;
+  const name = record.state.nodes.find(({ id }) => id === holder?.node)?.name;
+  if (holder !== undefined && name === undefined)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${ip} was a host's that is removed, and is nobody's for some minutes (${holder.block})`,
+      next: "wait, or choose another --ip",
+    });
+  if (holder !== undefined && name !== undefined) {
     throw new OverlayError({
       code: "CONFLICT",
       message: `${ip} belongs to the addresses of host ${name} (${holder.block})`,
@@ -112,6 +116,12 @@ function nextWhenTaken(subnet: SubnetRecord, taken: Cidr, holder: string): strin
   return isDockersPart([subnet], taken)
     ? `start the container on ${holder}, choose a high address of ${ranges}, or make the network with the IPAM driver overlay-ts`
     : `start the container on ${holder}, or choose an address outside ${ranges}`;
+}
+
+/** Blocks of hosts, and those that nobody may have yet. */
+function takenOf(record: ControllerRecord, network: NetworkId): readonly BlockRecord[] {
+  const all = [...record.state.blocks, ...(record.quarantine ?? [])];
+  return all.filter((block) => block.network === network);
 }
 
 /** The host no longer uses the block. What is not its own is left alone. */

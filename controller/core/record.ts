@@ -1,5 +1,6 @@
 import { z } from "zod";
 import {
+  BlockRecord,
   ClusterState,
   DEFAULT_SETTINGS,
   type NodeRecord,
@@ -24,6 +25,9 @@ export const TokenRecord = z.object({
 });
 export type TokenRecord = z.infer<typeof TokenRecord>;
 
+/** A block of a host that was removed: nobody's until then. */
+const QuarantinedBlock = BlockRecord.extend({ untilMs: z.number().int() });
+
 /**
  * All that the controller must find again: the public state and what stays with it. Written whole,
  * by compare-and-set; a transition is a pure function from one record to the next.
@@ -37,6 +41,7 @@ export const ControllerRecord = z.object({
   nextVni: z.number().int().min(1),
   /** 32 bytes, base64url, by network: seals what its topic carries. */
   networkKeys: z.record(NetworkId, z.string()),
+  quarantine: z.array(QuarantinedBlock).optional(),
   /** From a backup, and has not met the hosts since: it may have forgotten what it signed (standing.ts). */
   restoredAtMs: z.number().int().optional(),
 });

@@ -22,7 +22,7 @@ const ACTS: readonly Act[] = [
   { weight: 40, run: (chaos) => chaos.replaceContainer() },
   { weight: 50, run: (chaos) => chaos.changeHealth() },
   { weight: 90, run: (chaos) => chaos.startAtAddress() },
-  { weight: 30, run: (chaos) => chaos.moveContainer() },
+  { weight: 60, run: (chaos) => chaos.moveContainer() },
   { weight: 6, run: (chaos) => chaos.downElsewhere() },
   { weight: 30, run: (chaos) => chaos.part() },
   { weight: 20, run: (chaos) => chaos.heal() },
@@ -140,20 +140,25 @@ export class Chaos {
       this.#random,
       others.filter((other) => other !== hosts[0] && hasOn(other, container.network)),
     );
-    if (away !== undefined) {
-      faults.partitions++;
-      const end = network.part(new Set([away]), false);
-      queue.after(RETURN_AFTER_MS + 2000, end);
-    }
+    if (away !== undefined) faults.partitions++;
+    const end = away === undefined ? () => {} : network.part(new Set([away]), false);
     const to = pick(
       this.#random,
       others.filter((other) => other !== away),
     );
     host.agent?.docker.stop(container.id);
-    queue.after(RETURN_AFTER_MS + 600 + this.#random.below(1000), () => {
-      trace(`h${to?.k} should run what h${host.k} ran: ${container.ips.join()}`);
-      to?.agent?.docker.run(container.network, container.ips[0]);
-    });
+    const [ip] = container.ips;
+    const attempt = (left: number): void => {
+      const runs = to && [...to.containers.values()].some(({ ips }) => ips.includes(ip!));
+      if (runs === true || left === 0) {
+        queue.after(200, end);
+        return;
+      }
+      trace(`h${to?.k} should run what h${host.k} ran: ${ip}`);
+      to?.agent?.docker.run(container.network, ip);
+      queue.after(300, () => attempt(left - 1));
+    };
+    queue.after(RETURN_AFTER_MS + 600 + this.#random.below(1000), () => attempt(6));
   }
 
   /** While a host is cut off, nothing of one of its networks stays anywhere else: nobody could tell it. */

@@ -88,10 +88,10 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "controller/core/admission.ts",
-        from: `      nodes: state.nodes.filter(({ id }) => id !== node.id),
-      revoked: [...state.revoked, node.id],
-      blocks: state.blocks.filter((block) => block.node !== node.id),`,
-        to: "      revoked: [...state.revoked, node.id],",
+        from: `    nodes: state.nodes.filter(({ id }) => id !== node.id),
+    revoked: [...state.revoked, node.id],
+    blocks: state.blocks.filter((block) => block.node !== node.id),`,
+        to: "    revoked: [...state.revoked, node.id],",
       },
       {
         file: desired,

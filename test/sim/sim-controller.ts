@@ -12,6 +12,7 @@ import {
   type ControllerRecord,
   type Transition,
 } from "../../controller/core/record.ts";
+import { released } from "../../controller/core/quarantine.ts";
 import { recovered } from "../../controller/core/recovery.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
@@ -52,6 +53,8 @@ export interface Answer {
 }
 
 const TELL_MS = 5;
+/** Ten minutes in the real one. */
+const QUARANTINE_MS = 1000;
 const RECOVER_MS = 500;
 const DAY_MS = 86_400_000;
 
@@ -159,7 +162,8 @@ export class SimController {
   evict(node: NodeId): boolean {
     if (this.isAway || this.#forgetful) return false;
     this.#commit((record, context) => {
-      const { record: without, result } = revokeNode(record, node);
+      const untilMs = context.wallMs + QUARANTINE_MS;
+      const { record: without, result } = revokeNode(record, node, untilMs);
       const held = record.state.networks.map(({ id }) => id);
       return { record: rotateKeys(without, held, context), result };
     });
@@ -274,10 +278,9 @@ export class SimController {
 
   #commit<T>(transition: (record: ControllerRecord, context: Context) => Transition<T>): T {
     const before = this.#record.state.revision;
-    const { record, result } = transition(this.#record, {
-      wallMs: this.#wallMs(),
-      random: this.#random,
-    });
+    const wallMs = this.#wallMs();
+    const context = { wallMs, random: this.#random };
+    const { record, result } = transition(released(this.#record, wallMs), context);
     this.#record = record;
     if (record.state.revision !== before) {
       this.#world.trace(`controller at revision ${record.state.revision}`);

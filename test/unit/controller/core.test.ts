@@ -7,11 +7,12 @@ import {
   removeNetwork,
   rotateKeys,
 } from "../../../controller/core/networks.ts";
+import { released } from "../../../controller/core/quarantine.ts";
 import { newCluster, type ControllerRecord } from "../../../controller/core/record.ts";
 import { checkToken, issueToken, useToken } from "../../../controller/core/tokens.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { DockerNetworkId } from "../../../shared/ids.ts";
-import { Cidr, cidrOverlaps, Ip } from "../../../shared/ip.ts";
+import { Cidr, cidrOverlaps, Ip, numberToIp, rangeOf } from "../../../shared/ip.ts";
 import { node, nodeId } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 
@@ -63,7 +64,7 @@ describe("tokens", () => {
 describe("admission", () => {
   test("each host gets its own index, also after another left; twice is once", () => {
     const three = cluster(3);
-    const { record } = revokeNode(three, "h3");
+    const { record } = revokeNode(three, "h3", 0);
     const four = admitNode(record, nodeId(4), node(4), undefined, 0);
     expect(four.result.index).toBe(4);
     const again = admitNode(four.record, nodeId(4), node(4), undefined, 99);
@@ -79,17 +80,32 @@ describe("admission", () => {
     ).toThrow(/h2 has the address/);
   });
 
-  test("a revoked key does not come back, its blocks are free", () => {
-    const app = withApp(2);
-    const allotted = allotBlock(app.record, nodeId(2), app.result.id, 4);
-    const { record } = revokeNode(allotted.record, "h2");
+  test("a revoked key does not come back; its blocks are nobody's for a while, then free", () => {
+    const app = withApp(3);
+    const { id } = app.result;
+    const allotted = allotBlock(app.record, nodeId(2), id, 4);
+    const { wallMs } = context;
+    const untilMs = wallMs + 1000;
+    const { record } = revokeNode(allotted.record, "h2", untilMs);
     expect(record.state.blocks).toEqual([]);
     expect(() => admitNode(record, nodeId(2), node(2), undefined, 0)).toThrow(/revoked/);
-    expect(() => allotBlock(record, nodeId(2), app.result.id, 4)).toThrow(/no longer/);
+    expect(() => allotBlock(record, nodeId(2), id, 4)).toThrow(/no longer/);
+    const { block } = allotted.result;
+    const ip = numberToIp(rangeOf(block).first + 1n, 4);
+    const kept = released(record, untilMs - 1);
+    expect(kept).toBe(record);
+    expect(allotBlock(kept, nodeId(3), id, 4).result.block).not.toBe(block);
+    expect(() => grantAddress(kept, nodeId(3), id, ip)).toThrow(/a host's that is removed/);
+    const free = released(record, untilMs);
+    expect(free.quarantine).toBeUndefined();
+    expect(allotBlock(free, nodeId(3), id, 4).result.block).toBe(block);
+    expect(grantAddress(free, nodeId(3), id, ip).result.node).toBe(nodeId(3));
+    const ended = removeNetwork(record, nodeId(1), id).record;
+    expect(released(ended, wallMs).quarantine).toBeUndefined();
   });
 
   test("the controller's own host stays", () => {
-    expect(() => revokeNode(cluster(2), "h1")).toThrow(/controller/);
+    expect(() => revokeNode(cluster(2), "h1", 0)).toThrow(/controller/);
   });
 });
 

@@ -61,7 +61,7 @@ test("no VNI comes again, not even of what was made and ended in between, or nev
 
 test("no index comes again, and a year of other changes uses up none", () => {
   const came = admit(admit(newest, 2).record, 3).record;
-  let met = revokeNode(came, "h3").record;
+  let met = revokeNode(came, "h3", 0).record;
   for (let i = 0; i < 1000; i++) met = rotateKeys(met, [], context);
   const record = recovered(backup, met.state, context);
   const { index } = admit(record, 4).result;
@@ -119,7 +119,7 @@ describe("a controller that takes over", () => {
   });
 
   test("without a backup: new keys for all, and no VNI and no index twice", () => {
-    const met = revokeNode(admit(newest, 2).record, "h2").record;
+    const met = revokeNode(admit(newest, 2).record, "h2", 0).record;
     const record = promoted(recordOf(met.state), met.state, next, context);
     const [a, b] = record.state.networks;
     expect([a?.keyEpoch, b?.keyEpoch]).toEqual([2, 2]);
