@@ -1,11 +1,11 @@
-import { closeSync, existsSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { DesiredProof } from "../core/data-plane.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { createPinnedNetns, deletePinnedNetns, inNetns } from "./netns.ts";
+import { createPinnedNetns, deletePinnedNetns, inNetns, isPinnedNetns } from "./netns.ts";
 import { PingSocket } from "./ping-socket.ts";
 import type { DataPathProof, ProbeResult } from "./port.ts";
 
@@ -77,7 +77,12 @@ export class LinuxDataPathProof implements DataPathProof {
   }
 
   async #make(desired: DesiredProof): Promise<void> {
-    if (!existsSync(this.#path)) createPinnedNetns(this.#path);
+    // After a power cut that /run outlived, a plain file may be there, and nothing is pinned.
+    if (!isPinnedNetns(this.#path)) {
+      this.#socket?.close();
+      this.#socket = undefined;
+      createPinnedNetns(this.#path);
+    }
     this.#socket ??= new RtNetlink(this.#path);
     await this.#clear();
     const fd = openSync(this.#path, "r");

@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LinuxDataPathProof } from "../../agent/kernel/data-path-proof.ts";
@@ -67,6 +68,13 @@ describe("the data-path proof", () => {
     expect((await proofs[0]!.probe(peer, 2000)).roundTripMs).toBeGreaterThan(0);
     await proofs[0]!.set(desiredProof(clusterState(1), nodeId(1))!);
     expect((await proofs[0]!.probe(peer, 300)).roundTripMs).toBeUndefined();
+  });
+
+  test("a plain file where its namespace was is no namespace: it is pinned again", async () => {
+    await proofs[0]!.remove();
+    writeFileSync(join(hosts.directory, "netns1", "proof"), "");
+    await proofs[0]!.set(desiredProof(clusterState(2), nodeId(1))!);
+    expect((await proofs[0]!.probe(peer, 2000)).roundTripMs).toBeGreaterThan(0);
   });
 
   test("a deleted device is made again with the next word", async () => {
