@@ -192,6 +192,7 @@ export class DockerSide {
     };
     for (const network of ending.undecided())
       await step(`deciding on the end of ${network}`, () => ending.decide(network));
+    if (ending.undecided().size > 0) this.#unfinished = true;
     const plan = planViews(
       (replication.tables.state ?? state).networks.filter(({ id }) => !ending.undecided().has(id)),
       shown,

@@ -6,6 +6,9 @@ import { hostsNeeding } from "./core/hosts.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
+/** So long the word of another host may be on its way that its last container went. */
+const WORD_MS = 2000;
+
 export interface EndingModules {
   readonly self: NodeId;
   readonly bindings: Bindings;
@@ -22,6 +25,8 @@ export interface EndingModules {
  */
 export class Ending {
   readonly #modules: EndingModules;
+  /** Since when a network would end, but for what other hosts said last. */
+  readonly #sinceMs = new Map<NetworkId, number>();
 
   constructor(modules: EndingModules) {
     this.#modules = modules;
@@ -33,14 +38,21 @@ export class Ending {
   }
 
   /**
-   * The network ends when it was made here and no container of any host refers to it; else its view
-   * is to be put back. @throws UNREACHABLE: undecided until the controller is there again.
+   * The network ends when it was made here and no container of any host refers to it; else, when the others'
+   * word has had its time, its view is to be put back. What stays undecided is to be asked again soon.
+   * @throws UNREACHABLE: undecided until the controller is there again.
    */
   async decide(network: NetworkId): Promise<void> {
     const { self, bindings, controller, hosting, replication, log } = this.#modules;
     const { hosts, state } = replication.tables;
     const record = hosting.find(network);
     const needing = hostsNeeding(hosts, network);
+    if (record?.createdBy === self && needing.length > 0 && !needing.includes(self)) {
+      const now = performance.now();
+      const sinceMs = this.#sinceMs.get(network) ?? now;
+      this.#sinceMs.set(network, sinceMs);
+      if (now - sinceMs < WORD_MS) return;
+    }
     if (record?.createdBy === self && needing.length === 0) {
       await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
       log.info({ network, name: record.name }, "the network ended where it was made");
@@ -51,6 +63,7 @@ export class Ending {
       const why = record.createdBy === self ? "containers refer to it" : "made on another host";
       log.info({ network, name: record.name, why, neededBy }, "a removed view is put back");
     }
+    this.#sinceMs.delete(network);
     bindings.clearRemoved(network);
   }
 }
