@@ -241,10 +241,9 @@ export class ClusterReplica {
   }
 
   nextMs(): number {
-    return Math.min(
-      this.#nextRoundMs,
-      ...[...this.#asks.values()].map(({ deadlineMs }) => deadlineMs),
-    );
+    // All have the same time limit: who was asked first is due first.
+    const [first] = this.#asks.values();
+    return Math.min(this.#nextRoundMs, first?.deadlineMs ?? Infinity);
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {

@@ -13,6 +13,8 @@ import { chance, pick, type World } from "./world.ts";
 /** What users, operators and bad luck do, one thing at a time, in proportion to `weight`. */
 interface Act {
   readonly weight: number;
+  /** Happens to the cluster whole: not more often the more hosts there are. */
+  readonly wide?: true;
   readonly run: (chaos: Chaos) => void;
 }
 
@@ -23,24 +25,26 @@ const ACTS: readonly Act[] = [
   { weight: 50, run: (chaos) => chaos.changeHealth() },
   { weight: 90, run: (chaos) => chaos.startAtAddress() },
   { weight: 60, run: (chaos) => chaos.moveContainer() },
-  { weight: 6, run: (chaos) => chaos.downElsewhere() },
-  { weight: 30, run: (chaos) => chaos.part() },
-  { weight: 20, run: (chaos) => chaos.heal() },
+  { weight: 6, wide: true, run: (chaos) => chaos.downElsewhere() },
+  { weight: 30, wide: true, run: (chaos) => chaos.part() },
+  { weight: 20, wide: true, run: (chaos) => chaos.heal() },
   { weight: 40, run: (chaos) => chaos.crash() },
   { weight: 12, run: (chaos) => chaos.cutPower() },
   { weight: 25, run: (chaos) => chaos.takeSnapshot() },
   { weight: 5, run: (chaos) => chaos.clone() },
-  { weight: 8, run: (chaos) => chaos.jumpClock() },
-  { weight: 10, run: (chaos) => chaos.controllerAway() },
-  { weight: 10, run: (chaos) => chaos.backUp() },
-  { weight: 6, run: (chaos) => chaos.restoreController() },
+  { weight: 8, wide: true, run: (chaos) => chaos.jumpClock() },
+  { weight: 10, wide: true, run: (chaos) => chaos.controllerAway() },
+  { weight: 10, wide: true, run: (chaos) => chaos.backUp() },
+  { weight: 6, wide: true, run: (chaos) => chaos.restoreController() },
   { weight: 5, run: (chaos) => chaos.evict() },
   { weight: 5, run: (chaos) => chaos.join() },
   { weight: 6, run: (chaos) => chaos.makeNetwork() },
   { weight: 3, run: (chaos) => chaos.endNetwork() },
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
-  { weight: 80, run: (chaos) => chaos.lie() },
+  { weight: 80, wide: true, run: (chaos) => chaos.lie() },
 ];
+/** Up to so many hosts, all acts are as often as their weights say. */
+const FEW_HOSTS = 8;
 const LIES_AT_ONCE = 3;
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
 
@@ -72,10 +76,11 @@ export class Chaos {
 
   act(): void {
     let at = this.#random.below(TOTAL);
-    for (const { weight, run } of ACTS) {
+    for (const { weight, wide, run } of ACTS) {
       at -= weight;
       if (at >= 0) continue;
-      run(this);
+      const { nodes } = this.#world.options;
+      if (!wide || nodes <= FEW_HOSTS || this.#random.below(nodes) < FEW_HOSTS) run(this);
       return;
     }
   }

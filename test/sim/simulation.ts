@@ -324,10 +324,12 @@ export class Simulation implements World {
   }
 
   #missingFaults(): string[] {
-    const { partitions, oneWayPartitions, crashes } = this.faults;
+    const { partitions, oneWayPartitions, crashes, started } = this.faults;
+    const { endpoints } = this.options;
     return [
       ...(partitions + oneWayPartitions === 0 ? ["a run without a partition proves nothing"] : []),
       ...(crashes === 0 ? ["a run without a crash proves nothing"] : []),
+      ...(started < endpoints / 2 ? [`only ${started} of ${endpoints} containers started`] : []),
     ];
   }
 }
