@@ -46,6 +46,7 @@ import { Replication } from "./replication.ts";
 import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
+import { StillMember } from "./still-member.ts";
 import { Watching } from "./watching.ts";
 import { Disk } from "./store/disk.ts";
 import type { Loss } from "./store/loss.ts";
@@ -116,6 +117,7 @@ export class Agent {
   readonly events: EventLog;
   readonly disk: Disk;
   readonly watching: Watching;
+  readonly stillMember: StillMember;
   readonly #log: Log;
   /** Networks found in the kernel at the start that no state has told us of yet. */
   #unadopted: NetworkId[] = [];
@@ -193,6 +195,13 @@ export class Agent {
       },
       log,
     );
+    this.stillMember = new StillMember({
+      misses: () => this.replication.missesPeers(),
+      revoked: () => tables.state?.revoked.includes(node) === true,
+      ask: () => this.controller.refresh(),
+      changed: seenChanged,
+      log,
+    });
     this.bindings = new Bindings(disk, seenChanged);
     this.hosting = new Hosting(node, {
       saved,
@@ -259,10 +268,10 @@ export class Agent {
     this.#runs = true;
     this.#watchController();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
-    // Leftovers of networks that are no longer here are adopted by name, and taken away by a pass.
-    for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
+    await this.#lookAtLeftovers();
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.proving.start();
+    this.stillMember.start();
     this.watching.start();
     const { losses } = this.disk.status();
     this.events.add(losses.map((loss) => ({ kind: "lost-from-disk", ...loss })));
@@ -287,6 +296,7 @@ export class Agent {
     this.#runs = false;
     this.hosting.stop();
     await this.proving.stop();
+    await this.stillMember.stop();
     await this.controller.stop();
     await this.replication.stop();
     await this.reconciler.stop();
@@ -400,10 +410,16 @@ export class Agent {
     void this.resolving.forgetGone();
     this.#adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
+    this.#lookAtLeftovers().catch(() => {});
     void this.guarding.check();
     this.encrypting.check();
     // The controller may be away: with the next round.
     this.ipam.returnEmpty(performance.now()).catch(() => {});
+  }
+
+  /** What is known by name alone: a pass takes away what nobody here needs. */
+  async #lookAtLeftovers(): Promise<void> {
+    for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
   }
 
   #dirty(network: NetworkId): void {
@@ -515,12 +531,16 @@ export class Agent {
   #seen(): ViewSources {
     const failure = this.guarding.failure();
     const disk = this.disk.status().failure;
+    const removed = this.stillMember.failure();
     return {
       tables: this.replication.tables,
       hosted: new Set(this.hosting.hosted()),
       removed: this.bindings.removed(),
       lost: this.lost(),
       problems: [
+        ...(removed === undefined
+          ? []
+          : [{ what: "membership" as const, network: undefined, message: removed.message }]),
         ...(disk === undefined
           ? []
           : [{ what: "disk" as const, network: undefined, message: disk.message }]),

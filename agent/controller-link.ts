@@ -63,6 +63,13 @@ export class ControllerLink {
     return answer;
   }
 
+  /** Asks for the newest state. @throws as `request`; UNAUTHENTICATED: this host is no member. */
+  async refresh(): Promise<void> {
+    const revision = this.#state.revision();
+    const { answer } = await this.#client.request({ v: 1, kind: "state", revision }, "state");
+    if (answer.state !== undefined) await this.#merge(answer.state);
+  }
+
   /** While this is the controller's own host: new states come from here, then by gossip to all others. */
   watch(isOwnHost: boolean): void {
     if (isOwnHost === (this.#stopWatching !== undefined)) return;

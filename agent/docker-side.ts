@@ -102,7 +102,7 @@ export class DockerSide {
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */
-  differences(): Promise<string[]> {
+  differences(): Promise<{ network: NetworkId; text: string }[]> {
     return this.#unlisted.differences();
   }
 

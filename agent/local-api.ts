@@ -13,10 +13,11 @@ import { membersOf } from "./core/members.ts";
 import { nameRows } from "./core/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-api.ts";
+import { verify } from "./findings.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import { notJoined } from "./overlay-ipam.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
-import { statusOf, verify } from "./status.ts";
+import { statusOf } from "./status.ts";
 
 /**
  * What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined;

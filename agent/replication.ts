@@ -14,6 +14,7 @@ import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
 import { restoredTables } from "./restored-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
+import { checkTables, type TableFault } from "./tables-check.ts";
 import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_KEYS, FOR_NETWORK, requestFor } from "./sync-requests.ts";
 
 export interface ReplicationModules {
@@ -54,6 +55,7 @@ export class Replication {
   #stopped = false;
   #networksOnDisk: string | undefined;
   #fresh = false;
+  #wantedPeers: ReadonlySet<NodeId> = new Set();
 
   constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
     this.#node = node;
@@ -116,11 +118,27 @@ export class Replication {
     return answer.kind === "cluster" ? answer.state : undefined;
   }
 
+  /** What of the tables is not as it was signed, as the disk has it, or as peers have it. */
+  faults(): TableFault[] {
+    return checkTables({
+      ...this.#modules,
+      tables: this.tables,
+      signed: this.stateAfter(0),
+      differing: (network) => this.networks.differing(network),
+    });
+  }
+
   /** From the controller itself, in an answer or watched. */
   async stateCame(signed: SignedState): Promise<void> {
     const state = await this.#modules.verifyState(signed);
     this.#fresh = true;
     this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
+  }
+
+  /** Some peer that should be connected is not. */
+  missesPeers(): boolean {
+    const connected = new Set(this.#modules.mesh.connections());
+    return [...this.#wantedPeers].some((peer) => !connected.has(peer));
   }
 
   /** The first endpoint is about to come. */
@@ -287,6 +305,7 @@ export class Replication {
     });
     const hosted = hosts.get(this.#node)?.hosting ?? [];
     const wanted = new Set(wantedPeers(this.#node, state, hosts, hosted, hasher));
+    this.#wantedPeers = wanted;
     const port = state.settings.ports.gossip;
     mesh.wantPeers(
       state.nodes

@@ -1,8 +1,8 @@
 import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
-import { type HostDocument, hostSigningBytes, type NetworkDocument } from "../shared/documents.ts";
+import type { HostDocument, NetworkDocument } from "../shared/documents.ts";
 import { asFailure } from "../shared/errors.ts";
 import type { Hasher, Verifier } from "../shared/ports.ts";
-import { documentHolds } from "./core/verify.ts";
+import { documentHolds, hostHolds } from "./core/verify.ts";
 import type { SavedTables } from "./saved-tables.ts";
 
 export interface RestoringModules {
@@ -33,8 +33,7 @@ export async function restoredTables(
 ): Promise<RestoredTables> {
   const { saved, hasher, verifier } = modules;
   const hosts = saved.hosts().filter((document) => {
-    const message = hostSigningBytes(document);
-    if (verifier.verify(document.node, message, document.signature)) return true;
+    if (hostHolds(document, verifier)) return true;
     saved.loseHost(document, NOT_SIGNED);
     return false;
   });

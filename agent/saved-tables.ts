@@ -36,6 +36,18 @@ export class SavedTables {
     return this.#disk.list(DOCUMENTS, NetworkDocument);
   }
 
+  hasState(signed: SignedState): boolean {
+    return this.#disk.has(STATE, signed, SignedState);
+  }
+
+  hasHost(document: HostDocument): boolean {
+    return this.#disk.has(HOSTS + document.node, document, HostDocument);
+  }
+
+  hasDocument(document: NetworkDocument): boolean {
+    return this.#disk.has(documentKey(document), document, NetworkDocument);
+  }
+
   saveState(signed: SignedState): void {
     this.#disk.owePut(STATE, signed);
   }

@@ -4,11 +4,9 @@ import { noCommonVersion } from "../shared/wire-version.ts";
 import { neededUnderlayBytes, tooLargeFor } from "../shared/mtu.ts";
 import type { Agent } from "./agent.ts";
 import { type Ignored, readNetwork } from "./core/desired.ts";
-import { plan } from "./core/plan.ts";
 import type { PluginCounts } from "./docker/plugin-counters.ts";
 import type { DockerStatus } from "./docker-side.ts";
 import { type EncryptionStatus, encryptionStatus } from "./encryption-status.ts";
-import { unservedSandboxes } from "./names-check.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
 import type { NamingStatus } from "./naming.ts";
 import type { ProofStatus } from "./proving.ts";
@@ -27,6 +25,8 @@ export interface AgentStatus {
   readonly name: string;
   readonly cluster: string;
   readonly revision: number;
+  /** Of a host that was removed from the cluster. */
+  readonly removed: Failure | undefined;
   readonly controller: {
     address: string;
     port: number;
@@ -92,6 +92,7 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     name: state?.nodes.find(({ id }) => id === identity.node)?.name ?? identity.node,
     cluster: agent.membership.cluster,
     revision: state?.revision ?? 0,
+    removed: agent.stillMember.failure(),
     controller: {
       address: state?.controller.address ?? "",
       port: state?.settings.ports.controller ?? 0,
@@ -151,50 +152,4 @@ function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
     pass: agent.reconciler.status(network),
     ignored: reading.ignored,
   };
-}
-
-/** One thing that is not as it should be, and where. */
-export interface Finding {
-  readonly what: "kernel" | "guards" | "docker" | "names" | "leftover" | "wireguard" | "ipsec";
-  readonly network?: NetworkId;
-  readonly text: string;
-}
-
-/** Compares kernel, Docker and tables; empty when they agree. */
-export async function verify(agent: Agent): Promise<Finding[]> {
-  const { kernel, guards } = agent.adapters;
-  const findings: Finding[] = [];
-  const hosted = new Set(agent.hosting.hosted());
-  for (const { encryption, failure } of agent.encrypting.failures())
-    findings.push({ what: encryption, text: failure.message });
-  for (const network of new Set([...hosted, ...(await kernel.list())])) {
-    const record = agent.hosting.find(network);
-    // Its class does not stand, which is said above: nothing is known to be wanted.
-    if (record !== undefined && agent.encrypting.paths(record.encryption) === undefined) {
-      if (hosted.has(network))
-        findings.push({ what: "kernel", network, text: `waits for ${record.encryption}` });
-      continue;
-    }
-    const { desired } = agent.want(network);
-    const actual = await kernel.read(network);
-    for (const step of plan(actual, desired, true))
-      findings.push({
-        what: hosted.has(network) ? "kernel" : "leftover",
-        network,
-        text: `still to do: ${step.kind}`,
-      });
-  }
-  const inTransport = agent.encrypting.wireguard.guards();
-  for (const [each, where] of [
-    [guards, "the nftables table"],
-    [inTransport?.guards, "the nftables table of WireGuard's namespace"],
-  ] as const)
-    if (each !== undefined && !(await each.verify()))
-      findings.push({ what: "guards", text: `${where} is not what was written` });
-  for (const text of (await agent.docker?.differences()) ?? [])
-    findings.push({ what: "docker", text });
-  const served = await agent.adapters.names.sandboxes();
-  for (const text of unservedSandboxes(agent.resolving.wanted(), served))
-    findings.push({ what: "names", text });
-  return findings;
 }

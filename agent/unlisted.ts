@@ -4,7 +4,7 @@ import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
-import type { DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
+import type { ContainerId, DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import type { Hosting } from "./hosting.ts";
 
 /**
@@ -40,13 +40,24 @@ export class Unlisted {
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */
-  async differences(): Promise<string[]> {
+  async differences(): Promise<{ network: NetworkId; text: string }[]> {
     const { hosting } = this.#modules;
-    const found: string[] = [];
+    const found: { network: NetworkId; text: string }[] = [];
     for (const [network, listed] of await this.#listed()) {
-      const own = new Set(containersOf(hosting.endpoints(network)).map(({ id }) => id));
-      for (const id of own) if (!listed.has(id)) found.push(`Docker has no endpoint ${id}`);
-      for (const id of listed) if (!own.has(id)) found.push(`Docker has an unknown endpoint ${id}`);
+      const own = containersOf(hosting.endpoints(network));
+      const known = new Set(own.map(({ id }) => id));
+      for (const endpoint of own.filter(({ id }) => !listed.has(id))) {
+        const which = claimedAddresses(endpoint)[0] ?? endpoint.id;
+        const text = `it has no container ${which}, which the tables have: it goes within a minute`;
+        found.push({ network, text });
+      }
+      for (const [id, container] of listed) {
+        if (known.has(id)) continue;
+        const which = container?.slice(0, 12);
+        const next = which === undefined ? "" : `: \`docker restart ${which}\``;
+        const text = `it has endpoint ${id.slice(0, 12)}, which the tables have not${next}`;
+        found.push({ network, text });
+      }
     }
     return found;
   }
@@ -95,18 +106,18 @@ export class Unlisted {
   /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
   async #listed(
     wanted: (network: NetworkId) => boolean = () => true,
-  ): Promise<Map<NetworkId, Set<EndpointId>>> {
+  ): Promise<Map<NetworkId, Map<EndpointId, ContainerId | undefined>>> {
     const { bindings, engine } = this.#modules;
-    const listed = new Map<NetworkId, Set<EndpointId>>();
+    const listed = new Map<NetworkId, Map<EndpointId, ContainerId | undefined>>();
     for (const [docker, network] of bindings.networks()) {
       if (!wanted(network)) continue;
-      const held = listed.get(network) ?? new Set();
+      const held = listed.get(network) ?? new Map<EndpointId, ContainerId | undefined>();
       listed.set(network, held);
       const found = await engine.attachments(docker).catch((error: unknown) => {
         if (error instanceof OverlayError && error.code === "NOT_FOUND") return { endpoints: [] };
         throw error;
       });
-      for (const { endpoint } of found.endpoints) held.add(endpoint);
+      for (const { endpoint, container } of found.endpoints) held.set(endpoint, container);
     }
     return listed;
   }

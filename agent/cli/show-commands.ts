@@ -3,7 +3,8 @@ import type { KeySchedule, NetworkRecord } from "../../shared/cluster-state.ts";
 import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { ProofStatus } from "../proving.ts";
 import type { Exposed } from "../exposing.ts";
-import type { Finding, NotRunning, Status } from "../status.ts";
+import type { Finding } from "../findings.ts";
+import type { NotRunning, Status } from "../status.ts";
 import { callAgent, callController, type Context, parseCount, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
 import { lossText } from "../store/loss.ts";
@@ -56,7 +57,9 @@ function statusText(found: Status): string {
     ),
   );
   const dropped = Object.entries(found.guards.dropped).filter(([, count]) => count > 0);
+  const removed = found.removed && [found.removed.message, `  → ${found.removed.next ?? ""}`, ""];
   return [
+    ...(removed ?? []),
     `${found.name}  cluster ${found.cluster}  revision ${found.revision}  controller ${found.controller.address}:${found.controller.port}`,
     "",
     table(["PEER", "MESH", "DATA PATH"], peers),
@@ -166,7 +169,11 @@ export async function verify(context: Context): Promise<number> {
   print(context, { findings }, () =>
     findings.length === 0
       ? "kernel, Docker and tables agree"
-      : findings.map(({ what, network, text }) => `${what} ${network ?? ""}: ${text}`).join("\n"),
+      : findings
+          .map(({ what, network, name = network, text }) =>
+            [name === undefined ? what : `${what} ${name}`, text].join(": "),
+          )
+          .join("\n"),
   );
   return findings.length === 0 ? 0 : 1;
 }

@@ -19,6 +19,7 @@ import {
   SyncRequest,
 } from "./messages.ts";
 import { mayHost } from "../../shared/allowed.ts";
+import { Comparisons } from "./comparisons.ts";
 import { changeOwn, overtake, type OwnChange, type OwnModules } from "./own-documents.ts";
 import { Tables } from "./tables.ts";
 import { deltaHolds, documentHolds } from "./verify.ts";
@@ -75,6 +76,7 @@ interface Topic {
   differs: NodeId | undefined;
   /** The hash by which a peer last differed: the same again is a difference that asking does not end. */
   readonly askedBackFor: Map<NodeId, Uint8Array>;
+  readonly comparisons: Comparisons;
 }
 
 /** What was refused or repaired, for `status`. */
@@ -128,6 +130,13 @@ export class Replica {
     return this.#topics.get(network)?.inSync ?? false;
   }
 
+  /** Connected peers with which no comparison ends in agreement: asking does not mend it. */
+  differing(network: NetworkId): NodeId[] {
+    const lasting = this.#topics.get(network)?.comparisons.lasting() ?? [];
+    const peers = new Set(this.#modules.peers(network));
+    return lasting.filter((peer) => peers.has(peer));
+  }
+
   /** At start, from disk, before anything else. Own and others' documents alike were verified when written. */
   restore(documents: readonly NetworkDocument[]): void {
     for (const document of documents) this.tables.mergeNetwork(document);
@@ -143,6 +152,7 @@ export class Replica {
       nextRoundMs: nowMs,
       differs: undefined,
       askedBackFor: new Map(),
+      comparisons: new Comparisons(),
     });
     return this.tick(nowMs);
   }
@@ -213,6 +223,7 @@ export class Replica {
     if (ask === undefined) return this.#count("staleAnswers");
     const answer = this.#decode(SyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (answer === undefined) return [];
+    if (ask.round) this.#compared(ask, answer, nowMs);
     switch (answer.kind) {
       case "same":
         return ask.round ? this.#synced(ask.network) : [];
@@ -239,6 +250,16 @@ export class Replica {
         return [...outputs, ...this.#ask({ ...ask, nodes: rest }, more, nowMs)];
       }
     }
+  }
+
+  /** Later steps of a round bring what the first has shown to be missing. */
+  #compared({ network, to }: Ask, answer: SyncAnswer, nowMs: number): void {
+    const comparisons = this.#topics.get(network)?.comparisons;
+    if (answer.kind === "digest") {
+      const { hasher } = this.#modules;
+      const both = hasher.sha256(this.#digestHash(network), encodeCbor(answer.digest));
+      comparisons?.differs(to, both, nowMs);
+    } else if (answer.kind !== "documents") comparisons?.same(to);
   }
 
   requestFailed(id: number): void {

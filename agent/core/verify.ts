@@ -1,5 +1,7 @@
 import {
   endpointsHash,
+  type HostDocument,
+  hostSigningBytes,
   type NetworkDelta,
   type NetworkDocument,
   networkSigningBytes,
@@ -19,6 +21,11 @@ export function documentHolds(
   if (ids.size !== endpoints.length || !sorted) return false;
   const message = networkSigningBytes(network, node, version, endpointsHash(hasher, endpoints));
   return verifier.verify(node, message, signature);
+}
+
+/** The owner signed what is said of it. */
+export function hostHolds(document: HostDocument, verifier: Verifier): boolean {
+  return verifier.verify(document.node, hostSigningBytes(document), document.signature);
 }
 
 /** The owner signed the hash the delta leads to; whether it does is seen when it is applied. */

@@ -44,7 +44,7 @@ export interface SeenHolder {
 }
 
 export interface Problem {
-  readonly what: "kernel" | "guards" | "disk" | Exclude<SecurityClass, "none">;
+  readonly what: "membership" | "kernel" | "guards" | "disk" | Exclude<SecurityClass, "none">;
   readonly network: NetworkId | undefined;
   readonly message: string;
 }

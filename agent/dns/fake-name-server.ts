@@ -7,6 +7,8 @@ import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from 
 /** Serves names in memory: keeps what it was told, and answers by the same table. */
 export class FakeNameServer implements NameServer {
   readonly served = new Map<SandboxId, Sandbox>();
+  /** Where somebody changed something. */
+  readonly changed = new Set<SandboxId>();
   readonly #names = new NameTable();
   #running = false;
 
@@ -34,6 +36,12 @@ export class FakeNameServer implements NameServer {
     return Promise.resolve(
       [...this.served.keys()].map((id) => ({ id, state, problem: undefined })),
     );
+  }
+
+  check(): Promise<readonly SandboxId[]> {
+    const mended = [...this.changed];
+    this.changed.clear();
+    return Promise.resolve(mended);
   }
 
   counters(): Promise<Readonly<Record<string, number>>> {

@@ -153,6 +153,11 @@ export class LinuxNameServer implements NameServer {
     return Promise.resolve(all);
   }
 
+  async check(): Promise<readonly SandboxId[]> {
+    // Without a worker `sandboxes` says so of each.
+    return (await this.#call("check").catch(() => [])) as readonly SandboxId[];
+  }
+
   counters(): Promise<Readonly<Record<string, number>>> {
     let kernelDrops = this.#closedDrops;
     for (const { udp } of this.#sockets.values()) kernelDrops += receiveState(udp).drops;

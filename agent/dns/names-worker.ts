@@ -32,6 +32,8 @@ async function call(_id: number, method: ServingMethod, args: unknown[]): Promis
       return serving.serve(args[0] as Sandbox, args[1] as KeptSockets | undefined);
     case "withdraw":
       return serving.withdraw(args[0] as SandboxId);
+    case "check":
+      return serving.check();
     case "stop":
       return serving.stop(args[0] as "keep" | "close");
     case "crash":

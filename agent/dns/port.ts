@@ -53,6 +53,8 @@ export interface NameServer {
   /** Nothing of ours stays there. One that is gone, or was never served, is success. */
   withdraw(id: SandboxId): Promise<void>;
   sandboxes(): Promise<readonly SandboxStatus[]>;
+  /** Looks after all that are served now, not when their turn comes: those where something was put back. */
+  check(): Promise<readonly SandboxId[]>;
   /** By what happened: answered, forwarded, refused, dropped, … */
   counters(): Promise<Readonly<Record<string, number>>>;
   /** As `Mesh`: for the watchdog. */

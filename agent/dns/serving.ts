@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { asFailure } from "../../shared/errors.ts";
 import { NameTable } from "../core/name-table.ts";
 import { applyChanges } from "./apply-changes.ts";
@@ -103,6 +104,16 @@ export class Serving {
     const place = this.#places.get(id);
     this.#places.delete(id);
     if (place?.served !== undefined) await this.#close(place.served, true);
+  }
+
+  /** All now, one a turn: questions wait for one look, not for all. @returns where rules were put back */
+  async check(): Promise<SandboxId[]> {
+    const mended: SandboxId[] = [];
+    for (const [id, place] of this.#places) {
+      if (place.served !== undefined && this.#lookAfter(place, place.served)) mended.push(id);
+      await setImmediate();
+    }
+    return mended;
   }
 
   /** `keep`: the sockets go on collecting questions for whoever has them next. */
@@ -225,7 +236,8 @@ export class Serving {
     }, everyMs);
   }
 
-  #lookAfter(place: Place, served: ServedSandbox): void {
+  /** @returns true: its rules were not what they should be, and are put back. */
+  #lookAfter(place: Place, served: ServedSandbox): boolean {
     const { sandbox } = place;
     const { gate } = served;
     const { counters } = this.#options;
@@ -238,15 +250,17 @@ export class Serving {
       place.state = "failed";
       place.problem = "its namespace is gone";
       this.#say(place);
-      return;
+      return false;
     }
     try {
-      if (!mendGate(sandbox.path, gate.port)) return;
+      if (!mendGate(sandbox.path, gate.port)) return false;
       counters.count("gatesPutBack");
       this.#log("warn", { sandbox: sandbox.id }, "a container's DNS rules were put back");
+      return true;
     } catch (error) {
       counters.count("gatesFailed");
       this.#log("warn", { sandbox: sandbox.id, message: asFailure(error).message }, "no gate");
+      return false;
     }
   }
 

@@ -6,9 +6,10 @@ import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
 
 /**
  * `start()` gives the thread's place in /proc; `serve(sandbox, kept sockets)`, `withdraw(id)`,
- * `stop("keep" | "close")`, `ping()`; `hang(ms)` and `crash()` are for tests.
+ * `check()`, `stop("keep" | "close")`, `ping()`; `hang(ms)` and `crash()` are for tests.
  */
-export type ServingMethod = "start" | "serve" | "withdraw" | "stop" | "ping" | "hang" | "crash";
+export type ServingMethod =
+  "start" | "serve" | "withdraw" | "check" | "stop" | "ping" | "hang" | "crash";
 
 export type ToWorker =
   WorkerCall<ServingMethod> | { readonly kind: "change"; readonly changes: readonly TableChange[] };

@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
+import { decodeCbor, encodeCbor, equalBytes } from "../../shared/codec.ts";
 import { asFailure, type Failure } from "../../shared/errors.ts";
 import type { DiskStatus, Loss } from "./loss.ts";
 import type { AgentStore, Change } from "./port.ts";
@@ -34,6 +34,22 @@ export class Disk {
     const value =
       owed === undefined ? this.#store.get(key) : owed.kind === "put" ? owed.value : undefined;
     return value === undefined ? undefined : this.#read(key, value, schema);
+  }
+
+  /** Whether the entry is there, or owed, and says just this. */
+  has<T>(key: string, value: T, schema: z.ZodType<T>): boolean {
+    const owed = this.#owed.get(key);
+    if (owed !== undefined) return owed.kind === "put" && equalBytes(owed.value, encodeCbor(value));
+    const held = this.#store.get(key);
+    try {
+      // Through the schema: another version may have written the same otherwise.
+      return (
+        held !== undefined &&
+        equalBytes(encodeCbor(schema.parse(decodeCbor(held, MAX_BYTES))), encodeCbor(value))
+      );
+    } catch {
+      return false;
+    }
   }
 
   /** At the start. What cannot be read is deleted and told: as if it had never been written. */

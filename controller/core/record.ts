@@ -112,7 +112,7 @@ export function admittedNode(record: ControllerRecord, node: NodeId): NodeRecord
     throw new OverlayError({
       code: "UNAUTHENTICATED",
       message: `host ${node} is not (or no longer) a member of this cluster`,
-      next: "join it again with a token of `overlay-ts token create`",
+      next: "`overlay-ts leave --force` there, then join it again with a token of `overlay-ts token create`",
     });
   return found;
 }

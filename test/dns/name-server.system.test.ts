@@ -244,6 +244,18 @@ describe("sandboxes", () => {
     expect(await sandbox.first("db")).toBe(OURS);
   });
 
+  test("who asks need not wait for that: rules are looked at, named and put back at once", async () => {
+    await server.stop("letGo");
+    server = new LinuxNameServer({ checkMs: 600_000 }, silentLog);
+    await server.start();
+    server.change(NAMES);
+    const [well, changed] = [await served(), await served()];
+    changed.run("nft flush ruleset");
+    expect(await server.check()).toEqual([changed.id]);
+    expect(await server.check()).toEqual([]);
+    for (const sandbox of [well, changed]) expect(await sandbox.first("db")).toBe(OURS);
+  });
+
   test("old rules are replaced, not added to", async () => {
     const sandbox = await served();
     await server.stop("handOver");

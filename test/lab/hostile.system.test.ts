@@ -239,3 +239,31 @@ test("a revoked host is out: of the mesh, of the controller's port, and of the n
     expect((await status(host)).counters["mesh"]!["refusedRevoked"]).toBeGreaterThan(0);
   await unharmed();
 });
+
+test("a removed host that comes back is told so by its own agent, and does what that says", async () => {
+  startAgent(h3, true);
+  const { removed } = await eventually(60_000, "the controller's word", async () => {
+    const found = await status(h3);
+    expect(found).toMatchObject({ joined: true, removed: { code: "NOT_JOINED" } });
+    return found;
+  });
+  expect(await h3.overlay("status")).toMatch(
+    /^this host was removed from the cluster: .*\n {2}→ `overlay-ts leave --force`/,
+  );
+  expect(await h3.overlay("events")).toMatch(
+    /- {2}membership {2}problem {2}this host was removed from the cluster/,
+  );
+  expect(removed?.next).toMatch(/leave --force.*overlay-ts join.*token create/);
+  // It was told that it is out, and nothing of what the cluster is now.
+  const { revision } = await status(h3);
+  expect(revision).toBeLessThan((await status(h1)).revision);
+  await h3.docker("rm", "-f", "c-h3");
+  await h3.overlay("leave", "--force");
+  const token = (await h1.overlay("token", "create", "--network", "app", "--uses", "1")).trim();
+  await h3.overlay("join", "--token", token, "198.51.100.1");
+  await h3.waitForNetwork("app");
+  await start(h3, "again", "app");
+  for (const host of lab.hosts) await eventually(60_000, "agreement", () => host.overlay("verify"));
+  expect((await status(h3)).removed).toBeUndefined();
+  expect(await pings(h3, "again", await addressOf(h1, "c-h1", "app"))).toBe(3);
+});

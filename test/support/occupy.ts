@@ -1,4 +1,4 @@
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import { familiesOf } from "../../shared/documents.ts";
 import { EndpointId, type NetworkId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
@@ -7,7 +7,7 @@ import type { FakeHost } from "./fake-host.ts";
 
 /** The host has a container on a network that was made on another, without an engine that says so. */
 export async function occupy({ agent }: FakeHost, network: NetworkId): Promise<void> {
-  await expect.poll(() => agent.hosting.find(network)).toBeDefined();
+  await vi.waitFor(() => expect(agent.hosting.find(network)).toBeDefined());
   const ips = await agent.ipam.allot(agent.hosting.record(network), AbortSignal.timeout(5000));
   await agent.hosting.enter(network);
   const mac = ruleMac(ips[0] as Ip);

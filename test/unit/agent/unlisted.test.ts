@@ -1,7 +1,7 @@
 import { Disk } from "../../../agent/store/disk.ts";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Bindings } from "../../../agent/bindings.ts";
-import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
+import type { ContainerId, EngineNetwork } from "../../../agent/docker/engine-port.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { Unlisted } from "../../../agent/unlisted.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
@@ -13,6 +13,7 @@ const VIEW = DockerNetworkId.parse("a".repeat(64));
 
 let own: Endpoint[];
 let listed: EndpointId[];
+let container: ContainerId | undefined;
 let bindings: Bindings;
 let unlisted: Unlisted;
 
@@ -25,7 +26,7 @@ beforeEach(() => {
     engine: {
       attachments: async () => ({
         name: "app",
-        endpoints: listed.map((id) => ({ container: undefined, endpoint: id })),
+        endpoints: listed.map((id) => ({ container, endpoint: id })),
       }),
     },
     bindings,
@@ -80,6 +81,27 @@ test("an address that was asked for, given back and asked for again is not given
   expect([...bindings.used(app.id)]).toEqual([ipv4]);
   await looks(20);
   expect([...bindings.used(app.id)]).toEqual([]);
+});
+
+test("verify names what Docker and the tables do not both have; the host's own is none of it", async () => {
+  const [gone, unknown] = [endpoint(1, 1), endpoint(1, 2)];
+  own = [gone, { ...endpoint(1, 3), role: "host" }, endpoint(1, 4)];
+  listed = [unknown.id, endpoint(1, 4).id];
+  container = "c0ffee".repeat(10);
+  expect(await unlisted.differences()).toEqual([
+    {
+      network: app.id,
+      text: "it has no container 10.192.1.1, which the tables have: it goes within a minute",
+    },
+    {
+      network: app.id,
+      text: "it has endpoint 00010002, which the tables have not: `docker restart c0ffeec0ffee`",
+    },
+  ]);
+  container = undefined;
+  expect((await unlisted.differences())[1]?.text).toMatch(/which the tables have not$/);
+  listed = [gone.id, endpoint(1, 4).id];
+  expect(await unlisted.differences()).toEqual([]);
 });
 
 test("a view that the engine no longer has is forgotten", async () => {

@@ -3,6 +3,7 @@ import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../../agent/co
 import { sha256 } from "../../../shared/node/system.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
+import { NetworkId } from "../../../shared/ids.ts";
 import {
   app,
   endpoint,
@@ -27,6 +28,8 @@ function replica(k: number, peers: number[]): Replica {
   made.tables.mergeState(clusterState(3));
   return made;
 }
+
+const others = NetworkId.parse("0b".repeat(16));
 
 const of = <K extends Output["kind"]>(kind: K, outputs: readonly Output[]) =>
   outputs.filter((output): output is Extract<Output, { kind: K }> => output.kind === kind);
@@ -113,6 +116,36 @@ describe("a replica", () => {
       incarnation: 2,
       seq: 1,
     });
+  });
+
+  test("a peer that holds the same other tables again and again is told of; a delay is not", () => {
+    const [a, b] = [replica(1, [2]), replica(2, [1])];
+    a.join(app.id, 0);
+    b.join(app.id, 0);
+    publish(a.change(app.id, [endpoint(1, 5)], []), b, 1);
+    const round = (nowMs: number): void => void exchange(b, a, b.tick(nowMs), nowMs);
+    // Only memory that gave back something else makes two of one version.
+    const held = a.tables.documents(app.id).get(nodeId(1))!;
+    const third = { ...held, node: nodeId(3) };
+    a.tables.mergeNetwork({ ...third, endpoints: [endpoint(3, 5)] });
+    b.tables.mergeNetwork({ ...third, endpoints: [endpoint(3, 6)] });
+    for (let nowMs = 10_000; nowMs < 20_000; nowMs += 3000) {
+      round(nowMs);
+      expect(b.differing(app.id)).toEqual([]);
+    }
+    round(22_000);
+    expect(b.differing(app.id)).toEqual([nodeId(1)]);
+    expect(b.differing(others)).toEqual([]);
+    const newer = { ...third, version: { incarnation: 1, seq: 9 } };
+    for (const { tables } of [a, b]) tables.mergeNetwork(newer);
+    round(25_000);
+    expect(b.differing(app.id)).toEqual([]);
+    // Each time something else: it is on its way.
+    for (let n = 6; n < 12; n++) {
+      a.change(app.id, [endpoint(1, n)], []);
+      round(n * 5000);
+      expect(b.differing(app.id)).toEqual([]);
+    }
   });
 
   test("a document nobody signed, and bytes that are no message, change nothing and are counted", () => {

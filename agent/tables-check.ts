@@ -1,0 +1,66 @@
+import type { SignedState } from "../shared/cluster-state.ts";
+import type { NetworkId, NodeId } from "../shared/ids.ts";
+import type { Hasher, Verifier } from "../shared/ports.ts";
+import type { Tables } from "./core/tables.ts";
+import { documentHolds, hostHolds } from "./core/verify.ts";
+import type { SavedTables } from "./saved-tables.ts";
+
+const NOT_SIGNED =
+  "is not what it signed; the agent's start reads and asks anew: `systemctl restart overlay-ts-agent`";
+const NOT_ON_DISK = "was on disk otherwise than in memory, or not at all; it is written again";
+const OTHERWISE = "holds something else of it, and comparing does not mend that: verify there too";
+
+export interface CheckedTables {
+  readonly tables: Tables;
+  readonly signed: SignedState | undefined;
+  readonly saved: Pick<
+    SavedTables,
+    "hasState" | "hasHost" | "hasDocument" | "saveState" | "saveHost" | "saveDocument"
+  >;
+  readonly hasher: Hasher;
+  readonly verifier: Verifier;
+  /** Peers with which no comparison of the network ends in agreement. */
+  readonly differing: (network: NetworkId) => readonly NodeId[];
+}
+
+export interface TableFault {
+  readonly network?: NetworkId;
+  readonly text: string;
+}
+
+/**
+ * What of the tables is not as its owners signed it, as the disk has it, or as peers have it. Nothing else
+ * ever looks at the disk again, so what is not there is written with the same look.
+ */
+export function checkTables(checked: CheckedTables): TableFault[] {
+  const { tables, signed, saved, hasher, verifier, differing } = checked;
+  const names = new Map(tables.state?.nodes.map(({ id, name }) => [id, name]));
+  const nameOf = (node: NodeId): string => names.get(node) ?? node;
+  const faults: TableFault[] = [];
+  if (signed !== undefined && !saved.hasState(signed)) {
+    saved.saveState(signed);
+    faults.push({ text: `the controller's state ${NOT_ON_DISK}` });
+  }
+  for (const document of tables.hosts.values()) {
+    const what = `what ${nameOf(document.node)} says of itself`;
+    if (!hostHolds(document, verifier)) faults.push({ text: `${what} ${NOT_SIGNED}` });
+    else if (!saved.hasHost(document)) {
+      saved.saveHost(document);
+      faults.push({ text: `${what} ${NOT_ON_DISK}` });
+    }
+  }
+  for (const { id: network } of tables.state?.networks ?? []) {
+    for (const document of tables.documents(network).values()) {
+      const what = `what ${nameOf(document.node)} says of its containers`;
+      if (!documentHolds(document, hasher, verifier))
+        faults.push({ network, text: `${what} ${NOT_SIGNED}` });
+      else if (!saved.hasDocument(document)) {
+        saved.saveDocument(document);
+        faults.push({ network, text: `${what} ${NOT_ON_DISK}` });
+      }
+    }
+    for (const peer of differing(network))
+      faults.push({ network, text: `${nameOf(peer)} ${OTHERWISE}` });
+  }
+  return faults;
+}
