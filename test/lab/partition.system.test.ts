@@ -10,7 +10,7 @@ import { callUnix } from "../../shared/node/unix-http.ts";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { UpstreamDns } from "../support/upstream-dns.ts";
 import { addressOf, answering, GONE, OURS, refusal, SLEEP, start } from "./containers.ts";
-import { Lab, startAgent, switchOf } from "./lab.ts";
+import { IMAGE, Lab, startAgent, switchOf } from "./lab.ts";
 import { allFind, type Member, member } from "./names-lab.ts";
 import { Pinging } from "./pinging.ts";
 import { toldFromNow } from "./told.ts";
@@ -43,7 +43,7 @@ beforeAll(async () => {
   upstream = await UpstreamDns.start(switchOf(lab), NAMESERVER);
   [h1, h2, h3, h4] = lab.hosts as [LabHost, LabHost, LabHost, LabHost];
   await lab.form(() => {});
-  for (const network of ["app", "ends"]) {
+  for (const network of ["app", "ends", "used"]) {
     await h1.docker(...OURS, network);
     for (const host of lab.hosts) await host.waitForNetwork(network);
   }
@@ -155,6 +155,7 @@ test("cut in two, both sides go on by themselves; when they meet all is as both 
   const goes = [await member(h1, "goes1", "app"), await member(h3, "goes3", "app")];
   const was = await member(h4, "was", "app");
   for (const one of [...goes, was]) await allFind(members, one.name, [one.address]);
+  await haveAddresses("used", h3, h4);
   await allAgree();
   const since = await toldFromNow(lab.hosts);
   const pinging = await pingingInside();
@@ -168,6 +169,12 @@ test("cut in two, both sides go on by themselves; when they meet all is as both 
   await h4.docker("rename", "was", "is");
   await h1.docker("network", "rm", "ends");
   await h1.docker(...OURS, "begins");
+  // Nobody needs it, as far as can be known on this side; the other side can use it without asking.
+  await h1.docker("network", "rm", "used");
+  const used = [await member(h3, "used3", "used"), await member(h4, "used4", "used")];
+  pinging.push(await Pinging.start(h3, "used3", used[1]?.address ?? ""));
+  await h1.waitForNetwork("used");
+  expect(await refusal(h2.overlay("network", "rm", "used"))).toMatch(/may be used on h3, h4/);
   // An address is its host's to give; who gives others cannot be asked.
   const ip = ["run", "--name", "same", "--network", "app", "--ip", twin1.address, ...SLEEP];
   expect(await refusal(h4.docker(...ip))).toMatch(/controller at 198\.51\.100\.1:7952/);
@@ -188,6 +195,7 @@ test("cut in two, both sides go on by themselves; when they meet all is as both 
   await allAgree();
   console.info(`all agree ${Math.round(performance.now() - mendedMs)} ms after the cut was mended`);
   await nothingLost(pinging);
+  await allFind(used, "used3", addressesOf(used.slice(0, 1)));
 
   const all = [...members, twin1, twin4, was, ...came];
   await allReach([
@@ -247,6 +255,15 @@ test("cut in one direction, each host is lost once for the other side, and what 
   await nothingLost(pinging);
   for (const host of lab.hosts) expect(reach(await since(host))).toEqual(onceLost(...others(host)));
 });
+
+/** They were on the network moments ago, and hold addresses of it; nobody needs it any more. */
+async function haveAddresses(network: string, ...hosts: readonly LabHost[]): Promise<void> {
+  for (const host of hosts)
+    await host.docker("run", "--rm", "--network", network, IMAGE, "/bin/true");
+  await eventually(20_000, `word that ${network} is not needed`, async () => {
+    expect(await ask(h1, `networks/inspect?name=${network}`)).toMatchObject({ neededBy: [] });
+  });
+}
 
 /** Echo requests that arrived in the container. */
 async function questionsTo(host: LabHost, container: string): Promise<number> {
