@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { DEFAULT_PRESENCE_OPTIONS } from "../../agent/core/presence.ts";
 import type { Told } from "../../agent/event-log.ts";
 import type { Status } from "../../agent/status.ts";
 import { callUnix } from "../../shared/node/unix-http.ts";
@@ -77,6 +78,8 @@ test(`nobody is taken for dead in ${STARVED_MS / 1000} s without CPU`, async () 
 test("a host that is cut off is known as lost by all others, and as back", async () => {
   const took: number[] = [];
   for (let cut = 0; cut < CUTS; cut++) {
+    // At another moment between two questions each time; all were answered just now.
+    await delay((cut * DEFAULT_PRESENCE_OPTIONS.nearPeriodMs) / CUTS);
     const since = await toldFromNow(others);
     const when = async (host: LabHost, kind: Told["kind"]): Promise<number> => {
       const found = (await since(host)).find((event) => event.kind === kind);
