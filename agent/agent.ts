@@ -242,7 +242,7 @@ export class Agent {
       hasher: sha256,
       hostSubnets: adapters.hostSubnets,
     });
-    this.ending = new Ending({ ...shared, self: node });
+    this.ending = new Ending({ ...shared, self: node, lost: () => this.lost() });
     const { ending } = this;
     this.docker =
       engine && naming && new DockerSide({ ...shared, self: node, ending, engine, naming });

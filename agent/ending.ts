@@ -2,7 +2,7 @@ import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "./controller-link.ts";
-import { hostsNeeding } from "./core/hosts.ts";
+import { hostsNeeding, hostsPerhapsNeeding } from "./core/hosts.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Replication } from "./replication.ts";
 
@@ -15,6 +15,8 @@ export interface EndingModules {
   readonly hosting: Pick<Hosting, "find">;
   readonly replication: Pick<Replication, "tables">;
   readonly controller: Pick<ControllerLink, "request">;
+  /** Hosts that this one does not reach. */
+  readonly lost: () => ReadonlySet<NodeId>;
   readonly log: Log;
 }
 
@@ -38,32 +40,38 @@ export class Ending {
   }
 
   /**
-   * The network ends when it was made here and no container of any host refers to it; else, when the others'
-   * word has had its time, its view is to be put back. What stays undecided is to be asked again soon.
-   * @throws UNREACHABLE: undecided until the controller is there again.
+   * The network ends when it was made here and no container of any host refers to it, or may by now behind a
+   * cut; else, when the others' word has had its time, its view is to be put back. What stays undecided is to be
+   * asked again soon. @throws UNREACHABLE: undecided until the controller is there again.
    */
   async decide(network: NetworkId): Promise<void> {
-    const { self, bindings, controller, hosting, replication, log } = this.#modules;
+    const { self, bindings, controller, hosting, replication, lost, log } = this.#modules;
     const { hosts, state } = replication.tables;
     const record = hosting.find(network);
-    const needing = hostsNeeding(hosts, network);
-    if (record?.createdBy === self && needing.length > 0 && !needing.includes(self)) {
-      const now = performance.now();
-      const sinceMs = this.#sinceMs.get(network) ?? now;
-      this.#sinceMs.set(network, sinceMs);
-      if (now - sinceMs < WORD_MS) return;
-    }
-    if (record?.createdBy === self && needing.length === 0) {
+    const silent = hostsPerhapsNeeding(state, lost(), network);
+    const said = hostsNeeding(hosts, network);
+    const mayEnd = record?.createdBy === self && silent.length === 0 && !said.includes(self);
+    if (mayEnd && said.length > 0 && this.#wordMayCome(network)) return;
+    if (mayEnd && said.length === 0) {
       await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
       log.info({ network, name: record.name }, "the network ended where it was made");
     } else if (record !== undefined) {
+      const needing = [...said, ...silent];
       const neededBy = (state?.nodes ?? [])
         .filter(({ id }) => needing.includes(id))
         .map(({ name }) => name);
-      const why = record.createdBy === self ? "containers refer to it" : "made on another host";
+      const why =
+        record.createdBy === self ? "containers refer to it, or may" : "made on another host";
       log.info({ network, name: record.name, why, neededBy }, "a removed view is put back");
     }
     this.#sinceMs.delete(network);
     bindings.clearRemoved(network);
+  }
+
+  #wordMayCome(network: NetworkId): boolean {
+    const now = performance.now();
+    const sinceMs = this.#sinceMs.get(network) ?? now;
+    this.#sinceMs.set(network, sinceMs);
+    return now - sinceMs < WORD_MS;
   }
 }

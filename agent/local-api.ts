@@ -8,7 +8,7 @@ import type { Routes } from "../shared/node/unix-http.ts";
 import { oneLine } from "../shared/text.ts";
 import type { Agent } from "./agent.ts";
 import { readNetwork } from "./core/desired.ts";
-import { hostsNeeding, hostsOn } from "./core/hosts.ts";
+import { hostsNeeding, hostsOn, hostsPerhapsNeeding } from "./core/hosts.ts";
 import { membersOf } from "./core/members.ts";
 import { nameRows } from "./core/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
@@ -132,6 +132,13 @@ async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
       code: "CONFLICT",
       message: `network ${name} is used on ${names.join(", ")}`,
       next: `remove its containers there, also stopped ones (\`docker ps -a --filter network=${name}\`), and \`overlay-ts network hide\` it; for a host that is gone for good, \`overlay-ts node rm\``,
+    });
+  const silent = nodeNames(agent, hostsPerhapsNeeding(tables.state, agent.lost(), network.id));
+  if (silent.length > 0)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `network ${name} may be used on ${silent.join(", ")}, not reached from here`,
+      next: "try again when it is reached; for a host that is gone for good, `overlay-ts node rm`",
     });
   await agent.controller.request({ v: 1, kind: "removeNetwork", network: network.id }, "done");
   return { removed: network.id };

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { hostsNeeding } from "../../agent/core/hosts.ts";
+import { hostsNeeding, hostsPerhapsNeeding } from "../../agent/core/hosts.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -199,12 +199,17 @@ export class Simulation implements World {
     docker?.ask(this.#networkRequest(), () => this.faults.networksMade++);
   }
 
-  /** As agent/ending.ts: where it was made, and when nobody is known to need it. */
+  /** As agent/ending.ts: where it was made, and when nobody is known to need it, or may. */
   endNetwork(host: SimHost | undefined): void {
     const { state, hosts } = host?.agent?.tables ?? {};
-    if (state === undefined || hosts === undefined || state.networks.length < 2) return;
+    const lost = host?.agent?.presence.lost();
+    if (state === undefined || hosts === undefined || lost === undefined) return;
+    if (state.networks.length < 2) return;
     const ended = state.networks.find(
-      ({ id, createdBy }) => createdBy === host?.node && hostsNeeding(hosts, id).length === 0,
+      ({ id, createdBy }) =>
+        createdBy === host?.node &&
+        hostsNeeding(hosts, id).length === 0 &&
+        hostsPerhapsNeeding(state, lost, id).length === 0,
     );
     if (ended === undefined) return;
     host?.agent?.docker.ask({ v: 1, kind: "removeNetwork", network: ended.id }, () => {

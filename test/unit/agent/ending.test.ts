@@ -8,6 +8,9 @@ import { silentLog } from "../../../shared/ports.ts";
 import { app, clusterState, nodeId } from "../../support/cluster.ts";
 
 const self = nodeId(1);
+const { blocks, ...rest } = clusterState(4);
+/** Hosts 1 to 3 have a block of `app` each, 4 has none. */
+const state = { ...rest, blocks: blocks.filter(({ node }) => node !== nodeId(4)) };
 let needing: NodeId[];
 let removed: unknown[];
 let bindings: Bindings;
@@ -23,14 +26,14 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function endingOf(createdBy: NodeId): Ending {
+function endingOf(createdBy: NodeId, lost: readonly NodeId[] = []): Ending {
   return new Ending({
     self,
     bindings,
     hosting: { find: () => ({ ...app, createdBy }) },
     replication: {
       tables: {
-        state: clusterState(2),
+        state,
         get hosts() {
           return new Map(needing.map((node) => [node, { node, hosting: [app.id] }]));
         },
@@ -42,6 +45,7 @@ function endingOf(createdBy: NodeId): Ending {
         return Promise.resolve({ kind: "done" } as never);
       },
     },
+    lost: () => new Set(lost),
     log: silentLog,
   });
 }
@@ -79,6 +83,15 @@ test("what another host still needs then is put back, and each time anew", async
     expect(undecided()).toBe(false);
   }
   expect(removed).toEqual([]);
+});
+
+test("it does not end while a host is out of reach that has addresses of it; without any it could not use it", async () => {
+  await endingOf(self, [nodeId(3)]).decide(app.id);
+  expect(removed).toEqual([]);
+  expect(undecided()).toBe(false);
+  bindings.markRemoved(app.id);
+  await endingOf(self, [nodeId(4)]).decide(app.id);
+  expect(removed).toHaveLength(1);
 });
 
 test.each([

@@ -89,6 +89,11 @@ test.each<[string, Partial<ActualNetwork>, string]>([
     "the port of container 10.192.1.5 has another MAC or address",
   ],
   [
+    "a port that a crash left unfinished",
+    { unfinishedPorts: [portLink(unknown)] },
+    `there is a port ${portLink(unknown)}, which no container here has`,
+  ],
+  [
     "a port too many",
     { ports: [...desired.ports, { endpoint: unknown, mac: stranger.mac, ips: [] }] },
     `there is a port ${portLink(unknown)}, which no container here has`,
