@@ -245,7 +245,9 @@ export class Agent {
     this.ending = new Ending({ ...shared, self: node, lost: () => this.lost() });
     const { ending } = this;
     this.docker =
-      engine && naming && new DockerSide({ ...shared, self: node, ending, engine, naming });
+      engine &&
+      naming &&
+      new DockerSide({ ...shared, self: node, resolving, ending, engine, naming });
   }
 
   /**

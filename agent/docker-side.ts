@@ -16,6 +16,7 @@ import type { Ending } from "./ending.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Naming } from "./naming.ts";
 import type { Replication } from "./replication.ts";
+import type { Resolving } from "./resolving.ts";
 import { Unlisted } from "./unlisted.ts";
 
 const RETRY_MS = 1000;
@@ -32,6 +33,7 @@ export interface DockerSideModules {
   readonly replication: Pick<Replication, "tables">;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
+  readonly resolving: Pick<Resolving, "leave">;
   readonly ending: Ending;
   readonly naming: Pick<Naming, "happened" | "listed" | "stop">;
   readonly controller: Pick<ControllerLink, "request">;

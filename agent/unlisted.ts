@@ -6,6 +6,7 @@ import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ContainerId, DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
 import type { Hosting } from "./hosting.ts";
+import type { Resolving } from "./resolving.ts";
 
 /**
  * What Docker does not list may be what it is just making: only what stays unlisted for longer than a
@@ -17,6 +18,7 @@ export interface UnlistedModules {
   readonly engine: Pick<DockerEngine, "attachments">;
   readonly bindings: Bindings;
   readonly hosting: Pick<Hosting, "endpoints" | "remove">;
+  readonly resolving: Pick<Resolving, "leave">;
   readonly log: Log;
 }
 
@@ -87,7 +89,7 @@ export class Unlisted {
 
   /** Containers that ended. */
   async dropEndpoints(): Promise<void> {
-    const { bindings, hosting, log } = this.#modules;
+    const { bindings, hosting, resolving, log } = this.#modules;
     const busy = (network: NetworkId): boolean =>
       containersOf(hosting.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
@@ -100,6 +102,7 @@ export class Unlisted {
       hosting.remove(network, id);
       // With its endpoint Docker forgot the address, and says of neither that they are free.
       for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
+      await resolving.leave(id);
     }
   }
 

@@ -116,9 +116,8 @@ describe("the kernel", () => {
   const nobodys = `ovp${"9".repeat(12)}`;
   const strange = [
     `ip link add ${nobodys} type veth peer ovq9`,
-    `ip link set ${nobodys} alias 'overlay-ts ${"99".repeat(32)} 02:00:00:00:00:09'`,
-    `ip link set ${nobodys} master br0 up`,
     // A loss is what it is looked at for; it may be gone by now.
+    `ip link set ${nobodys} master br0 up || true`,
     "ip link set ovq9 up || true",
     "ip link set ovq9 down || true",
   ];

@@ -14,12 +14,13 @@ const VIEW = DockerNetworkId.parse("a".repeat(64));
 let own: Endpoint[];
 let listed: EndpointId[];
 let container: ContainerId | undefined;
+let left: EndpointId[];
 let bindings: Bindings;
 let unlisted: Unlisted;
 
 beforeEach(() => {
   vi.useFakeTimers();
-  [own, listed] = [[], []];
+  [own, listed, left] = [[], [], []];
   bindings = new Bindings(new Disk(new MemoryStore()));
   bindings.bind(VIEW, app.id);
   unlisted = new Unlisted({
@@ -36,6 +37,7 @@ beforeEach(() => {
         own = own.filter((one) => one.id !== id);
       },
     },
+    resolving: { leave: async (id) => void left.push(id) },
     log: silentLog,
   });
 });
@@ -68,6 +70,7 @@ test("an endpoint that Docker does not list goes, with its address; a new one ha
   expect(own).toEqual([stays, exposed]);
   expect(unlisted.dueInMs()).toBe(Infinity);
   expect([...bindings.used(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
+  expect(left).toEqual([goes.id]);
 });
 
 test("an address that was asked for, given back and asked for again is not given away", async () => {
