@@ -330,11 +330,14 @@ export class Simulation implements World {
 
   #missingFaults(): string[] {
     const { partitions, oneWayPartitions, crashes, started } = this.faults;
-    const { endpoints } = this.options;
+    const { endpoints, nodes } = this.options;
     return [
       ...(partitions + oneWayPartitions === 0 ? ["a run without a partition proves nothing"] : []),
       ...(crashes === 0 ? ["a run without a crash proves nothing"] : []),
-      ...(started < endpoints / 2 ? [`only ${started} of ${endpoints} containers started`] : []),
+      // In a small one the controller may be away all the time.
+      ...(nodes > 16 && started < endpoints / 2
+        ? [`only ${started} of ${endpoints} containers started`]
+        : []),
     ];
   }
 }
