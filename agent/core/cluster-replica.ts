@@ -17,6 +17,7 @@ import {
 } from "./cluster-messages.ts";
 import { tryDecode } from "./messages.ts";
 import type { Tables } from "./tables.ts";
+import { hostHolds } from "./verify.ts";
 
 export interface ClusterReplicaOptions {
   readonly node: NodeId;
@@ -266,7 +267,7 @@ export class ClusterReplica {
   #merge(document: HostDocument): ClusterOutput[] {
     const { verifier } = this.#modules;
     if (!this.#differs({ ...document, hash: this.#hash(document) })) return [];
-    if (!verifier.verify(document.node, hostSigningBytes(document), document.signature)) {
+    if (!hostHolds(document, verifier)) {
       this.counters.badSignature++;
       return [];
     }
