@@ -191,7 +191,7 @@ export class Agent {
       client,
       {
         revision: () => this.#state().revision,
-        came: (signed) => this.replication.stateCame(signed),
+        came: (signed) => this.replication.controllerTold(signed),
       },
       log,
     );

@@ -54,7 +54,6 @@ export class Replication {
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #networksOnDisk: string | undefined;
-  #fresh = false;
   #wantedPeers: ReadonlySet<NodeId> = new Set();
 
   constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
@@ -107,9 +106,9 @@ export class Replication {
     this.#runCluster(this.cluster.say(facts));
   }
 
-  /** A peer or the controller has told its newest state since the start. */
+  /** See `ClusterReplica.stateIsFresh`. */
   stateIsFresh(): boolean {
-    return this.#fresh;
+    return this.cluster.stateIsFresh();
   }
 
   /** The newest state as it was signed, if it is newer than `revision`. */
@@ -129,10 +128,9 @@ export class Replication {
   }
 
   /** From the controller itself, in an answer or watched. */
-  async stateCame(signed: SignedState): Promise<void> {
+  async controllerTold(signed: SignedState): Promise<void> {
     const state = await this.#modules.verifyState(signed);
-    this.#fresh = true;
-    this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
+    this.#runCluster(this.cluster.controllerTold(signed, state, this.#now()));
   }
 
   /** Some peer that should be connected is not. */
@@ -268,17 +266,13 @@ export class Replication {
           break;
         case "request":
           this.#request(output.to, FOR_CLUSTER, output.bytes, {
-            answered: (bytes) => {
-              const outputs = this.cluster.answered(output.id, bytes, this.#now());
-              this.#runCluster(outputs);
-              // A state that came is merged when its signatures were checked.
-              if (!outputs.some(({ kind }) => kind === "verifyState")) this.#compared();
-            },
+            answered: (bytes) =>
+              this.#runCluster(this.cluster.answered(output.id, bytes, this.#now())),
             failed: () => this.cluster.requestFailed(output.id),
           });
           break;
         case "verifyState":
-          this.stateCame(output.signed).catch((error: unknown) => {
+          this.#peersState(output.signed).catch((error: unknown) => {
             this.cluster.counters.badState++;
             log.warn({ message: asFailure(error).message }, "a state was refused");
           });
@@ -315,11 +309,10 @@ export class Replication {
     this.#handlers.changed();
   }
 
-  /** Compared with a peer: what was newer there has come, or is on its way and tells by itself. */
-  #compared(): void {
-    if (this.#fresh || this.cluster.comparing()) return;
-    this.#fresh = true;
-    this.#handlers.changed();
+  /** @throws UNAUTHENTICATED */
+  async #peersState(signed: SignedState): Promise<void> {
+    const state = await this.#modules.verifyState(signed);
+    this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
   }
 
   #publish(topic: string, bytes: Uint8Array): void {

@@ -17,7 +17,7 @@ const UNLISTED_MS = 30_000;
 export interface UnlistedModules {
   readonly engine: Pick<DockerEngine, "attachments">;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "endpoints" | "remove">;
+  readonly hosting: Pick<Hosting, "endpoints" | "find" | "remove">;
   readonly resolving: Pick<Resolving, "leave">;
   readonly log: Log;
 }
@@ -45,7 +45,12 @@ export class Unlisted {
   async differences(): Promise<{ network: NetworkId; text: string }[]> {
     const { hosting } = this.#modules;
     const found: { network: NetworkId; text: string }[] = [];
-    for (const [network, listed] of await this.#listed()) {
+    for (const [network, { name, endpoints: listed }] of await this.#listed()) {
+      if (hosting.find(network) === undefined) {
+        for (const [id, container] of listed)
+          found.push({ network, text: onEndedNetwork(name, id, container) });
+        continue;
+      }
       const own = containersOf(hosting.endpoints(network));
       const known = new Set(own.map(({ id }) => id));
       for (const endpoint of own.filter(({ id }) => !listed.has(id))) {
@@ -93,7 +98,7 @@ export class Unlisted {
     const busy = (network: NetworkId): boolean =>
       containersOf(hosting.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
-    for (const [network, listed] of await this.#listed(busy))
+    for (const [network, { endpoints: listed }] of await this.#listed(busy))
       for (const endpoint of containersOf(hosting.endpoints(network)))
         if (!listed.has(endpoint.id)) unlisted.set(endpoint.id, { network, endpoint });
     for (const id of this.#endpoints.over([...unlisted.keys()])) {
@@ -109,21 +114,36 @@ export class Unlisted {
   /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
   async #listed(
     wanted: (network: NetworkId) => boolean = () => true,
-  ): Promise<Map<NetworkId, Map<EndpointId, ContainerId | undefined>>> {
+  ): Promise<Map<NetworkId, Listed>> {
     const { bindings, engine } = this.#modules;
-    const listed = new Map<NetworkId, Map<EndpointId, ContainerId | undefined>>();
+    const listed = new Map<NetworkId, Listed>();
     for (const [docker, network] of bindings.networks()) {
       if (!wanted(network)) continue;
-      const held = listed.get(network) ?? new Map<EndpointId, ContainerId | undefined>();
-      listed.set(network, held);
-      const found = await engine.attachments(docker).catch((error: unknown) => {
-        if (error instanceof OverlayError && error.code === "NOT_FOUND") return { endpoints: [] };
+      const held = listed.get(network)?.endpoints ?? new Map();
+      const { name, endpoints } = await engine.attachments(docker).catch((error: unknown) => {
+        if (error instanceof OverlayError && error.code === "NOT_FOUND")
+          return { name: docker, endpoints: [] };
         throw error;
       });
-      for (const { endpoint, container } of found.endpoints) held.set(endpoint, container);
+      for (const { endpoint, container } of endpoints) held.set(endpoint, container);
+      listed.set(network, { name, endpoints: held });
     }
     return listed;
   }
+}
+
+/** What Docker has of a network: its name there, and whose its endpoints are. */
+interface Listed {
+  readonly name: string;
+  readonly endpoints: Map<EndpointId, ContainerId | undefined>;
+}
+
+/** It ended while this host was away. Its view cannot go while somebody is on it. */
+function onEndedNetwork(name: string, id: EndpointId, container: ContainerId | undefined): string {
+  const which = container?.slice(0, 12);
+  return which === undefined
+    ? `it has ended, and Docker has endpoint ${id.slice(0, 12)} on ${name}`
+    : `it has ended, and ${which} is on ${name}: \`docker network disconnect -f ${name} ${which}\``;
 }
 
 /** Since when things are missing. */

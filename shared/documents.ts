@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { BOUNDS } from "./bounds.ts";
-import { encodeCbor } from "./codec.ts";
+import { encodeCbor, hex } from "./codec.ts";
 import { EndpointId, NetworkId, NodeId } from "./ids.ts";
 import { familyOf, Ip } from "./ip.ts";
 import { linkLocalOf, Mac } from "./mac.ts";
@@ -104,6 +104,20 @@ export type HostDocument = z.infer<typeof HostDocument>;
 /** <0, 0, >0 as a is older, equal, newer. */
 export function compareVersions(a: Version, b: Version): number {
   return a.incarnation - b.incarnation || a.seq - b.seq;
+}
+
+/** As much of either kind of document as says which counts. */
+export type Signed = Pick<NetworkDocument, "version" | "signature">;
+
+/**
+ * Of two documents of one owner, which counts: that of the higher version; of one version, which a host
+ * with two histories has signed twice (a clone, a disk of before), that of the greater signature, so that
+ * all who hold either end with the same. The owner, meeting it, says the truth under a higher one.
+ */
+export function supersedes(next: Signed, held: Signed | undefined): boolean {
+  if (held === undefined) return true;
+  const order = compareVersions(next.version, held.version);
+  return order > 0 || (order === 0 && hex(next.signature) > hex(held.signature));
 }
 
 export function sortEndpoints(endpoints: readonly Endpoint[]): Endpoint[] {

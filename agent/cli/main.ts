@@ -58,7 +58,7 @@ STATE is "in" (in answers), or why it is in none:
   paused, stopping            as Docker says
   unreachable                 this host does not reach the container's host
   not-admitted, not-allowed   its host may not be here (any more)
-  not-in-block, gateway, mac-rule, mac-taken, no-address
+  not-in-block, gateway, mac-rule, mac-taken, address-taken, no-address
                               its address or MAC is not its host's to give: nothing of it is believed`;
 
 const EVENTS_HELP = `

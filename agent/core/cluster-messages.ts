@@ -35,9 +35,12 @@ export const ClusterSyncRequest = z.discriminatedUnion("kind", [
 ]);
 export type ClusterSyncRequest = z.infer<typeof ClusterSyncRequest>;
 
+/** Nobody has told the answering host, since its start, that its state is the controller's newest. */
+const unsure = z.literal(true).optional();
+
 export const ClusterSyncAnswer = z.discriminatedUnion("kind", [
-  z.object({ v, kind: z.literal("same") }),
-  z.object({ v, kind: z.literal("clusterDigest"), revision: Revision, digest: HostDigest }),
+  z.object({ v, kind: z.literal("same"), unsure }),
+  z.object({ v, kind: z.literal("clusterDigest"), revision: Revision, digest: HostDigest, unsure }),
   z.object({
     v,
     kind: z.literal("cluster"),

@@ -103,6 +103,9 @@ export class ClusterReplica {
   #lastAsk = 0;
   #nextRoundMs = 0;
   #inSync = false;
+  #stateIsFresh = false;
+  /** What a peer that is sure has, and we have not yet. */
+  #awaitedRevision = Infinity;
 
   constructor(tables: Tables, options: ClusterReplicaOptions, modules: ClusterReplicaModules) {
     this.#tables = tables;
@@ -148,9 +151,10 @@ export class ClusterReplica {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#revision();
+        const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
         return revision === request.revision && equalBytes(request.hash, this.#digestHash())
-          ? { v: 1, kind: "same" }
-          : { v: 1, kind: "clusterDigest", revision, digest: this.#digest() };
+          ? { v: 1, kind: "same", ...unsure }
+          : { v: 1, kind: "clusterDigest", revision, digest: this.#digest(), ...unsure };
       }
       case "fetchCluster": {
         const state = this.#revision() > request.revision ? this.#signed : undefined;
@@ -168,13 +172,14 @@ export class ClusterReplica {
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
       case "same":
-        return this.#synced();
+        return [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
       case "clusterDigest": {
+        const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
           .filter((entry) => this.#isMember(entry.node) && this.#differs(entry))
           .map(({ node }) => node);
         const news = nodes.length > 0 || answer.revision > this.#revision();
-        return news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced();
+        return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
         const hosts = answer.hosts.flatMap((document) => this.#merge(document));
@@ -192,12 +197,19 @@ export class ClusterReplica {
     this.#asks.delete(id);
   }
 
+  /** As `stateVerified`, and it came from the controller itself. */
+  controllerTold(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
+    const outputs = this.stateVerified(signed, state, nowMs);
+    return [...outputs, ...this.#newestWas(undefined, state.revision)];
+  }
+
   /** The chain of trust holds. From whomever it came, the higher revision wins. */
   stateVerified(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
     if (!this.#tables.mergeState(state)) return [];
     this.#signed = signed;
     this.counters.merged++;
     const { revision } = state;
+    if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
     const small = signed.jws.length + signed.controllerCertificate.length < INLINE_STATE_BYTES;
     const news: ClusterGossip = small
       ? { v: 1, kind: "state", revision, state: signed }
@@ -236,9 +248,13 @@ export class ClusterReplica {
     return this.#inSync;
   }
 
-  /** A comparison has begun and not ended. */
-  comparing(): boolean {
-    return this.#asks.size > 0;
+  /**
+   * Since the start the controller said that ours is its newest state, or a peer did to which that was
+   * said. Peers that know no more than their disks do not count: two that both lost theirs would take
+   * what they joined with for all there is, and give up every network since.
+   */
+  stateIsFresh(): boolean {
+    return this.#stateIsFresh;
   }
 
   nextMs(): number {
@@ -250,6 +266,17 @@ export class ClusterReplica {
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
     const hash = this.#digestHash();
     return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
+  }
+
+  /** By the controller's word, or by that of a peer; `unsure`: it only has it from its disk. */
+  #newestWas(unsure: true | undefined, revision: number): ClusterOutput[] {
+    if (this.#stateIsFresh || unsure === true) return [];
+    if (revision > this.#revision()) this.#awaitedRevision = revision;
+    // A lower one is of a controller restored from a backup, or of a peer that has yet to hear.
+    if (revision !== this.#revision()) return [];
+    this.#stateIsFresh = true;
+    // Networks that no state names may go.
+    return [{ kind: "changed" }];
   }
 
   #synced(): ClusterOutput[] {
@@ -277,7 +304,7 @@ export class ClusterReplica {
       this.counters.notMembers++;
       return [];
     }
-    this.#tables.mergeHost(document);
+    if (!this.#tables.mergeHost(document)) return [];
     this.counters.merged++;
     return [{ kind: "persistHost", document }, { kind: "changed" }];
   }
@@ -330,13 +357,12 @@ export class ClusterReplica {
     return this.#tables.state?.revision ?? 0;
   }
 
-  /** Newer than what we hold; or, of our own, the same version with other content. */
+  /** Newer than what we hold, or the same version with other content. */
   #differs({ node, version, hash }: HostDigest[number]): boolean {
     const held = this.#tables.hosts.get(node);
     if (held === undefined) return true;
     const order = compareVersions(version, held.version);
-    if (order !== 0 || node !== this.#options.node) return order > 0;
-    return !equalBytes(hash, this.#hash(held));
+    return order > 0 || (order === 0 && !equalBytes(hash, this.#hash(held)));
   }
 
   #hash(document: HostDocument): Uint8Array {

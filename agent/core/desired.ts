@@ -43,6 +43,7 @@ export interface Ignored {
     | "gateway"
     | "mac-rule"
     | "mac-taken"
+    | "address-taken"
     | "no-address";
 }
 
@@ -55,7 +56,8 @@ export interface Reading {
 /**
  * The rules, applied when reading: the host is admitted, allowed on the network and has not said that
  * it is not (any more), each address lies in a block of that host (the most specific block decides), none is the gateway, the MAC is
- * what the address demands or lies outside the rule's space and is not claimed twice.
+ * what the address demands or lies outside the rule's space and is not claimed twice, and no address
+ * is: a host that names one for two endpoints would have everybody's neighbour entry go to and fro.
  */
 export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
   const documents = [...tables.documents(record.id).values()];
@@ -92,8 +94,9 @@ function read(tables: Tables, record: NetworkRecord): Reading {
   const holders: { node: NodeId; endpoint: Endpoint; ips: Ip[] }[] = [];
   const ignored: Ignored[] = [];
   const freeMacs = new Set<Mac>();
+  const taken = new Set<Ip>();
 
-  // Sorted, so that every node gives a MAC claimed twice to the same claimant.
+  // Sorted, so that every node gives what is claimed twice to the same claimant.
   for (const [node, document] of [...tables.documents(record.id)].toSorted(([a], [b]) =>
     a < b ? -1 : 1,
   ))
@@ -117,9 +120,12 @@ function read(tables: Tables, record: NetworkRecord): Reading {
     if (first === undefined) return "no-address";
     if (ips.some((ip) => gateways.has(ip))) return "gateway";
     if (!ips.every((ip) => around(ip)?.node === node)) return "not-in-block";
-    if (inRuleSpace(endpoint.mac)) return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";
-    if (freeMacs.has(endpoint.mac)) return "mac-taken";
-    freeMacs.add(endpoint.mac);
+    const { mac } = endpoint;
+    if (inRuleSpace(mac) && mac !== ruleMac(first)) return "mac-rule";
+    if (freeMacs.has(mac)) return "mac-taken";
+    if (ips.some((ip) => taken.has(ip))) return "address-taken";
+    if (!inRuleSpace(mac)) freeMacs.add(mac);
+    for (const ip of ips) taken.add(ip);
     return undefined;
   }
 }

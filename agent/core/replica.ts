@@ -391,10 +391,7 @@ export class Replica {
     return digest.filter((entry) => this.#differs({ network, ...entry })).map(({ node }) => node);
   }
 
-  /**
-   * Newer than what we hold; or, of our own, the same version with other content. That content of
-   * another owner we leave to the owner, who overtakes it.
-   */
+  /** Newer than what we hold, or the same version with other content. */
   #differs(seen: {
     network: NetworkId;
     node: NodeId;
@@ -404,8 +401,8 @@ export class Replica {
     const held = this.tables.documents(seen.network).get(seen.node);
     if (held === undefined) return true;
     const order = compareVersions(seen.version, held.version);
-    if (order !== 0 || seen.node !== this.#options.node) return order > 0;
-    return !equalBytes(seen.hash, documentHash(this.#modules.hasher, held));
+    const same = () => equalBytes(seen.hash, documentHash(this.#modules.hasher, held));
+    return order > 0 || (order === 0 && !same());
   }
 
   #digest(network: NetworkId): Digest {

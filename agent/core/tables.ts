@@ -8,14 +8,15 @@ import {
   type NetworkDelta,
   type NetworkDocument,
   sortEndpoints,
+  supersedes,
 } from "../../shared/documents.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Hasher } from "../../shared/ports.ts";
 
 /**
  * All that a node knows, by owner. The merge rule is the whole of it: the higher revision of the
- * state, the higher (incarnation, seq) of a document wins, nothing else. Signatures were checked
- * before anything comes here; whether what a document says is allowed is asked when reading
+ * state, the higher (incarnation, seq) of a document wins (`supersedes`), nothing else. Signatures were
+ * checked before anything comes here; whether what a document says is allowed is asked when reading
  * (desired.ts), so merges commute, and any order of the same documents ends in the same tables.
  */
 export class Tables {
@@ -55,8 +56,7 @@ export class Tables {
 
   mergeHost(document: HostDocument): boolean {
     if (this.#state?.revoked.includes(document.node) === true) return false;
-    const held = this.#hosts.get(document.node);
-    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
+    if (!supersedes(document, this.#hosts.get(document.node))) return false;
     this.#hosts.set(document.node, document);
     this.#hostsVersion = {};
     return true;
@@ -64,7 +64,7 @@ export class Tables {
 
   mergeNetwork(document: NetworkDocument): boolean {
     const held = this.#networks.get(document.network)?.get(document.node);
-    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;
+    if (!supersedes(document, held)) return false;
     let documents = this.#networks.get(document.network);
     if (documents === undefined) this.#networks.set(document.network, (documents = new Map()));
     documents.set(document.node, document);

@@ -60,6 +60,27 @@ describe("the merge rule", () => {
     );
   });
 
+  test("of a host with two histories too: versions signed twice end the same everywhere", () => {
+    const pair = fc.tuple(...[0, 1].map(() => fc.array(fc.boolean(), { minLength: 1 })));
+    fc.assert(
+      fc.property(pair, fc.infiniteStream(fc.boolean()), (histories, turns) => {
+        const [mine, clones] = histories.map((changes, i) =>
+          life(
+            1,
+            changes.map((up, k) => ({ n: 1 + i + 2 * (k % 3), up })),
+          ).map(({ document }) => document),
+        );
+        const [oneAfterTheOther, mixed] = [new Tables(), new Tables()];
+        for (const document of [...mine!, ...clones!]) oneAfterTheOther.mergeNetwork(document);
+        while (mine!.length + clones!.length > 0) {
+          const document = turns.next().value === true ? mine!.shift() : clones!.shift();
+          if (document !== undefined) mixed.mergeNetwork(document);
+        }
+        expect(held(mixed)).toEqual(held(oneAfterTheOther));
+      }),
+    );
+  });
+
   test("deltas in any order, repaired by whole documents at gaps, end as the documents do", () => {
     let gaps = 0;
     let merged = 0;

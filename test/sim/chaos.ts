@@ -24,7 +24,7 @@ const ACTS: readonly Act[] = [
   { weight: 40, run: (chaos) => chaos.replaceContainer() },
   { weight: 50, run: (chaos) => chaos.changeHealth() },
   { weight: 90, run: (chaos) => chaos.startAtAddress() },
-  { weight: 60, run: (chaos) => chaos.moveContainer() },
+  { weight: 90, run: (chaos) => chaos.moveContainer() },
   { weight: 6, wide: true, run: (chaos) => chaos.downElsewhere() },
   { weight: 30, wide: true, run: (chaos) => chaos.part() },
   { weight: 20, wide: true, run: (chaos) => chaos.heal() },
@@ -39,7 +39,7 @@ const ACTS: readonly Act[] = [
   { weight: 5, run: (chaos) => chaos.evict() },
   { weight: 5, run: (chaos) => chaos.join() },
   { weight: 6, run: (chaos) => chaos.makeNetwork() },
-  { weight: 3, run: (chaos) => chaos.endNetwork() },
+  { weight: 8, wide: true, run: (chaos) => chaos.retireNetwork() },
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
   { weight: 80, wide: true, run: (chaos) => chaos.lie() },
 ];
@@ -53,6 +53,8 @@ export class Chaos {
   readonly #simulation: Simulation;
   readonly #world: World;
   readonly #random: Random;
+  /** Nobody starts anything on them any more. */
+  readonly #retiring = new Set<NetworkId>();
 
   constructor(simulation: Simulation, random: Random) {
     this.#simulation = simulation;
@@ -93,14 +95,7 @@ export class Chaos {
   stopContainer(): void {
     const host = this.#host();
     const container = host && pick(this.#random, [...host.containers.values()]);
-    if (container === undefined || host === undefined) return;
-    if (host.agent !== undefined) {
-      host.agent.docker.stop(container.id);
-      return;
-    }
-    // Docker does not wait for the plugin.
-    host.containers.delete(container.id);
-    this.#world.monitor.stopped(container);
+    if (container !== undefined && host !== undefined) this.#stop(host, container);
   }
 
   /** Compose: the old one goes, the new one comes, at once. */
@@ -156,6 +151,7 @@ export class Chaos {
     const attempt = (left: number): void => {
       const runs = to && [...to.containers.values()].some(({ ips }) => ips.includes(ip!));
       if (runs === true || left === 0) {
+        if (runs === true) faults.moved++;
         queue.after(200, end);
         return;
       }
@@ -163,7 +159,7 @@ export class Chaos {
       to?.agent?.docker.run(container.network, ip);
       queue.after(300, () => attempt(left - 1));
     };
-    queue.after(RETURN_AFTER_MS + 600 + this.#random.below(1000), () => attempt(6));
+    queue.after(RETURN_AFTER_MS + 600 + this.#random.below(1000), () => attempt(14));
   }
 
   /** While a host is cut off, nothing of one of its networks stays anywhere else: nobody could tell it. */
@@ -199,12 +195,13 @@ export class Chaos {
 
   crash(host = this.#host()): void {
     if (host?.agent === undefined) return;
-    const { faults, queue } = this.#world;
+    const { controller, faults, queue } = this.#world;
     faults.crashes++;
+    const witness = controller.isKnownOnlyTo(host);
     host.kill();
     const roll = this.#random.below(10);
     const fault: DiskFault = roll < 4 ? "old" : roll < 6 ? "empty" : "none";
-    host.loseDisk(fault);
+    host.loseDisk(witness ? "none" : fault);
     queue.after(10 + this.#random.below(1500), () => host.start());
   }
 
@@ -268,8 +265,27 @@ export class Chaos {
     this.#simulation.makeNetwork(host);
   }
 
-  endNetwork(): void {
-    this.#simulation.endNetwork(this.#host());
+  /** Its containers are taken down on all hosts, then it is removed where it was made. */
+  retireNetwork(): void {
+    const { hosts, queue, trace } = this.#world;
+    const host = this.#host();
+    const made = host?.agent?.tables.state?.networks.filter(
+      ({ createdBy }) => createdBy === host.node,
+    );
+    const network = pick(this.#random, made ?? [])?.id;
+    if (host === undefined || network === undefined) return;
+    trace(`h${host.k} is to remove ${network}`);
+    this.#retiring.add(network);
+    for (const other of hosts)
+      for (const container of other.containers.values())
+        if (container.network === network) this.#stop(other, container);
+    const attempt = (left: number): void => {
+      const known = host.agent?.record(network) !== undefined;
+      if (known) this.#simulation.endNetwork(host, network);
+      if (left > 0) queue.after(800, () => attempt(left - 1));
+      else this.#retiring.delete(network);
+    };
+    queue.after(1000, () => attempt(5));
   }
 
   loseNeighbours(): void {
@@ -285,6 +301,16 @@ export class Chaos {
     // Each may kill its agent between two of the things that follow from it.
     for (let i = 0; i < LIES_AT_ONCE; i++)
       if (liar?.agent !== undefined) lie(this.#world, liar.agent, this.#random);
+  }
+
+  #stop(host: SimHost, container: Container): void {
+    if (host.agent !== undefined) {
+      host.agent.docker.stop(container.id);
+      return;
+    }
+    // Docker does not wait for the plugin.
+    host.containers.delete(container.id);
+    this.#world.monitor.stopped(container);
   }
 
   #crashSomeone(): void {
@@ -303,7 +329,8 @@ export class Chaos {
 
   /** Each host is on a few of the networks, so that large clusters are not one large network. */
   #network(host: SimHost): NetworkRecord | undefined {
-    const networks = host.agent?.tables.state?.networks ?? [];
+    const known = host.agent?.tables.state?.networks ?? [];
+    const networks = known.filter(({ id }) => !this.#retiring.has(id));
     const { nodes } = this.#world.options;
     if (nodes <= 16) return pick(this.#random, networks);
     const own = [host.k, host.k * 7 + 3].map((at) => networks[at % Math.max(1, networks.length)]);

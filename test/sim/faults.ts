@@ -32,6 +32,8 @@ export function newFaultMix() {
     networksEnded: 0,
     started: 0,
     stopped: 0,
+    /** Containers that went, and came on another host with the same address. */
+    moved: 0,
     healthChanged: 0,
     blocksReturned: 0,
     /** Starts that were refused or given up: no address, no controller, a clash. */

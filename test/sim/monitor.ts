@@ -6,8 +6,10 @@ import {
   endpointsHash,
   type NetworkDocument,
   networkSigningBytes,
+  type Signed,
   type Version,
 } from "../../shared/documents.ts";
+import { hex } from "../../shared/codec.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
@@ -100,12 +102,15 @@ export class Monitor {
     this.#vnis.set(vni, id);
   }
 
-  versionWentOn(agent: SimAgent, what: string, held: Version | undefined, next: Version): void {
+  versionWentOn(agent: SimAgent, what: string, held: Signed | undefined, next: Signed): void {
     // Who was evicted and knows it has no word any more that could go on.
-    if (held !== undefined && compareVersions(next, held) <= 0 && this.#isMember(agent.node))
-      this.violation(
-        `h${agent.host.k} takes ${what} ${next.incarnation}.${next.seq} after ${held.incarnation}.${held.seq}`,
-      );
+    if (held === undefined || !this.#isMember(agent.node)) return;
+    const order = compareVersions(next.version, held.version);
+    if (order > 0 || (order === 0 && hex(next.signature) > hex(held.signature))) return;
+    const [is, was] = [next, held].map(
+      ({ version: { incarnation, seq } }) => `${incarnation}.${seq}`,
+    );
+    this.violation(`h${agent.host.k} takes ${what} ${is} after ${was}`);
   }
 
   /** What is kept as a host's word on a network is, endpoint by endpoint, what that host signed. */

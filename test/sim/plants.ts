@@ -44,8 +44,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: desired,
-        from: 'return endpoint.mac === ruleMac(first) ? undefined : "mac-rule";',
-        to: "return undefined;",
+        from: 'if (inRuleSpace(mac) && mac !== ruleMac(first)) return "mac-rule";',
+        to: "",
       },
     ],
   },
@@ -107,7 +107,7 @@ export const PLANTS: readonly Plant[] = [
       {
         file: tables,
         from: `    const held = this.#networks.get(document.network)?.get(document.node);
-    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;`,
+    if (!supersedes(document, held)) return false;`,
         to: "",
       },
     ],
@@ -118,14 +118,13 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: tables,
-        from: `    const held = this.#hosts.get(document.node);
-    if (held !== undefined && compareVersions(document.version, held.version) <= 0) return false;`,
+        from: "if (!supersedes(document, this.#hosts.get(document.node))) return false;",
         to: "",
       },
       {
         file: clusterReplica,
-        from: "if (order !== 0 || node !== this.#options.node) return order > 0;",
-        to: "if (node !== this.#options.node) return order !== 0;",
+        from: "return order > 0 || (order === 0 && !equalBytes(hash, this.#hash(held)));",
+        to: "return order !== 0 || !equalBytes(hash, this.#hash(held));",
       },
     ],
   },

@@ -14,7 +14,7 @@ import { SavedTables } from "../../agent/saved-tables.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkRecord, SignedState } from "../../shared/cluster-state.ts";
 import { encodeCbor } from "../../shared/codec.ts";
-import type { Endpoint, Version } from "../../shared/documents.ts";
+import type { Endpoint, Signed } from "../../shared/documents.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
@@ -60,13 +60,12 @@ export class SimAgent {
   readonly #saved: SavedTables;
   readonly #leaving = new Map<NetworkId, number>();
   readonly #dirty = new Set<NetworkId>();
-  readonly #versions = new Map<string, Version>();
+  readonly #kept = new Map<string, Signed>();
   readonly #heldSinceMs = new Map<string, number>();
   #wanted: readonly NodeId[] = [];
   #seen = new Set<number>();
   #seenBefore = new Set<number>();
   #signed: SignedState;
-  #fresh = false;
   /** In the kernel at the start, and in no document of ours. */
   #unadopted: NetworkId[] = [];
   #networksOnDisk: string | undefined;
@@ -122,10 +121,10 @@ export class SimAgent {
     const bootIdBefore = saved.hosts().find(({ node }) => node === this.node)?.bootId;
     this.cluster.restore(saved.hosts(), this.#signed, this.#world.trust.verify(this.#signed));
     const documents = saved.documents();
-    for (const { network, node, version } of documents)
-      this.#versions.set(`${network}/${node}`, version);
+    for (const document of documents)
+      this.#kept.set(`${document.network}/${document.node}`, document);
     this.networks.restore(documents);
-    for (const { node, version } of saved.hosts()) this.#versions.set(node, version);
+    for (const document of saved.hosts()) this.#kept.set(document.node, document);
     if (bootIdBefore !== this.host.bootId) this.#forgetLastBoot();
     this.#unadopted = this.host.kernel
       .listNow()
@@ -154,7 +153,7 @@ export class SimAgent {
 
   /** The cluster's newest word was heard: what it does not name is not there (any more). */
   isGone(network: NetworkId): boolean {
-    return this.#fresh && this.record(network) === undefined;
+    return this.cluster.stateIsFresh() && this.record(network) === undefined;
   }
 
   /** Virtual: when its document was last taken in; long ago: at the start. */
@@ -198,8 +197,8 @@ export class SimAgent {
     return encodeCbor(this.cluster.answer(request));
   }
 
-  /** From the controller itself, or a peer's word that the core wants checked. */
-  stateCame(signed: SignedState): void {
+  /** `teller`: the controller itself, or a peer whose word the core wants checked. */
+  stateCame(signed: SignedState, teller: "controller" | "peer"): void {
     if (!this.alive) return;
     let state;
     try {
@@ -208,10 +207,13 @@ export class SimAgent {
       if (error instanceof OverlayError) return;
       throw error;
     }
-    this.#fresh = true;
     const held = this.tables.state?.revision ?? 0;
-    const outputs = this.cluster.stateVerified(signed, state, this.#now());
-    if (outputs.length > 0) {
+    const { cluster } = this;
+    const outputs =
+      teller === "controller"
+        ? cluster.controllerTold(signed, state, this.#now())
+        : cluster.stateVerified(signed, state, this.#now());
+    if (state.revision > held) {
       this.#world.monitor.revisionWentOn(this, held, state.revision);
       this.#signed = signed;
       this.#world.trace(`h${this.host.k} at revision ${state.revision}`);
@@ -271,24 +273,24 @@ export class SimAgent {
       if (this.#diesBetween()) return;
       switch (output.kind) {
         case "persist": {
-          const { network, node, version } = output.document;
+          const { document } = output;
+          const { network, node, version } = document;
           const key = `${network}/${node}`;
           const { monitor } = this.#world;
-          monitor.versionWentOn(this, `the document of ${node}`, this.#versions.get(key), version);
-          monitor.documentKept(this, output.document);
-          this.#versions.set(key, version);
+          monitor.versionWentOn(this, `the document of ${node}`, this.#kept.get(key), document);
+          monitor.documentKept(this, document);
+          this.#kept.set(key, document);
           this.#heldSinceMs.set(key, this.#world.queue.nowMs);
-          this.#saved.saveDocument(output.document);
+          this.#saved.saveDocument(document);
           this.#world.trace(
-            `h${this.host.k} holds ${network.slice(0, 6)}/${node.slice(-4)} ${version.incarnation}.${version.seq} of ${output.document.endpoints.length}`,
+            `h${this.host.k} holds ${network.slice(0, 6)}/${node.slice(-4)} ${version.incarnation}.${version.seq} of ${document.endpoints.length}`,
           );
           break;
         }
         case "forget":
           this.#saved.forgetDocuments(output.network, this.node);
-          for (const key of this.#versions.keys())
-            if (key.startsWith(output.network) && !key.endsWith(this.node))
-              this.#versions.delete(key);
+          for (const key of this.#kept.keys())
+            if (key.startsWith(output.network) && !key.endsWith(this.node)) this.#kept.delete(key);
           break;
         case "publish":
           this.#world.network.publish(this, output.network, output.bytes);
@@ -314,14 +316,15 @@ export class SimAgent {
       if (this.#diesBetween()) return;
       switch (output.kind) {
         case "persistHost": {
-          const { node, version } = output.document;
+          const { document } = output;
+          const { node, version } = document;
           const { monitor } = this.#world;
-          monitor.versionWentOn(this, `the word of ${node}`, this.#versions.get(node), version);
-          this.#versions.set(node, version);
+          monitor.versionWentOn(this, `the word of ${node}`, this.#kept.get(node), document);
+          this.#kept.set(node, document);
           this.#heldSinceMs.set(node, this.#world.queue.nowMs);
-          this.#saved.saveHost(output.document);
+          this.#saved.saveHost(document);
           this.#world.trace(
-            `h${this.host.k} hears ${node.slice(-4)} ${version.incarnation}.${version.seq} is on ${output.document.hosting.map((id) => id.slice(0, 6)).join()}`,
+            `h${this.host.k} hears ${node.slice(-4)} ${version.incarnation}.${version.seq} is on ${document.hosting.map((id) => id.slice(0, 6)).join()}`,
           );
           break;
         }
@@ -335,16 +338,13 @@ export class SimAgent {
           this.#request(output.to, "cluster", output.bytes, {
             answered: (bytes) => {
               this.answers.cluster();
-              const outputs = this.cluster.answered(output.id, bytes, this.#now());
-              this.runCluster(outputs);
-              if (!outputs.some(({ kind }) => kind === "verifyState") && !this.cluster.comparing())
-                this.#compared();
+              this.runCluster(this.cluster.answered(output.id, bytes, this.#now()));
             },
             failed: () => this.cluster.requestFailed(output.id),
           });
           break;
         case "verifyState":
-          this.#later(VERIFY_MS, () => this.stateCame(output.signed));
+          this.#later(VERIFY_MS, () => this.stateCame(output.signed, "peer"));
           break;
         case "changed":
           this.#changedSoon();
@@ -361,12 +361,6 @@ export class SimAgent {
       this.#changed = false;
       this.#applyState();
     });
-  }
-
-  #compared(): void {
-    if (this.#fresh) return;
-    this.#fresh = true;
-    this.#changedSoon();
   }
 
   #applyState(): void {
@@ -416,7 +410,7 @@ export class SimAgent {
 
   /** As agent.ts: in the kernel, and after all this time in no state. */
   #giveUpUnknown(): void {
-    if (this.#fresh)
+    if (this.cluster.stateIsFresh())
       for (const network of this.#unadopted)
         if (this.record(network) === undefined) {
           this.#leave(network);
@@ -451,7 +445,7 @@ export class SimAgent {
     if (this.#unadopted.includes(network)) return;
     const paths = plainPaths(this.tables, this.node);
     const { desired, inSync } = wantedNetwork(this.tables, this.node, network, () => paths, {
-      stateIsFresh: this.#fresh,
+      stateIsFresh: this.cluster.stateIsFresh(),
       hostsInSync: this.cluster.inSync(),
       inSync: this.networks.inSync(network),
     });

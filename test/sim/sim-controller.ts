@@ -192,6 +192,12 @@ export class SimController {
     return true;
   }
 
+  /** Of what it said last there is no other witness: with that one's disk it would be lost everywhere. */
+  isKnownOnlyTo(host: SimHost): boolean {
+    if (!this.#forgetful) return false;
+    return !this.#world.hosts.some((other) => other !== host && this.#knowsAll(other.agent));
+  }
+
   /** A skewed clock jumps. */
   jump(): void {
     this.wallSkewMs = this.#random.below(2 * DAY_MS) - DAY_MS;
@@ -292,7 +298,7 @@ export class SimController {
   /** To the agent on its own host, which watches it. */
   #tell(): void {
     const signed = this.signedState();
-    this.#world.queue.after(TELL_MS, () => this.host.agent?.stateCame(signed));
+    this.#world.queue.after(TELL_MS, () => this.host.agent?.stateCame(signed, "controller"));
   }
 
   #issue(): { id: string; secret: Uint8Array } {

@@ -88,7 +88,7 @@ export class SimDocker {
     this.#world.controller.ask(this.#agent.host, request, {
       answered: (answer) => {
         if (!alive()) return;
-        this.#agent.stateCame(answer.state);
+        this.#agent.stateCame(answer.state, "controller");
         if (alive()) answered(answer);
       },
       failed: () => {

@@ -86,6 +86,9 @@ export class SimHost {
     this.#world.trace(`h${this.k} ${this.node.slice(-4)} agent starts`);
     this.agent = new SimAgent(this, this.#world);
     this.agent.start();
+    const { controller } = this.#world;
+    // It watches the controller beside it.
+    if (controller.host === this) controller.tellAgain();
   }
 
   /** kill -9. */

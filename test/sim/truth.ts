@@ -87,7 +87,7 @@ function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: 
 
 /**
  * Documents of one network: the same everywhere, and of members alone. What is kept of a host that has left
- * is read by nobody; of two that it wrote with one version, each after another disk, both may be kept.
+ * is read by nobody, and may differ.
  */
 function agreeOnNetwork(
   world: World,
@@ -138,7 +138,17 @@ function liveOn(
       const ips = [ipv4, ipv6].filter((ip) => ip !== undefined);
       return { id, host, ips, mac, names, out };
     });
-    return live.filter((endpoint) => mayBeSaid(blocks, record, endpoint));
+    return firstAtEach(live.filter((endpoint) => mayBeSaid(blocks, record, endpoint)));
+  });
+}
+
+/** Of what names one address, the first in the document. */
+function firstAtEach(live: readonly Live[]): Live[] {
+  const taken = new Set<Ip>();
+  return live.filter(({ ips }) => {
+    const free = ips.every((ip) => !taken.has(ip));
+    if (free) for (const ip of ips) taken.add(ip);
+    return free;
   });
 }
 

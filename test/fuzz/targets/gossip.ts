@@ -5,7 +5,7 @@ import { DEFAULT_REPLICA_OPTIONS, Replica } from "../../../agent/core/replica.ts
 import { Sealing } from "../../../agent/gossip/sealing.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import {
-  compareVersions,
+  supersedes,
   endpointsHash,
   type NetworkDelta,
   type NetworkDocument,
@@ -53,11 +53,7 @@ export async function gossip(believed: Verifier = ed25519Verifier()): Promise<Ta
           cluster.hosts.slice(1).some((host) => host.node === node),
           "a document of no other member",
         );
-        const held = before.get(node);
-        hold(
-          held === undefined || compareVersions(document.version, held.version) > 0,
-          "a document that is not newer",
-        );
+        hold(supersedes(document, before.get(node)), "a document that is not newer");
       }
       if (changed.length > 0) replica = replicaOf(cluster, believed);
       const cause = (Object.keys(counters) as (keyof typeof counters)[]).find(

@@ -4,6 +4,7 @@ import { Bindings } from "../../../agent/bindings.ts";
 import type { ContainerId, EngineNetwork } from "../../../agent/docker/engine-port.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { Unlisted } from "../../../agent/unlisted.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
 import { silentLog } from "../../../shared/ports.ts";
@@ -11,6 +12,7 @@ import { app, endpoint } from "../../support/cluster.ts";
 
 const VIEW = DockerNetworkId.parse("a".repeat(64));
 
+let record: NetworkRecord | undefined;
 let own: Endpoint[];
 let listed: EndpointId[];
 let container: ContainerId | undefined;
@@ -20,6 +22,7 @@ let unlisted: Unlisted;
 
 beforeEach(() => {
   vi.useFakeTimers();
+  record = app;
   [own, listed, left] = [[], [], []];
   bindings = new Bindings(new Disk(new MemoryStore()));
   bindings.bind(VIEW, app.id);
@@ -33,6 +36,7 @@ beforeEach(() => {
     bindings,
     hosting: {
       endpoints: () => own,
+      find: () => record,
       remove: (_, id) => {
         own = own.filter((one) => one.id !== id);
       },
@@ -105,6 +109,22 @@ test("verify names what Docker and the tables do not both have; the host's own i
   expect((await unlisted.differences())[1]?.text).toMatch(/which the tables have not$/);
   listed = [gone.id, endpoint(1, 4).id];
   expect(await unlisted.differences()).toEqual([]);
+});
+
+test("verify says who keeps a network that has ended", async () => {
+  record = undefined;
+  listed = [endpoint(1, 1).id];
+  container = "c0ffee".repeat(10);
+  expect(await unlisted.differences()).toEqual([
+    {
+      network: app.id,
+      text: "it has ended, and c0ffeec0ffee is on app: `docker network disconnect -f app c0ffeec0ffee`",
+    },
+  ]);
+  container = undefined;
+  expect((await unlisted.differences())[0]?.text).toBe(
+    "it has ended, and Docker has endpoint 00010001 on app",
+  );
 });
 
 test("a view that the engine no longer has is forgotten", async () => {

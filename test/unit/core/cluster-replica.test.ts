@@ -170,6 +170,28 @@ describe("the cluster topic", () => {
     });
   });
 
+  test("of two words of one version, as a clone has them said, all end with the same", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2, 3]) hosts.add(k, clusterState(3));
+    hosts.dropGossip = true;
+    for (const [k, hosting] of [
+      [1, []],
+      [2, [app.id]],
+    ] as const) {
+      const clone = new Hosts();
+      clone.add(3, clusterState(3));
+      const [word] = clone.at(3).replica.say(facts(3, [...hosting]));
+      const { document } = word as Extract<ClusterOutput, { kind: "persistHost" }>;
+      const said = encodeCbor({ v: 1, kind: "host", document });
+      hosts.run(k, hosts.at(k).replica.gossip(nodeId(3), said, 0));
+    }
+    hosts.run(1, hosts.at(1).replica.connected(nodeId(2), 0));
+    hosts.run(2, hosts.at(2).replica.connected(nodeId(1), 0));
+    const [mine, other] = [1, 2].map((k) => hosts.at(k).tables.hosts.get(nodeId(3)));
+    expect(mine).toBeDefined();
+    expect(mine).toEqual(other);
+  });
+
   test("in sync is who compared with a peer and then had all that it knows", () => {
     const hosts = new Hosts();
     for (const k of [1, 2]) hosts.add(k, clusterState(2));
@@ -180,6 +202,58 @@ describe("the cluster topic", () => {
     hosts.run(2, replica.connected(nodeId(1), 0));
     expect(tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
     expect(replica.inSync()).toBe(true);
+  });
+
+  test("two that lost their disks do not take what both joined with for the newest", () => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(2));
+    hosts.run(1, hosts.at(1).replica.connected(nodeId(2), 0));
+    hosts.run(2, hosts.at(2).replica.connected(nodeId(1), 0));
+    for (const k of [1, 2]) {
+      expect(hosts.at(k).replica.inSync()).toBe(true);
+      expect(hosts.at(k).replica.stateIsFresh()).toBe(false);
+    }
+  });
+
+  test("that a state is the newest goes from the controller from host to host", () => {
+    const hosts = new Hosts();
+    const state = clusterState(3);
+    for (const k of [1, 2, 3]) hosts.add(k, state);
+    const told = hosts.at(1).replica.controllerTold(signed(state), state, 0);
+    expect(told).toEqual([{ kind: "changed" }]);
+    for (const [from, to] of [
+      [1, 2],
+      [2, 3],
+    ] as const) {
+      expect(hosts.at(to).replica.stateIsFresh()).toBe(false);
+      hosts.run(to, hosts.at(to).replica.connected(nodeId(from), 0));
+      expect(hosts.at(to).replica.stateIsFresh()).toBe(true);
+    }
+  });
+
+  test("a newer one that a sure peer has counts once it is here, a forged promise for nothing", () => {
+    const hosts = new Hosts();
+    const next = clusterState(2, { revision: 9 });
+    hosts.add(1, clusterState(2));
+    hosts.add(2, clusterState(2));
+    const { replica } = hosts.at(2);
+    const [ask] = replica.connected(nodeId(1), 0);
+    const promise = { v: 1, kind: "clusterDigest", revision: 1_000_000, digest: [] };
+    replica.answered((ask as { id: number }).id, encodeCbor(promise), 0);
+    hosts.dropGossip = true;
+    hosts.run(1, hosts.at(1).replica.controllerTold(signed(next), next, 0));
+    expect(replica.stateIsFresh()).toBe(false);
+    hosts.run(2, replica.connected(nodeId(1), 0));
+    expect(hosts.at(2).tables.state?.revision).toBe(9);
+    expect(replica.stateIsFresh()).toBe(true);
+  });
+
+  test("a controller that was restored from an old backup does not make an old state the newest", () => {
+    const hosts = new Hosts();
+    const old = clusterState(1, { revision: 3 });
+    hosts.add(1, clusterState(1, { revision: 5 }));
+    expect(hosts.at(1).replica.controllerTold(signed(old), old, 0)).toEqual([]);
+    expect(hosts.at(1).replica.stateIsFresh()).toBe(false);
   });
 
   test("to disk before to the mesh", () => {

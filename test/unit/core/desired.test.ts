@@ -139,6 +139,21 @@ describe("desired", () => {
     ]);
   });
 
+  test("of two endpoints of a host that claim one address the same one wins everywhere", () => {
+    const macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"].map((mac) => Mac.parse(mac));
+    const [first, second] = macs.map((mac, i) => ({
+      ...endpoint(2, 5 + i),
+      ipv4: endpoint(2, 5).ipv4!,
+      mac,
+    }));
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [first!, second!] });
+    expect(readNetwork(tables, app).ignored).toEqual([
+      { node: nodeId(2), endpoint: second!.id, reason: "address-taken" },
+    ]);
+    const remotes = desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes;
+    expect(remotes?.map(({ mac }) => mac)).toEqual([first!.mac]);
+  });
+
   test("a revoked host, and one the network does not allow, are not there", () => {
     const documents = { 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] };
     expect(reasons(tablesWith(documents, { revoked: [nodeId(2)] }))).toEqual(["not-admitted"]);

@@ -118,6 +118,22 @@ describe("a replica", () => {
     });
   });
 
+  test("of two documents of one version, both signed, all end with the same", () => {
+    const [a, b] = [replica(2, [3]), replica(3, [2])];
+    for (const [peer, n] of [
+      [a, 5],
+      [b, 6],
+    ] as const) {
+      peer.join(app.id, 0);
+      publish(replica(1, []).change(app.id, [endpoint(1, n)], []), peer, 1);
+    }
+    expect([ids(a, 1), ids(b, 1)]).toEqual([[endpoint(1, 5).id], [endpoint(1, 6).id]]);
+    exchange(a, b, a.tick(10_000), 10_000);
+    exchange(b, a, b.tick(10_000), 10_000);
+    expect(ids(a, 1)).toEqual(ids(b, 1));
+    expect(ids(a, 1)).toHaveLength(1);
+  });
+
   test("a peer that holds the same other tables again and again is told of; a delay is not", () => {
     const [a, b] = [replica(1, [2]), replica(2, [1])];
     a.join(app.id, 0);
