@@ -1,41 +1,30 @@
-import { isDeepStrictEqual } from "node:util";
-import type { ControlChannel } from "../controller/wire/channel.ts";
 import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
 import type { ClusterState, SecurityClass } from "../shared/cluster-state.ts";
 import { asFailure, assert } from "../shared/errors.ts";
-import { claimedAddresses, familiesOf } from "../shared/documents.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Cidr, Ip } from "../shared/ip.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
 import { verifyState } from "../shared/trust.ts";
+import type { AgentAdapters } from "./adapters.ts";
+import { Adoption } from "./adoption.ts";
 import { Bindings } from "./bindings.ts";
 import { ControllerLink } from "./controller-link.ts";
 import { desiredGuards } from "./core/desired.ts";
 import { Encrypting } from "./encrypting.ts";
-import type { IpsecKernel } from "./encryption/ipsec-port.ts";
 import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
-import type { WireguardTunnel } from "./encryption/port.ts";
-import type { Secret } from "./encryption/secret.ts";
 import { IpsecClass } from "./ipsec-class.ts";
 import { WireguardClass } from "./wireguard-class.ts";
 import { hostsWith } from "./core/hosts.ts";
-import type { ViewSources } from "./core/view.ts";
 import { plan } from "./core/plan.ts";
-import { type Wanted, wantedNetwork } from "./core/wanted.ts";
-import type { DockerEngine } from "./docker/engine-port.ts";
 import { DockerSide } from "./docker-side.ts";
-import type { NameServer } from "./dns/port.ts";
 import { EventLog } from "./event-log.ts";
 import { Guarding } from "./guarding.ts";
 import { type Identity } from "../shared/node/identity.ts";
-import type { Mesh } from "./gossip/port.ts";
 import { Ending } from "./ending.ts";
 import { Exposing } from "./exposing.ts";
 import { Hosting } from "./hosting.ts";
-import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
 import type { Membership } from "./membership.ts";
 import { Naming } from "./naming.ts";
 import { OverlayDriver } from "./overlay-driver.ts";
@@ -46,11 +35,11 @@ import { Replication } from "./replication.ts";
 import { Resolving } from "./resolving.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { SavedTables } from "./saved-tables.ts";
+import { seen } from "./seen.ts";
 import { StillMember } from "./still-member.ts";
+import { Wanting } from "./wanting.ts";
 import { Watching } from "./watching.ts";
 import { Disk } from "./store/disk.ts";
-import type { Loss } from "./store/loss.ts";
-import type { AgentStore } from "./store/port.ts";
 import {
   ed25519Signer,
   ed25519Verifier,
@@ -60,39 +49,6 @@ import {
 } from "../shared/node/system.ts";
 
 const RESYNC_MS = 60_000;
-
-/** What touches the machine, chosen in main.ts. */
-export interface AgentAdapters {
-  readonly mesh: Mesh;
-  /** To the controller; in the mesh's worker, so that only one thread has libp2p. */
-  readonly control: ControlChannel;
-  readonly kernel: Kernel;
-  readonly guards: Guards;
-  readonly proof: DataPathProof;
-  readonly encryption: EncryptionAdapters;
-  readonly names: NameServer;
-  readonly store: AgentStore;
-  /** What its opening could not save. */
-  readonly losses?: readonly Loss[];
-  /** random(4): another one each time the machine starts. */
-  readonly bootId: string;
-  /** Subnets on this host's interfaces, and the interface. */
-  readonly hostSubnets: () => { link: string; subnet: Cidr }[];
-  /** Undefined: a host without an engine. */
-  readonly engine: DockerEngine | undefined;
-}
-
-export interface EncryptionAdapters {
-  readonly wireguard: WireguardTunnel;
-  /** This host's; made when there is none. @throws INVALID */
-  readonly wireguardKey: () => Secret;
-  /** New ones, of WireGuard's transport namespace. */
-  readonly transportGuards: () => Guards;
-  /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
-  readonly ipsec: (local: Ip, udpPort: number) => IpsecKernel;
-  /** VXLAN devices of this port are set down. @throws NETLINK */
-  readonly classDown: (udpPort: number) => Promise<void>;
-}
 
 /** A joined host: parts made and joined together, started and stopped in order. */
 export class Agent {
@@ -108,6 +64,8 @@ export class Agent {
   readonly controller: ControllerLink;
   readonly bindings: Bindings;
   readonly hosting: Hosting;
+  readonly adoption: Adoption;
+  readonly wanting: Wanting;
   readonly ipam: OverlayIpam;
   readonly driver: OverlayDriver;
   readonly exposing: Exposing;
@@ -119,10 +77,6 @@ export class Agent {
   readonly watching: Watching;
   readonly stillMember: StillMember;
   readonly #log: Log;
-  /** Networks found in the kernel at the start that no state has told us of yet. */
-  #unadopted: NetworkId[] = [];
-  /** At the last change of state or hosts. */
-  #wanted: ReadonlyMap<NetworkId, Wanted> = new Map();
   #resync: NodeJS.Timeout | undefined;
   #runs = false;
 
@@ -135,7 +89,7 @@ export class Agent {
     const { mesh, kernel, guards, proof, names, store, losses } = adapters;
     const rootKey = fromBase64Url(membership.rootKey);
     this.events = new EventLog(systemClock);
-    this.watching = new Watching(() => this.#seen(), this.events);
+    this.watching = new Watching(() => seen(this), this.events);
     const seenChanged = (): void => this.watching.dirty();
     this.disk = new Disk(store, losses, seenChanged);
     const { disk } = this;
@@ -168,7 +122,7 @@ export class Agent {
       kernel,
       plan,
       log,
-      want: (network) => this.want(network),
+      want: (network) => this.wanting.want(network),
       failureChanged: seenChanged,
     });
     const { tables } = this.replication;
@@ -218,6 +172,15 @@ export class Agent {
       hosting: this.hosting,
       controller: this.controller,
     };
+    this.adoption = new Adoption({
+      ...shared,
+      self: node,
+      bootId: adapters.bootId,
+      kernel,
+      reconciler: this.reconciler,
+    });
+    const { encrypting, adoption } = this;
+    this.wanting = new Wanting({ ...shared, self: node, encrypting, adoption });
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
     this.resolving = new Resolving({
       ...shared,
@@ -230,7 +193,6 @@ export class Agent {
     const { reconciler, guarding, ipam, resolving } = this;
     const naming = engine && new Naming({ ...shared, engine, resolving });
     this.naming = naming;
-    const { encrypting } = this;
     const parts = { reconciler, guarding, encrypting, ipam, naming, resolving };
     this.driver = new OverlayDriver({ ...shared, ...parts, kernel });
     this.exposing = new Exposing({
@@ -260,13 +222,11 @@ export class Agent {
     await this.resolving.start();
     await this.guarding.start();
     await this.replication.start();
-    this.#forgetLastBoot();
+    this.adoption.forgetLastBoot();
     this.encrypting.dirty();
     await this.resolving.forgetGone();
-    const found = await this.adapters.kernel.list();
-    this.#unadopted = found.filter((network) => this.hosting.endpoints(network).length === 0);
-    await this.#adopt();
-    await this.hosting.start(this.#unadopted);
+    await this.adoption.start();
+    await this.hosting.start(this.adoption.waiting());
     this.#runs = true;
     this.#watchController();
     this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
@@ -326,91 +286,13 @@ export class Agent {
     return this.proving.lost();
   }
 
-  /** What the kernel should hold of the network, and whether what it should not may go. */
-  want(network: NetworkId): Wanted {
-    const { tables, networks, cluster } = this.replication;
-    // Containers may run there that our documents have lost: nothing is taken away before it was looked.
-    if (this.#unadopted.includes(network)) return { desired: undefined, inSync: false };
-    const pathsOf = (encryption: SecurityClass) => this.encrypting.paths(encryption);
-    return wantedNetwork(tables, this.identity.node, network, pathsOf, {
-      stateIsFresh: this.replication.stateIsFresh(),
-      hostsInSync: cluster.inSync(),
-      inSync: networks.inSync(network),
-    });
-  }
-
-  /**
-   * Ports in the kernel that our documents do not know: the database was lost, the containers run
-   * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
-   */
-  async #adopt(): Promise<void> {
-    const known = new Set(this.#state().networks.map(({ id }) => id));
-    // An old state may not know them yet: they are looked at again with the next.
-    const now = this.#unadopted.filter((network) => known.has(network));
-    for (const network of now) {
-      const { ports } = await this.adapters.kernel.read(network);
-      // Only now: what could not be read is adopted with the next round.
-      this.#unadopted = this.#unadopted.filter((other) => other !== network);
-      const held = new Set(this.hosting.endpoints(network).map(({ id }) => id));
-      for (const { endpoint, mac, ips, host } of ports) {
-        if (held.has(endpoint)) continue;
-        // The link-local one follows from the MAC.
-        const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
-        const role = host === undefined ? {} : { role: "host" as const };
-        this.hosting.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
-        for (const ip of claimed) this.bindings.adopt(network, ip);
-      }
-      if (ports.length > 0) await this.hosting.enterAgain(network);
-      else this.hosting.notUsed(network);
-      this.reconciler.dirty(network);
-    }
-  }
-
-  /**
-   * The machine was started anew since our own document was written: no container of then runs, and
-   * their addresses must be free before Docker starts them again. The host's own interfaces stay wanted.
-   */
-  #forgetLastBoot(): void {
-    const { tables } = this.replication;
-    const said = tables.hosts.get(this.identity.node)?.bootId;
-    if (said === undefined || said === this.adapters.bootId) return;
-    for (const { id: network } of this.#state().networks) {
-      const gone = this.hosting.endpoints(network).filter(({ role }) => role !== "host");
-      if (gone.length === 0) continue;
-      this.#log.info({ network, endpoints: gone.length }, "gone with the last boot");
-      this.replication.change(
-        network,
-        [],
-        gone.map(({ id }) => id),
-      );
-      for (const ip of gone.flatMap(claimedAddresses)) this.bindings.release(network, ip);
-    }
-  }
-
-  /**
-   * Networks in the kernel that the state does not know after all this time have ended. Not sooner: with
-   * a lost database the first peer that was asked may know as little, and the ports of containers that
-   * run cannot be put back.
-   */
-  #giveUpUnknown(): void {
-    const { tables } = this.replication;
-    const known = new Set(tables.state?.networks.map(({ id }) => id));
-    if (!this.replication.stateIsFresh()) return;
-    const gone = this.#unadopted.filter((network) => !known.has(network));
-    this.#unadopted = this.#unadopted.filter((network) => known.has(network));
-    for (const network of gone) {
-      this.hosting.notUsed(network);
-      this.reconciler.dirty(network);
-    }
-  }
-
   /** What no event told, or told while we were writing. */
   #resyncAll(): void {
     this.adapters.kernel.recheck();
-    this.#giveUpUnknown();
+    this.adoption.giveUpUnknown();
     this.hosting.rekey().catch(() => {});
     void this.resolving.forgetGone();
-    this.#adopt().catch(() => {});
+    this.adoption.adopt().catch(() => {});
     for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
     this.#lookAtLeftovers().catch(() => {});
     void this.guarding.check();
@@ -488,12 +370,11 @@ export class Agent {
     this.encrypting.dirty();
     this.watching.dirty();
     // VTEPs, blocks, MTU, admission: any network here may look different now.
-    for (const network of this.#lookDifferent()) this.reconciler.dirty(network);
+    for (const network of this.wanting.different()) this.reconciler.dirty(network);
     this.docker?.dirty();
-    if (this.#unadopted.length > 0)
-      this.#adopt().catch((error: unknown) =>
-        this.#log.warn({ ...asFailure(error) }, "not adopted yet"),
-      );
+    this.adoption
+      .adopt()
+      .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "not adopted yet"));
     // Tried again with the next round of probes.
     this.proving.update().catch(() => {});
     this.hosting
@@ -507,17 +388,6 @@ export class Agent {
     this.watching.dirty();
   }
 
-  /** A block more for one network is nothing to the others: their kernel need not be read for it. */
-  #lookDifferent(): NetworkId[] {
-    const before = this.#wanted;
-    this.#wanted = new Map(
-      this.hosting.hosted().map((network) => [network, this.want(network)] as const),
-    );
-    return [...this.#wanted].flatMap(([network, wanted]) =>
-      isDeepStrictEqual(wanted, before.get(network)) ? [] : [network],
-    );
-  }
-
   #facts() {
     const own = this.#state().nodes.find(({ id }) => id === this.identity.node);
     if (own === undefined) return undefined;
@@ -527,37 +397,6 @@ export class Agent {
       underlayMtuBytes: own.underlayMtuBytes,
       wireguardKey: this.encrypting.wireguard.publicKey(),
       capabilities: [],
-    };
-  }
-
-  #seen(): ViewSources {
-    const failure = this.guarding.failure();
-    const disk = this.disk.status().failure;
-    const removed = this.stillMember.failure();
-    return {
-      tables: this.replication.tables,
-      hosted: new Set(this.hosting.hosted()),
-      removed: this.bindings.removed(),
-      lost: this.lost(),
-      problems: [
-        ...(removed === undefined
-          ? []
-          : [{ what: "membership" as const, network: undefined, message: removed.message }]),
-        ...(disk === undefined
-          ? []
-          : [{ what: "disk" as const, network: undefined, message: disk.message }]),
-        ...(failure === undefined
-          ? []
-          : [{ what: "guards" as const, network: undefined, message: failure.message }]),
-        ...this.encrypting.failures().map(({ encryption, failure: { message } }) => {
-          return { what: encryption, network: undefined, message } as const;
-        }),
-        ...this.reconciler.failures().map(({ network, failure: { message } }) => {
-          return { what: "kernel" as const, network, message };
-        }),
-      ],
-      tampered:
-        this.guarding.tampered() + (this.encrypting.wireguard.guards()?.guarding.tampered() ?? 0),
     };
   }
 

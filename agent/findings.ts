@@ -48,7 +48,7 @@ async function inKernel(agent: Agent): Promise<Finding[]> {
     }
     const what = hosted.has(network) ? "kernel" : "leftover";
     const texts = await kernel.read(network).then(
-      (actual) => differences(actual, agent.want(network).desired),
+      (actual) => differences(actual, agent.wanting.want(network).desired),
       (error: unknown) => [`cannot be read: ${asFailure(error).message}`],
     );
     findings.push(...texts.map((text) => ({ what, network, text }) as const));

@@ -408,7 +408,7 @@ export class SimAgent {
     }
   }
 
-  /** As agent.ts: in the kernel, and after all this time in no state. */
+  /** As adoption.ts: in the kernel, and after all this time in no state. */
   #giveUpUnknown(): void {
     if (this.cluster.stateIsFresh())
       for (const network of this.#unadopted)

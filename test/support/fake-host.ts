@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { Agent, type EncryptionAdapters } from "../../agent/agent.ts";
+import type { EncryptionAdapters } from "../../agent/adapters.ts";
+import { Agent } from "../../agent/agent.ts";
 import { delegateIpam, delegateNetwork } from "../../agent/docker/delegate.ts";
 import { PluginServer } from "../../agent/docker/plugin-server.ts";
 import { FakeNameServer } from "../../agent/dns/fake-name-server.ts";

@@ -56,7 +56,7 @@ async function found(): Promise<string[]> {
   return (await verify(host.agent)).map(({ what, text }) => `${what}: ${text}`);
 }
 
-const remote = () => host.agent.want(network).desired!.remotes[0]!;
+const remote = () => host.agent.wanting.want(network).desired!.remotes[0]!;
 
 test.each<[string, () => Step, RegExp[]]>([
   [
@@ -81,7 +81,7 @@ test.each<[string, () => Step, RegExp[]]>([
     "another MTU",
     () => ({
       kind: "extend",
-      desired: { ...host.agent.want(network).desired!, mtuBytes: 1300 },
+      desired: { ...host.agent.wanting.want(network).desired!, mtuBytes: 1300 },
     }),
     [/^kernel: its MTU is 1300 and should be 1450/],
   ],
@@ -109,7 +109,7 @@ test("what is believed of the kernel is read again for it", async () => {
 
 test("a namespace of a network that is not here", async () => {
   const left = NetworkId.parse("77".repeat(16));
-  const { desired } = host.agent.want(network);
+  const { desired } = host.agent.wanting.want(network);
   host.kernel.applyNow(left, [{ kind: "extend", desired: { ...desired!, network: left } }]);
   expect(await verify(host.agent)).toEqual([
     { what: "leftover", network: left, text: "its namespace is left over" },

@@ -101,7 +101,7 @@ test("a lost database takes no entry of ours: peers are not told meanwhile that 
   };
   const { next, applied } = await host.diskLost();
   await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
-  await expect.poll(() => next.want(network).inSync, { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => next.wanting.want(network).inSync, { timeout: 10_000 }).toBe(true);
   await next.reconciler.settle(network);
   await other.agent.reconciler.settle(network);
   expect([...applied, ...there].filter(isRemoval)).toEqual([]);

@@ -1,0 +1,196 @@
+import { beforeEach, expect, test } from "vitest";
+import { Adoption } from "../../../agent/adoption.ts";
+import { Bindings } from "../../../agent/bindings.ts";
+import type { LocalPort } from "../../../agent/core/data-plane.ts";
+import { changeOwn } from "../../../agent/core/own-documents.ts";
+import { Tables } from "../../../agent/core/tables.ts";
+import { FakeKernel } from "../../../agent/kernel/fake-kernel.ts";
+import { Disk } from "../../../agent/store/disk.ts";
+import { MemoryStore } from "../../../agent/store/memory-store.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
+import { claimedAddresses, type Endpoint, type HostDocument } from "../../../shared/documents.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { type EndpointId, NetworkId } from "../../../shared/ids.ts";
+import { linkLocalOf } from "../../../shared/mac.ts";
+import { sha256 } from "../../../shared/node/system.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import {
+  app,
+  clusterState,
+  dataPlane,
+  endpoint,
+  hashSigner,
+  nodeId,
+  vtepOf,
+  withIpv6,
+} from "../../support/cluster.ts";
+
+const SELF = nodeId(1);
+const web: NetworkRecord = { ...app, id: NetworkId.parse("0b".repeat(16)), name: "web" };
+
+let tables: Tables;
+let kernel: FakeKernel;
+let bindings: Bindings;
+let fresh: boolean;
+/** Networks that were entered, that nobody uses here, and that a pass was asked for. */
+let entered: NetworkId[];
+let unused: NetworkId[];
+let dirty: NetworkId[];
+let adoption: Adoption;
+
+beforeEach(() => {
+  tables = new Tables();
+  kernel = new FakeKernel();
+  bindings = new Bindings(new Disk(new MemoryStore()));
+  fresh = false;
+  [entered, unused, dirty] = [[], [], []];
+  adoption = new Adoption({
+    self: SELF,
+    bootId: "this boot",
+    kernel,
+    replication: { tables, stateIsFresh: () => fresh, change },
+    bindings,
+    hosting: {
+      endpoints,
+      adopt: (network, held) => change(network, [held], []),
+      enterAgain: async (network) => void entered.push(network),
+      notUsed: (network) => unused.push(network),
+    },
+    reconciler: { dirty: (network) => dirty.push(network) },
+    log: silentLog,
+  });
+});
+
+function endpoints(network: NetworkId): readonly Endpoint[] {
+  return tables.documents(network).get(SELF)?.endpoints ?? [];
+}
+
+function change(
+  network: NetworkId,
+  put: readonly Endpoint[],
+  remove: readonly EndpointId[] = [],
+): void {
+  const own = { node: SELF, hasher: sha256, signer: hashSigner(SELF) };
+  const held = tables.documents(network).get(SELF);
+  tables.mergeNetwork(changeOwn(own, network, held, put, remove).document);
+}
+
+function stateKnows(revision: number, networks: NetworkRecord[]): void {
+  tables.mergeState(clusterState(2, { revision, networks }));
+}
+
+function inKernel({ id }: NetworkRecord, ports: readonly LocalPort[] = []): void {
+  kernel.applyNow(id, [
+    { kind: "extend", desired: { ...dataPlane(1), network: id } },
+    ...ports.map((port) => ({ kind: "putPort" as const, port })),
+  ]);
+}
+
+function portOf({ id, mac, ipv4 }: Endpoint): LocalPort {
+  return { endpoint: id, mac, ips: [ipv4!] };
+}
+
+function hostDocument(bootId: string): HostDocument {
+  return {
+    node: SELF,
+    version: { incarnation: 1, seq: 1 },
+    bootId,
+    vtep: { advertised: vtepOf(1), local: vtepOf(1) },
+    underlayMtuBytes: 1500,
+    capabilities: [],
+    hosting: [],
+    signature: new Uint8Array(64),
+  };
+}
+
+test("ports that no document knows are said again as they stand, and their addresses are in use", async () => {
+  stateKnows(1, [app]);
+  const container = withIpv6(endpoint(1, 2));
+  const { id, mac, ipv4, ipv6 } = container;
+  const own: Endpoint = { ...endpoint(1, 3), role: "host" };
+  inKernel(app, [
+    { endpoint: id, mac, ips: [ipv4!, ipv6!, linkLocalOf(mac)] },
+    { ...portOf(own), host: [{ ip: own.ipv4!, prefixLength: 16 }] },
+  ]);
+  await adoption.start();
+  expect(endpoints(app.id)).toEqual([container, own]);
+  expect(bindings.used(app.id)).toEqual(new Set([ipv4, ipv6, own.ipv4]));
+  expect([entered, unused, dirty]).toEqual([[app.id], [], [app.id]]);
+  expect(adoption.waiting()).toEqual([]);
+});
+
+test("documents that know endpoints of the network are believed, whatever the kernel holds", async () => {
+  stateKnows(1, [app]);
+  change(app.id, [endpoint(1, 2)]);
+  inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
+  await adoption.start();
+  expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
+  expect([entered, unused, dirty]).toEqual([[], [], []]);
+});
+
+test("a network that the state does not know yet waits for the next; what was said meanwhile stays as said", async () => {
+  stateKnows(1, []);
+  inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
+  inKernel(web);
+  await adoption.start();
+  expect(adoption.waiting()).toEqual([app.id, web.id]);
+  expect(endpoints(app.id)).toEqual([]);
+  const named: Endpoint = { ...endpoint(1, 2), names: ["db"] };
+  change(app.id, [named]);
+  stateKnows(2, [app, web]);
+  await adoption.adopt();
+  expect(endpoints(app.id)).toEqual([named, endpoint(1, 3)]);
+  expect(bindings.used(app.id)).toEqual(new Set([endpoint(1, 3).ipv4]));
+  expect([entered, unused, dirty]).toEqual([[app.id], [web.id], [app.id, web.id]]);
+  expect(adoption.waiting()).toEqual([]);
+});
+
+test("what cannot be read goes on waiting, and is adopted with the next round", async () => {
+  stateKnows(1, [app]);
+  inKernel(app, [portOf(endpoint(1, 2))]);
+  const read = kernel.read.bind(kernel);
+  kernel.read = () =>
+    Promise.reject(new OverlayError({ code: "NETLINK", message: "no", op: "dump" }));
+  await expect(adoption.start()).rejects.toThrow(OverlayError);
+  expect(adoption.waiting()).toEqual([app.id]);
+  fresh = true;
+  adoption.giveUpUnknown();
+  expect(adoption.waiting()).toEqual([app.id]);
+  kernel.read = read;
+  await adoption.adopt();
+  expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
+});
+
+test("a network that no state names is given up when the state is fresh, not before", async () => {
+  stateKnows(1, []);
+  inKernel(app, [portOf(endpoint(1, 2))]);
+  await adoption.start();
+  adoption.giveUpUnknown();
+  expect(adoption.waiting()).toEqual([app.id]);
+  expect([unused, dirty]).toEqual([[], []]);
+  fresh = true;
+  adoption.giveUpUnknown();
+  expect(adoption.waiting()).toEqual([]);
+  expect([unused, dirty]).toEqual([[app.id], [app.id]]);
+  expect(endpoints(app.id)).toEqual([]);
+});
+
+test.each([
+  { said: "this boot", stays: 3 },
+  { said: undefined, stays: 3 },
+  { said: "the last boot", stays: 1 },
+])(
+  "of containers said with boot '$said' $stays of 3 endpoints stay: the host's own always",
+  ({ said, stays }) => {
+    stateKnows(1, [app]);
+    if (said !== undefined) tables.mergeHost(hostDocument(said));
+    const own: Endpoint = { ...endpoint(1, 1), role: "host" };
+    const all = [own, withIpv6(endpoint(1, 2)), { ...endpoint(1, 3), role: "container" as const }];
+    change(app.id, all);
+    for (const ip of all.flatMap(claimedAddresses)) bindings.reserve(app.id, ip);
+    adoption.forgetLastBoot();
+    const left = all.slice(0, stays);
+    expect(endpoints(app.id)).toEqual(left);
+    expect(bindings.used(app.id)).toEqual(new Set(left.flatMap(claimedAddresses)));
+  },
+);
