@@ -69,7 +69,7 @@ export class Adoption {
   /**
    * Ports in the kernel that our documents do not know: the database was lost, the containers run
    * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
-   * @throws NETLINK: what could not be read goes on waiting.
+   * @throws NETLINK, FULL: what could not be read or said goes on waiting.
    */
   async adopt(): Promise<void> {
     const { kernel, bindings, hosting, reconciler } = this.#modules;
@@ -78,8 +78,6 @@ export class Adoption {
     const now = this.#waiting.filter((network) => known.has(network));
     for (const network of now) {
       const { ports } = await kernel.read(network);
-      // Only now: what could not be read is adopted with the next round.
-      this.#waiting = this.#waiting.filter((other) => other !== network);
       const held = new Set(hosting.endpoints(network).map(({ id }) => id));
       for (const { endpoint, mac, ips, host } of ports) {
         if (held.has(endpoint)) continue;
@@ -89,6 +87,8 @@ export class Adoption {
         hosting.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
         for (const ip of claimed) bindings.adopt(network, ip);
       }
+      // Only now: what could not be read, or said, is adopted with the next round.
+      this.#waiting = this.#waiting.filter((other) => other !== network);
       if (ports.length > 0) await hosting.enterAgain(network);
       else hosting.notUsed(network);
       reconciler.dirty(network);

@@ -19,6 +19,8 @@ vi.setConfig({ testTimeout: 1_200_000, hookTimeout: 300_000 });
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-crash-test-"));
 const PRELOAD = join(import.meta.dirname, "../support/crash-points.ts");
+/** On each host, that many do so beside each other. */
+const CHURNS = Number(process.env["CRASH_CHURNS"] ?? 1);
 /** A step that does not come in so long is one that nothing here reaches. */
 const REACHED_MS = 90_000;
 let lab: Lab;
@@ -40,7 +42,7 @@ beforeAll(async () => {
 afterAll(() => Lab.down(directory));
 
 /** Containers on the network of all, and on one of their own; what Docker refuses meanwhile is refused. */
-async function churn(host: LabHost, signal: AbortSignal): Promise<number> {
+async function churn(host: LabHost, which: number, signal: AbortSignal): Promise<number> {
   let started = 0;
   const docker = (...args: string[]): Promise<boolean> =>
     host.docker(...args).then(
@@ -48,7 +50,7 @@ async function churn(host: LabHost, signal: AbortSignal): Promise<number> {
       () => false,
     );
   for (let i = 0; !signal.aborted; i++) {
-    const own = `own-${host.name}-${i}`;
+    const own = `own-${host.name}-${which}-${i}`;
     const run = async (name: string, network: string): Promise<void> => {
       const container = ["run", "-d", "--name", name, "--network", network, "--stop-timeout", "0"];
       if (await docker(...container, "overlay-ts-lab", "/bin/sleep", "1000")) started++;
@@ -101,7 +103,9 @@ test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} step
   }
   for (const host of lab.hosts) await host.stopService("agent", "KILL");
   const over = new AbortController();
-  const churning = lab.hosts.map((host) => churn(host, over.signal));
+  const churning = lab.hosts.flatMap((host) =>
+    Array.from({ length: CHURNS }, (_, which) => churn(host, which, over.signal)),
+  );
   const share = (k: number): string[] => CRASH_POINTS.filter((_, i) => i % lab.hosts.length === k);
   const unreached = await Promise.all(lab.hosts.map((host, k) => killAtEach(host, share(k))));
   for (const host of lab.hosts) startAgent(host, true);

@@ -200,6 +200,12 @@ describe("while the agent is away", () => {
     await h2.stopService("agent", "TERM");
     await Promise.all([h2.docker("stop", "-t", "0", "stops"), h2.docker("rm", "-f", "goes")]);
     await agentUp(h2);
+    const { stdout } = await h2.overlay("verify").then(
+      () => ({ stdout: "" }),
+      (error: { stdout: string }) => error,
+    );
+    for (const ip of held)
+      expect(stdout).toContain(`it has no container ${ip}, which the tables have`);
     await eventually(120_000, "their end", async () => {
       expect(await addresses()).toBe(before);
     });

@@ -172,23 +172,6 @@ test("a container's own rules for names are named, and put back with the look", 
 });
 
 describe("Docker", () => {
-  test("a container that ended without the agent is named, and goes", async () => {
-    const gone = await start(h1, "gone", "app");
-    await h1.stopService("agent", "KILL");
-    await h1.docker("rm", "-f", "gone");
-    startAgent(h1, true);
-    await agentUp();
-    await finds([
-      {
-        what: "docker",
-        network,
-        name: "app",
-        text: `it has no container ${gone}, which the tables have: it goes within a minute`,
-      },
-      { what: "names", text: expect.stringMatching(/^names are not served yet in sandbox/) },
-    ]);
-  });
-
   test("a container that the tables have lost is named, and back when it is started anew", async () => {
     await start(h1, "lost", "app");
     await h1.stopService("agent", "KILL");

@@ -32,6 +32,8 @@ let tables: Tables;
 let kernel: FakeKernel;
 let bindings: Bindings;
 let fresh: boolean;
+/** What does not fit its document. */
+let full: EndpointId | undefined;
 /** Networks that were entered, that nobody uses here, and that a pass was asked for. */
 let entered: NetworkId[];
 let unused: NetworkId[];
@@ -43,6 +45,7 @@ beforeEach(() => {
   kernel = new FakeKernel();
   bindings = new Bindings(new Disk(new MemoryStore()));
   fresh = false;
+  full = undefined;
   [entered, unused, dirty] = [[], [], []];
   adoption = new Adoption({
     self: SELF,
@@ -52,7 +55,10 @@ beforeEach(() => {
     bindings,
     hosting: {
       endpoints,
-      adopt: (network, held) => change(network, [held], []),
+      adopt: (network, held) => {
+        if (held.id === full) throw new OverlayError({ code: "FULL", message: "no room" });
+        change(network, [held], []);
+      },
       enterAgain: async (network) => void entered.push(network),
       notUsed: (network) => unused.push(network),
     },
@@ -159,6 +165,19 @@ test("what cannot be read goes on waiting, and is adopted with the next round", 
   kernel.read = read;
   await adoption.adopt();
   expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
+});
+
+test("what cannot be said goes on waiting too, and the rest of it is said with the next round", async () => {
+  stateKnows(1, [app]);
+  inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
+  full = endpoint(1, 3).id;
+  await expect(adoption.start()).rejects.toThrow(OverlayError);
+  expect(adoption.waiting()).toEqual([app.id]);
+  expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
+  full = undefined;
+  await adoption.adopt();
+  expect(endpoints(app.id)).toEqual([endpoint(1, 2), endpoint(1, 3)]);
+  expect(entered).toEqual([app.id]);
 });
 
 test("a network that no state names is given up when the state is fresh, not before", async () => {
