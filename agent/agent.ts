@@ -184,7 +184,6 @@ export class Agent {
     this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
     this.resolving = new Resolving({
       ...shared,
-      self: node,
       server: names,
       sandboxes: new Sandboxes(disk),
       lost: () => this.lost(),

@@ -34,7 +34,7 @@ import type { Resolving } from "./resolving.ts";
 const JOIN_SYNC_MS = 500;
 
 export interface DriverModules {
-  readonly replication: Pick<Replication, "tables" | "synced">;
+  readonly replication: Pick<Replication, "tables" | "completed">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly guarding: Pick<Guarding, "settled">;
   readonly encrypting: Pick<Encrypting, "require" | "settled">;
@@ -130,7 +130,7 @@ export class OverlayDriver implements NetworkDriver {
         message: `overlay-ts knows no endpoint ${endpoint} on this network`,
         next: "start the container again",
       });
-    await replication.synced(network, JOIN_SYNC_MS);
+    await replication.completed(network, JOIN_SYNC_MS);
     await encrypting.settled(hosting.record(network));
     await reconciler.settle(network);
     await guarding.settled();

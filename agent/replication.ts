@@ -7,10 +7,10 @@ import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
 import { ClusterSyncRequest } from "./core/cluster-messages.ts";
 import { type ClusterOutput, ClusterReplica, type HostFacts } from "./core/cluster-replica.ts";
-import { hostsOn } from "./core/hosts.ts";
 import { decodeMessage } from "./core/messages.ts";
 import { wantedPeers } from "./core/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
+import { type Heard, isComplete } from "./core/wanted.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
 import { restoredTables } from "./restored-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
@@ -166,12 +166,24 @@ export class Replication {
     this.#run(this.networks.change(network, put, remove));
   }
 
-  /**
-   * Nobody else is known on the network, or one full exchange was had with a peer that is:
-   * resolves then, or after `timeoutMs` all the same.
-   */
-  async synced(network: NetworkId, timeoutMs: number): Promise<void> {
-    if (this.#settled(network)) return;
+  /** Since the start, of the network and of the cluster. */
+  heard(network: NetworkId): Heard {
+    const { cluster, networks } = this;
+    return {
+      stateIsFresh: cluster.stateIsFresh(),
+      hostsInSync: cluster.inSync(),
+      inSync: networks.inSync(network),
+    };
+  }
+
+  /** All that others say of the network was had. */
+  isComplete(network: NetworkId): boolean {
+    return isComplete(this.tables, this.#node, network, this.heard(network));
+  }
+
+  /** Resolves when it is complete, or after `timeoutMs` all the same. */
+  async completed(network: NetworkId, timeoutMs: number): Promise<void> {
+    if (this.isComplete(network)) return;
     await new Promise<void>((resolve) => {
       const waiter = {
         network,
@@ -184,11 +196,6 @@ export class Replication {
       const timer = setTimeout(waiter.resolve, timeoutMs);
       this.#waiting.add(waiter);
     });
-  }
-
-  #settled(network: NetworkId): boolean {
-    const others = hostsOn(this.tables.hosts, network).some((node) => node !== this.#node);
-    return !others || this.networks.inSync(network);
   }
 
   #peersOn(network: NetworkId): NodeId[] {
@@ -343,7 +350,7 @@ export class Replication {
 
   /** After every input: who waited may go on, and the timer stands at what comes next. */
   #wake(): void {
-    for (const { network, resolve } of this.#waiting) if (this.#settled(network)) resolve();
+    for (const { network, resolve } of this.#waiting) if (this.isComplete(network)) resolve();
     clearTimeout(this.#timer);
     if (this.#stopped) return;
     const next = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());

@@ -2,7 +2,6 @@ import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import { canonicalName } from "../shared/dns-name.ts";
 import { asFailure } from "../shared/errors.ts";
 import type { Log } from "../shared/ports.ts";
-import { hostsOn } from "./core/hosts.ts";
 import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "./core/names.ts";
 import type { NameServer, Sandbox, SandboxId, TableChange } from "./dns/port.ts";
 import type { Hosting } from "./hosting.ts";
@@ -17,11 +16,10 @@ import { type Joined, sandboxName, type Sandboxes } from "./sandboxes.ts";
 const COMPLETE_AFTER_MS = 2000;
 
 export interface ResolvingModules {
-  readonly self: NodeId;
   readonly server: NameServer;
   readonly sandboxes: Sandboxes;
   readonly hosting: Pick<Hosting, "hosted" | "find" | "endpoints">;
-  readonly replication: Pick<Replication, "tables" | "networks">;
+  readonly replication: Pick<Replication, "isComplete" | "tables">;
   /** Hosts whose kernels do not answer. */
   readonly lost: () => ReadonlySet<NodeId>;
   readonly log: Log;
@@ -216,8 +214,6 @@ export class Resolving {
   }
 
   #complete(network: NetworkId, { waited }: Told): boolean {
-    const { self, replication } = this.#modules;
-    const alone = !hostsOn(replication.tables.hosts, network).some((node) => node !== self);
-    return alone || waited || replication.networks.inSync(network);
+    return waited || this.#modules.replication.isComplete(network);
   }
 }

@@ -9,7 +9,7 @@ import type { Replication } from "./replication.ts";
 
 export interface WantingModules {
   readonly self: NodeId;
-  readonly replication: Pick<Replication, "tables" | "networks" | "cluster" | "stateIsFresh">;
+  readonly replication: Pick<Replication, "tables" | "heard">;
   readonly encrypting: Pick<Encrypting, "paths">;
   readonly hosting: Pick<Hosting, "hosted">;
   readonly adoption: Pick<Adoption, "waiting">;
@@ -28,15 +28,10 @@ export class Wanting {
   /** Of one network, and whether what it should not hold of it may go. */
   want(network: NetworkId): Wanted {
     const { self, replication, encrypting, adoption } = this.#modules;
-    const { tables, networks, cluster } = replication;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
     if (adoption.waiting().includes(network)) return { desired: undefined, inSync: false };
     const pathsOf = (encryption: SecurityClass) => encrypting.paths(encryption);
-    return wantedNetwork(tables, self, network, pathsOf, {
-      stateIsFresh: replication.stateIsFresh(),
-      hostsInSync: cluster.inSync(),
-      inSync: networks.inSync(network),
-    });
+    return wantedNetwork(replication.tables, self, network, pathsOf, replication.heard(network));
   }
 
   /**

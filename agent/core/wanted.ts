@@ -15,7 +15,7 @@ export interface Wanted {
 
 /** What was heard since the agent's start. */
 export interface Heard {
-  /** A peer or the controller has told its newest state. */
+  /** That our state is the controller's newest. */
   readonly stateIsFresh: boolean;
   /** What hosts say of themselves was compared with a peer's. */
   readonly hostsInSync: boolean;
@@ -55,8 +55,20 @@ export function wantedNetwork(
   const wanted = desired(tables, self, network, paths);
   const known = record !== undefined;
   if (wanted === undefined) return { desired: wanted, inSync: known || heard.stateIsFresh };
-  // Alone there is nobody to be in sync with.
+  return { desired: wanted, inSync: isComplete(tables, self, network, heard) };
+}
+
+/**
+ * All that others say of the network was had: from a host that is on it, or it was asked who is, and nobody
+ * else is. Not to have heard of anybody is no answer to that.
+ */
+export function isComplete(
+  tables: Tables,
+  self: NodeId,
+  network: NetworkId,
+  heard: Heard,
+): boolean {
   const alone = !hostsOn(tables.hosts, network).some((host) => host !== self);
-  const compared = heard.hostsInSync || (heard.stateIsFresh && isOnlyMember(tables, self));
-  return { desired: wanted, inSync: compared && (alone || heard.inSync) };
+  const asked = heard.hostsInSync || (heard.stateIsFresh && isOnlyMember(tables, self));
+  return asked && (alone || heard.inSync);
 }

@@ -65,7 +65,7 @@ async function put(k: number, n: number, changes: Partial<Endpoint>): Promise<Ip
   await ipam.claim(app, ipv4, never);
   await hosting.enter(app.id);
   hosting.put(app.id, { id: id(k, n), ipv4, mac: ruleMac(ipv4), ...changes });
-  await replication.synced(app.id, 5000);
+  await replication.completed(app.id, 5000);
   return ipv4;
 }
 

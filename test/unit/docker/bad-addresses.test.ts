@@ -165,7 +165,7 @@ describe("MAC addresses that no container can have", () => {
     await done(host, "NetworkDriver.CreateEndpoint", first);
     const viewPool = await view(other);
     await makeEndpoint(other, viewPool);
-    await other.agent.replication.synced(networkId(), 5000);
+    await other.agent.replication.completed(networkId(), 5000);
     const theirs = await done(other, "IpamDriver.RequestAddress", { ...asked, PoolID: viewPool });
     const second = createEndpoint(theirs["Address"] as string, "f5".repeat(32), mac);
     await other.quiet();
