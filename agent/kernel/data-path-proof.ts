@@ -1,11 +1,18 @@
-import { closeSync, openSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { DesiredProof } from "../core/data-plane.ts";
+import { linksOf, neighboursOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { createPinnedNetns, deletePinnedNetns, inNetns, isPinnedNetns } from "./netns.ts";
+import {
+  createPinnedNetns,
+  deletePinnedNetns,
+  inNetns,
+  isPinnedNetns,
+  withNetnsDescriptor,
+} from "./netns.ts";
 import { PingSocket } from "./ping-socket.ts";
 import type { DataPathProof, ProbeResult } from "./port.ts";
 
@@ -44,9 +51,9 @@ export class LinuxDataPathProof implements DataPathProof {
       ]),
     );
     const wanted = new Set<string>(peers.map(({ address }) => ruleMac(address)));
-    const stale = (await socket.dump(route.dumpNeighbours("bridge")))
-      .map(route.decodeNeighbour)
-      .flatMap(({ mac }) => (mac === undefined || wanted.has(mac) ? [] : [mac]));
+    const stale = (await neighboursOf(socket, "bridge")).flatMap(({ mac }) =>
+      mac === undefined || wanted.has(mac) ? [] : [mac],
+    );
     for (const mac of stale)
       await socket.request(route.deleteFdb(device.index, mac, "self")).catch(() => {});
   }
@@ -85,13 +92,10 @@ export class LinuxDataPathProof implements DataPathProof {
     }
     this.#socket ??= new RtNetlink(this.#path);
     await this.#clear();
-    const fd = openSync(this.#path, "r");
-    try {
-      const mac = ruleMac(desired.ownAddress);
-      await this.#host.request(route.addVxlan(DEVICE, desired, mac, fd));
-    } finally {
-      closeSync(fd);
-    }
+    const mac = ruleMac(desired.ownAddress);
+    await withNetnsDescriptor(this.#path, (fd) =>
+      this.#host.request(route.addVxlan(DEVICE, desired, mac, fd)),
+    );
     const { socket, device } = await this.#device();
     await socket.batch([
       route.setUp(device.index, desired.mtuBytes),
@@ -107,14 +111,14 @@ export class LinuxDataPathProof implements DataPathProof {
   }
 
   async #clear(): Promise<void> {
-    const links = (await this.#socket?.dump(route.dumpLinks))?.map(route.decodeLink) ?? [];
+    const links = this.#socket === undefined ? [] : await linksOf(this.#socket);
     for (const link of links)
       if (link.name === DEVICE) await this.#socket?.request(route.deleteLink(link.index, DEVICE));
   }
 
   async #device(): Promise<{ socket: RtNetlink; device: route.Link }> {
     const socket = (this.#socket ??= new RtNetlink(this.#path));
-    const links = (await socket.dump(route.dumpLinks)).map(route.decodeLink);
+    const links = await linksOf(socket);
     const device = links.find(({ name }) => name === DEVICE);
     if (device !== undefined) return { socket, device };
     // Deleted behind our back: the next `set` makes it again.

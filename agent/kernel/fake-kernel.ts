@@ -3,6 +3,7 @@ import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { type ActualNetwork, type LocalPort, portLink, type Step } from "../core/data-plane.ts";
+import { containerLink } from "./container-link.ts";
 import type { Kernel } from "./port.ts";
 
 interface FakeNetwork {
@@ -58,7 +59,7 @@ export class FakeKernel implements Kernel {
   }
 
   containerLink(endpoint: EndpointId): string {
-    return `ovc${endpoint.slice(0, 12)}`;
+    return containerLink(endpoint);
   }
 
   onChange(listener: (network: NetworkId) => void): void {

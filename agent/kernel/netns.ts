@@ -66,6 +66,19 @@ export function isPinnedNetns(path: string): boolean {
   return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 }
 
+/** A descriptor of a namespace for `work`, which makes or moves links into it; undefined is our own. */
+export async function withNetnsDescriptor<T>(
+  path: string | undefined,
+  work: (fd: number) => Promise<T>,
+): Promise<T> {
+  const fd = openSync(path ?? OWN, "r");
+  try {
+    return await work(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Settings below /proc/sys/net of a namespace; one that this kernel has not is passed over. */
 export function setNetSettings(
   path: string,

@@ -1,4 +1,3 @@
-import type { NetworkId } from "../../shared/ids.ts";
 import { hex } from "../../shared/codec.ts";
 import { familyOf, ipToBytes } from "../../shared/ip.ts";
 import { type LocalPort, PORT_LINKS, portLink } from "../core/data-plane.ts";
@@ -14,34 +13,30 @@ interface Element {
 }
 
 /**
- * No container speaks for another: in each network's namespace a bridge table lets in from a
+ * No container speaks for another: in its network's namespace a bridge table lets in from a
  * container's port only frames with its own MAC and IP, ARP of them, and neighbour advertisements
  * for them. Router advertisements, DHCP offers and every other ethertype go nowhere.
  */
 export class PortFilter {
-  readonly #path: (network: NetworkId) => string;
-  /** What the table of a network holds, or is being read; undefined: not read yet. */
-  readonly #held = new Map<NetworkId, Promise<Map<string, Element>>>();
+  readonly #nft: Nft;
+  /** What the table holds, or is being read; undefined: not read yet. */
+  #held: Promise<Map<string, Element>> | undefined;
 
-  constructor(path: (network: NetworkId) => string) {
-    this.#path = path;
+  constructor(netns: string) {
+    this.#nft = new Nft(netns);
   }
 
   /** With the network's devices: the table, with the elements it had. */
-  async extend(network: NetworkId): Promise<void> {
-    await this.#write(network, [...(await this.#elements(network)).values()]);
+  async extend(): Promise<void> {
+    await this.#write([...(await this.#elements()).values()]);
   }
 
   /**
    * Before the ports count as complete; what these, and ports that are no longer among `links`, had
    * before goes with it. One run of nft for all.
    */
-  async put(
-    network: NetworkId,
-    ports: readonly LocalPort[],
-    links: ReadonlySet<string>,
-  ): Promise<void> {
-    const held = await this.#elements(network);
+  async put(ports: readonly LocalPort[], links: ReadonlySet<string>): Promise<void> {
+    const held = await this.#elements();
     const own = byText(ports.flatMap((port) => this.#of(port)));
     const names = new Set(ports.map(({ endpoint }) => portLink(endpoint)));
     const wanted = [...own.values()].filter(({ text }) => !held.has(text));
@@ -53,38 +48,38 @@ export class PortFilter {
     for (const { text } of stale) held.delete(text);
     try {
       const script = statements("add", wanted) + statements("delete", stale);
-      await this.#nft(network).apply(script, "bridge ports");
+      await this.#nft.apply(script, "bridge ports");
     } catch {
       // Somebody took the table away, or changed it: written whole.
-      await this.#write(network, [...held.values()]);
+      await this.#write([...held.values()]);
     }
   }
 
-  async #write(network: NetworkId, elements: readonly Element[]): Promise<void> {
+  async #write(elements: readonly Element[]): Promise<void> {
     try {
-      await this.#nft(network).apply(RULES + statements("add", elements), "bridge rules");
-      this.#held.set(network, Promise.resolve(byText(elements)));
+      await this.#nft.apply(RULES + statements("add", elements), "bridge rules");
+      this.#held = Promise.resolve(byText(elements));
     } catch (error) {
-      this.forget(network);
+      this.forget();
       throw error;
     }
   }
 
   /** Those of the ports whose frames are filtered. */
-  async holding<P extends LocalPort>(network: NetworkId, ports: readonly P[]): Promise<P[]> {
+  async holding<P extends LocalPort>(ports: readonly P[]): Promise<P[]> {
     if (ports.length === 0) return [];
-    const held = await this.#elements(network);
+    const held = await this.#elements();
     return ports.filter((port) => this.#of(port).every(({ text }) => held.has(text)));
   }
 
   /** Links that the table names, whether they are there or not. */
-  async ports(network: NetworkId): Promise<Set<string>> {
-    return new Set([...(await this.#elements(network)).values()].map(({ port }) => port));
+  async ports(): Promise<Set<string>> {
+    return new Set([...(await this.#elements()).values()].map(({ port }) => port));
   }
 
-  /** The namespace is gone, or what is believed of it is no longer sure. */
-  forget(network: NetworkId): void {
-    this.#held.delete(network);
+  /** What is believed of the table is no longer sure. */
+  forget(): void {
+    this.#held = undefined;
   }
 
   #of({ endpoint, mac, ips }: LocalPort): Element[] {
@@ -97,23 +92,19 @@ export class PortFilter {
   }
 
   /** Asked for by all ports of a network at once it is read once. */
-  #elements(network: NetworkId): Promise<Map<string, Element>> {
-    let held = this.#held.get(network);
+  #elements(): Promise<Map<string, Element>> {
+    let held = this.#held;
     if (held === undefined) {
-      const reading = this.#nft(network)
+      const reading = this.#nft
         .table("bridge", TABLE)
         .then((table) => byText(elementsOf(table ?? [])));
       held = reading.catch((error: unknown) => {
-        this.forget(network);
+        this.forget();
         throw error;
       });
-      this.#held.set(network, held);
+      this.#held = held;
     }
     return held;
-  }
-
-  #nft(network: NetworkId): Nft {
-    return new Nft(this.#path(network));
   }
 }
 

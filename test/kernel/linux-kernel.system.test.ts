@@ -203,6 +203,25 @@ describe("the kernel of two hosts", () => {
     }
   });
 
+  test("the host's own end of a port is up with its addresses, and is put again when it is not", async () => {
+    const [port] = wanted(1).ports;
+    const address = { ip: own(1).ipv4!, prefixLength: 16 };
+    const desired = { ...wanted(1), ports: [{ ...port!, host: [address] }] };
+    const host = join(hosts.directory, "h1");
+    const link = kernels[0]!.containerLink(port!.endpoint);
+    expect(await reconcile(1, desired)).toEqual(["extend", "putRemotes", "putPort"]);
+    expect(await reconcile(1, desired)).toEqual([]);
+    expect(await hosts.ping(host, "10.192.0.1")).toBe(3);
+    for (const change of [
+      `ip link set ${link} down`,
+      `ip address del ${address.ip}/${address.prefixLength} dev ${link}`,
+    ]) {
+      hosts.in(host, change);
+      expect(await reconcile(1, desired)).toEqual(["putPort"]);
+      expect(await reconcile(1, desired)).toEqual([]);
+    }
+  });
+
   test("what the kernel forgets when the bridge goes down is put back, and nothing else", async () => {
     await reconcile(1, wanted(1));
     hosts.in(inNetwork(1), "ip link set br0 down");

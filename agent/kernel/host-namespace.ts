@@ -1,0 +1,75 @@
+import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { EndpointId } from "../../shared/ids.ts";
+import type { InterfaceAddress } from "../core/data-plane.ts";
+import { containerLink } from "./container-link.ts";
+import { missing } from "./errno.ts";
+import { addressesOf, linksOf } from "./netlink/dumps.ts";
+import * as route from "./netlink/route.ts";
+import { RtNetlink } from "./netlink/socket.ts";
+import { isPinnedNetns } from "./netns.ts";
+
+export interface HostNamespaceOptions {
+  /** Undefined: our own. */
+  readonly path: string | undefined;
+  /** Of WireGuard's device, which is there when its class is in use. */
+  readonly transportPath: string;
+}
+
+/** What networks have outside of their namespaces: VXLAN's sockets, and the other ends of ports. */
+export class HostNamespace {
+  readonly path: string | undefined;
+  readonly #transportPath: string;
+  readonly #socket: RtNetlink;
+
+  constructor({ path, transportPath }: HostNamespaceOptions) {
+    this.path = path;
+    this.#transportPath = transportPath;
+    this.#socket = new RtNetlink(path);
+  }
+
+  /** A VXLAN socket stays where its device is made: of WireGuard's class there is nothing in clear. */
+  async onUnderlay(
+    encryption: SecurityClass,
+    work: (socket: RtNetlink) => Promise<void>,
+  ): Promise<void> {
+    if (encryption !== "wireguard") return work(this.#socket);
+    if (!isPinnedNetns(this.#transportPath)) throw missing("the namespace of WireGuard");
+    // Opened each time: the namespace may be another one by now.
+    const socket = new RtNetlink(this.#transportPath);
+    try {
+      await work(socket);
+    } finally {
+      socket.close();
+    }
+  }
+
+  /** The other end of an exposed network's port: up, with its addresses. */
+  async putEnd(
+    endpoint: EndpointId,
+    addresses: readonly InterfaceAddress[],
+    mtuBytes: number,
+  ): Promise<void> {
+    const name = containerLink(endpoint);
+    const link = (await linksOf(this.#socket)).find((candidate) => candidate.name === name);
+    if (link === undefined) throw missing(name);
+    await this.#socket.batch([
+      route.setUp(link.index, mtuBytes),
+      ...addresses.map(({ ip, prefixLength }) => route.addAddress(link.index, ip, prefixLength)),
+    ]);
+  }
+
+  /** The addresses of other ends that are here; undefined: not here, or down. */
+  async ends(): Promise<(endpoint: EndpointId) => InterfaceAddress[] | undefined> {
+    const links = await linksOf(this.#socket);
+    const addresses = await addressesOf(this.#socket);
+    return (endpoint) => {
+      const name = containerLink(endpoint);
+      const link = links.find((candidate) => candidate.name === name && candidate.up);
+      return link === undefined ? undefined : addresses(link.index);
+    };
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

@@ -1,0 +1,111 @@
+import { OverlayError } from "../../shared/errors.ts";
+import { Vni } from "../../shared/ids.ts";
+import { Ip } from "../../shared/ip.ts";
+import { type Mac, ruleMac } from "../../shared/mac.ts";
+import type { DesiredNetwork, DeviceShape, InterfaceAddress } from "../core/data-plane.ts";
+import { missing } from "./errno.ts";
+import type { HostNamespace } from "./host-namespace.ts";
+import * as route from "./netlink/route.ts";
+import type { Request } from "./netlink/socket.ts";
+import { withNetnsDescriptor } from "./netns.ts";
+import type { NetworkNamespace } from "./network-namespace.ts";
+
+const BRIDGE = "br0";
+const VXLAN = "vx0";
+
+export interface NetworkDevices {
+  readonly bridge: route.Link;
+  readonly vxlan: route.Link;
+}
+
+/** Undefined is what is not there. */
+export interface FoundDevices {
+  readonly bridge: route.Link | undefined;
+  readonly vxlan: route.Link | undefined;
+}
+
+export function devicesAmong(links: readonly route.Link[]): FoundDevices {
+  return {
+    bridge: links.find(({ name }) => name === BRIDGE),
+    vxlan: links.find(({ name }) => name === VXLAN),
+  };
+}
+
+/** @throws NETLINK ENODEV when one is not there. */
+export function bothDevices(links: readonly route.Link[]): NetworkDevices {
+  const { bridge, vxlan } = devicesAmong(links);
+  if (bridge === undefined || vxlan === undefined)
+    throw missing(bridge === undefined ? BRIDGE : VXLAN);
+  return { bridge, vxlan };
+}
+
+/** Undefined: they do not work together. */
+export function shapeOf(
+  { bridge, vxlan }: FoundDevices,
+  addresses: (link: number) => readonly InterfaceAddress[],
+): DeviceShape | undefined {
+  const working = bridge?.up === true && vxlan?.up === true && vxlan.master === bridge.index;
+  if (!working || vxlan.vxlan === undefined) return undefined;
+  return {
+    vni: Vni.parse(vxlan.vxlan.vni),
+    udpPort: vxlan.vxlan.udpPort,
+    localVtep: Ip.parse(vxlan.vxlan.localVtep),
+    mtuBytes: vxlan.mtuBytes,
+    multicast: vxlan.multicastFlood,
+    gateways: addresses(bridge.index),
+  };
+}
+
+/** The gateway's: the same on every host. @throws INVALID without a gateway. */
+export function bridgeMac({ network, gateways: [gateway] }: DesiredNetwork): Mac {
+  if (gateway === undefined)
+    throw new OverlayError({ code: "INVALID", message: `network ${network} has no gateway` });
+  return ruleMac(gateway.ip);
+}
+
+/** What is missing is made, and what cannot be mended in place; `mac` is the bridge's. */
+export async function makeDevices(
+  namespace: NetworkNamespace,
+  host: HostNamespace,
+  desired: DesiredNetwork,
+  mac: Mac,
+): Promise<NetworkDevices> {
+  const held = devicesAmong(await namespace.links());
+  if (held.bridge === undefined)
+    await namespace.socket.request(route.addBridge(BRIDGE, mac, desired.mtuBytes));
+  await mendVxlan(namespace, host, desired, held.vxlan);
+  return bothDevices(await namespace.links());
+}
+
+/** Number, port and VTEP cannot be changed on a device: it alone is made anew, the ports stay. */
+async function mendVxlan(
+  { socket, path }: NetworkNamespace,
+  host: HostNamespace,
+  desired: DesiredNetwork,
+  held: route.Link | undefined,
+): Promise<void> {
+  if (held !== undefined) {
+    const { vni, udpPort, localVtep } = held.vxlan ?? {};
+    const same =
+      vni === desired.vni && udpPort === desired.udpPort && localVtep === desired.localVtep;
+    if (same) return socket.request(route.setUp(held.index, desired.mtuBytes));
+    await socket.request(route.deleteLink(held.index, VXLAN));
+  }
+  await host.onUnderlay(desired.encryption, (underlay) =>
+    withNetnsDescriptor(path, (fd) =>
+      underlay.request(route.addVxlan(VXLAN, desired, ruleMac(desired.localVtep), fd)),
+    ),
+  );
+}
+
+/** What can be changed in place: joined, up, with MTU, flags and gateways. */
+export function joinDevices(
+  { bridge, vxlan }: NetworkDevices,
+  { mtuBytes, multicast, gateways }: DesiredNetwork,
+): Request[] {
+  return [
+    route.setUp(bridge.index, mtuBytes),
+    ...route.makePort(vxlan.index, bridge.index, multicast ? "vxlanFlood" : "vxlan"),
+    ...gateways.map(({ ip, prefixLength }) => route.addAddress(bridge.index, ip, prefixLength)),
+  ];
+}
