@@ -20,7 +20,9 @@ vi.setConfig({ testTimeout: 1_200_000, hookTimeout: 300_000 });
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-crash-test-"));
 const PRELOAD = join(import.meta.dirname, "../support/crash-points.ts");
 /** On each host, that many do so beside each other. */
-const CHURNS = Number(process.env["CRASH_CHURNS"] ?? 1);
+const CHURNS = 2;
+/** The steps are gone through again until so many containers have started; CRASH_CONTAINERS=200 in the soak. */
+const CONTAINERS = Number(process.env["CRASH_CONTAINERS"] ?? 1);
 /** A step that does not come in so long is one that nothing here reaches. */
 const REACHED_MS = 90_000;
 let lab: Lab;
@@ -41,9 +43,11 @@ beforeAll(async () => {
 
 afterAll(() => Lab.down(directory));
 
+/** By name. */
+const started: string[] = [];
+
 /** Containers on the network of all, and on one of their own; what Docker refuses meanwhile is refused. */
-async function churn(host: LabHost, which: number, signal: AbortSignal): Promise<number> {
-  let started = 0;
+async function churn(host: LabHost, which: number, signal: AbortSignal): Promise<void> {
   const docker = (...args: string[]): Promise<boolean> =>
     host.docker(...args).then(
       () => true,
@@ -53,14 +57,13 @@ async function churn(host: LabHost, which: number, signal: AbortSignal): Promise
     const own = `own-${host.name}-${which}-${i}`;
     const run = async (name: string, network: string): Promise<void> => {
       const container = ["run", "-d", "--name", name, "--network", network, "--stop-timeout", "0"];
-      if (await docker(...container, "overlay-ts-lab", "/bin/sleep", "1000")) started++;
+      if (await docker(...container, "overlay-ts-lab", "/bin/sleep", "1000")) started.push(name);
       await docker("rm", "-f", name);
     };
     await docker(...OURS, own);
     await Promise.all([run(`a-${own}`, "app"), run(`b-${own}`, own)]);
     await docker("network", "rm", own);
   }
-  return started;
 }
 
 /** @returns the points that were not reached. */
@@ -107,12 +110,20 @@ test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} step
     Array.from({ length: CHURNS }, (_, which) => churn(host, which, over.signal)),
   );
   const share = (k: number): string[] => CRASH_POINTS.filter((_, i) => i % lab.hosts.length === k);
-  const unreached = await Promise.all(lab.hosts.map((host, k) => killAtEach(host, share(k))));
+  const unreached: string[] = [];
+  let rounds = 0;
+  do {
+    rounds++;
+    const each = await Promise.all(lab.hosts.map((host, k) => killAtEach(host, share(k))));
+    unreached.push(...each.flat());
+  } while (started.length < CONTAINERS);
   for (const host of lab.hosts) startAgent(host, true);
   over.abort();
-  const started = (await Promise.all(churning)).reduce((sum, count) => sum + count, 0);
-  console.info(`${CRASH_POINTS.length} kills, ${started} containers started meanwhile`);
-  expect(unreached.flat()).toEqual([]);
+  await Promise.all(churning);
+  console.info(
+    `${rounds * CRASH_POINTS.length} kills, ${started.length} containers started meanwhile`,
+  );
+  expect(unreached).toEqual([]);
   for (const host of lab.hosts) await eventually(120_000, `${host.name} tidied`, () => tidy(host));
   for (const [k, host] of lab.hosts.entries()) {
     await eventually(120_000, `agreement on ${host.name}`, () => host.overlay("verify"));
