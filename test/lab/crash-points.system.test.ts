@@ -98,6 +98,15 @@ async function tidy(host: LabHost): Promise<void> {
   expect(await names("network", "ls", "-q", "--filter", "name=own-")).toEqual([]);
 }
 
+/** For whoever is to find out what leaked. */
+async function whatItHolds(host: LabHost): Promise<string> {
+  const asked = [["verify"], ["network", "ls", "--json"], ["endpoint", "ls", "--json"], ["events"]];
+  const said = asked.map((words) =>
+    host.overlay(...words).catch((error: unknown) => JSON.stringify(error)),
+  );
+  return [host.name, ...(await Promise.all(said)), host.log("agent").slice(-20_000)].join("\n");
+}
+
 test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} steps`, async () => {
   const before: Held[] = [];
   for (const host of lab.hosts) {
@@ -129,6 +138,9 @@ test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} step
     await eventually(120_000, `agreement on ${host.name}`, () => host.overlay("verify"));
     await eventually(150_000, `nothing left on ${host.name}`, async () =>
       expect(await held(host)).toEqual(before[k]),
-    );
+    ).catch(async (error: unknown) => {
+      for (const each of lab.hosts) console.error(await whatItHolds(each));
+      throw error;
+    });
   }
 });
