@@ -179,6 +179,7 @@ export class DockerSide {
     this.#rebind(shown, state.networks);
     naming.listed(containers);
     this.#unlisted.forgetViews(shown);
+    this.#unlisted.endUnmade(shown, state.networks);
     hosting.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const problems = problem === undefined ? [] : [problem];
     this.#unfinished = false;

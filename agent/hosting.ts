@@ -41,7 +41,7 @@ export class Hosting {
   /** Networks that containers here refer to, running or stopped; undefined: Docker was not asked yet. */
   #referred: ReadonlySet<NetworkId> | undefined;
   #started = false;
-  #again: NodeJS.Timeout | undefined;
+  readonly #again = new Map<NetworkId, NodeJS.Timeout>();
 
   constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
     this.#node = node;
@@ -68,8 +68,8 @@ export class Hosting {
   }
 
   stop(): void {
-    clearTimeout(this.#again);
-    for (const timer of this.#leaving.values()) clearTimeout(timer);
+    for (const timers of [this.#again, this.#leaving])
+      for (const timer of timers.values()) clearTimeout(timer);
   }
 
   has(network: NetworkId): boolean {
@@ -186,11 +186,16 @@ export class Hosting {
 
   /** Containers run here: until it succeeds, also when the controller is the last to come up. */
   async enterAgain(network: NetworkId): Promise<void> {
+    this.#again.delete(network);
     try {
       await this.enter(network);
+      // They may have gone meanwhile, and entering kept the network from being left.
+      this.#lingerIfEmpty(network);
     } catch (error) {
       this.#modules.log.warn({ network, ...asFailure(error) }, "not entered again yet");
-      this.#again = setTimeout(() => void this.enterAgain(network), AGAIN_MS);
+      clearTimeout(this.#again.get(network));
+      const timer = setTimeout(() => void this.enterAgain(network), AGAIN_MS);
+      this.#again.set(network, timer);
     }
   }
 

@@ -1,6 +1,7 @@
 import { claimedAddresses, type Endpoint } from "../shared/documents.ts";
 import { OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
+import type { NetworkRecord } from "../shared/cluster-state.ts";
+import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
@@ -15,9 +16,10 @@ import type { Resolving } from "./resolving.ts";
 const UNLISTED_MS = 30_000;
 
 export interface UnlistedModules {
+  readonly self: NodeId;
   readonly engine: Pick<DockerEngine, "attachments">;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "endpoints" | "find" | "remove">;
+  readonly hosting: Pick<Hosting, "endpoints" | "find" | "hosted" | "remove">;
   readonly resolving: Pick<Resolving, "leave">;
   readonly log: Log;
 }
@@ -29,6 +31,7 @@ export interface UnlistedModules {
 export class Unlisted {
   readonly #modules: UnlistedModules;
   readonly #views = new Since<DockerNetworkId>();
+  readonly #unmade = new Since<NetworkId>();
   readonly #endpoints = new Since<EndpointId>();
   readonly #addresses = new Since<string>();
 
@@ -38,7 +41,8 @@ export class Unlisted {
 
   /** When the next look can be worth it; negative: it is late; infinite: nothing is missing. */
   dueInMs(): number {
-    return Math.min(this.#views.dueInMs(), this.#endpoints.dueInMs(), this.#addresses.dueInMs());
+    const all = [this.#views, this.#unmade, this.#endpoints, this.#addresses];
+    return Math.min(...all.map((since) => since.dueInMs()));
   }
 
   /** Endpoints that Docker and our own documents do not agree on. */
@@ -77,6 +81,27 @@ export class Unlisted {
     for (const docker of this.#views.over(missing)) bindings.unbind(docker);
   }
 
+  /**
+   * Networks that were made for this engine, which never got to have them: they have no name, so no engine
+   * shows them, and their subnets would be taken for good.
+   */
+  endUnmade(shown: readonly EngineNetwork[], networks: readonly NetworkRecord[]): void {
+    const { bindings, self } = this.#modules;
+    const listed = new Set(shown.map(({ id }) => id));
+    const bound = new Set(bindings.networks().values());
+    const unmade = networks.filter(
+      ({ id, name, createdBy, createdAs }) =>
+        name === undefined &&
+        createdBy === self &&
+        createdAs !== undefined &&
+        !listed.has(createdAs) &&
+        !bound.has(id) &&
+        !bindings.removed().has(id),
+    );
+    for (const network of this.#unmade.over(unmade.map(({ id }) => id)))
+      bindings.markRemoved(network);
+  }
+
   /** Addresses that Docker asked for and never used. */
   releaseAddresses(): void {
     const { bindings, hosting } = this.#modules;
@@ -111,11 +136,14 @@ export class Unlisted {
     }
   }
 
-  /** Docker's endpoints by network of the cluster; a network's view that was made again has two ids. */
+  /**
+   * Docker's endpoints by network of the cluster; a network's view that was made again has two ids, and one
+   * whose view went has none.
+   */
   async #listed(
     wanted: (network: NetworkId) => boolean = () => true,
   ): Promise<Map<NetworkId, Listed>> {
-    const { bindings, engine } = this.#modules;
+    const { bindings, engine, hosting } = this.#modules;
     const listed = new Map<NetworkId, Listed>();
     for (const [docker, network] of bindings.networks()) {
       if (!wanted(network)) continue;
@@ -128,6 +156,9 @@ export class Unlisted {
       for (const { endpoint, container } of endpoints) held.set(endpoint, container);
       listed.set(network, { name, endpoints: held });
     }
+    for (const network of hosting.hosted())
+      if (!listed.has(network) && wanted(network))
+        listed.set(network, { name: network, endpoints: new Map() });
     return listed;
   }
 }

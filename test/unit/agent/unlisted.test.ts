@@ -8,7 +8,7 @@ import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
 import { silentLog } from "../../../shared/ports.ts";
-import { app, endpoint } from "../../support/cluster.ts";
+import { app, endpoint, nodeId } from "../../support/cluster.ts";
 
 const VIEW = DockerNetworkId.parse("a".repeat(64));
 
@@ -27,6 +27,7 @@ beforeEach(() => {
   bindings = new Bindings(new Disk(new MemoryStore()));
   bindings.bind(VIEW, app.id);
   unlisted = new Unlisted({
+    self: nodeId(1),
     engine: {
       attachments: async () => ({
         name: "app",
@@ -37,6 +38,7 @@ beforeEach(() => {
     hosting: {
       endpoints: () => own,
       find: () => record,
+      hosted: () => (own.length === 0 ? [] : [app.id]),
       remove: (_, id) => {
         own = own.filter((one) => one.id !== id);
       },
@@ -53,7 +55,9 @@ afterEach(() => {
 /** A look every ten seconds. */
 async function looks(seconds: number, shown: readonly DockerNetworkId[] = [VIEW]): Promise<void> {
   for (let passed = 0; passed <= seconds; passed += 10) {
-    unlisted.forgetViews(shown.map((id) => ({ id }) as EngineNetwork));
+    const views = shown.map((id) => ({ id }) as EngineNetwork);
+    unlisted.forgetViews(views);
+    unlisted.endUnmade(views, record === undefined ? [] : [record]);
     await unlisted.dropEndpoints();
     unlisted.releaseAddresses();
     vi.advanceTimersByTime(10_000);
@@ -88,6 +92,38 @@ test("an address that was asked for, given back and asked for again is not given
   expect([...bindings.used(app.id)]).toEqual([ipv4]);
   await looks(20);
   expect([...bindings.used(app.id)]).toEqual([]);
+});
+
+test("of a network whose view went, with no word of its containers, these go", async () => {
+  own = [endpoint(1, 1)];
+  bindings.unbind(VIEW);
+  await looks(20);
+  expect(own).toHaveLength(1);
+  await looks(0);
+  expect(own).toEqual([]);
+});
+
+test("a network that was made for this engine, which never had it, ends; nobody else's, none with a name", async () => {
+  const made = DockerNetworkId.parse("b".repeat(64));
+  const { name: _, ...nameless } = { ...app, createdBy: nodeId(1), createdAs: made };
+  bindings.unbind(VIEW);
+  for (const other of [
+    { ...nameless, name: "app" },
+    { ...nameless, createdBy: nodeId(2) },
+  ]) {
+    record = other;
+    await looks(60);
+  }
+  record = nameless;
+  await looks(60, [made]);
+  bindings.bind(made, app.id);
+  await looks(10);
+  bindings.unbind(made);
+  expect(bindings.removed()).toEqual(new Set());
+  await looks(20);
+  expect(bindings.removed()).toEqual(new Set());
+  await looks(0);
+  expect(bindings.removed()).toEqual(new Set([app.id]));
 });
 
 test("verify names what Docker and the tables do not both have; the host's own is none of it", async () => {
