@@ -20,6 +20,7 @@ import type {
 } from "./docker/port.ts";
 import { VNI_OPTION } from "./docker/views.ts";
 import type { Encrypting } from "./encrypting.ts";
+import { containersOf, forget } from "./forgetting.ts";
 import type { Guarding } from "./guarding.ts";
 import type { Hosting } from "./hosting.ts";
 import { InTurn } from "./in-turn.ts";
@@ -69,14 +70,17 @@ export class OverlayDriver implements NetworkDriver {
    * This engine's view goes, whatever we answer. What becomes of the cluster's network is decided
    * after the call, when the engine can be asked (docker-side.ts).
    */
-  deleteNetwork(docker: DockerNetworkId): Promise<void> {
+  async deleteNetwork(docker: DockerNetworkId): Promise<void> {
     const { bindings, hosting } = this.#modules;
     const network = bindings.network(docker);
-    if (network !== undefined) {
-      bindings.unbind(docker);
-      if (hosting.find(network) !== undefined) bindings.markRemoved(network);
-    }
-    return Promise.resolve();
+    if (network === undefined) return;
+    // First: ended between the two, what is to be decided is known, and the view that went is forgotten later.
+    if (hosting.find(network) !== undefined) bindings.markRemoved(network);
+    bindings.unbind(docker);
+    if ([...bindings.networks().values()].includes(network)) return;
+    // Docker removes no network that has endpoints: of these it could not tell us that they went.
+    for (const endpoint of containersOf(hosting.endpoints(network)))
+      await forget(this.#modules, network, endpoint);
   }
 
   async createEndpoint(request: CreateEndpoint, signal: AbortSignal): Promise<CreatedEndpoint> {

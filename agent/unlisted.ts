@@ -6,6 +6,7 @@ import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ContainerId, DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
+import { containersOf, forget } from "./forgetting.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Resolving } from "./resolving.ts";
 
@@ -119,7 +120,7 @@ export class Unlisted {
 
   /** Containers that ended. */
   async dropEndpoints(): Promise<void> {
-    const { bindings, hosting, resolving, log } = this.#modules;
+    const { hosting, log } = this.#modules;
     const busy = (network: NetworkId): boolean =>
       containersOf(hosting.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
@@ -129,10 +130,7 @@ export class Unlisted {
     for (const id of this.#endpoints.over([...unlisted.keys()])) {
       const { network, endpoint } = unlisted.get(id)!;
       log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
-      hosting.remove(network, id);
-      // With its endpoint Docker forgot the address, and says of neither that they are free.
-      for (const ip of claimedAddresses(endpoint)) bindings.release(network, ip);
-      await resolving.leave(id);
+      await forget(this.#modules, network, endpoint);
     }
   }
 
@@ -194,9 +192,4 @@ class Since<K> {
   dueInMs(): number {
     return Math.min(...this.#ms.values()) + UNLISTED_MS - performance.now();
   }
-}
-
-/** The host's own interface is no business of Docker's. */
-function containersOf(endpoints: readonly Endpoint[]): Endpoint[] {
-  return endpoints.filter(({ role }) => role !== "host");
 }

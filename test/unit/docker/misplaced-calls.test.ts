@@ -124,6 +124,26 @@ describe("in the wrong order", () => {
     await refused(host, "NetworkDriver.CreateEndpoint", body, /knows no network/, inDecoded);
   });
 
+  test("DeleteNetwork without DeleteEndpoint: the endpoint and its address go with it", async () => {
+    const poolId = await makeNetwork(host);
+    await makeEndpoint(host, poolId);
+    const network = networkId();
+    const { bindings, hosting } = host.agent;
+    await done(host, "NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    expect(hosting.endpoints(network)).toEqual([]);
+    expect([...bindings.used(network)]).toEqual([]);
+    expect(bindings.removed()).toEqual(new Set([network]));
+  });
+
+  test("DeleteNetwork of one of two views: what runs on the network stays", async () => {
+    const poolId = await makeNetwork(host);
+    await makeEndpoint(host, poolId);
+    const network = networkId();
+    host.agent.bindings.bind(DockerNetworkId.parse("9b".repeat(32)), network);
+    await done(host, "NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    expect(ids()).toEqual([ENDPOINT]);
+  });
+
   test("an address that is released before its endpoint goes is not given again", async () => {
     const poolId = await makeNetwork(host);
     const address = await makeEndpoint(host, poolId);
