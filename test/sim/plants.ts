@@ -192,7 +192,7 @@ export const PLANTS: readonly Plant[] = [
   {
     name: "alone-without-asking",
     what: "a host that has not heard of others yet takes itself for alone",
-    edits: [{ file: wanted, from: "compared && (alone", to: "(alone" }],
+    edits: [{ file: wanted, from: "asked && (alone", to: "(alone" }],
   },
   {
     name: "one-way-partition-ignored",
