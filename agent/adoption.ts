@@ -2,6 +2,7 @@ import { claimedAddresses, familiesOf } from "../shared/documents.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Log } from "../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
+import { containersOf } from "./forgetting.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Kernel } from "./kernel/port.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -41,7 +42,7 @@ export class Adoption {
     const said = replication.tables.hosts.get(self)?.bootId;
     if (said === undefined || said === bootId) return;
     for (const network of this.#known()) {
-      const gone = hosting.endpoints(network).filter(({ role }) => role !== "host");
+      const gone = containersOf(hosting.endpoints(network));
       if (gone.length === 0) continue;
       log.info({ network, endpoints: gone.length }, "gone with the last boot");
       replication.change(

@@ -41,6 +41,7 @@ export class Hosting {
   /** Networks that containers here refer to, running or stopped; undefined: Docker was not asked yet. */
   #referred: ReadonlySet<NetworkId> | undefined;
   #started = false;
+  /** To be entered again. */
   readonly #again = new Map<NetworkId, NodeJS.Timeout>();
 
   constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
@@ -186,7 +187,7 @@ export class Hosting {
 
   /** Containers run here: until it succeeds, also when the controller is the last to come up. */
   async enterAgain(network: NetworkId): Promise<void> {
-    this.#again.delete(network);
+    clearTimeout(this.#again.get(network));
     try {
       await this.enter(network);
       // They may have gone meanwhile, and entering kept the network from being left.

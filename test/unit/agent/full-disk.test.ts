@@ -105,13 +105,15 @@ test("a document on disk that its owner did not sign is lost alone, told, and co
 });
 
 test("a state on disk that the controller did not sign gives way to that of the joining", async () => {
+  const { revision } = await cluster.controller.state();
+  // One that is on its way would be written over what is damaged here.
+  await expect.poll(() => host.agent.replication.tables.state?.revision).toBe(revision);
   const state = host.store.get("state")!;
   const at = Buffer.from(state).indexOf("jws") + 100;
   state[at] = state[at] === 0x41 ? 0x42 : 0x41;
   host.store.write([{ kind: "put", key: "state", value: state }]);
   const { next } = await host.restarted();
   expect(next.disk.status().losses).toMatchObject([{ what: "state" }]);
-  const { revision } = await cluster.controller.state();
   await expect.poll(() => next.replication.tables.state?.revision).toBe(revision);
   await next.stop();
 });
