@@ -2,9 +2,18 @@ import { defineConfig } from "vitest/config";
 
 const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 
-// unit: pure and fast, no root. system: real kernel, processes and sockets, one file at a time.
-// sim: thousands of simulated clusters, which would take the others' time.
-// guest: a machine in software, so slow that time limits are only there to end a test that hangs.
+/** Of each turn one file at a time; a file of the other turn may run beside it. A third worker waits. */
+const takingTurns = (turn: string) => ({
+  maxWorkers: 3,
+  setupFiles: ["test/support/one-at-a-time.ts"],
+  env: { TURN: turn },
+  sequence: { groupOrder: 2 },
+});
+
+// unit: pure and fast, no root. system: real kernel, processes and sockets.
+// guest: a machine in software, so slow that time limits are only there to end a test that hangs. It has the
+// lowest priority and runs beside the system tests, which wait more than they compute; it comes first in
+// its group, by its name. sim: thousands of simulated clusters, which would take the others' time.
 export default defineConfig({
   test: {
     passWithNoTests: false,
@@ -21,12 +30,19 @@ export default defineConfig({
       },
       {
         test: {
+          name: "guest",
+          include: ["test/guest/**/*.guest.test.ts"],
+          ...takingTurns("guest"),
+          ...node,
+        },
+      },
+      {
+        test: {
           name: "system",
           include: ["test/**/*.system.test.ts"],
-          fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 300_000,
-          sequence: { groupOrder: 2 },
+          ...takingTurns("system"),
           ...node,
         },
       },
@@ -36,16 +52,6 @@ export default defineConfig({
           include: ["test/sim/**/*.sim.test.ts"],
           fileParallelism: false,
           maxConcurrency: 2,
-          sequence: { groupOrder: 4 },
-          ...node,
-        },
-      },
-      {
-        test: {
-          name: "guest",
-          include: ["test/guest/**/*.guest.test.ts"],
-          // Its own steps follow from each other; beside the other tests both would be slower.
-          fileParallelism: false,
           sequence: { groupOrder: 3 },
           ...node,
         },

@@ -119,6 +119,10 @@ export class Bindings {
     return this.#usedOn(network);
   }
 
+  allUsed(): ReadonlyMap<NetworkId, ReadonlySet<Ip>> {
+    return this.#used;
+  }
+
   reserve(network: NetworkId, ip: Ip): void {
     this.#disk.put(addressKey(network, ip), { network, ip });
     this.#usedOn(network).add(ip);

@@ -18,6 +18,9 @@ import {
 } from "./membership.ts";
 import { underlayFacts } from "./node-facts.ts";
 
+/** Longer than a member's request: a person waits, perhaps for a controller whose host is just busy. */
+const TIMEOUT_MS = 20_000;
+
 export interface JoinRequest {
   readonly token: string;
   readonly controller: { address: Ip; port?: number | undefined };
@@ -37,11 +40,11 @@ export async function joinCluster(files: AgentFiles, request: JoinRequest): Prom
   const token = parseToken(request.token);
   const identity = ensureIdentity(files);
   const { address, port } = request.controller;
-  const client = new ControlClient(new Libp2pChannel(identity.seed), () => ({
-    address,
-    port: port ?? DEFAULT_PORTS.controller,
-    peer: undefined,
-  }));
+  const client = new ControlClient(
+    new Libp2pChannel(identity.seed),
+    () => ({ address, port: port ?? DEFAULT_PORTS.controller, peer: undefined }),
+    TIMEOUT_MS,
+  );
   try {
     const { advertise, listen = advertise } = request;
     const facts = await underlayFacts(listen);

@@ -14,6 +14,7 @@ import type {
   EngineEvent,
 } from "./docker/engine-port.ts";
 import { ContainerNames, type Look } from "./docker/names.ts";
+import { containersOf } from "./forgetting.ts";
 import type { Hosting } from "./hosting.ts";
 import type { Resolving } from "./resolving.ts";
 
@@ -235,7 +236,7 @@ export class Naming {
   }
 
   #containersOn(network: NetworkId): Endpoint[] {
-    return this.#modules.hosting.endpoints(network).filter(({ role }) => role !== "host");
+    return containersOf(this.#modules.hosting.endpoints(network));
   }
 
   /** A network's view that was made again has two ids for a while. */

@@ -103,14 +103,13 @@ export class Unlisted {
       bindings.markRemoved(network);
   }
 
-  /** Addresses that Docker asked for and never used. */
+  /** Addresses that Docker asked for and never used, or never gave back: not even with their network's view. */
   releaseAddresses(): void {
     const { bindings, hosting } = this.#modules;
     const unused = new Map<string, { network: NetworkId; ip: Ip }>();
-    for (const network of new Set(bindings.networks().values())) {
+    for (const [network, ips] of bindings.allUsed()) {
       const used = new Set(hosting.endpoints(network).flatMap(claimedAddresses));
-      for (const ip of bindings.used(network))
-        if (!used.has(ip)) unused.set(`${network} ${ip}`, { network, ip });
+      for (const ip of ips) if (!used.has(ip)) unused.set(`${network} ${ip}`, { network, ip });
     }
     for (const key of this.#addresses.over([...unused.keys()])) {
       const { network, ip } = unused.get(key)!;

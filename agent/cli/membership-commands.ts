@@ -114,8 +114,10 @@ export async function join(
   requireRoot();
   const [host, port] = splitPort(controllerAddress);
   const address = parseIp(host);
+  const token = readToken(options);
+  progress(`asking the controller at ${address}`);
   const membership = await joinCluster(filesOf(context), {
-    token: readToken(options),
+    token,
     controller: { address, port },
     name: options.name ?? defaultName(),
     ...ownAddresses(options, familyOf(address)),

@@ -76,6 +76,14 @@ interface Ask {
   readonly nodes?: readonly NodeId[];
 }
 
+/** All hosts' documents by their hashes, kept while neither they nor the members change: it is asked for often. */
+interface Digest {
+  readonly hostsVersion: object;
+  readonly state: ClusterState | undefined;
+  readonly entries: HostDigest;
+  readonly hash: Uint8Array;
+}
+
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
@@ -99,6 +107,7 @@ export class ClusterReplica {
   readonly #tables: Tables;
   readonly #hashes = new WeakMap<HostDocument, Uint8Array>();
   readonly #asks = new Map<number, Ask>();
+  #lastDigest: Digest | undefined;
   #signed: SignedState | undefined;
   #lastAsk = 0;
   #nextRoundMs = 0;
@@ -151,10 +160,11 @@ export class ClusterReplica {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#revision();
+        const { entries, hash } = this.#digest();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        return revision === request.revision && equalBytes(request.hash, this.#digestHash())
+        return revision === request.revision && equalBytes(request.hash, hash)
           ? { v: 1, kind: "same", ...unsure }
-          : { v: 1, kind: "clusterDigest", revision, digest: this.#digest(), ...unsure };
+          : { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
       }
       case "fetchCluster": {
         const state = this.#revision() > request.revision ? this.#signed : undefined;
@@ -176,7 +186,7 @@ export class ClusterReplica {
       case "clusterDigest": {
         const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
-          .filter((entry) => this.#isMember(entry.node) && this.#differs(entry))
+          .filter((entry) => this.#tables.isMember(entry.node) && this.#differs(entry))
           .map(({ node }) => node);
         const news = nodes.length > 0 || answer.revision > this.#revision();
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
@@ -264,7 +274,7 @@ export class ClusterReplica {
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
-    const hash = this.#digestHash();
+    const { hash } = this.#digest();
     return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
   }
 
@@ -300,7 +310,7 @@ export class ClusterReplica {
     }
     if (document.node === this.#options.node) return this.#metOwn(document);
     // Anyone can sign a document; only members' are kept, or the table would have no bound.
-    if (!this.#isMember(document.node)) {
+    if (!this.#tables.isMember(document.node)) {
       this.counters.notMembers++;
       return [];
     }
@@ -374,24 +384,22 @@ export class ClusterReplica {
     return hash;
   }
 
-  #isMember(node: NodeId): boolean {
-    return this.#tables.state?.nodes.some(({ id }) => id === node) === true;
-  }
-
   /** Members only: two hosts of the same state then compare the same. */
-  #digest(): HostDigest {
-    return [...this.#tables.hosts.values()]
-      .filter(({ node }) => this.#isMember(node))
+  #digest(): Digest {
+    const { hosts, hostsVersion, state } = this.#tables;
+    const held = this.#lastDigest;
+    if (held?.hostsVersion === hostsVersion && held.state === state) return held;
+    const entries = [...hosts.values()]
+      .filter(({ node }) => this.#tables.isMember(node))
       .map((document) => ({
         node: document.node,
         version: document.version,
         hash: this.#hash(document),
       }))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1));
-  }
-
-  #digestHash(): Uint8Array {
-    return this.#modules.hasher.sha256(encodeCbor(this.#digest()));
+    const hash = this.#modules.hasher.sha256(encodeCbor(entries));
+    this.#lastDigest = { hostsVersion, state, entries, hash };
+    return this.#lastDigest;
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {

@@ -191,7 +191,7 @@ export class Replica {
     const { delta } = message;
     if (delta.network !== network || !this.#topics.has(network))
       return this.#count("notSubscribed");
-    if (!this.#isMember(delta.node)) return this.#count("notMembers");
+    if (!this.tables.isMember(delta.node)) return this.#count("notMembers");
     if (!deltaHolds(delta, this.#modules.verifier)) return this.#count("badSignature");
     if (delta.node === this.#options.node) {
       if (!this.#differs(delta)) return [];
@@ -326,13 +326,8 @@ export class Replica {
     }
   }
 
-  /** Anyone can sign for a key of his own: only members' documents are kept, or there is no bound. */
-  #isMember(node: NodeId): boolean {
-    return this.tables.state?.nodes.some(({ id }) => id === node) === true;
-  }
-
   #merge(document: NetworkDocument): Output[] {
-    if (!this.#isMember(document.node)) return this.#count("notMembers");
+    if (!this.tables.isMember(document.node)) return this.#count("notMembers");
     if (!documentHolds(document, this.#modules.hasher, this.#modules.verifier))
       return this.#count("badSignature");
     if (document.node === this.#options.node) return this.#metOwn(document);
@@ -407,7 +402,7 @@ export class Replica {
 
   #digest(network: NetworkId): Digest {
     return [...this.tables.documents(network).values()]
-      .filter(({ node }) => this.#isMember(node))
+      .filter(({ node }) => this.tables.isMember(node))
       .map((document) => ({
         node: document.node,
         version: document.version,

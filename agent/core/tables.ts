@@ -24,6 +24,7 @@ export class Tables {
   readonly #hosts = new Map<NodeId, HostDocument>();
   readonly #networks = new Map<NetworkId, Map<NodeId, NetworkDocument>>();
   #hostsVersion = {};
+  #members: ReadonlySet<NodeId> = new Set();
 
   get state(): ClusterState | undefined {
     return this.#state;
@@ -38,6 +39,11 @@ export class Tables {
     return this.#hostsVersion;
   }
 
+  /** The state names the host: anyone can sign for a key of his own, so what others say is not kept. */
+  isMember(node: NodeId): boolean {
+    return this.#members.has(node);
+  }
+
   /** Documents of one network, by the host that owns them. */
   documents(network: NetworkId): ReadonlyMap<NodeId, NetworkDocument> {
     return this.#networks.get(network) ?? new Map<NodeId, NetworkDocument>();
@@ -50,6 +56,7 @@ export class Tables {
   mergeState(state: ClusterState): boolean {
     if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
     this.#state = state;
+    this.#members = new Set(state.nodes.map(({ id }) => id));
     for (const node of state.revoked) if (this.#hosts.delete(node)) this.#hostsVersion = {};
     return true;
   }

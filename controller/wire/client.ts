@@ -13,11 +13,13 @@ const TIMEOUT_MS = 5_000;
 export class ControlClient {
   readonly #channel: ControlChannel;
   readonly #address: () => ControllerAddress;
+  readonly #timeoutMs: number;
 
   /** `address` is asked at each request: the controller may move. */
-  constructor(channel: ControlChannel, address: () => ControllerAddress) {
+  constructor(channel: ControlChannel, address: () => ControllerAddress, timeoutMs = TIMEOUT_MS) {
     this.#channel = channel;
     this.#address = address;
+    this.#timeoutMs = timeoutMs;
   }
 
   /**
@@ -29,7 +31,7 @@ export class ControlClient {
     kind: K,
   ): Promise<{ answer: AnswerOf<K>; controller: NodeId }> {
     const { bytes, peer } = await this.#channel
-      .exchange(this.#address(), encodeCbor(request), TIMEOUT_MS)
+      .exchange(this.#address(), encodeCbor(request), this.#timeoutMs)
       .catch((error: unknown) => {
         throw this.#unreachable(error);
       });

@@ -71,10 +71,13 @@ export class Guest {
     const disk = kind === "systemd" ? [makeDisk(join(directory, "disk"))] : [];
     const initramfs = makeInitramfs(directory, kernel, kind);
     const output = openSync(join(directory, "qemu.log"), "a");
-    // The kernel ends it should this process die, however it dies.
+    // It takes what the tests beside it leave; the kernel ends it should this process die, however it dies.
     const child = spawn(
-      "setpriv",
+      "nice",
       [
+        "-n",
+        "19",
+        "setpriv",
         "--pdeathsig",
         "KILL",
         "qemu-system-x86_64",

@@ -331,7 +331,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: replica,
-        from: 'if (!this.#isMember(delta.node)) return this.#count("notMembers");',
+        from: 'if (!this.tables.isMember(delta.node)) return this.#count("notMembers");',
         to: "",
       },
     ],
@@ -342,7 +342,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: clusterReplica,
-        from: "if (!this.#isMember(document.node)) {",
+        from: "if (!this.#tables.isMember(document.node)) {",
         to: "if (document.node === this.#options.node) {",
       },
     ],

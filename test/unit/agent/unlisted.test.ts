@@ -94,6 +94,16 @@ test("an address that was asked for, given back and asked for again is not given
   expect([...bindings.used(app.id)]).toEqual([]);
 });
 
+test("an address of a network whose view went without giving it back is free again", async () => {
+  const { ipv4 } = endpoint(1, 1);
+  bindings.reserve(app.id, ipv4!);
+  bindings.unbind(VIEW);
+  await looks(20);
+  expect([...bindings.used(app.id)]).toEqual([ipv4]);
+  await looks(20);
+  expect([...bindings.used(app.id)]).toEqual([]);
+});
+
 test("of a network whose view went, with no word of its containers, these go", async () => {
   own = [endpoint(1, 1)];
   bindings.unbind(VIEW);
