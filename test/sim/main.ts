@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { newFaultMix } from "./faults.ts";
 import { plantEdits } from "./planting.ts";
 import { PLANTS } from "./plants.ts";
-import type { Outcome } from "./simulation.ts";
+import type { Outcome, Simulation } from "./simulation.ts";
 import { optionsOf } from "./sizes.ts";
 
 /** `npm run sim`: see README.md here. */
@@ -41,6 +41,7 @@ const { values } = parseArgs({
 });
 
 const PLANT_SEEDS = 100;
+const PROGRESS_MS = 10_000;
 const size = {
   nodes: numberOf(values.nodes),
   networks: numberOf(values.networks),
@@ -74,7 +75,7 @@ async function main(): Promise<number> {
 async function runOne(seed: number): Promise<number> {
   if (values.plant !== undefined) plantNamed(values.plant);
   const startMs = performance.now();
-  const outcome = await simulate(seed);
+  const outcome = await simulate(seed, true);
   const seconds = (performance.now() - startMs) / 1000;
   const { faults, counters, failures, trace, events, virtualMs, endpoints } = outcome;
   console.log(`seed ${seed}: ${events} events, ${virtualMs / 1000} s in ${seconds.toFixed(1)} s`);
@@ -160,12 +161,24 @@ async function runAsChild(): Promise<number> {
   return 0;
 }
 
-async function simulate(seed: number): Promise<Outcome> {
+async function simulate(seed: number, tellsProgress = false): Promise<Outcome> {
   // Only now: what is planted must be there before the product is loaded.
   const { Simulation } = await import("./simulation.ts");
   const simulation = new Simulation(optionsOf(seed, size));
   if (values.trace) simulation.log = (line) => process.stdout.write(line);
+  if (tellsProgress) simulation.secondPassed = progressOf(simulation);
   return simulation.run();
+}
+
+/** On standard error, for a run that takes longer than a person looks on. */
+function progressOf({ queue, options }: Simulation): () => void {
+  let saidMs = performance.now();
+  return () => {
+    if (performance.now() - saidMs < PROGRESS_MS) return;
+    saidMs = performance.now();
+    const faultsEnd = `faults end at ${options.chaosMs / 1000}`;
+    console.error(`${Math.round(queue.nowMs / 1000)} s (${faultsEnd}), ${queue.count} events`);
+  };
 }
 
 function plantNamed(name: string): void {

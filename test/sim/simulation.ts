@@ -51,6 +51,8 @@ export class Simulation implements World {
   faulty = true;
   /** For reading along; the hash is made in any case. */
   log: ((line: string) => void) | undefined;
+  /** Called at each virtual second: that of a large cluster is a minute. */
+  secondPassed: (() => void) | undefined;
   readonly #chaos: Chaos;
   readonly #hash: Hash = createHash("sha256");
   readonly #byNode = new Map<NodeId, SimHost>();
@@ -109,7 +111,7 @@ export class Simulation implements World {
       this.queue.at(400 + this.random.below(fillMs), () => this.#chaos.startContainer());
     this.#chaos.run(chaosMs);
     if (this.options.nodes > 3 && chance(this.random, 25)) this.#cutForGood();
-    this.queue.runUntil(chaosMs);
+    this.#goOn(chaosMs);
     this.#endFaults();
     const restless = this.#rest();
     const failures = [
@@ -308,13 +310,20 @@ export class Simulation implements World {
       }
   }
 
+  #goOn(untilMs: number): void {
+    while (this.queue.nowMs < untilMs) {
+      this.queue.runUntil(Math.min(this.queue.nowMs + 1000, untilMs));
+      this.secondPassed?.();
+    }
+  }
+
   /** Until nothing was written for a while. Undefined, or that it never came to rest. */
   #rest(): string | undefined {
     const endMs = this.queue.nowMs + LONGEST_UNREST_MS;
     let lines = this.#lines;
     let quietSinceMs = this.queue.nowMs;
     while (this.queue.nowMs < endMs) {
-      this.queue.runUntil(this.queue.nowMs + 1000);
+      this.#goOn(this.queue.nowMs + 1000);
       if (this.#lines !== lines) quietSinceMs = this.queue.nowMs;
       lines = this.#lines;
       if (this.queue.nowMs - quietSinceMs >= QUIET_MS) return undefined;
