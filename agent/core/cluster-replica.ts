@@ -1,20 +1,11 @@
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { encodeCbor, equalBytes } from "../../shared/codec.ts";
-import {
-  compareVersions,
-  type HostDocument,
-  hostSigningBytes,
-  type Version,
-} from "../../shared/documents.ts";
+import { type HostDocument, hostSigningBytes, type Version } from "../../shared/documents.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
-import {
-  ClusterGossip,
-  ClusterSyncAnswer,
-  ClusterSyncRequest,
-  type HostDigest,
-} from "./cluster-messages.ts";
+import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
+import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
 import type { Tables } from "./tables.ts";
 import { hostHolds } from "./verify.ts";
@@ -76,14 +67,6 @@ interface Ask {
   readonly nodes?: readonly NodeId[];
 }
 
-/** All hosts' documents by their hashes, kept while neither they nor the members change: it is asked for often. */
-interface Digest {
-  readonly hostsVersion: object;
-  readonly state: ClusterState | undefined;
-  readonly entries: HostDigest;
-  readonly hash: Uint8Array;
-}
-
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
@@ -105,9 +88,8 @@ export class ClusterReplica {
   readonly #options: ClusterReplicaOptions;
   readonly #modules: ClusterReplicaModules;
   readonly #tables: Tables;
-  readonly #hashes = new WeakMap<HostDocument, Uint8Array>();
+  readonly #digests: HostDigests;
   readonly #asks = new Map<number, Ask>();
-  #lastDigest: Digest | undefined;
   #signed: SignedState | undefined;
   #lastAsk = 0;
   #nextRoundMs = 0;
@@ -120,6 +102,7 @@ export class ClusterReplica {
     this.#tables = tables;
     this.#options = options;
     this.#modules = modules;
+    this.#digests = new HostDigests(tables, modules.hasher);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
@@ -160,7 +143,7 @@ export class ClusterReplica {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#revision();
-        const { entries, hash } = this.#digest();
+        const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
         return revision === request.revision && equalBytes(request.hash, hash)
           ? { v: 1, kind: "same", ...unsure }
@@ -186,7 +169,7 @@ export class ClusterReplica {
       case "clusterDigest": {
         const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
-          .filter((entry) => this.#tables.isMember(entry.node) && this.#differs(entry))
+          .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
           .map(({ node }) => node);
         const news = nodes.length > 0 || answer.revision > this.#revision();
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
@@ -274,7 +257,7 @@ export class ClusterReplica {
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
-    const { hash } = this.#digest();
+    const { hash } = this.#digests.current();
     return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
   }
 
@@ -303,7 +286,7 @@ export class ClusterReplica {
 
   #merge(document: HostDocument): ClusterOutput[] {
     const { verifier } = this.#modules;
-    if (!this.#differs({ ...document, hash: this.#hash(document) })) return [];
+    if (!this.#digests.isNews(this.#digests.entry(document))) return [];
     if (!hostHolds(document, verifier)) {
       this.counters.badSignature++;
       return [];
@@ -365,41 +348,6 @@ export class ClusterReplica {
 
   #revision(): number {
     return this.#tables.state?.revision ?? 0;
-  }
-
-  /** Newer than what we hold, or the same version with other content. */
-  #differs({ node, version, hash }: HostDigest[number]): boolean {
-    const held = this.#tables.hosts.get(node);
-    if (held === undefined) return true;
-    const order = compareVersions(version, held.version);
-    return order > 0 || (order === 0 && !equalBytes(hash, this.#hash(held)));
-  }
-
-  #hash(document: HostDocument): Uint8Array {
-    let hash = this.#hashes.get(document);
-    if (hash === undefined) {
-      hash = this.#modules.hasher.sha256(hostSigningBytes(document));
-      this.#hashes.set(document, hash);
-    }
-    return hash;
-  }
-
-  /** Members only: two hosts of the same state then compare the same. */
-  #digest(): Digest {
-    const { hosts, hostsVersion, state } = this.#tables;
-    const held = this.#lastDigest;
-    if (held?.hostsVersion === hostsVersion && held.state === state) return held;
-    const entries = [...hosts.values()]
-      .filter(({ node }) => this.#tables.isMember(node))
-      .map((document) => ({
-        node: document.node,
-        version: document.version,
-        hash: this.#hash(document),
-      }))
-      .toSorted((a, b) => (a.node < b.node ? -1 : 1));
-    const hash = this.#modules.hasher.sha256(encodeCbor(entries));
-    this.#lastDigest = { hostsVersion, state, entries, hash };
-    return this.#lastDigest;
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {

@@ -17,6 +17,7 @@ const desired = "agent/core/desired.ts";
 const tables = "agent/core/tables.ts";
 const replica = "agent/core/replica.ts";
 const clusterReplica = "agent/core/cluster-replica.ts";
+const hostDigests = "agent/core/host-digests.ts";
 const names = "agent/core/names.ts";
 const nameTable = "agent/core/name-table.ts";
 const plan = "agent/core/plan.ts";
@@ -122,9 +123,9 @@ export const PLANTS: readonly Plant[] = [
         to: "",
       },
       {
-        file: clusterReplica,
-        from: "return order > 0 || (order === 0 && !equalBytes(hash, this.#hash(held)));",
-        to: "return order !== 0 || !equalBytes(hash, this.#hash(held));",
+        file: hostDigests,
+        from: "return order > 0 || (order === 0 && !equalBytes(hash, this.entry(held).hash));",
+        to: "return order !== 0 || !equalBytes(hash, this.entry(held).hash);",
       },
     ],
   },

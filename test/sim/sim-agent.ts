@@ -6,7 +6,6 @@ import { hostsWith } from "../../agent/core/hosts.ts";
 import { decodeMessage } from "../../agent/core/messages.ts";
 import { wantedPeers } from "../../agent/core/peers.ts";
 import { plan } from "../../agent/core/plan.ts";
-import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../agent/core/presence.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../agent/core/replica.ts";
 import type { Tables } from "../../agent/core/tables.ts";
 import { wantedNetwork } from "../../agent/core/wanted.ts";
@@ -23,19 +22,18 @@ import { SimDocker } from "./sim-docker.ts";
 import { Answers } from "./answers.ts";
 import { endpointOf } from "./container.ts";
 import type { SimHost } from "./sim-host.ts";
+import { type Kind, SimMesh } from "./sim-mesh.ts";
 import { SimNames } from "./sim-names.ts";
+import { SimProbes } from "./sim-probes.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { chance, type World } from "./world.ts";
 
 export const CLUSTER_TOPIC = "cluster";
 const LINGER_MS = 1500;
-const DIAL_MS = 400;
 const KERNEL_RETRY_MS = 150;
 const VERIFY_MS = 1;
 /** A minute in the real one. */
 const RESYNC_MS = 6000;
-
-type Kind = "cluster" | "network";
 
 /**
  * One life of an agent: the real core, and around it what agent.ts, replication.ts, hosting.ts,
@@ -46,15 +44,14 @@ export class SimAgent {
   readonly node: NodeId;
   readonly networks: Replica;
   readonly cluster: ClusterReplica;
-  readonly presence = new Presence();
   readonly names = new SimNames();
   readonly answers = new Answers();
   readonly docker: SimDocker;
   readonly random: Random;
   /** As said in the host document; on their topics. */
   readonly hosted = new Set<NetworkId>();
-  /** By peer: the other end of the connection. */
-  readonly connected = new Map<NodeId, SimAgent>();
+  readonly mesh: SimMesh;
+  readonly probes: SimProbes;
   alive = true;
   readonly #world: World;
   readonly #saved: SavedTables;
@@ -62,9 +59,6 @@ export class SimAgent {
   readonly #dirty = new Set<NetworkId>();
   readonly #kept = new Map<string, Signed>();
   readonly #heldSinceMs = new Map<string, number>();
-  #wanted: readonly NodeId[] = [];
-  #seen = new Set<number>();
-  #seenBefore = new Set<number>();
   #signed: SignedState;
   /** In the kernel at the start, and in no document of ours. */
   #unadopted: NetworkId[] = [];
@@ -72,7 +66,6 @@ export class SimAgent {
   #changed = false;
   #started = false;
   #wakeAtMs = Infinity;
-  #probeAtMs = Infinity;
 
   constructor(host: SimHost, world: World) {
     const { node } = host;
@@ -93,16 +86,18 @@ export class SimAgent {
       ...modules,
       peers: (network) => {
         const { hosts } = this.tables;
-        return [...this.connected.keys()].filter(
+        return [...this.mesh.connected.keys()].filter(
           (id) => hosts.get(id)?.hosting.includes(network) === true,
         );
       },
     });
     this.cluster = new ClusterReplica(this.tables, options, {
       ...modules,
-      peers: () => [...this.connected.keys()],
+      peers: () => [...this.mesh.connected.keys()],
     });
     this.docker = new SimDocker(this, world);
+    this.mesh = new SimMesh(this, world);
+    this.probes = new SimProbes(this, world);
   }
 
   get tables(): Tables {
@@ -137,9 +132,9 @@ export class SimAgent {
     for (const { id } of busy) this.run(this.networks.join(id, this.#now()));
     for (const network of this.host.kernel.listNow()) this.dirty(network);
     this.#applyState();
-    this.#dial();
+    this.mesh.dial();
     this.docker.start();
-    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
+    this.later(RESYNC_MS, () => this.#giveUpUnknown());
     this.#wake();
   }
 
@@ -167,17 +162,6 @@ export class SimAgent {
 
   isSubscribed(topic: string): boolean {
     return topic === CLUSTER_TOPIC || this.hosted.has(topic as NetworkId);
-  }
-
-  /** gossipsub's cache: what was handed to us before is not handed on again. */
-  hasSeen(message: number): boolean {
-    if (this.#seen.has(message) || this.#seenBefore.has(message)) return true;
-    if (this.#seen.size >= 4096) {
-      this.#seenBefore = this.#seen;
-      this.#seen = new Set();
-    }
-    this.#seen.add(message);
-    return false;
   }
 
   hear(topic: string, from: NodeId, bytes: Uint8Array): void {
@@ -221,23 +205,29 @@ export class SimAgent {
     this.runCluster(outputs);
   }
 
-  /** Of a connection's other end: may it be on the mesh? As agent/gossip/admission-rules.ts. */
-  admits(peer: SimAgent): boolean {
-    const { state } = this.tables;
-    if (state === undefined || state.revoked.includes(peer.node)) return false;
-    return (
-      peer.host.membership.revision > state.revision ||
-      state.nodes.some(({ id }) => id === peer.node)
-    );
+  /** Both ends ask what they missed. */
+  peerConnected(peer: NodeId): void {
+    this.runCluster(this.cluster.connected(peer, this.#now()));
   }
 
-  connect(peer: SimAgent): void {
-    this.connected.set(peer.node, peer);
-    this.runCluster(this.cluster.connected(peer.node, this.#now()));
+  /** Names, and where frames go, follow from who is lost. */
+  presenceChanged(): void {
+    for (const network of this.hosted) this.dirty(network);
+  }
+
+  /** What an agent had set does not happen once it has died. */
+  later(ms: number, run: () => void): void {
+    this.at(this.#world.queue.nowMs + ms, run);
+  }
+
+  at(atMs: number, run: () => void): void {
+    this.#world.queue.at(atMs, () => {
+      if (this.alive) run();
+    });
   }
 
   dirty(network: NetworkId): void {
-    if (this.#dirty.size === 0) this.#later(this.#world.options.coalesceMs, () => this.#passes());
+    if (this.#dirty.size === 0) this.later(this.#world.options.coalesceMs, () => this.#passes());
     this.#dirty.add(network);
   }
 
@@ -296,7 +286,7 @@ export class SimAgent {
           this.#world.network.publish(this, output.network, output.bytes);
           break;
         case "request":
-          this.#request(output.to, "network", output.bytes, {
+          this.mesh.request(output.to, "network", output.bytes, {
             answered: (bytes) => {
               this.answers.network(output.bytes, bytes);
               this.run(this.networks.answered(output.id, bytes, this.#now()));
@@ -335,7 +325,7 @@ export class SimAgent {
           this.#world.network.publish(this, CLUSTER_TOPIC, output.bytes);
           break;
         case "request":
-          this.#request(output.to, "cluster", output.bytes, {
+          this.mesh.request(output.to, "cluster", output.bytes, {
             answered: (bytes) => {
               this.answers.cluster();
               this.runCluster(this.cluster.answered(output.id, bytes, this.#now()));
@@ -344,7 +334,7 @@ export class SimAgent {
           });
           break;
         case "verifyState":
-          this.#later(VERIFY_MS, () => this.stateCame(output.signed, "peer"));
+          this.later(VERIFY_MS, () => this.stateCame(output.signed, "peer"));
           break;
         case "changed":
           this.#changedSoon();
@@ -357,7 +347,7 @@ export class SimAgent {
   #changedSoon(): void {
     if (this.#changed) return;
     this.#changed = true;
-    this.#later(this.#world.options.coalesceMs, () => {
+    this.later(this.#world.options.coalesceMs, () => {
       this.#changed = false;
       this.#applyState();
     });
@@ -369,19 +359,11 @@ export class SimAgent {
     const networks = state.networks.map(({ id }) => id).join();
     if (networks !== this.#networksOnDisk) this.#saved.forgetOthers(state);
     this.#networksOnDisk = networks;
-    for (const peer of this.connected.values())
-      if (state.revoked.includes(peer.node)) this.#disconnect(peer);
-    this.#wanted = wantedPeers(
-      this.node,
-      state,
-      hosts,
-      hosts.get(this.node)?.hosting ?? [],
-      oneShotSha256,
-    );
+    const hosting = hosts.get(this.node)?.hosting ?? [];
+    this.mesh.want(wantedPeers(this.node, state, hosts, hosting, oneShotSha256), state.revoked);
     const members = state.nodes.map(({ id }) => id);
     const others = members.filter((id) => id !== this.node && !state.revoked.includes(id));
-    this.presence.set(others, hostsWith(hosts, this.node), this.#now());
-    this.#probeSoon();
+    this.probes.set(others, hostsWith(hosts, this.node));
     this.#adopt();
     this.docker.stateChanged();
     for (const network of [...this.hosted, ...this.host.kernel.listNow()]) this.dirty(network);
@@ -416,7 +398,7 @@ export class SimAgent {
           this.#leave(network);
           this.dirty(network);
         }
-    this.#later(RESYNC_MS, () => this.#giveUpUnknown());
+    this.later(RESYNC_MS, () => this.#giveUpUnknown());
   }
 
   #forgetLastBoot(): void {
@@ -440,7 +422,7 @@ export class SimAgent {
     const { monitor, faults, faulty } = this.#world;
     const record = this.record(network);
     const here = this.hosted.has(network) || this.endpoints(network).length > 0;
-    if (record !== undefined && here) this.names.update(this.tables, record, this.presence.lost());
+    if (record !== undefined && here) this.names.update(this.tables, record, this.probes.lost());
     else this.names.forget(network);
     if (this.#unadopted.includes(network)) return;
     const paths = plainPaths(this.tables, this.node);
@@ -454,7 +436,7 @@ export class SimAgent {
     for (const step of plan(kernel.readNow(network), desired, inSync)) {
       if (faulty && chance(this.random, 2)) {
         faults.kernelFailures++;
-        this.#later(KERNEL_RETRY_MS, () => this.dirty(network));
+        this.later(KERNEL_RETRY_MS, () => this.dirty(network));
         return;
       }
       kernel.applyNow(network, [step]);
@@ -468,7 +450,7 @@ export class SimAgent {
     if (!this.hosted.has(network) || this.#leaving.has(network)) return;
     const ticket = this.#world.queue.count;
     this.#leaving.set(network, ticket);
-    this.#later(LINGER_MS, () => {
+    this.later(LINGER_MS, () => {
       if (this.#leaving.get(network) !== ticket) return;
       this.#leaving.delete(network);
       if (this.endpoints(network).length === 0) this.#leave(network);
@@ -501,83 +483,6 @@ export class SimAgent {
     );
   }
 
-  #request(
-    to: NodeId,
-    kind: Kind,
-    bytes: Uint8Array,
-    then: { answered: (bytes: Uint8Array) => void; failed: () => void },
-  ): void {
-    const { network } = this.#world;
-    const peer = this.connected.get(to);
-    if (peer === undefined) {
-      this.#later(1, then.failed);
-      return;
-    }
-    network.send(this.host, peer.host, () => {
-      if (!peer.alive || !this.alive || !peer.connected.has(this.node)) return;
-      const answer = peer.answer(this.node, kind, bytes);
-      network.send(peer.host, this.host, () => {
-        if (this.alive) then.answered(answer);
-      });
-    });
-  }
-
-  /** Keeps connections with wanted peers, and notices those that ended. */
-  #dial(): void {
-    const { network } = this.#world;
-    for (const peer of this.connected.values()) {
-      const stands =
-        peer.alive &&
-        peer.connected.get(this.node) === this &&
-        network.bothWays(this.host, peer.host);
-      if (!stands || !this.admits(peer)) this.#disconnect(peer);
-    }
-    for (const id of this.#wanted) {
-      const peer = this.#world.hostOf(id)?.agent;
-      if (peer === undefined || peer === this || this.connected.get(id) === peer) continue;
-      if (!network.bothWays(this.host, peer.host)) continue;
-      if (!this.admits(peer) || !peer.admits(this)) continue;
-      this.connect(peer);
-      if (this.alive && peer.alive) peer.connect(this);
-    }
-    if (this.alive) this.#later(DIAL_MS / 2 + this.random.below(DIAL_MS), () => this.#dial());
-  }
-
-  #disconnect(peer: SimAgent): void {
-    if (this.connected.get(peer.node) === peer) this.connected.delete(peer.node);
-    if (peer.connected.get(this.node) === this) peer.connected.delete(this.node);
-    this.presence.doubt(peer.node, this.#now());
-    this.#probeSoon();
-  }
-
-  #probeSoon(): void {
-    const nextMs = this.presence.nextMs();
-    if (nextMs === undefined) return;
-    const atMs = this.host.atMs(nextMs);
-    if (atMs >= this.#probeAtMs) return;
-    this.#probeAtMs = atMs;
-    this.#at(atMs, () => {
-      if (this.#probeAtMs !== atMs) return;
-      this.#probeAtMs = Infinity;
-      this.#probe();
-    });
-  }
-
-  #probe(): void {
-    const { network } = this.#world;
-    for (const node of this.presence.due(this.#now())) {
-      const to = this.#world.hostOf(node);
-      if (to === undefined) continue;
-      network.probe(this.host, to, DEFAULT_PRESENCE_OPTIONS.timeoutMs, (answered) => {
-        if (!this.alive) return;
-        if (this.presence.heard(node, answered, this.#now()))
-          for (const hosted of this.hosted) this.dirty(hosted);
-        this.#probeSoon();
-      });
-    }
-    this.#probeSoon();
-  }
-
   /** The timer stands at what the core wants next. */
   #wake(): void {
     if (!this.alive) return;
@@ -585,7 +490,7 @@ export class SimAgent {
     const atMs = Math.max(this.host.atMs(nextMs), this.#world.queue.nowMs + 1);
     if (atMs >= this.#wakeAtMs && this.#wakeAtMs > this.#world.queue.nowMs) return;
     this.#wakeAtMs = atMs;
-    this.#at(atMs, () => {
+    this.at(atMs, () => {
       if (this.#wakeAtMs !== atMs) return;
       this.#wakeAtMs = 0;
       this.run(this.networks.tick(this.#now()));
@@ -611,16 +516,6 @@ export class SimAgent {
 
   #now(): number {
     return this.host.nowMs();
-  }
-
-  #later(ms: number, run: () => void): void {
-    this.#at(this.#world.queue.nowMs + ms, run);
-  }
-
-  #at(atMs: number, run: () => void): void {
-    this.#world.queue.at(atMs, () => {
-      if (this.alive) run();
-    });
   }
 }
 

@@ -100,8 +100,8 @@ export class SimNetwork {
 
   publish(author: SimAgent, topic: string, bytes: Uint8Array): void {
     const message = { id: ++this.#lastMessage, topic, bytes };
-    author.hasSeen(message.id);
-    for (const peer of author.connected.values()) this.#hand(author, peer, message);
+    author.mesh.hasSeen(message.id);
+    for (const peer of author.mesh.connected.values()) this.#hand(author, peer, message);
   }
 
   #hand(from: SimAgent, to: SimAgent, message: GossipMessage): void {
@@ -111,9 +111,9 @@ export class SimNetwork {
 
   #arrive(from: NodeId, to: SimAgent, message: GossipMessage): void {
     // The connection must stand: a host that was cut off hands nothing on.
-    if (!to.alive || !to.connected.has(from) || !to.isSubscribed(message.topic)) return;
-    if (to.hasSeen(message.id)) return;
-    const peers = [...to.connected.values()].filter(
+    if (!to.alive || !to.mesh.connected.has(from) || !to.isSubscribed(message.topic)) return;
+    if (to.mesh.hasSeen(message.id)) return;
+    const peers = [...to.mesh.connected.values()].filter(
       (peer) => peer.node !== from && peer.isSubscribed(message.topic),
     );
     const first = peers.length <= FORWARD_TO ? 0 : this.#random.below(peers.length);

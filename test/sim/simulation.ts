@@ -204,7 +204,7 @@ export class Simulation implements World {
   /** As agent/ending.ts: where it was made, and when nobody is known to need it, or may. */
   endNetwork({ agent }: SimHost, network: NetworkId): void {
     const { state, hosts } = agent?.tables ?? {};
-    const lost = agent?.presence.lost();
+    const lost = agent?.probes.lost();
     if (state === undefined || hosts === undefined || lost === undefined) return;
     if (state.networks.length < 2 || hostsNeeding(hosts, network).length > 0) return;
     if (hostsPerhapsNeeding(state, lost, network).length > 0) return;
