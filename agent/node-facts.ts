@@ -12,7 +12,7 @@ import {
   toCidr,
 } from "../shared/ip.ts";
 
-import { decodeLink, dumpLinks } from "./kernel/netlink/route.ts";
+import { linkNamed } from "./kernel/netlink/dumps.ts";
 import { RtNetlink } from "./kernel/netlink/socket.ts";
 
 /** What this machine is, for the node table: read from the kernel, without any program. */
@@ -85,8 +85,7 @@ export function hostSubnets(): { link: string; subnet: Cidr }[] {
 async function mtuOf(link: string): Promise<number> {
   const socket = new RtNetlink(undefined);
   try {
-    const links = (await socket.dump(dumpLinks)).map(decodeLink);
-    return links.find(({ name }) => name === link)?.mtuBytes ?? 1500;
+    return (await linkNamed(socket, link))?.mtuBytes ?? 1500;
   } finally {
     socket.close();
   }

@@ -1,6 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { OverlayError } from "../../shared/errors.ts";
 import type { InterfaceAddress } from "../core/data-plane.ts";
+import { linkNamed } from "../kernel/netlink/dumps.ts";
 import * as route from "../kernel/netlink/route.ts";
 import { RtNetlink } from "../kernel/netlink/socket.ts";
 import {
@@ -65,9 +66,7 @@ export class Transport {
   }
 
   async link(name: string): Promise<route.Link | undefined> {
-    if (!this.exists()) return undefined;
-    const links = (await this.socket.dump(route.dumpLinks)).map(route.decodeLink);
-    return links.find((link) => link.name === name);
+    return this.exists() ? linkNamed(this.socket, name) : undefined;
   }
 
   /** Gone already is success: who ran it may have taken it along. */

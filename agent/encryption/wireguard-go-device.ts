@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { OverlayError } from "../../shared/errors.ts";
 import type { PeerChange } from "../core/wireguard.ts";
+import { linkNamed } from "../kernel/netlink/dumps.ts";
 import * as route from "../kernel/netlink/route.ts";
 import { errnoName } from "../kernel/errno.ts";
 import { RtNetlink } from "../kernel/netlink/socket.ts";
@@ -48,7 +49,7 @@ export class WireguardGoDevice implements DeviceDriver {
     try {
       const pid = await this.#process.start();
       const { index } = await waitFor("wireguard-go did not start", async () =>
-        (await this.#answers()) ? linkOf(host, this.#name) : undefined,
+        (await this.#answers()) ? linkNamed(host, this.#name) : undefined,
       );
       await host.request(route.setMtu(index, mtuBytes));
       await this.#heard(pid);
@@ -164,11 +165,6 @@ export class WireguardGoDevice implements DeviceDriver {
       ),
     );
   }
-}
-
-async function linkOf(socket: RtNetlink, name: string): Promise<route.Link | undefined> {
-  const links = (await socket.dump(route.dumpLinks)).map(route.decodeLink);
-  return links.find((link) => link.name === name);
 }
 
 async function waitFor<T>(

@@ -3,6 +3,7 @@ import { containerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import { deleteOneByOne } from "./netlink/deletions.ts";
+import * as neighbour from "./netlink/neighbour.ts";
 import * as route from "./netlink/route.ts";
 import { withNetnsDescriptor } from "./netns.ts";
 import { bothDevices } from "./network-devices.ts";
@@ -71,7 +72,7 @@ export class ContainerPorts {
     await namespace.socket.batch(
       made.flatMap(({ port, link }) => [
         ...route.makePort(link.index, bridge.index, "container"),
-        route.putStaticFdb(link.index, port.mac),
+        neighbour.putStaticFdb(link.index, port.mac),
         // Last: a port that a crash left half made has no alias, and is made anew.
         route.setAlias(link.index, encodeAlias(port)),
       ]),

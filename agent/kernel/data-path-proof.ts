@@ -4,6 +4,7 @@ import { ruleMac } from "../../shared/mac.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { DesiredProof } from "../core/data-plane.ts";
 import { linksOf, neighboursOf } from "./netlink/dumps.ts";
+import * as neighbour from "./netlink/neighbour.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
 import {
@@ -46,8 +47,8 @@ export class LinuxDataPathProof implements DataPathProof {
     const { socket, device } = await this.#device();
     await socket.batch(
       peers.flatMap(({ address, vtep }) => [
-        route.putSelfFdb(device.index, ruleMac(address), vtep),
-        route.putNeighbour(device.index, address, ruleMac(address)),
+        neighbour.putSelfFdb(device.index, ruleMac(address), vtep),
+        neighbour.putNeighbour(device.index, address, ruleMac(address)),
       ]),
     );
     const wanted = new Set<string>(peers.map(({ address }) => ruleMac(address)));
@@ -55,7 +56,7 @@ export class LinuxDataPathProof implements DataPathProof {
       mac === undefined || wanted.has(mac) ? [] : [mac],
     );
     for (const mac of stale)
-      await socket.request(route.deleteFdb(device.index, mac, "self")).catch(() => {});
+      await socket.request(neighbour.deleteFdb(device.index, mac, "self")).catch(() => {});
   }
 
   async probe(address: Ip, timeoutMs: number): Promise<ProbeResult> {

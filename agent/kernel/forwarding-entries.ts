@@ -1,7 +1,7 @@
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import type { ActualNetwork, RemoteEntry } from "../core/data-plane.ts";
-import * as route from "./netlink/route.ts";
+import * as neighbour from "./netlink/neighbour.ts";
 import type { Request } from "./netlink/socket.ts";
 import type { FoundDevices, NetworkDevices } from "./network-devices.ts";
 
@@ -12,28 +12,28 @@ export function putRemotes(
   remotes: readonly RemoteEntry[],
 ): Request[] {
   return remotes.flatMap(({ mac, vtep, ips }) => [
-    route.putFdb(vxlan.index, mac, vtep),
-    ...ips.map((ip) => route.putNeighbour(bridge.index, ip, mac)),
+    neighbour.putFdb(vxlan.index, mac, vtep),
+    ...ips.map((ip) => neighbour.putNeighbour(bridge.index, ip, mac)),
   ]);
 }
 
 export function removeFdb({ vxlan }: NetworkDevices, macs: readonly Mac[]): Request[] {
   return macs.flatMap((mac) => [
-    route.deleteFdb(vxlan.index, mac, "self"),
-    route.deleteFdb(vxlan.index, mac, "master"),
+    neighbour.deleteFdb(vxlan.index, mac, "self"),
+    neighbour.deleteFdb(vxlan.index, mac, "master"),
   ]);
 }
 
 export function removeNeighbours({ bridge }: NetworkDevices, ips: readonly Ip[]): Request[] {
-  return ips.map((ip) => route.deleteNeighbour(bridge.index, ip));
+  return ips.map((ip) => neighbour.deleteNeighbour(bridge.index, ip));
 }
 
 export function putFlood({ vxlan }: NetworkDevices, vteps: readonly Ip[]): Request[] {
-  return vteps.map((vtep) => route.putFlood(vxlan.index, vtep));
+  return vteps.map((vtep) => neighbour.putFlood(vxlan.index, vtep));
 }
 
 export function removeFlood({ vxlan }: NetworkDevices, vteps: readonly Ip[]): Request[] {
-  return vteps.map((vtep) => route.deleteFlood(vxlan.index, vtep));
+  return vteps.map((vtep) => neighbour.deleteFlood(vxlan.index, vtep));
 }
 
 export type ForwardingEntries = Pick<
@@ -44,8 +44,8 @@ export type ForwardingEntries = Pick<
 /** Ours among what a namespace holds. */
 export function entriesAmong(
   { bridge, vxlan }: FoundDevices,
-  fdb: readonly route.Neighbour[],
-  neighbours: readonly route.Neighbour[],
+  fdb: readonly neighbour.Neighbour[],
+  neighbours: readonly neighbour.Neighbour[],
 ): ForwardingEntries {
   const ours = fdb.filter(({ index, extLearned }) => index === vxlan?.index && extLearned);
   const self = ours.filter(({ master }) => !master);

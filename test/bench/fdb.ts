@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import * as neighbour from "../../agent/kernel/netlink/neighbour.ts";
 import * as route from "../../agent/kernel/netlink/route.ts";
 import { RtNetlink } from "../../agent/kernel/netlink/socket.ts";
 import { bytesToMac } from "../../shared/mac.ts";
@@ -43,8 +44,8 @@ export async function measureFdb(entries: number, rounds: number): Promise<Fdb> 
     hosts.in(netns, "ip link set br0 up");
   };
   const content = async (socket: RtNetlink): Promise<string> =>
-    (await socket.dump(route.dumpNeighbours("bridge")))
-      .map(route.decodeNeighbour)
+    (await socket.dump(neighbour.dumpNeighbours("bridge")))
+      .map(neighbour.decodeNeighbour)
       .filter(({ extLearned }) => extLearned)
       .map(({ mac, master, destination }) => `${mac} ${master} ${destination}`)
       .toSorted()
@@ -59,7 +60,7 @@ export async function measureFdb(entries: number, rounds: number): Promise<Fdb> 
       const index = links.find(({ name }) => name === "vx0")?.index ?? 0;
       ours.push(
         await timed(() =>
-          socket.batch(list.map(({ mac, vtep }) => route.putFdb(index, mac, vtep))),
+          socket.batch(list.map(({ mac, vtep }) => neighbour.putFdb(index, mac, vtep))),
         ),
       );
       const written = await content(socket);

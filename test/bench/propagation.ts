@@ -1,6 +1,7 @@
 import type { RawNetlinkSocket } from "netlink";
 import { decodeFrames } from "../../agent/kernel/netlink/codec.ts";
-import { decodeLink, decodeNeighbour, RTNLGRP } from "../../agent/kernel/netlink/route.ts";
+import { decodeNeighbour } from "../../agent/kernel/netlink/neighbour.ts";
+import { decodeLink, RTNLGRP } from "../../agent/kernel/netlink/route.ts";
 import { openRouteSocket } from "../../agent/kernel/netlink/raw-socket.ts";
 import { IMAGE, type Lab } from "../lab/lab.ts";
 import type { LabHost } from "../support/lab-host.ts";

@@ -1,7 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { isPinnedNetns } from "../../kernel/netns.ts";
-import { decodeLink, dumpLinks, setDown } from "../../kernel/netlink/route.ts";
+import { linksOf } from "../../kernel/netlink/dumps.ts";
+import { setDown } from "../../kernel/netlink/route.ts";
 import { RtNetlink } from "../../kernel/netlink/socket.ts";
 
 /**
@@ -14,8 +15,7 @@ export async function setClassDown(netnsDirectory: string, udpPort: number): Pro
     if (!isPinnedNetns(path)) continue;
     const socket = new RtNetlink(path);
     try {
-      const links = (await socket.dump(dumpLinks)).map(decodeLink);
-      const ofClass = links.filter(({ vxlan }) => vxlan?.udpPort === udpPort);
+      const ofClass = (await linksOf(socket)).filter(({ vxlan }) => vxlan?.udpPort === udpPort);
       await socket.batch(ofClass.map(({ index }) => setDown(index)));
     } finally {
       socket.close();

@@ -1,4 +1,5 @@
 import type { Ip } from "../../../shared/ip.ts";
+import * as neighbour from "./neighbour.ts";
 import * as route from "./route.ts";
 import type { RtNetlink } from "./socket.ts";
 
@@ -8,11 +9,15 @@ export async function linksOf(socket: RtNetlink): Promise<route.Link[]> {
   return (await socket.dump(route.dumpLinks)).map(route.decodeLink);
 }
 
+export async function linkNamed(socket: RtNetlink, name: string): Promise<route.Link | undefined> {
+  return (await linksOf(socket)).find((link) => link.name === name);
+}
+
 export async function neighboursOf(
   socket: RtNetlink,
   what: "bridge" | 4 | 6,
-): Promise<route.Neighbour[]> {
-  return (await socket.dump(route.dumpNeighbours(what))).map(route.decodeNeighbour);
+): Promise<neighbour.Neighbour[]> {
+  return (await socket.dump(neighbour.dumpNeighbours(what))).map(neighbour.decodeNeighbour);
 }
 
 /** Of each link by its index, without the link-local ones that it gives itself. */

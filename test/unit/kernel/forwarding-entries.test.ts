@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { entriesAmong } from "../../../agent/kernel/forwarding-entries.ts";
-import type { Link, Neighbour } from "../../../agent/kernel/netlink/route.ts";
+import type { Neighbour } from "../../../agent/kernel/netlink/neighbour.ts";
+import type { Link } from "../../../agent/kernel/netlink/route.ts";
 import { endpoint, vtepOf } from "../../support/cluster.ts";
 
 const link = (index: number): Link => ({

@@ -9,7 +9,7 @@ import {
   u16be,
   u32,
 } from "../../../agent/kernel/netlink/codec.ts";
-import { decodeNeighbour, putFdb } from "../../../agent/kernel/netlink/route.ts";
+import { decodeNeighbour, putFdb } from "../../../agent/kernel/netlink/neighbour.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { Mac } from "../../../shared/mac.ts";
 
