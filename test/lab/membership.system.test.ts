@@ -75,8 +75,21 @@ test(`nobody is taken for dead in ${STARVED_MS / 1000} s without CPU`, async () 
   }
 });
 
+/** What is changed in a host's FDB and neighbours of the network from now on, in the words of iproute2. */
+async function changesFromNow(host: LabHost): Promise<() => string> {
+  const names = (await host.exec("ls", "/run/overlay-ts/netns")).trim().split("\n");
+  const network = names.filter((name) => name !== "proof");
+  expect(network).toHaveLength(1);
+  const enter = ["nsenter", `--net=/run/overlay-ts/netns/${network[0]}`];
+  // They end with the lab.
+  host.service("fdb-changes", ...enter, "bridge", "monitor", "fdb");
+  host.service("neighbour-changes", ...enter, "ip", "monitor", "neigh");
+  return () => host.log("fdb-changes") + host.log("neighbour-changes");
+}
+
 test("a host that is cut off is known as lost by all others, and as back", async () => {
   const took: number[] = [];
+  const changes = await changesFromNow(others[0]!);
   for (let cut = 0; cut < CUTS; cut++) {
     // At another moment between two questions each time; all were answered just now.
     await delay((cut * DEFAULT_PRESENCE_OPTIONS.nearPeriodMs) / CUTS);
@@ -99,6 +112,12 @@ test("a host that is cut off is known as lost by all others, and as back", async
       await eventually(30_000, `${last.name} back for ${host.name}`, () => when(host, "host-back"));
   }
   expect(took.every((ms) => ms > 0)).toBe(true);
+  // A link that comes and goes changes who is answered, nothing else; when the host does leave, it shows.
+  expect(changes()).toBe("");
+  await last.overlay("network", "hide", "app");
+  await eventually(20_000, `the entries of ${last.name} gone from ${others[0]!.name}`, async () =>
+    expect(changes()).toMatch(/Deleted/),
+  );
   took.sort((a, b) => a - b);
   const median = took[Math.floor(took.length / 2)];
   console.info(
