@@ -1,7 +1,9 @@
+import { hex } from "../../shared/codec.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
-import type { SimAgent } from "./sim-agent.ts";
+import { CLUSTER_TOPIC, type SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
+import { oneShotSha256 } from "./stand-ins.ts";
 import { chance, type World } from "./world.ts";
 
 const LOST_PERCENT = 12;
@@ -29,6 +31,7 @@ export class SimNetwork {
   readonly #random: Random;
   readonly #partitions = new Set<Partition>();
   readonly #cuts: { readonly from: SimHost; readonly to: SimHost }[] = [];
+  readonly #ids = new Map<string, number>();
   #lastMessage = 0;
 
   constructor(world: World, random: Random) {
@@ -99,9 +102,21 @@ export class SimNetwork {
   }
 
   publish(author: SimAgent, topic: string, bytes: Uint8Array): void {
-    const message = { id: ++this.#lastMessage, topic, bytes };
-    author.mesh.hasSeen(message.id);
+    const message = { id: this.#idOf(topic, bytes), topic, bytes };
+    if (author.mesh.hasSeen(message.id)) return;
     for (const peer of author.mesh.connected.values()) this.#hand(author, peer, message);
+  }
+
+  /**
+   * By its bytes, as agent/gossip/mesh-node.ts has it: a state that all hosts hand on is one message. What is
+   * sealed for a network has a nonce, and is another each time.
+   */
+  #idOf(topic: string, bytes: Uint8Array): number {
+    if (topic !== CLUSTER_TOPIC) return ++this.#lastMessage;
+    const hash = hex(oneShotSha256.sha256(bytes));
+    let id = this.#ids.get(hash);
+    if (id === undefined) this.#ids.set(hash, (id = ++this.#lastMessage));
+    return id;
   }
 
   #hand(from: SimAgent, to: SimAgent, message: GossipMessage): void {
