@@ -198,6 +198,7 @@ export class ClusterReplica {
 
   /** The chain of trust holds. From whomever it came, the higher revision wins. */
   stateVerified(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
+    const { members } = this.#tables;
     if (!this.#tables.mergeState(state)) return [];
     this.#signed = signed;
     this.counters.merged++;
@@ -208,7 +209,7 @@ export class ClusterReplica {
       ? { v: 1, kind: "state", revision, state: signed }
       : { v: 1, kind: "stateIsThere", revision };
     // What a new member says of itself may have come, and been refused, before the state.
-    const unheard = state.nodes.some(({ id }) => !this.#tables.hosts.has(id));
+    const unheard = state.nodes.some(({ id }) => !members.has(id) && !this.#tables.hosts.has(id));
     const to = unheard ? this.#somePeer() : undefined;
     return [
       { kind: "persistState", signed },

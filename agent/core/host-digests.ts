@@ -1,4 +1,3 @@
-import type { ClusterState } from "../../shared/cluster-state.ts";
 import { encodeCbor, equalBytes } from "../../shared/codec.ts";
 import { compareVersions, type HostDocument, hostSigningBytes } from "../../shared/documents.ts";
 import type { Hasher } from "../../shared/ports.ts";
@@ -17,7 +16,7 @@ export class HostDigests {
   readonly #tables: Tables;
   readonly #hasher: Hasher;
   readonly #hashes = new WeakMap<HostDocument, Uint8Array>();
-  #last: (Digest & { of: object; state: ClusterState | undefined }) | undefined;
+  #last: (Digest & { of: object; members: object }) | undefined;
 
   constructor(tables: Tables, hasher: Hasher) {
     this.#tables = tables;
@@ -26,14 +25,14 @@ export class HostDigests {
 
   /** Kept until a document or the members change: in a large cluster it is asked for far more often. */
   current(): Digest {
-    const { hosts, hostsVersion: of, state } = this.#tables;
-    if (this.#last?.of === of && this.#last.state === state) return this.#last;
+    const { hosts, hostsVersion: of, members } = this.#tables;
+    if (this.#last?.of === of && this.#last.members === members) return this.#last;
     const entries = [...hosts.values()]
-      .filter(({ node }) => this.#tables.isMember(node))
+      .filter(({ node }) => members.has(node))
       .map((document) => this.entry(document))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1));
     const hash = this.#hasher.sha256(encodeCbor(entries));
-    this.#last = { of, state, entries, hash };
+    this.#last = { of, members, entries, hash };
     return this.#last;
   }
 

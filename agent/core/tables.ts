@@ -39,7 +39,12 @@ export class Tables {
     return this.#hostsVersion;
   }
 
-  /** The state names the host: anyone can sign for a key of his own, so what others say is not kept. */
+  /** Whom the state names; another object when these are others. */
+  get members(): ReadonlySet<NodeId> {
+    return this.#members;
+  }
+
+  /** Anyone can sign for a key of his own: what others than members say is not kept. */
   isMember(node: NodeId): boolean {
     return this.#members.has(node);
   }
@@ -56,7 +61,9 @@ export class Tables {
   mergeState(state: ClusterState): boolean {
     if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
     this.#state = state;
-    this.#members = new Set(state.nodes.map(({ id }) => id));
+    const same = state.nodes.length === this.#members.size;
+    if (!same || !state.nodes.every(({ id }) => this.#members.has(id)))
+      this.#members = new Set(state.nodes.map(({ id }) => id));
     for (const node of state.revoked) if (this.#hosts.delete(node)) this.#hostsVersion = {};
     return true;
   }

@@ -266,3 +266,13 @@ describe("the cluster topic", () => {
     expect(kinds).toEqual(["persistHost", "publish", "changed"]);
   });
 });
+
+test("with a state that admits hosts their words are asked for, which were refused before; not with each state", () => {
+  const hosts = new Hosts();
+  for (const k of [1, 2]) hosts.add(k, clusterState(2));
+  const { replica } = hosts.at(1);
+  const outputs = (state: ClusterState): string[] =>
+    replica.stateVerified(signed(state), state, 0).map(({ kind }) => kind);
+  expect(outputs(clusterState(3, { revision: 2 }))).toContain("request");
+  expect(outputs(clusterState(3, { revision: 3 }))).not.toContain("request");
+});

@@ -44,6 +44,16 @@ test("what is kept is what would be made anew, after each change", () => {
   expect(kept.current().entries.map((entry) => entry.node)).toEqual([nodeId(1)]);
 });
 
+test("a state of the same members makes nothing anew", () => {
+  const tables = new Tables();
+  const digests = new HostDigests(tables, sha256);
+  tables.mergeState(clusterState(2));
+  tables.mergeHost(word(2, 1));
+  const before = digests.current();
+  tables.mergeState(clusterState(2, { revision: 2, networks: [] }));
+  expect(digests.current()).toBe(before);
+});
+
 test("news is what is newer, or another of the same version", () => {
   const tables = new Tables();
   const digests = new HostDigests(tables, sha256);
