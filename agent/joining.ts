@@ -19,7 +19,7 @@ import {
 import { underlayFacts } from "./node-facts.ts";
 
 /** Longer than a member's request: a person waits, perhaps for a controller whose host is just busy. */
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 10_000;
 
 export interface JoinRequest {
   readonly token: string;

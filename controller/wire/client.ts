@@ -79,10 +79,13 @@ export class ControlClient {
     // It answers, and in words that we do not understand.
     if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
+    const { name, message } = rootCause(cause);
+    const silent = name === "TimeoutError" || name === "AbortError";
+    const why = silent ? ` within ${this.#timeoutMs / 1000} s` : `: ${message}`;
     return new OverlayError(
       {
         code: "UNREACHABLE",
-        message: `the controller at ${address}:${port}/tcp does not answer: ${rootCause(cause)}`,
+        message: `the controller at ${address}:${port}/tcp does not answer${why}`,
         next: "check that it runs (`systemctl status overlay-ts-controller` there) and that the port is open",
       },
       { cause },
@@ -118,12 +121,12 @@ function refusal({ code, message, next }: AnswerOf<"failed">["failure"]): Overla
 }
 
 /** libp2p wraps: the innermost reason is the one a person can use. */
-function rootCause(error: unknown): string {
+function rootCause(error: unknown): { name: string; message: string } {
   let at = error;
   for (let depth = 0; depth < 5; depth++) {
     const inner = at instanceof AggregateError ? (at.errors[0] as unknown) : (at as Error).cause;
     if (inner === undefined) break;
     at = inner;
   }
-  return asFailure(at).message;
+  return { name: (at as Error).name, message: asFailure(at).message };
 }

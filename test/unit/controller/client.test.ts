@@ -5,6 +5,8 @@ import { encodeCbor } from "../../../shared/codec.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { nodeId } from "../../support/cluster.ts";
 
+const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(1) };
+
 /** As the mesh's worker has it: what comes is handed over from an event, where nobody catches. */
 function watched(bytes: Uint8Array): { client: ControlClient; thrown: unknown[] } {
   const thrown: unknown[] = [];
@@ -23,7 +25,6 @@ function watched(bytes: Uint8Array): { client: ControlClient; thrown: unknown[] 
       }),
     close: () => Promise.resolve(),
   };
-  const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(1) };
   return { client: new ControlClient(channel, () => address), thrown };
 }
 
@@ -36,4 +37,21 @@ test.each([
   const { client, thrown } = watched(bytes);
   await expect(client.watch(() => {}, new AbortController().signal)).rejects.toThrow(why);
   expect(thrown).toEqual([]);
+});
+
+test.each([
+  ["silent", new DOMException("The operation was aborted", "TimeoutError"), / within 2 s$/],
+  ["closed", new Error("dial", { cause: new Error("ECONNREFUSED") }), /: ECONNREFUSED$/],
+])("a controller whose port is %s is said to be so", async (_what, error, words) => {
+  const channel: ControlChannel = {
+    exchange: () => Promise.reject(error),
+    watch: () => Promise.reject(error),
+    close: () => Promise.resolve(),
+  };
+  const client = new ControlClient(channel, () => address, 2000);
+  const request = client.request({ v: 1, kind: "state", revision: 0 }, "state");
+  await expect(request).rejects.toThrow(
+    /^the controller at 198\.51\.100\.1:7952\/tcp does not answer/,
+  );
+  await expect(request).rejects.toThrow(words);
 });
