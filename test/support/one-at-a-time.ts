@@ -8,10 +8,10 @@ import { setTimeout as delay } from "node:timers/promises";
  */
 const name = `\0overlay-ts-test-${process.env["TURN"]}-${process.ppid}`;
 
-while (!(await isTaken())) await delay(500);
+while (!(await takeTurn())) await delay(500);
 
-/** @throws what is no other's turn. */
-function isTaken(): Promise<boolean> {
+/** False: another file has it. @throws whatever else keeps the name from being bound. */
+function takeTurn(): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const held = createServer();
     held.once("error", (error: NodeJS.ErrnoException) => {

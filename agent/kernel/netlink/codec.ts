@@ -1,4 +1,5 @@
 import { assert } from "../../../shared/errors.ts";
+import type { Family } from "../../../shared/ip.ts";
 
 /** Netlink's framing (linux/netlink.h): little endian as the machine, all on 4-byte bounds. */
 
@@ -7,6 +8,15 @@ export interface NetlinkMessage {
   readonly flags: number;
   readonly seq: number;
   readonly payload: Buffer;
+}
+
+/** NLM_F_CREATE and NLM_F_REPLACE, of a request that makes something. */
+export const CREATE = 0x400;
+export const REPLACE = 0x100;
+
+/** AF_INET, AF_INET6. */
+export function addressFamily(family: Family): number {
+  return family === 4 ? 2 : 10;
 }
 
 export type Attributes = ReadonlyMap<number, Buffer>;

@@ -1,6 +1,13 @@
 import { bytesToIp, familyOf, type Ip, ipToBytes } from "../../../shared/ip.ts";
 import { bytesToMac, type Mac, macToBytes } from "../../../shared/mac.ts";
-import { attr, decodeAttributes, type NetlinkMessage } from "./codec.ts";
+import {
+  addressFamily,
+  attr,
+  CREATE,
+  decodeAttributes,
+  type NetlinkMessage,
+  REPLACE,
+} from "./codec.ts";
 import type { Request } from "./socket.ts";
 
 /** rtnetlink messages on FDB entries and neighbours (linux/neighbour.h), as requests and back. */
@@ -8,12 +15,8 @@ import type { Request } from "./socket.ts";
 const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
-const CREATE = 0x400;
-const REPLACE = 0x100;
 const APPEND = 0x800;
-const AF_INET = 2;
 const AF_BRIDGE = 7;
-const AF_INET6 = 10;
 const NDA = { dst: 1, lladdr: 2, master: 9 } as const;
 const NTF = { self: 2, master: 4, extLearned: 0x10 } as const;
 const NUD = { reachable: 2, noarp: 0x40, permanent: 0x80 } as const;
@@ -93,21 +96,19 @@ export function putStaticFdb(port: number, mac: Mac): Request {
   return { op: `RTM_NEWNEIGH static ${mac}`, type: RTM_NEWNEIGH, flags: CREATE | REPLACE, parts };
 }
 
-const ipFamily = (ip: Ip): number => (familyOf(ip) === 4 ? AF_INET : AF_INET6);
-
 export function putNeighbour(bridge: number, ip: Ip, mac: Mac): Request {
-  const head = ndmsg(ipFamily(ip), bridge, NUD.permanent, NTF.extLearned);
+  const head = ndmsg(addressFamily(familyOf(ip)), bridge, NUD.permanent, NTF.extLearned);
   const parts = [head, attr(NDA.dst, ipToBytes(ip)), attr(NDA.lladdr, macToBytes(mac))];
   return { op: `RTM_NEWNEIGH ${ip} ${mac}`, type: RTM_NEWNEIGH, flags: CREATE | REPLACE, parts };
 }
 
 export function deleteNeighbour(bridge: number, ip: Ip): Request {
-  const parts = [ndmsg(ipFamily(ip), bridge, 0, 0), attr(NDA.dst, ipToBytes(ip))];
+  const parts = [ndmsg(addressFamily(familyOf(ip)), bridge, 0, 0), attr(NDA.dst, ipToBytes(ip))];
   return { op: `RTM_DELNEIGH ${ip}`, type: RTM_DELNEIGH, flags: 0, parts };
 }
 
 export function dumpNeighbours(what: "bridge" | 4 | 6): Request {
-  const family = what === "bridge" ? AF_BRIDGE : what === 4 ? AF_INET : AF_INET6;
+  const family = what === "bridge" ? AF_BRIDGE : addressFamily(what);
   return { op: "RTM_GETNEIGH", type: RTM_GETNEIGH, flags: 0, parts: [ndmsg(family, 0, 0, 0)] };
 }
 

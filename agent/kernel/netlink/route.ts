@@ -1,11 +1,14 @@
 import { bytesToIp, familyOf, type Ip, ipToBytes } from "../../../shared/ip.ts";
 import { type Mac, macToBytes } from "../../../shared/mac.ts";
 import {
+  addressFamily,
   attr,
   type Attributes,
+  CREATE,
   decodeAttributes,
   decodeText,
   type NetlinkMessage,
+  REPLACE,
   text,
   u8,
   u16be,
@@ -22,11 +25,7 @@ const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
-const CREATE = 0x400;
 const EXCL = 0x200;
-const REPLACE = 0x100;
-const AF_INET = 2;
-const AF_INET6 = 10;
 const IFF_UP = 1;
 /** Ours alone to give out: no need to ask whether somebody has it already (linux/if_addr.h). */
 const IFA_F_NODAD = 2;
@@ -211,7 +210,7 @@ export function deleteAddress(index: number, ip: Ip, prefixLength: number): Requ
 
 function addressParts(index: number, ip: Ip, prefixLength: number): Buffer[] {
   const head = Buffer.alloc(8);
-  head.writeUInt8(familyOf(ip) === 4 ? AF_INET : AF_INET6, 0);
+  head.writeUInt8(addressFamily(familyOf(ip)), 0);
   head.writeUInt8(prefixLength, 1);
   head.writeUInt8(familyOf(ip) === 4 ? 0 : IFA_F_NODAD, 2);
   head.writeUInt32LE(index, 4);
