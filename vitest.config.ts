@@ -2,18 +2,20 @@ import { defineConfig } from "vitest/config";
 
 const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 
-/** Of each turn one file at a time; a file of the other turn may run beside it. A third worker waits. */
-const takingTurns = (turn: string) => ({
-  maxWorkers: 3,
-  setupFiles: ["test/support/one-at-a-time.ts"],
-  env: { TURN: turn },
-  sequence: { groupOrder: 2 },
-});
+/** `npm run soak`: also what the minutes of a test run do not suffice for. */
+const LONG = process.env["SOAK"] !== undefined;
 
-// unit: pure and fast, no root. system: real kernel, processes and sockets.
-// guest: a machine in software, so slow that time limits are only there to end a test that hangs. It has the
-// lowest priority and runs beside the system tests, which wait more than they compute; it comes first in
-// its group, by its name. sim: thousands of simulated clusters, which would take the others' time.
+/** Files that take all processors, or measure what others would spoil: nothing runs beside them. */
+const alone = ["membership", "scale", "hostile"].map((name) => `test/lab/${name}.system.test.ts`);
+
+/** Of what starts agents. */
+const program = { globalSetup: "test/support/bundled.ts" };
+const system = { testTimeout: 300_000, hookTimeout: 600_000, ...program, ...node };
+
+// unit: pure and fast, no root. guest: machines in software, so slow that time limits are only there to end a test
+// that hangs; two side by side, and nothing beside them.
+// system: real kernel, processes and sockets; three files at a time, since they wait more than they compute.
+// alone: what would disturb others, or be disturbed. sim: thousands of simulated clusters.
 export default defineConfig({
   test: {
     passWithNoTests: false,
@@ -24,6 +26,9 @@ export default defineConfig({
           include: ["test/{unit,property,contract,sim,fuzz}/**/*.test.ts"],
           exclude: ["**/*.system.test.ts", "**/*.sim.test.ts"],
           testTimeout: 30_000,
+          maxWorkers: 2,
+          // Modules are loaded once for all files: a quarter of the processor time.
+          isolate: false,
           sequence: { groupOrder: 1 },
           ...node,
         },
@@ -32,7 +37,11 @@ export default defineConfig({
         test: {
           name: "guest",
           include: ["test/guest/**/*.guest.test.ts"],
-          ...takingTurns("guest"),
+          exclude: LONG ? [] : ["test/guest/systemd.guest.test.ts"],
+          hookTimeout: 300_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+          ...program,
           ...node,
         },
       },
@@ -40,10 +49,19 @@ export default defineConfig({
         test: {
           name: "system",
           include: ["test/**/*.system.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 300_000,
-          ...takingTurns("system"),
-          ...node,
+          exclude: alone,
+          maxWorkers: 3,
+          sequence: { groupOrder: 3 },
+          ...system,
+        },
+      },
+      {
+        test: {
+          name: "alone",
+          include: alone,
+          fileParallelism: false,
+          sequence: { groupOrder: 4 },
+          ...system,
         },
       },
       {
@@ -52,7 +70,7 @@ export default defineConfig({
           include: ["test/sim/**/*.sim.test.ts"],
           fileParallelism: false,
           maxConcurrency: 2,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 5 },
           ...node,
         },
       },

@@ -1,14 +1,14 @@
 import type { ControlChannel } from "../controller/wire/channel.ts";
 import type { Cidr, Ip } from "../shared/ip.ts";
-import type { DockerEngine } from "./docker/engine-port.ts";
-import type { NameServer } from "./dns/port.ts";
-import type { IpsecKernel } from "./encryption/ipsec-port.ts";
-import type { WireguardTunnel } from "./encryption/port.ts";
-import type { Secret } from "./encryption/secret.ts";
-import type { Mesh } from "./gossip/port.ts";
-import type { DataPathProof, Guards, Kernel } from "./kernel/port.ts";
+import type { CutOffs } from "./docker/cut-off.ts";
+import type { DockerEngine } from "./docker/engine/port.ts";
+import type { EncryptionAdapters } from "./encryption/adapters.ts";
+import type { NameServer } from "./names/server/port.ts";
+import type { Mesh } from "./replication/gossip/port.ts";
+import type { DataPathProof, Guards, Kernel, WayOut } from "./kernel/port.ts";
 import type { Loss } from "./store/loss.ts";
 import type { AgentStore } from "./store/port.ts";
+import type { HostLinks } from "./membership/underlay.ts";
 
 /** What touches the machine, chosen in main.ts. */
 export interface AgentAdapters {
@@ -17,6 +17,7 @@ export interface AgentAdapters {
   readonly control: ControlChannel;
   readonly kernel: Kernel;
   readonly guards: Guards;
+  readonly wayOut: WayOut;
   readonly proof: DataPathProof;
   readonly encryption: EncryptionAdapters;
   readonly names: NameServer;
@@ -25,20 +26,14 @@ export interface AgentAdapters {
   readonly losses?: readonly Loss[];
   /** random(4): another one each time the machine starts. */
   readonly bootId: string;
+  /** The controller may take so long to answer, when that is longer than it may anyway. */
+  readonly patienceMs?: number | undefined;
   /** Subnets on this host's interfaces, and the interface. */
   readonly hostSubnets: () => { link: string; subnet: Cidr }[];
+  readonly links: HostLinks;
+  /** Where this agent listens and sends; undefined: it need not be looked after. */
+  readonly ownAddress?: { readonly local: Ip; readonly has: (ip: Ip) => boolean };
+  readonly cutOffs: CutOffs;
   /** Undefined: a host without an engine. */
   readonly engine: DockerEngine | undefined;
-}
-
-export interface EncryptionAdapters {
-  readonly wireguard: WireguardTunnel;
-  /** This host's; made when there is none. @throws INVALID */
-  readonly wireguardKey: () => Secret;
-  /** New ones, of WireGuard's transport namespace. */
-  readonly transportGuards: () => Guards;
-  /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
-  readonly ipsec: (local: Ip, udpPort: number) => IpsecKernel;
-  /** VXLAN devices of this port are set down. @throws NETLINK */
-  readonly classDown: (udpPort: number) => Promise<void>;
 }

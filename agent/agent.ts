@@ -1,214 +1,143 @@
-import { ControlClient } from "../controller/wire/client.ts";
 import { fromBase64Url } from "../shared/base64url.ts";
-import type { ClusterState, SecurityClass } from "../shared/cluster-state.ts";
-import { asFailure, assert } from "../shared/errors.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Owed } from "../shared/overdue.ts";
-import type { Log } from "../shared/ports.ts";
-import { sealKeyPair } from "../shared/sealed-box.ts";
-import { verifyState } from "../shared/trust.ts";
-import type { AgentAdapters } from "./adapters.ts";
-import { Adoption } from "./adoption.ts";
-import { Bindings } from "./bindings.ts";
-import { ControllerLink } from "./controller-link.ts";
-import { desiredGuards } from "./core/desired.ts";
-import { Encrypting } from "./encrypting.ts";
-import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
-import { IpsecClass } from "./ipsec-class.ts";
-import { WireguardClass } from "./wireguard-class.ts";
-import { hostsWith } from "./core/hosts.ts";
-import { plan } from "./core/plan.ts";
-import { DockerSide } from "./docker-side.ts";
-import { EventLog } from "./event-log.ts";
-import { Guarding } from "./guarding.ts";
+import type { Failure } from "../shared/errors.ts";
 import { type Identity } from "../shared/node/identity.ts";
-import { Ending } from "./ending.ts";
-import { Exposing } from "./exposing.ts";
-import { Hosting } from "./hosting.ts";
-import type { Membership } from "./membership.ts";
-import { Naming } from "./naming.ts";
-import { OverlayDriver } from "./overlay-driver.ts";
-import { OverlayIpam } from "./overlay-ipam.ts";
-import { Proving } from "./proving.ts";
-import { DEFAULT_RECONCILER_OPTIONS, Reconciler } from "./reconciler.ts";
-import { Replication } from "./replication.ts";
-import { Resolving } from "./resolving.ts";
-import { Sandboxes } from "./sandboxes.ts";
-import { SavedTables } from "./saved-tables.ts";
-import { seen } from "./seen.ts";
-import { StillMember } from "./still-member.ts";
-import { Wanting } from "./wanting.ts";
-import { Watching } from "./watching.ts";
-import { Disk } from "./store/disk.ts";
 import {
   ed25519Signer,
   ed25519Verifier,
   sha256,
   systemClock,
   systemRandom,
+  systemTimers,
 } from "../shared/node/system.ts";
+import type { Owed } from "../shared/overdue.ts";
+import type { Log } from "../shared/ports.ts";
+import { Signal } from "../shared/signal.ts";
+import { verifyState } from "../shared/trust.ts";
+import type { AgentAdapters } from "./adapters.ts";
+import { desiredGuards } from "./core/data-plane/desired-network.ts";
+import { type DockerParts, makeDocker } from "./docker/parts.ts";
+import type { Encryption } from "./encryption/encryption.ts";
+import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
+import { makeEncryption } from "./encryption/parts.ts";
+import { EventLog } from "./events/event-log.ts";
+import { EventSource } from "./events/event-source.ts";
+import { seen } from "./events/view-sources.ts";
+import type { GuardReconciler } from "./kernel/guard-reconciler.ts";
+import { WayOutReconciler } from "./kernel/way-out-reconciler.ts";
+import type { Ended, Living } from "./lifecycle.ts";
+import type { Membership } from "./membership/membership-files.ts";
+import { makeMembership, type MembershipParts } from "./membership/parts.ts";
+import { Reach } from "./membership/reach.ts";
+import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
+import type { NameServerFeed } from "./names/name-server-feed.ts";
+import { makeNames } from "./names/parts.ts";
+import { containersOf, forget } from "./networks/forget-endpoint.ts";
+import { makeNetworks, type NetworksParts, reconcileAll } from "./networks/parts.ts";
+import { askForKeys } from "./replication/request-kinds.ts";
+import { CountedMesh } from "./replication/counted-mesh.ts";
+import { Replication } from "./replication/replication.ts";
+import { SavedTables } from "./replication/saved-tables.ts";
+import { Disk } from "./store/disk.ts";
 
 const RESYNC_MS = 60_000;
 
-/** A joined host: parts made and joined together, started and stopped in order. */
-export class Agent {
+/** What a joined host consists of. */
+export interface AgentParts extends MembershipParts, NetworksParts, DockerParts {
   readonly identity: Identity;
   readonly membership: Membership;
   readonly adapters: AgentAdapters;
-  readonly replication: Replication;
-  readonly reconciler: Reconciler;
-  readonly guarding: Guarding;
-  readonly encrypting: Encrypting;
-  readonly proving: Proving;
-  readonly resolving: Resolving;
-  readonly controller: ControllerLink;
-  readonly bindings: Bindings;
-  readonly hosting: Hosting;
-  readonly adoption: Adoption;
-  readonly wanting: Wanting;
-  readonly ipam: OverlayIpam;
-  readonly driver: OverlayDriver;
-  readonly exposing: Exposing;
-  readonly ending: Ending;
-  readonly naming: Naming | undefined;
-  readonly docker: DockerSide | undefined;
-  readonly events: EventLog;
   readonly disk: Disk;
-  readonly watching: Watching;
-  readonly stillMember: StillMember;
+  readonly replication: Replication;
+  readonly guardReconciler: GuardReconciler;
+  readonly wayOutReconciler: WayOutReconciler;
+  readonly encryption: Encryption;
+  readonly reach: Reach;
+  readonly nameServerFeed: NameServerFeed;
+  readonly events: EventLog;
+  readonly eventSource: EventSource;
+  /** Emitted once a minute (core/part-context.ts). */
+  readonly resync: Signal;
+}
+
+/**
+ * Each part after those that it needs. What a part has to know of a later one it hears by a signal: of changed tables
+ * by those of replication.
+ * @param cannotRun told when the agent is of no use as it stands (lifecycle.ts)
+ */
+function makeParts(
+  identity: Identity,
+  membership: Membership,
+  given: AgentAdapters,
+  log: Log,
+  cannotRun: (failure: Failure) => void,
+): AgentParts {
+  const mesh = new CountedMesh(given.mesh);
+  const adapters = { ...given, mesh };
+  const self = identity.node;
+  const [viewChanged, resync] = [new Signal(), new Signal()];
+  const context = { self, log, viewChanged, resync, adapters };
+  const seenChanged = (): void => viewChanged.emit();
+
+  const disk = new Disk(adapters.store, adapters.losses, seenChanged);
+  const saved = new SavedTables(disk);
+  const channel = new MeshKeyChannel((to, question, timeoutMs) =>
+    askForKeys(mesh, to, question, timeoutMs),
+  );
+  const rootKey = fromBase64Url(membership.rootKey);
+  const replication = new Replication(self, {
+    mesh,
+    saved,
+    log,
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    hasher: sha256,
+    signer: ed25519Signer(identity.seed),
+    verifier: ed25519Verifier(),
+    verifyState: (signed) => verifyState(rootKey, signed),
+    answerKeys: (from, question) => channel.asked(from, question),
+  });
+  const reach = new Reach();
+  const tables = { ...context, disk, saved, replication, reach };
+  const { guards, encryption: encryptionAdapters } = adapters;
+  const encryption = makeEncryption({ ...tables, guards, channel, adapters: encryptionAdapters });
+  const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, seenChanged);
+  resync.on(() => wayOutReconciler.check());
+  const member = {
+    ...tables,
+    ...encryption,
+    ...makeMembership({ ...tables, ...encryption, cannotRun }),
+  };
+  const networks = makeNetworks({ ...member, identitySeed: identity.seed });
+  const sandboxes = new JoinedSandboxes(disk);
+  const nameServerFeed = makeNames({ ...tables, ...networks, sandboxes });
+  const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
+  const events = new EventLog(systemClock);
+  const rest = { identity, membership, wayOutReconciler, nameServerFeed, events };
+  const parts = { ...member, ...networks, ...docker, ...rest };
+  const eventSource = new EventSource(() => seen(parts), events);
+  for (const changed of [viewChanged, reach.changed, replication.clusterChanged])
+    changed.on(() => eventSource.dirty());
+  replication.networkChanged.on(() => eventSource.dirty());
+  return { ...parts, eventSource };
+}
+
+/** A joined host, as its life needs it. */
+export class Agent implements Living {
+  readonly parts: AgentParts;
   readonly #log: Log;
   #resync: NodeJS.Timeout | undefined;
-  #runs = false;
 
-  constructor(identity: Identity, membership: Membership, adapters: AgentAdapters, log: Log) {
-    this.identity = identity;
-    this.membership = membership;
-    this.adapters = adapters;
+  /** @param cannotRun told when the agent is of no use as it stands (lifecycle.ts) */
+  constructor(
+    identity: Identity,
+    membership: Membership,
+    adapters: AgentAdapters,
+    log: Log,
+    cannotRun: (failure: Failure) => void = () => {},
+  ) {
+    this.parts = makeParts(identity, membership, adapters, log, cannotRun);
     this.#log = log;
-    const { node } = identity;
-    const { mesh, kernel, guards, proof, names, store, losses } = adapters;
-    const rootKey = fromBase64Url(membership.rootKey);
-    this.events = new EventLog(systemClock);
-    this.watching = new Watching(() => seen(this), this.events);
-    const seenChanged = (): void => this.watching.dirty();
-    this.disk = new Disk(store, losses, seenChanged);
-    const { disk } = this;
-    const saved = new SavedTables(disk);
-
-    const keyChannel = new MeshKeyChannel((to, bytes, timeoutMs) =>
-      this.replication.askForKeys(to, bytes, timeoutMs),
-    );
-    this.replication = new Replication(
-      node,
-      {
-        mesh,
-        saved,
-        log,
-        clock: systemClock,
-        random: systemRandom,
-        hasher: sha256,
-        signer: ed25519Signer(identity.seed),
-        verifier: ed25519Verifier(),
-        verifyState: (signed) => verifyState(rootKey, signed),
-      },
-      {
-        dirty: (network) => this.#dirty(network),
-        changed: () => this.#changed(),
-        keysAsked: (from, bytes) => keyChannel.asked(from, bytes),
-        disconnected: (peer) => this.proving.doubt(peer),
-      },
-    );
-    this.reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
-      kernel,
-      plan,
-      log,
-      want: (network) => this.wanting.want(network),
-      failureChanged: seenChanged,
-    });
-    const { tables } = this.replication;
-    this.guarding = new Guarding(guards, () => this.#wantGuards(), log, seenChanged);
-    this.encrypting = this.#makeEncrypting(keyChannel, seenChanged);
-    this.proving = new Proving({
-      self: node,
-      proof,
-      state: () => tables.state,
-      near: () => hostsWith(tables.hosts, node),
-      changed: () => this.#reachChanged(),
-      log,
-    });
-    const client = new ControlClient(adapters.control, () => {
-      const { controller, settings } = this.#state();
-      const { address, peerId } = controller;
-      return { address, port: settings.ports.controller, peer: peerId };
-    });
-    this.controller = new ControllerLink(
-      client,
-      {
-        revision: () => this.#state().revision,
-        came: (signed) => this.replication.controllerTold(signed),
-      },
-      log,
-    );
-    this.stillMember = new StillMember({
-      misses: () => this.replication.missesPeers(),
-      revoked: () => tables.state?.revoked.includes(node) === true,
-      ask: () => this.controller.refresh(),
-      changed: seenChanged,
-      log,
-    });
-    this.bindings = new Bindings(disk, seenChanged);
-    this.hosting = new Hosting(node, {
-      saved,
-      log,
-      replication: this.replication,
-      controller: this.controller,
-      sealSecretKey: sealKeyPair(sha256, identity.seed).secretKey,
-      facts: () => this.#facts(),
-    });
-    const shared = {
-      log,
-      replication: this.replication,
-      bindings: this.bindings,
-      hosting: this.hosting,
-      controller: this.controller,
-    };
-    this.adoption = new Adoption({
-      ...shared,
-      self: node,
-      bootId: adapters.bootId,
-      kernel,
-      reconciler: this.reconciler,
-    });
-    const { encrypting, adoption } = this;
-    this.wanting = new Wanting({ ...shared, self: node, encrypting, adoption });
-    this.ipam = new OverlayIpam(node, { ...shared, random: systemRandom });
-    this.resolving = new Resolving({
-      ...shared,
-      server: names,
-      sandboxes: new Sandboxes(disk),
-      lost: () => this.lost(),
-    });
-    const { engine } = adapters;
-    const { reconciler, guarding, ipam, resolving } = this;
-    const naming = engine && new Naming({ ...shared, engine, resolving });
-    this.naming = naming;
-    const parts = { reconciler, guarding, encrypting, ipam, naming, resolving };
-    this.driver = new OverlayDriver({ ...shared, ...parts, kernel });
-    this.exposing = new Exposing({
-      ...shared,
-      encrypting,
-      ipam,
-      reconciler,
-      kernel,
-      hasher: sha256,
-      hostSubnets: adapters.hostSubnets,
-    });
-    this.ending = new Ending({ ...shared, self: node, lost: () => this.lost() });
-    const { ending } = this;
-    this.docker =
-      engine &&
-      naming &&
-      new DockerSide({ ...shared, self: node, resolving, ending, engine, naming });
   }
 
   /**
@@ -216,192 +145,104 @@ export class Agent {
    * touched before a peer was asked.
    */
   async start(): Promise<void> {
-    await this.replication.restore(this.membership.state);
+    const { parts } = this;
+    const { kernel } = parts.adapters;
+    await parts.replication.restore(parts.membership.state);
     // First of all: containers ask, and meanwhile nobody answers what is ours.
-    await this.resolving.start();
-    await this.guarding.start();
-    await this.replication.start();
-    this.adoption.forgetLastBoot();
-    this.encrypting.dirty();
-    await this.resolving.forgetGone();
-    await this.adoption.start();
-    await this.hosting.start(this.adoption.waiting());
-    this.#runs = true;
-    this.#watchController();
-    this.adapters.kernel.onChange((network) => this.reconciler.dirty(network));
-    await this.#lookAtLeftovers();
-    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
-    this.proving.start();
-    this.stillMember.start();
-    this.watching.start();
-    const { losses } = this.disk.status();
-    this.events.add(losses.map((loss) => ({ kind: "lost-from-disk", ...loss })));
-    this.#resync = setInterval(() => this.#resyncAll(), RESYNC_MS);
+    await parts.nameServerFeed.start();
+    const { replication, identity, encryption, reconciler, lostInterfaces } = parts;
+    await parts.guardReconciler.start(() =>
+      desiredGuards(replication.tables, identity.node, encryption.openHere()),
+    );
+    await parts.wayOutReconciler.start();
+    await replication.start();
+    parts.endpointRecovery.forgetLastBoot();
+    encryption.dirty();
+    await parts.nameServerFeed.forgetGone();
+    await parts.endpointRecovery.start();
+    await parts.localNetworks.start(parts.endpointRecovery.waiting());
+    parts.controller.start();
+    kernel.onChange((network) => {
+      reconciler.dirty(network);
+      lostInterfaces.soon();
+    });
+    lostInterfaces.soon();
+    await reconcileAll(kernel, parts);
+    parts.dataPaths.start();
+    parts.underlay.start();
+    parts.revocationCheck.start();
+    parts.ownAddress?.start();
+    parts.eventSource.start();
+    const { losses } = parts.disk.status();
+    parts.events.add(losses.map((loss) => ({ kind: "lost-from-disk", ...loss })));
+    this.#resync = setInterval(() => parts.resync.emit(), RESYNC_MS);
   }
 
-  /** `leave`: nothing of ours stays, on this engine or in this kernel. */
-  async withdraw(): Promise<void> {
-    const { kernel, guards, proof } = this.adapters;
-    await this.docker?.withdraw();
-    await this.resolving.withdraw();
-    for (const network of await kernel.list()) await kernel.apply(network, [{ kind: "retract" }]);
-    await this.encrypting.withdraw();
-    await proof.remove();
-    await guards.remove();
+  serve(): void {
+    const { networkSync, identity, membership } = this.parts;
+    networkSync?.start();
+    this.#log.info({ node: identity.node, cluster: membership.cluster }, "agent ready");
+  }
+
+  async endServing(): Promise<void> {
+    await this.parts.networkSync?.stop();
+  }
+
+  busy(): Promise<string[]> {
+    const { localNetworks } = this.parts;
+    const busy = localNetworks
+      .hosted()
+      .filter((network) => containersOf(localNetworks.endpoints(network)).length > 0);
+    return Promise.resolve(busy.map((network) => localNetworks.find(network)?.name ?? network));
+  }
+
+  /** While Docker's calls that give something back are answered still. The kernel is cleared when all has ended. */
+  async withdraw(): Promise<Ended> {
+    const { parts } = this;
+    await this.endServing();
+    const withdrawn = (await parts.networkSync?.withdraw()) ?? { cutOff: [], stays: [] };
+    const { localNetworks, nameServerFeed } = parts;
+    for (const network of localNetworks.hosted())
+      for (const endpoint of localNetworks.endpoints(network))
+        await forget(parts, network, endpoint);
+    await localNetworks.withdraw();
+    await nameServerFeed.withdraw();
+    return { ...withdrawn, removed: parts.revocationCheck.failure() !== undefined };
   }
 
   /** The data plane goes on forwarding. `names`: who answers for them until there is an agent again. */
   async stop(names: "handOver" | "letGo" = "handOver"): Promise<void> {
-    this.watching.stop();
+    const { parts } = this;
+    parts.eventSource.stop();
     clearInterval(this.#resync);
-    this.#runs = false;
-    this.hosting.stop();
-    await this.proving.stop();
-    await this.stillMember.stop();
-    await this.controller.stop();
-    await this.replication.stop();
-    await this.reconciler.stop();
-    await this.encrypting.stop();
-    await this.guarding.stop();
-    await this.adapters.guards.close();
-    await this.adapters.kernel.close();
+    await this.endServing();
+    parts.localNetworks.stop();
+    parts.lostInterfaces.stop();
+    parts.ownAddress?.stop();
+    await parts.dataPaths.stop();
+    await parts.underlay.stop();
+    await parts.revocationCheck.stop();
+    await parts.controller.stop();
+    await parts.replication.stop();
+    await parts.reconciler.stop();
+    await parts.encryption.stop();
+    await parts.guardReconciler.stop();
+    await parts.wayOutReconciler.stop();
+    await parts.adapters.guards.close();
+    await parts.adapters.kernel.close();
     // The last that containers notice: from here on their questions wait.
-    await this.resolving.stop(names);
-    this.disk.close();
+    await parts.nameServerFeed.stop(names);
+    parts.disk.close();
   }
 
   /** For the watchdog: which parts owe progress, and since when. */
   owed(): Owed {
-    const { mesh, names } = this.adapters;
+    const { adapters, reconciler } = this.parts;
+    const { mesh, names } = adapters;
     return {
       mesh: mesh.owesSinceMs(),
       names: names.owesSinceMs(),
-      reconciler: this.reconciler.passSinceMs(),
+      reconciler: reconciler.passSinceMs(),
     };
-  }
-
-  /** Hosts that this one does not reach: what is on them is in no answer. */
-  lost(): ReadonlySet<NodeId> {
-    return this.proving.lost();
-  }
-
-  /** What no event told, or told while we were writing. */
-  #resyncAll(): void {
-    this.adapters.kernel.recheck();
-    this.adoption.giveUpUnknown();
-    this.hosting.rekey().catch(() => {});
-    void this.resolving.forgetGone();
-    this.adoption.adopt().catch(() => {});
-    for (const network of this.hosting.hosted()) this.reconciler.dirty(network);
-    this.#lookAtLeftovers().catch(() => {});
-    void this.guarding.check();
-    this.encrypting.check();
-    // The controller may be away: with the next round.
-    this.ipam.returnEmpty(performance.now()).catch(() => {});
-  }
-
-  /** What is known by name alone: a pass takes away what nobody here needs. */
-  async #lookAtLeftovers(): Promise<void> {
-    for (const network of await this.adapters.kernel.list()) this.reconciler.dirty(network);
-  }
-
-  #dirty(network: NetworkId): void {
-    this.resolving.dirty(network);
-    this.guarding.dirty();
-    this.encrypting.wireguard.guards()?.guarding.dirty();
-    this.reconciler.dirty(network);
-    this.watching.dirty();
-  }
-
-  #wantGuards() {
-    const open = this.encrypting.ipsec.isOpen() ? (["ipsec"] as const) : [];
-    return desiredGuards(this.replication.tables, this.identity.node, ["none", ...open]);
-  }
-
-  #makeEncrypting(channel: MeshKeyChannel, seenChanged: () => void): Encrypting {
-    const { encryption } = this.adapters;
-    const shared = {
-      self: this.identity.node,
-      tables: this.replication.tables,
-      stateIsFresh: () => this.replication.stateIsFresh(),
-      lost: () => this.lost(),
-      seenChanged,
-      log: this.#log,
-    };
-    const pathsChanged = (of: SecurityClass) => (): void => {
-      for (const network of this.hosting.hosted())
-        if (this.hosting.find(network)?.encryption === of) this.reconciler.dirty(network);
-      seenChanged();
-    };
-    const wireguard = new WireguardClass({
-      ...shared,
-      tunnel: encryption.wireguard,
-      makeGuards: encryption.transportGuards,
-      privateKey: encryption.wireguardKey,
-      keyChanged: () => this.hosting.say(),
-      pathsChanged: pathsChanged("wireguard"),
-    });
-    const ipsec = new IpsecClass({
-      ...shared,
-      channel,
-      makeKernel: encryption.ipsec,
-      classDown: encryption.classDown,
-      opened: async () => {
-        this.guarding.dirty();
-        await this.guarding.settled();
-      },
-      pathsChanged: pathsChanged("ipsec"),
-      clock: systemClock,
-      random: systemRandom,
-    });
-    return new Encrypting({ ...shared, wireguard, ipsec });
-  }
-
-  /** It may have moved here, or away. */
-  #watchController(): void {
-    this.controller.watch(this.#state().controller.node === this.identity.node);
-  }
-
-  #changed(): void {
-    if (this.#runs) this.#watchController();
-    this.resolving.changed();
-    this.guarding.dirty();
-    this.encrypting.dirty();
-    this.watching.dirty();
-    // VTEPs, blocks, MTU, admission: any network here may look different now.
-    for (const network of this.wanting.different()) this.reconciler.dirty(network);
-    this.docker?.dirty();
-    this.adoption
-      .adopt()
-      .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "not adopted yet"));
-    // Tried again with the next round of probes.
-    this.proving.update().catch(() => {});
-    this.hosting
-      .rekey()
-      .catch((error: unknown) => this.#log.warn({ ...asFailure(error) }, "new key not had yet"));
-  }
-
-  /** Hosts are lost, or found again. */
-  #reachChanged(): void {
-    this.resolving.changed();
-    this.watching.dirty();
-  }
-
-  #facts() {
-    const own = this.#state().nodes.find(({ id }) => id === this.identity.node);
-    if (own === undefined) return undefined;
-    return {
-      bootId: this.adapters.bootId,
-      vtep: { advertised: own.vtep, local: own.behindNat ?? own.vtep },
-      underlayMtuBytes: own.underlayMtuBytes,
-      wireguardKey: this.encrypting.wireguard.publicKey(),
-      capabilities: [],
-    };
-  }
-
-  #state(): ClusterState {
-    const { state } = this.replication.tables;
-    assert(state !== undefined, "a member has a state");
-    return state;
   }
 }

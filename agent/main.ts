@@ -1,50 +1,52 @@
-import { closeSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { bare } from "../shared/node/routes.ts";
-import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
-import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
+import { OverlayError } from "../shared/errors.ts";
+import { hasAddress } from "../shared/node/own-address.ts";
+import { ProcessLock } from "../shared/node/process-lock.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
 import { systemClock } from "../shared/node/system.ts";
+import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
+import { bare, byQuery } from "../shared/node/routes.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
-import type { Ip } from "../shared/ip.ts";
 import type { Log } from "../shared/ports.ts";
 import { Agent } from "./agent.ts";
-import { EngineClient } from "./docker/engine-client.ts";
-import type { NameServer } from "./dns/port.ts";
-import { delegateIpam, delegateNetwork } from "./docker/delegate.ts";
-import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin-server.ts";
-import { LinuxNameServer } from "./dns/linux-name-server.ts";
-import type { WaitingQuestions } from "./dns/waiting-questions.ts";
-import { setClassDown } from "./encryption/ipsec/class-devices.ts";
-import { LinuxIpsec } from "./encryption/ipsec/linux-ipsec.ts";
-import { LinuxWireguard } from "./encryption/linux-wireguard.ts";
-import { hostWireguardKey } from "./encryption/wireguard-keys.ts";
-import { Libp2pMesh } from "./gossip/libp2p-mesh.ts";
-import { LinuxDataPathProof } from "./kernel/data-path-proof.ts";
-import { LinuxKernel } from "./kernel/linux-kernel.ts";
-import { transportNetns } from "./kernel/netns.ts";
-import { NftGuards } from "./kernel/nft-guards.ts";
-import { localRoutes } from "./local-api.ts";
-import { type Member, readMember } from "./member.ts";
-import { agentFiles, forgetMembership, readMembership } from "./membership.ts";
-import { hostSubnets } from "./node-facts.ts";
-import { notJoined } from "./overlay-ipam.ts";
+import { isWorthWaiting, type Life, type MembershipAfter, whyNoMember } from "./core/life.ts";
+import { CutOffFile, rememberCutOff } from "./docker/cut-off.ts";
+import { delegateIpam, delegateNetwork } from "./docker/plugin/delegate.ts";
+import { GONE } from "./docker/plugin/gone.ts";
+import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin/server.ts";
+import { EngineClient } from "./docker/engine/client.ts";
+import { withdrawViews } from "./docker/withdraw-views.ts";
+import { LinuxNameServer } from "./names/server/linux-name-server.ts";
+import type { WaitingQuestions } from "./names/server/waiting-questions.ts";
+import { LeftTable } from "./kernel/nft/left-table.ts";
+import { Nft } from "./kernel/nft/nft.ts";
+import { LeftSockets } from "./names/left-sockets.ts";
+import { Lifecycle, type Remains } from "./lifecycle.ts";
+import { linuxAdapters } from "./linux-adapters.ts";
+import { localRoutes } from "./api/routes.ts";
+import { listenAddress, type Member, readMember } from "./membership/member.ts";
+import { type AgentFiles, agentFiles, forgetMembership } from "./membership/membership-files.ts";
+import { addressGone } from "./membership/own-address.ts";
+import { remainsOf } from "./leftovers.ts";
 import type { Loss } from "./store/loss.ts";
-import { openStore } from "./store/open-store.ts";
 
 export interface AgentConfig {
   readonly dataDirectory: string;
   readonly runDirectory: string;
+  /** Docker's calls and the controller's answers may take so long, when that is longer than they may anyway. */
+  readonly patienceMs?: number | undefined;
   /** Undefined: a host without an engine. */
   readonly docker:
     { readonly engineSocket: string; readonly pluginSocket: UnixAddress } | undefined;
 }
 
-const WAIT_MS = 100;
-const RETRY_MS = 2000;
 /** For Docker's call that meets an agent at its start, which is bounded itself. */
 const STARTING_TIMEOUT_MS = 150_000;
+
+const LOCK_LOOK_MS = 100;
+const LOCK_PATIENCE_MS = 30_000;
 
 /** What a service gets from who started it. */
 export interface AgentService {
@@ -54,246 +56,193 @@ export interface AgentService {
   readonly waiting: WaitingQuestions | undefined;
 }
 
-/**
- * This host's agent until `signal` aborts: first without a cluster, from `join` or `init` on with
- * it, and without one again after `leave`.
- */
+/** This host's agent until `signal` aborts: what it does is its life's (lifecycle.ts). */
 export async function runAgent(
   config: AgentConfig,
-  { log, supervisor, waiting }: AgentService,
+  service: AgentService,
   signal: AbortSignal,
 ): Promise<void> {
+  const { log, supervisor } = service;
   const files = agentFiles(config.dataDirectory);
-  mkdirSync(files.directory, { recursive: true, mode: 0o700 });
-  let agent: Agent | undefined;
-  let problem: Failure | undefined;
-  let leave: (membershipIs: "forgotten" | "kept") => Promise<void> = () =>
-    Promise.reject(notJoined());
-  let withdrawn = false;
-  /** The first agent of this process takes them. */
-  let adopted: ReadonlyMap<string, number> = supervisor.descriptors.kept;
-  let started = Promise.withResolvers<Agent>();
-  /** A member that is just starting lets Docker wait; one that is none says so. */
-  const member = async (): Promise<Agent> => {
-    if (agent === undefined && withdrawn) throw hasWithdrawn();
-    if (agent === undefined && readMembership(files) === undefined) throw notJoined();
-    return started.promise;
-  };
-  // From the start: Docker keeps a plugin it found, and is told why while there is no cluster.
-  const plugin =
-    config.docker &&
-    new PluginServer(config.docker.pluginSocket, {
-      network: delegateNetwork(async () => (await member()).driver),
-      ipam: delegateIpam(async () => (await member()).ipam),
-      log,
-      timeoutMs: () =>
-        agent === undefined && problem === undefined ? STARTING_TIMEOUT_MS : CALL_TIMEOUT_MS,
-    });
-  const local = new UnixHttpServer(join(config.runDirectory, "agent.sock"), {
-    ...localRoutes(
-      () => agent,
-      () => problem,
-      () => plugin?.counts(),
-    ),
-    "POST /v1/leave": bare(async () => {
-      await leave("forgotten");
-      return { left: true };
-    }),
-    "POST /v1/withdraw": bare(async () => {
-      await leave("kept");
-      return { withdrawn: true };
-    }),
-  });
+  const lock = await takeLock(files);
+  const leftTable = new LeftTable(new Nft(undefined));
+  // A host that never left needs no nft here.
+  await leftTable.look().catch(() => {});
+  const life = makeLife(config, files, leftTable, service);
+  const plugin = pluginServer(config, life, log);
+  const local = localServer(config, life, plugin);
   await local.start();
+  // From the start: Docker keeps a plugin it found, and is told why while there is no cluster.
   await plugin?.start();
-  // Also of one that does not get to its end with starting.
-  let watched: Agent | undefined;
   const endWatch = startWatchdog({
     supervisor,
     log,
     clock: systemClock,
-    owed: () => watched?.owed() ?? {},
+    owed: () => life.made()?.owed() ?? {},
   });
-  /** What containers' sockets hold, nobody will answer: Docker's resolver does. */
-  const letGo = (): void => {
-    waiting?.takeOver();
-    for (const [name, fd] of adopted) {
-      supervisor.descriptors.release(name);
-      closeSync(fd);
-    }
-    adopted = new Map();
-  };
-  /** A port that is taken, a kernel that lacks something, a damaged file: told to who asks, and tried again. */
-  const cannotStart = async (why: unknown): Promise<void> => {
-    problem = asFailure(why);
-    log.error({ ...problem }, "the agent cannot start");
-    supervisor.status(problem.message);
-    // It serves, if only to say why it cannot: Docker and the rest of the host go on.
-    supervisor.ready();
-    watched = undefined;
-    withdrawn = false;
-    await delay(RETRY_MS, undefined, { signal }).catch(() => {});
-  };
-  /** Of a host whose files cannot be read: what stands in the kernel stays, nobody knows whose it is. */
-  const forget: typeof leave = (membershipIs) => {
-    if (membershipIs === "forgotten") forgetMembership(files);
-    return membershipIs === "forgotten" ? Promise.resolve() : Promise.reject(notJoined());
-  };
-  const lost: Loss[] = [];
   try {
-    while (!signal.aborted) {
-      let held: Member | undefined;
-      try {
-        held = await readMember(files);
-      } catch (error) {
-        letGo();
-        leave = forget;
-        await cannotStart(error);
-        continue;
-      }
-      if (held === undefined) {
-        letGo();
-        leave = () => Promise.reject(notJoined());
-        problem = undefined;
-        log.info({}, "not in a cluster yet: waiting for `overlay-ts init` or `join`");
-        supervisor.status("in no cluster yet");
-        supervisor.ready();
-        while (!signal.aborted && !existsSync(files.membership)) await delay(WAIT_MS);
-        continue;
-      }
-      const leaving = new AbortController();
-      const left = Promise.withResolvers<void>();
-      left.promise.catch(() => {});
-      // Who answers in them, or does not, is decided there from now on.
-      const patienceMs = waiting?.takeOver();
-      const keeper = supervisor.descriptors;
-      const names = new LinuxNameServer({ adopted, patienceMs, keeper }, log);
-      adopted = new Map();
-      let made: Agent;
-      try {
-        made = makeAgent(config, held, names, lost, log);
-      } catch (error) {
-        leave = forget;
-        await names.stop("letGo").catch(() => {});
-        await cannotStart(error);
-        continue;
-      }
-      leave = (membershipIs) => {
-        withdrawn = membershipIs === "kept";
-        leaving.abort();
-        return left.promise;
-      };
-      watched = made;
-      try {
-        await made.start();
-      } catch (error) {
-        left.reject(error);
-        await made.stop("letGo").catch(() => {});
-        await cannotStart(error);
-        continue;
-      }
-      problem = undefined;
-      waiting?.served();
-      // Only now: a call that came before would find half of it.
-      agent = made;
-      started.resolve(made);
-      supervisor.status(`in cluster ${held.membership.cluster}`);
-      supervisor.ready();
-      await serve(made, log, AbortSignal.any([signal, leaving.signal]));
-      if (leaving.signal.aborted) {
-        await made.withdraw();
-        if (!withdrawn) forgetMembership(files);
-        log.info(
-          { cluster: held.membership.cluster },
-          withdrawn ? "withdrawn" : "left the cluster",
-        );
-      }
-      // Docker's calls under way are answered by an agent that still works.
-      if (signal.aborted) await plugin?.stop();
-      agent = undefined;
-      watched = undefined;
-      started = Promise.withResolvers();
-      const isLast = leaving.signal.aborted || (await supervisor.isStoppedForGood());
-      await made.stop(isLast ? "letGo" : "handOver");
-      left.resolve();
-      if (!withdrawn) continue;
-      const failure = hasWithdrawn();
-      problem = failure.toFailure();
-      supervisor.status(failure.message);
-      await aborted(signal);
-    }
+    await life.run(signal, async () => plugin?.stop());
   } finally {
     endWatch();
-    // Who still waits for a start that does not come any more.
-    started.promise.catch(() => {});
-    started.reject(new OverlayError({ code: "UNREACHABLE", message: "the agent is stopping" }));
     await plugin?.stop();
     await local.stop();
+    leftTable.letGo();
+    lock.release();
   }
 }
 
-async function serve(agent: Agent, log: Log, until: AbortSignal): Promise<void> {
-  agent.docker?.start();
-  log.info({ node: agent.identity.node, cluster: agent.membership.cluster }, "agent ready");
-  await aborted(until);
-  await agent.docker?.stop();
-}
+type AgentLife = Lifecycle<Member, Agent>;
 
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-}
-
-function hasWithdrawn(): OverlayError {
-  return new OverlayError({
-    code: "NOT_JOINED",
-    message: "this host has withdrawn from its networks; its membership is kept",
-    next: "to take part again: `systemctl restart overlay-ts-agent`",
+/** Docker's calls. Undefined: a host without an engine. */
+function pluginServer(
+  { docker, patienceMs = 0 }: AgentConfig,
+  life: AgentLife,
+  log: Log,
+): PluginServer | undefined {
+  if (docker === undefined) return undefined;
+  return new PluginServer(docker.pluginSocket, {
+    network: delegateNetwork({
+      giving: async () => (await life.member()).parts.driver,
+      takingBack: async () => (await life.working())?.parts.driver ?? GONE.network,
+    }),
+    ipam: delegateIpam({
+      giving: async () => (await life.member()).parts.ipam,
+      takingBack: async () => (await life.working())?.parts.ipam ?? GONE.ipam,
+    }),
+    log,
+    timeoutMs: () =>
+      Math.max(patienceMs, isWorthWaiting(life.life()) ? STARTING_TIMEOUT_MS : CALL_TIMEOUT_MS),
   });
 }
 
-/** @throws STORE for a database of a newer version. */
-function makeAgent(
-  { runDirectory, dataDirectory, docker }: AgentConfig,
-  { membership, identity, node, settings, rootKey }: Member,
-  names: NameServer,
-  lost: Loss[],
-  log: Log,
-): Agent {
-  const files = agentFiles(dataDirectory);
-  const netnsDirectory = join(runDirectory, "netns");
-  const opening = { scratch: runDirectory, wallMs: systemClock.wallMs() };
-  const { store, losses } = openStore(files.database, opening);
-  for (const loss of losses) log.error({ ...loss }, "lost from disk");
-  lost.push(...losses);
-  const mesh = new Libp2pMesh(
-    {
-      identitySeed: identity.seed,
-      listen: { address: node.behindNat ?? node.address, port: settings.ports.gossip },
-      claim: membership.claim,
-      rootKey,
+/** What commands ask. */
+function localServer(
+  { runDirectory }: AgentConfig,
+  life: AgentLife,
+  plugin: PluginServer | undefined,
+): UnixHttpServer {
+  const end = (membershipIs: MembershipAfter) =>
+    byQuery(["force"], ({ force }) => life.end(membershipIs, { force: force === "true" }));
+  return new UnixHttpServer(join(runDirectory, "agent.sock"), {
+    ...localRoutes(
+      () => life.agent()?.parts,
+      () => life.life(),
+      () => plugin?.counts(),
+    ),
+    "GET /v1/life": bare(() => Promise.resolve({ state: life.life().state })),
+    "POST /v1/leave": end("forgotten"),
+    "POST /v1/withdraw": end("kept"),
+  });
+}
+
+/** Who leaves without an agent holds it for a moment. @throws PORT_TAKEN: another agent runs. */
+async function takeLock(files: AgentFiles): Promise<ProcessLock> {
+  for (const begunMs = performance.now(); ; await delay(LOCK_LOOK_MS)) {
+    const taken = ProcessLock.take(files.lock, "the agent");
+    if (taken instanceof ProcessLock) return taken;
+    if (performance.now() - begunMs > LOCK_PATIENCE_MS)
+      throw new OverlayError({
+        code: "PORT_TAKEN",
+        message: `${taken.heldBy} works on ${files.directory} already`,
+        next: "see `systemctl status overlay-ts-agent`, or end that process",
+      });
+  }
+}
+
+function makeLife(
+  { dataDirectory, runDirectory, docker, patienceMs }: AgentConfig,
+  files: AgentFiles,
+  leftTable: LeftTable,
+  { log, supervisor, waiting }: AgentService,
+): AgentLife {
+  const left = new LeftSockets(supervisor.descriptors, waiting);
+  const lost: Loss[] = [];
+  const places = { dataDirectory, runDirectory, engineSocket: docker?.engineSocket, patienceMs };
+  const report = new LifeReport(log, supervisor);
+  return new Lifecycle<Member, Agent>({
+    membership: {
+      read: () => readMember(files),
+      isThere: () => existsSync(files.membership),
+      forget: () => forgetMembership(files),
     },
+    make: (member, cannotRun) => {
+      const local = listenAddress(member.node);
+      // Before anything is made that would say so less clearly.
+      if (!hasAddress(local)) throw new OverlayError(addressGone(local));
+      const names = new LinuxNameServer({ ...left.take(), keeper: supervisor.descriptors }, log);
+      try {
+        const adapters = linuxAdapters(places, member, names, lost, log);
+        return new Agent(member.identity, member.membership, adapters, log, cannotRun);
+      } catch (error) {
+        void names.stop("letGo").catch(() => {});
+        throw error;
+      }
+    },
+    remains: remains({ runDirectory, docker }, files, leftTable),
+    became: (life) => {
+      if (life.state === "not-joined" || life.state === "cannot-run") left.letGo();
+      if (life.state === "member") left.served();
+      report.became(life);
+    },
+    isLast: () => supervisor.isStoppedForGood(),
     log,
-  );
-  const adapters = {
-    mesh,
-    control: mesh.control,
-    store,
-    losses: lost,
-    kernel: new LinuxKernel({ netnsDirectory }),
-    guards: new NftGuards({}),
-    names,
-    engine: docker && new EngineClient(docker.engineSocket),
-    hostSubnets,
-    bootId: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
-    proof: new LinuxDataPathProof({ netnsDirectory }),
-    encryption: {
-      wireguard: new LinuxWireguard({ netnsDirectory }),
-      wireguardKey: () => hostWireguardKey(files.wireguardKey),
-      transportGuards: () => new NftGuards({ hostNetns: transportNetns(netnsDirectory) }),
-      ipsec: (local: Ip, udpPort: number) => new LinuxIpsec({ local, udpPort }),
-      classDown: (udpPort: number) => setClassDown(netnsDirectory, udpPort),
+  });
+}
+
+function remains(
+  { runDirectory, docker }: Pick<AgentConfig, "runDirectory" | "docker">,
+  files: AgentFiles,
+  leftTable: LeftTable,
+): Remains {
+  const found = () => remainsOf(runDirectory, files);
+  return {
+    busy: async () => (await found()).busy(),
+    withdraw: async () => {
+      if (docker === undefined) return { cutOff: [], stays: [] };
+      const ended = await withdrawViews(new EngineClient(docker.engineSocket), () => {});
+      rememberCutOff(new CutOffFile(files.cutOff), ended.cutOff);
+      return ended;
+    },
+    hold: async () => {
+      leftTable.letGo();
+      return (await found()).hold();
+    },
+    clear: async (containers) => {
+      try {
+        await (await found()).remove(containers);
+      } finally {
+        await leftTable.look().catch(() => {});
+      }
     },
   };
-  return new Agent(identity, membership, adapters, log);
+}
+
+/** Says what the host is, to who started the service and in the log. */
+class LifeReport {
+  readonly #log: Log;
+  readonly #supervisor: Supervisor;
+  /** Why it could not run; logged once, not with each try. */
+  #said = "";
+
+  constructor(log: Log, supervisor: Supervisor) {
+    this.#log = log;
+    this.#supervisor = supervisor;
+  }
+
+  became(life: Life): void {
+    const { state } = life;
+    if (state === "starting" || state === "stopping") return;
+    const why = whyNoMember(life);
+    const before = this.#said;
+    this.#said = state === "cannot-run" ? life.failure.message : "";
+    if (state !== "cannot-run")
+      this.#log.info(
+        { state, ...(why === undefined ? {} : { next: why.next }) },
+        "this host's state",
+      );
+    else if (this.#said !== before) this.#log.error({ ...life.failure }, "the agent cannot run");
+    this.#supervisor.status(why?.message ?? "takes part in its cluster");
+    // It serves, if only to say why it cannot: Docker and the rest of the host go on.
+    if (state !== "ending") this.#supervisor.ready();
+  }
 }

@@ -28,7 +28,7 @@ export interface ControllerStatus {
 
 /**
  * What root on the controller's host may do: admission is decided here and nowhere else. `look`: whether
- * this host's agent knows of something newer, before anything is decided.
+ * this host's agent knows of something newer, before anything is decided; `unheard`: why no host reaches it.
  */
 export function adminRoutes(
   controller: Pick<
@@ -36,6 +36,7 @@ export function adminRoutes(
     "state" | "createToken" | "removeNode" | "changeKeySchedule" | "problem" | "announce"
   >,
   look: () => Promise<void>,
+  unheard: () => Failure | undefined = () => undefined,
 ): Routes {
   const looked = async <T>(decide: () => Promise<T>): Promise<T> => {
     await look();
@@ -47,7 +48,7 @@ export function adminRoutes(
       const status: ControllerStatus = {
         cluster,
         revision,
-        problem: await controller.problem(),
+        problem: (await controller.problem()) ?? unheard(),
       };
       return status;
     }),

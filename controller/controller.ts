@@ -8,14 +8,16 @@ import type {
 } from "../shared/cluster-state.ts";
 import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
+import type { Ip } from "../shared/ip.ts";
 import { equalBytes } from "../shared/codec.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
-import { formatToken } from "../shared/token.ts";
+import { formatToken, notItsController } from "../shared/token.ts";
 import { type KeyPair, signClaim, signState, verifyState } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
 import { allotBlock, allowedNetwork, grantAddress, returnBlock } from "./core/blocks.ts";
 import { changeKeySchedule, type KeyScheduleChanges, rotateDueKeys } from "./core/key-schedule.ts";
+import { checkJoined, checkMoved, sharedWith, withMachine } from "./core/machines.ts";
 import {
   createNetwork,
   nameNetwork,
@@ -24,6 +26,7 @@ import {
   rotateKeys,
 } from "./core/networks.ts";
 import { QUARANTINE_MS, released } from "./core/quarantine.ts";
+import { checkOrigin, readdressNode } from "./core/readdress.ts";
 import {
   admittedNode,
   type Context,
@@ -31,10 +34,17 @@ import {
   type Transition,
 } from "./core/record.ts";
 import { behind, standingOf } from "./core/standing.ts";
+import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, decodeRecord, encodeRecord } from "./encoded-record.ts";
 import type { ControllerStore, StoredRecord } from "./store/port.ts";
-import type { ControlAnswer, ControlRequest, SealedKey } from "./wire/messages.ts";
+import type {
+  AnswerOf,
+  ControlAnswer,
+  ControlRequest,
+  RequestOf,
+  SealedKey,
+} from "./wire/messages.ts";
 
 export interface ControllerModules {
   readonly store: ControllerStore;
@@ -109,14 +119,17 @@ export class Controller {
     await this.#tell((await this.#serving()).state);
   }
 
-  /** A host's request; `from` is who Noise says it is. Failures are answers. */
-  async handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {
+  /**
+   * A host's request; `from` is who Noise says it is, `origin` the address that its connection comes from.
+   * Failures are answers.
+   */
+  async handle(from: NodeId, request: ControlRequest, origin?: Ip): Promise<ControlAnswer> {
     try {
-      return await this.#handle(from, request);
+      return await this.#handle(from, request, origin);
     } catch (error) {
       const { code, message, next } = asFailure(error);
       if (code === "INTERNAL")
-        this.#modules.log.error({ error, kind: request.kind }, "request failed");
+        this.#modules.log.error({ err: error, kind: request.kind }, "request failed");
       else this.#modules.log.info({ from, kind: request.kind, code, message }, "request refused");
       return {
         v: 1,
@@ -161,7 +174,11 @@ export class Controller {
     }));
   }
 
-  async #handle(from: NodeId, request: ControlRequest): Promise<ControlAnswer> {
+  async #handle(
+    from: NodeId,
+    request: ControlRequest,
+    origin: Ip | undefined,
+  ): Promise<ControlAnswer> {
     if (request.kind === "join") return this.#join(from, request);
     const record = await this.#serving();
     admittedNode(record, from);
@@ -174,6 +191,14 @@ export class Controller {
           ? { v: 1, kind: "state", state: await this.#sign(state) }
           : { v: 1, kind: "state" };
       }
+      case "readdress":
+        checkOrigin(request.facts.address, origin);
+        // Containers' packets go there, from all the others.
+        checkOrigin(request.facts.vtep, origin);
+        return this.#readdress(from, request);
+      case "underlay":
+        await this.#commit((record) => changeUnderlay(record, from, request.facts));
+        return { v: 1, kind: "done", state: await this.signedState() };
       case "createNetwork": {
         const network = await this.#commit((record, context) =>
           createNetwork(record, from, request.network, context),
@@ -221,22 +246,43 @@ export class Controller {
     return { v: 1, kind: "block", block, key, state: await this.signedState() };
   }
 
-  async #join(
-    from: NodeId,
-    { id, secret, facts }: Extract<ControlRequest, { kind: "join" }>,
-  ): Promise<ControlAnswer> {
-    const { hasher, clock } = this.#modules;
-    const node = await this.#commit((record, { wallMs }) => {
-      const token = checkToken(record, { id, secret }, hasher, wallMs);
+  async #join(from: NodeId, request: RequestOf<"join">): Promise<ControlAnswer> {
+    const { hasher, clock, log } = this.#modules;
+    const { facts, machine } = request;
+    const { node, shared } = await this.#commit((record, { wallMs }) => {
+      const { cluster = record.state.cluster } = request;
+      if (cluster !== record.state.cluster) throw notItsController(cluster);
+      const token = checkToken(record, request, hasher, wallMs);
       const known = record.state.nodes.some((held) => held.id === from);
+      checkJoined(record, from, { ...request, address: facts.address });
       const admitted = admitNode(record, from, facts, token.networks, wallMs);
-      // A joiner that did not hear the answer asks again, at no cost to the token.
-      return known ? admitted : { ...admitted, record: useToken(admitted.record, token) };
+      const next = withMachine(admitted.record, from, machine);
+      return {
+        // A joiner that did not hear the answer asks again, at no cost to the token.
+        record: known ? next : useToken(next, token),
+        result: { node: admitted.result, shared: sharedWith(next, from) },
+      };
     });
-    this.#modules.log.info(
-      { node: from, name: node.name, wallMs: clock.wallMs() },
-      "host admitted",
-    );
+    const { name } = node;
+    log.info({ node: from, name, wallMs: clock.wallMs() }, "host admitted");
+    if (shared !== undefined)
+      log.warn({ node: from, name, other: shared }, "two members say the same machine id");
+    const answer = await this.#joined(node);
+    return shared === undefined ? answer : { ...answer, machineSharedWith: shared };
+  }
+
+  async #readdress(from: NodeId, request: RequestOf<"readdress">): Promise<ControlAnswer> {
+    const node = await this.#commit((record, { wallMs }) => {
+      checkMoved(record, from, request);
+      const moved = readdressNode(record, from, request.facts, wallMs + QUARANTINE_MS);
+      if (request.machine === undefined) return moved;
+      return { ...moved, record: withMachine(moved.record, from, request.machine) };
+    });
+    this.#modules.log.info({ node: from, name: node.name }, "host has another address");
+    return this.#joined(node);
+  }
+
+  async #joined(node: NodeRecord): Promise<AnswerOf<"joined">> {
     const state = await this.state();
     const claim = { cluster: state.cluster, revision: state.revision, node };
     const { controller, certificate, rootKey } = this.#keys;
@@ -283,7 +329,8 @@ export class Controller {
       const wallMs = clock.wallMs();
       const current = released(record, wallMs);
       const next = transition(current, { wallMs, random });
-      if (next.record === current) return next.result;
+      // What was released is kept even if nothing else changes: an end that was moved stays where it is.
+      if (next.record === record) return next.result;
       checkSize(record, next.record);
       const bytes = encodeRecord(next.record);
       if (!(await store.write(version, bytes))) continue;

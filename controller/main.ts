@@ -6,10 +6,12 @@ import type { Log } from "../shared/ports.ts";
 import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
 import type { SignedState } from "../shared/cluster-state.ts";
 import { asFailure } from "../shared/errors.ts";
+import { hasAddress } from "../shared/node/own-address.ts";
 import { callUnix, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
 import { controllerFiles, hasCluster, readKeys } from "./files.ts";
+import { Listening } from "./listening.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import { ControlServer } from "./wire/server.ts";
 
@@ -54,38 +56,61 @@ export async function runController(
   const state = await controller.state();
   const { address } = state.controller;
   const port = state.settings.ports.controller;
-  const server = new ControlServer({ seed: keys.peer.seed, address, port }, controller, log);
-  await server.start();
+  const { seed } = keys.peer;
+  const listening = new Listening({
+    state: () => controller.state(),
+    make: (address, port) => new ControlServer({ seed, address, port }, controller, log),
+    has: hasAddress,
+  });
+  await listening.follow();
+  const failing = onceEach(log);
+  const follow = (): Promise<void> => failing("the controller's port", listening.follow());
+  controller.onState(() => void follow());
   const local = new UnixHttpServer(
     join(runDirectory, "controller.sock"),
-    adminRoutes(controller, look),
+    adminRoutes(controller, look, () => listening.failure()),
   );
   await local.start();
   const keyCheck = setInterval(() => {
-    look()
-      .then(() => controller.rotateDueKeys())
-      .catch((error: unknown) => log.error({ error }, "old gossip keys stay in use"));
+    void failing(
+      "old gossip keys stay in use",
+      look().then(() => controller.rotateDueKeys()),
+    );
   }, KEY_CHECK_MS);
   log.info({ cluster: state.cluster, revision: state.revision, address, port }, "controller ready");
   const standing = async (): Promise<string> =>
-    (await controller.problem())?.message ?? `cluster ${state.cluster}`;
+    ((await controller.problem()) ?? listening.failure())?.message ?? `cluster ${state.cluster}`;
   supervisor.status(await standing());
   supervisor.ready();
   const looking = setInterval(() => {
-    look()
-      .then(standing)
-      .then(
-        (text) => supervisor.status(text),
-        (error: unknown) => log.error({ error }, "the controller cannot read its data"),
-      );
+    const stands = look().then(follow).then(standing);
+    stands.then(
+      (text) => supervisor.status(text),
+      (error: unknown) => supervisor.status(asFailure(error).message),
+    );
+    void failing("the controller cannot read its data", stands);
   }, LOOK_MS);
   if (!signal.aborted)
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   clearInterval(keyCheck);
   clearInterval(looking);
   await local.stop();
-  await server.stop();
+  await listening.stop();
   store.close();
+}
+
+/** What is tried again and again is logged when it begins to fail, and when it fails for another reason. */
+function onceEach(log: Log): (what: string, work: Promise<unknown>) => Promise<void> {
+  const last = new Map<string, string>();
+  return (what, work) =>
+    work.then(
+      () => void last.delete(what),
+      (error: unknown) => {
+        const { message } = asFailure(error);
+        if (last.get(what) !== message) log.error({ err: error }, what);
+        last.set(what, message);
+      },
+    );
 }
 
 /**
@@ -102,6 +127,9 @@ async function lookAtAgent(controller: Controller, runDirectory: string, log: Lo
     );
     if (state !== undefined) await controller.met(state);
   } catch (error) {
-    log.debug({ message: asFailure(error).message }, "the agent tells no newer state");
+    log.debug(
+      { message: asFailure(error).message },
+      "could not ask this host's agent for a newer state",
+    );
   }
 }

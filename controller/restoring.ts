@@ -4,14 +4,18 @@ import type { NodeId } from "../shared/ids.ts";
 import { familyOf, type Ip } from "../shared/ip.ts";
 import { identityFromSeed } from "../shared/node/identity.ts";
 import { systemClock, systemRandom } from "../shared/node/system.ts";
-import { signState } from "../shared/trust.ts";
+import { signClaim, signState } from "../shared/trust.ts";
 import type { Backup } from "./backup.ts";
 import type { ControllerKeys } from "./controller.ts";
 import type { ControllerRecord } from "./core/record.ts";
+import { QUARANTINE_MS, released } from "./core/quarantine.ts";
+import { type AddressFacts, readdressNode } from "./core/readdress.ts";
 import { recovered } from "./core/recovery.ts";
+import { standingOf } from "./core/standing.ts";
 import { decodeRecord, encodeRecord } from "./encoded-record.ts";
 import { type ControllerFiles, readKeys, refuseSecond, writeController } from "./files.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
+import type { AnswerOf } from "./wire/messages.ts";
 
 /** What brings a controller's data away from its host and back; each is done by a command, as root. */
 
@@ -86,12 +90,7 @@ export async function recover(
     const { version, record } = await readRecord(store);
     const context = { wallMs: systemClock.wallMs(), random: systemRandom };
     const next = recovered(record, met, context);
-    if (!(await store.write(version, encodeRecord(next))))
-      throw new OverlayError({
-        code: "STALE",
-        message: "the controller's data changed at the same moment",
-        next: "run the command again",
-      });
+    await replace(store, version, next);
     const { state, networkKeys } = next;
     return {
       before: record.state,
@@ -106,6 +105,33 @@ export async function recover(
 
 export async function storedRecord(files: ControllerFiles): Promise<ControllerRecord> {
   return withStore(files, async (store) => (await readRecord(store)).record);
+}
+
+/**
+ * The member on this host, and the controller with it, are at another address: by the record beside a controller
+ * that may run, and that nobody can ask now. @throws as `readdressNode`; STALE
+ */
+export async function readdressHere(
+  files: ControllerFiles,
+  { controller, certificate, rootKey }: ControllerKeys,
+  node: NodeId,
+  facts: AddressFacts,
+): Promise<Pick<AnswerOf<"joined">, "rootKey" | "claim" | "state">> {
+  return withStore(files, async (store) => {
+    const { version, record } = await readRecord(store);
+    const problem = standingOf(record, undefined);
+    if (problem !== undefined) throw new OverlayError(problem);
+    const wallMs = systemClock.wallMs();
+    const moved = readdressNode(released(record, wallMs), node, facts, wallMs + QUARANTINE_MS);
+    if (moved.record !== record) await replace(store, version, moved.record);
+    const { state } = moved.record;
+    const claim = { cluster: state.cluster, revision: state.revision, node: moved.result };
+    return {
+      rootKey,
+      claim: await signClaim(controller, certificate, claim),
+      state: await signState(controller, certificate, state),
+    };
+  });
 }
 
 /** All hosts talk one family; the controller's address is one of it. @throws INVALID */
@@ -129,6 +155,15 @@ async function readRecord(
       next: "move the directory away and restore a backup",
     });
   return { version: stored.version, record: decodeRecord(stored.bytes) };
+}
+
+async function replace(store: SqliteStore, version: number, next: ControllerRecord): Promise<void> {
+  if (await store.write(version, encodeRecord(next))) return;
+  throw new OverlayError({
+    code: "STALE",
+    message: "the controller's data changed at the same moment",
+    next: "run the command again",
+  });
 }
 
 async function withStore<T>(

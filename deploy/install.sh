@@ -3,6 +3,8 @@
 #   deploy/install.sh [--controller]     --controller: this is the host where `overlay-ts init` will run
 set -eu
 cd "$(dirname "$0")/.."
+# What is installed can be read by all and changed by root, whatever the caller's umask.
+umask 022
 say() { echo "overlay-ts: $*" >&2; }
 [ "$(id -u)" = 0 ] || { say "run as root"; exit 1; }
 case ${1-} in
@@ -17,18 +19,7 @@ units=/etc/systemd/system
 say "installing to $to"
 mkdir -p $to /usr/local/bin
 rm -rf $to.new $to.old
-mkdir $to.new
-# What the program runs with: no development packages, and of Node only the program itself.
-needed=$(node_modules/.bin/node -p '
-  const { packages } = JSON.parse(require("fs").readFileSync("package-lock.json", "utf8"));
-  const needed = ([path, { dev }]) => path !== "" && !dev && require("fs").existsSync(path);
-  Object.entries(packages).filter(needed).map(([path]) => path).join("\n")
-')
-echo "$needed" | tar -cf - --no-recursion node_modules/.bin/node --recursion \
-  --exclude='node_modules/node-*/include' --exclude='node_modules/node-*/share' \
-  --exclude='*.map' --exclude='*.d.ts' --exclude='node_modules/*/node_modules/.bin' \
-  agent controller shared deploy package.json package-lock.json README.md LICENSE -T - |
-  tar -xf - -C $to.new
+deploy/copy-program $to.new
 # A directory cannot be exchanged for another in one step: who starts in between is started again.
 [ ! -e $to ] || mv $to $to.old
 mv $to.new $to

@@ -19,7 +19,7 @@ units=/etc/systemd/system
 data=/var/lib/overlay-ts
 netns=/run/overlay-ts/netns
 
-engine() { timeout 60 docker "$@" 2>/dev/null; }
+engine() { timeout 120 docker "$@" 2>/dev/null; }
 
 # "network container" lines, stopped containers too: they could not start again.
 used() {
@@ -58,7 +58,7 @@ done
 if [ -e $data/agent/membership.json ] && [ -e $units/overlay-ts-agent.service ]; then
   systemctl start overlay-ts-agent 2>/dev/null || true
   # Who uses them was asked above; Docker and the kernel know, the agent may still hold what just went.
-  timeout 180 overlay-ts withdraw --force >&2 || say "the agent cannot do it: its networks stay in \`docker network ls\`"
+  timeout 180 overlay-ts withdraw --force >&2 || say "the agent cannot do it: this script does"
 fi
 
 if [ -d /run/systemd/system ]; then
@@ -72,7 +72,12 @@ if [ -d /run/systemd/system ]; then
   systemctl reset-failed 'overlay-ts-*' 2>/dev/null || true
 fi
 
-# What is left when no agent did it. Devices end with their namespace.
+# What is left when no agent did it. Without its socket the engine waits for us a while, and goes on.
+rm -f /run/docker/plugins/overlay-ts.sock
+for network in $(engine network ls --filter driver=overlay-ts --format '{{.Name}}'); do
+  engine network rm "$network" >/dev/null || say "network $network stays in \`docker network ls\`: \`docker network rm $network\`"
+done
+# Devices end with their namespace.
 for namespace in "$netns"/*; do
   [ -e "$namespace" ] || continue
   umount -l "$namespace" 2>/dev/null || true
@@ -82,6 +87,7 @@ for link in $(ip -o link show type veth | sed -n 's/^[0-9]*: \(ovc[^@:]*\).*/\1/
   ip link delete "$link" || true
 done
 nft delete table inet overlay_ts 2>/dev/null || true
+nft delete table bridge overlay_ts_way_out 2>/dev/null || true
 # In containers that run on; without the agent these rules lead nowhere.
 for namespace in /run/docker/netns/*; do
   [ -e "$namespace" ] || continue

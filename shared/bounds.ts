@@ -18,7 +18,12 @@ export const BOUNDS = {
   unboundPools: 64,
   /** `--aux-address` of one subnet. */
   reservedAddresses: 64,
+  /** In `names`, which is what hosts of 0.1.0 take. */
   endpointNames: 32,
+  /** In `moreNames`. */
+  moreEndpointNames: 96,
+  /** All of an endpoint together: no more than hosts of 0.1.0 can say, so that a document still fits a message. */
+  endpointNameCharacters: 32 * 253,
   /** RFC 1035, 2.3.4, as text without the last dot. */
   nameLength: 253,
   labels: 128,

@@ -3,7 +3,7 @@ import { BOUNDS } from "./bounds.ts";
 import { ClusterId, DockerNetworkId, NetworkId, NodeId, Vni } from "./ids.ts";
 import { Cidr, Ip } from "./ip.ts";
 
-/** The security class of a network: its own UDP port, see agent/kernel/README.md. */
+/** The security class of a network: its own UDP port, see agent/kernel/nft/README.md. */
 export const SecurityClass = z.enum(["none", "wireguard", "ipsec"]);
 export type SecurityClass = z.infer<typeof SecurityClass>;
 
@@ -101,6 +101,12 @@ export const DEFAULT_SETTINGS: Settings = {
   keySchedule: KeySchedule.parse({}),
 };
 
+/** Of a host's interface: what IPv6 needs of every link (RFC 8200, section 5). */
+export const LEAST_UNDERLAY_MTU_BYTES = 1280;
+
+/** Of a host with more, which routes for others, the first are heeded. */
+export const MOST_OWN_SUBNETS = 256;
+
 export const NodeRecord = z.object({
   id: NodeId,
   /** Unique in the cluster; the host's name unless given. */
@@ -108,7 +114,7 @@ export const NodeRecord = z.object({
     .string()
     .min(1)
     .max(64)
-    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/),
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "letters and digits, after the first also _ . -"),
   /** Small, unique, never used again: the address in the proof network. Starts at 1. */
   index: z.number().int().min(1),
   /** Where peers dial gossip. */
@@ -117,9 +123,9 @@ export const NodeRecord = z.object({
   vtep: Ip,
   /** Of its interface, where NAT gives it the others outside: only WireGuard reaches through. */
   behindNat: Ip.optional(),
-  underlayMtuBytes: z.number().int().min(1280).max(65535),
+  underlayMtuBytes: z.number().int().min(LEAST_UNDERLAY_MTU_BYTES).max(65535),
   /** Subnets of the node that no network may overlap: routes, gateway, resolvers, docker_gwbridge. */
-  ownSubnets: z.array(Cidr).max(256),
+  ownSubnets: z.array(Cidr).max(MOST_OWN_SUBNETS),
   /** Curve25519 public key (base64url) to which network keys are sealed. */
   sealKey: z.string().max(64),
   joinedAtMs: z.number().int(),

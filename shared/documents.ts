@@ -36,6 +36,8 @@ export const Endpoint = z.looseObject({
    * Absent: Docker has not told it yet, or it has ended. What is no name is passed over when reading.
    */
   names: z.array(z.string().max(BOUNDS.nameLength)).max(BOUNDS.endpointNames).optional(),
+  /** Those that are one too many for `names`; hosts of 0.1.0 pass them on and do not know them. */
+  moreNames: z.array(z.string().max(BOUNDS.nameLength)).max(BOUNDS.moreEndpointNames).optional(),
   /** Why it is in no answer, an `OutReason` of this or a later version; absent: it is. */
   out: z.string().max(32).optional(),
 });
@@ -87,8 +89,10 @@ export type NetworkDelta = z.infer<typeof NetworkDelta>;
 export const HostDocument = z.looseObject({
   node: NodeId,
   version: Version,
-  /** Random at agent start on a fresh boot; two with one node id are clones. */
+  /** random(4): another one each time the machine starts; two that live with one node id are clones. */
   bootId: z.string().max(64),
+  /** The boot whose word the owner met as newer than its own, and overtook in this incarnation. */
+  overtook: z.string().max(64).optional(),
   vtep: z.object({ advertised: Ip, local: Ip }),
   underlayMtuBytes: z.number().int(),
   wireguardKey: z.string().max(64).optional(),

@@ -20,6 +20,16 @@ export const ClusterId = z
   .brand<"ClusterId">();
 export type ClusterId = z.infer<typeof ClusterId>;
 
+/**
+ * Tells one machine from another within one cluster, and nothing else: made of the machine's own id and the
+ * cluster's, so that neither the machine's nor that of another cluster can be known from it.
+ */
+export const MachineId = z
+  .string()
+  .regex(/^[0-9a-f]{32}$/, "not a machine id")
+  .brand<"MachineId">();
+export type MachineId = z.infer<typeof MachineId>;
+
 /** Docker's endpoint id, 64 hex digits; in tests and `network expose` any hex. */
 export const EndpointId = z
   .string()
@@ -38,6 +48,7 @@ export type DockerNetworkId = z.infer<typeof DockerNetworkId>;
 export const Vni = z.number().int().min(1).max(0xffffff).brand<"Vni">();
 export type Vni = z.infer<typeof Vni>;
 
-/** The data-path proof networks: one a security class, see agent/kernel/README.md. */
+/** The data-path proof networks, see agent/kernel/proof/; WireGuard's tunnel answers by itself. */
 export const PROOF_VNI_PLAIN = Vni.parse(1);
+export const PROOF_VNI_IPSEC = Vni.parse(2);
 export const FIRST_NETWORK_VNI = 256;

@@ -11,22 +11,31 @@ export const Mac = z
 export type Mac = z.infer<typeof Mac>;
 
 /**
- * The MAC rule: `02:42:<IPv4>`. Readers recompute it, so a member cannot draw traffic by
- * claiming a victim's MAC. An endpoint with IPv6 only takes 02:43 and a hash of its address.
+ * The MAC rule: an address derives two MACs, `02:42:<IPv4>` as Docker's bridge does, and `02:44:<IPv4>` for
+ * where somebody has taken the first. Readers recompute them, and no other claim counts against them, so a
+ * member cannot draw traffic by claiming a victim's MAC. Of an endpoint with IPv6 only: 02:43 and 02:45 with a
+ * hash of its address.
  */
-export function ruleMac(ip: Ip): Mac {
-  const bytes = ipToBytes(ip);
-  if (familyOf(ip) === 4) return bytesToMac(Uint8Array.of(0x02, 0x42, ...bytes));
-  // FNV-1a over the 16 bytes: the space is only for avoiding chance clashes, not for security.
-  let hash = 0x811c9dc5;
-  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  const tail = [hash >>> 24, (hash >>> 16) & 0xff, (hash >>> 8) & 0xff, hash & 0xff];
-  return bytesToMac(Uint8Array.of(0x02, 0x43, ...tail));
+export function derivedMacs(ip: Ip): readonly [Mac, Mac] {
+  const v4 = familyOf(ip) === 4;
+  const tail = v4 ? ipToBytes(ip) : hashOf(ipToBytes(ip));
+  const [first, spare] = v4 ? [0x42, 0x44] : [0x43, 0x45];
+  return [
+    bytesToMac(Uint8Array.of(0x02, first, ...tail)),
+    bytesToMac(Uint8Array.of(0x02, spare, ...tail)),
+  ];
 }
 
-/** MACs that the rule hands out. A user's `--mac-address` must lie outside. */
-export function inRuleSpace(mac: Mac): boolean {
-  return mac.startsWith("02:42:") || mac.startsWith("02:43:");
+/** The first of the two. */
+export function ruleMac(ip: Ip): Mac {
+  return derivedMacs(ip)[0];
+}
+
+/** FNV-1a: the space is only for avoiding chance clashes, not for security. */
+function hashOf(bytes: Uint8Array): number[] {
+  let hash = 0x811c9dc5;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return [hash >>> 24, (hash >>> 16) & 0xff, (hash >>> 8) & 0xff, hash & 0xff];
 }
 
 /** The address that an IPv6 interface with this MAC gives itself: fe80::/64 and EUI-64 (RFC 4291, appendix A). */

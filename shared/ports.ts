@@ -7,6 +7,11 @@ export interface Clock {
   wallMs(): number;
 }
 
+export interface Timers {
+  /** Runs `run` once, so many milliseconds from now. What it returns keeps it from running. */
+  after(ms: number, run: () => void): () => void;
+}
+
 export interface Random {
   /** Uniform in [0, bound), bound >= 1. */
   below(bound: number): number;

@@ -7,3 +7,16 @@ export function oneLine(text: string, maxChars: number): string {
     text.length > maxChars ? `${text.slice(0, maxChars)}… (${text.length} characters)` : text;
   return clipped.replace(/[\p{Cc}\p{Cs}\u2028\u2029]+/gu, " ");
 }
+
+const UNITS = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+] as const;
+
+/** `1 minute`, `3 hours`: of the largest unit that it has, rounded down; less than one is a minute. */
+export function duration(ms: number): string {
+  const [unit, length] = UNITS.find(([, unitMs]) => ms >= unitMs) ?? UNITS[2];
+  const count = Math.max(1, Math.floor(ms / length));
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+}

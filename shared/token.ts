@@ -22,6 +22,15 @@ export function formatToken({ cluster, rootHash, id, secret }: Token): string {
   return [PREFIX, cluster, toBase64Url(rootHash), id, toBase64Url(secret)].join(".");
 }
 
+/** Who answered, or was asked, has another cluster than the token's. */
+export function notItsController(cluster: ClusterId): OverlayError {
+  return new OverlayError({
+    code: "UNAUTHENTICATED",
+    message: `what answered is not the controller of cluster ${cluster}`,
+    next: "check its address, and that the token is of this cluster",
+  });
+}
+
 /** @throws INVALID; the text itself is never repeated: it is a secret. */
 export function parseToken(text: string): Token {
   const [prefix, cluster, rootHash, id, secret, ...rest] = text.trim().split(".");

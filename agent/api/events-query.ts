@@ -1,9 +1,9 @@
-import { OverlayError } from "../shared/errors.ts";
-import { Lines } from "../shared/node/unix-http.ts";
-import { oneLine } from "../shared/text.ts";
-import type { Agent } from "./agent.ts";
-import { concerns } from "./core/events.ts";
-import type { Event } from "./event-log.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { Lines } from "../../shared/node/unix-http.ts";
+import { oneLine } from "../../shared/text.ts";
+import type { AgentParts } from "../agent.ts";
+import { concerns } from "../core/events/events.ts";
+import type { Event } from "../events/event-log.ts";
 import { findNetwork, lookUp } from "./look-up.ts";
 
 /** A question for events, as the local socket's query gives it. */
@@ -15,7 +15,7 @@ interface Query {
 
 /** @throws INVALID, NOT_FOUND, FULL */
 export function events(
-  agent: Agent,
+  agent: AgentParts,
   { network, sinceMs, follow }: Query,
   signal: AbortSignal,
 ): Lines {
@@ -28,7 +28,7 @@ export function events(
  * By what people call it, now or before; and, when the cluster has it, all of its id: also what
  * happened before Docker had told its name. @throws NOT_FOUND
  */
-function ofNetwork(agent: Agent, name: string): (event: Event) => boolean {
+function ofNetwork(agent: AgentParts, name: string): (event: Event) => boolean {
   const id = lookUp(agent, name)?.id ?? name;
   const wanted = (event: Event): boolean =>
     event.kind !== "started" &&

@@ -1,10 +1,10 @@
-import type { NetworkRecord, NodeRecord } from "../shared/cluster-state.ts";
-import { OverlayError } from "../shared/errors.ts";
-import { oneLine } from "../shared/text.ts";
-import type { Agent } from "./agent.ts";
+import type { NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { oneLine } from "../../shared/text.ts";
+import type { AgentParts } from "../agent.ts";
 
 /** What people call a network, by name or id. @throws NOT_FOUND */
-export function findNetwork(agent: Agent, name: string): NetworkRecord {
+export function findNetwork(agent: AgentParts, name: string): NetworkRecord {
   const found = lookUp(agent, name);
   if (found !== undefined) return found;
   throw new OverlayError({
@@ -15,7 +15,7 @@ export function findNetwork(agent: Agent, name: string): NetworkRecord {
 }
 
 /** A host by name or id. @throws NOT_FOUND */
-export function findNode(agent: Agent, name: string): NodeRecord {
+export function findNode(agent: AgentParts, name: string): NodeRecord {
   const nodes = agent.replication.tables.state?.nodes;
   const found = nodes?.find((node) => node.name === name || node.id === name);
   if (found !== undefined) return found;
@@ -26,17 +26,17 @@ export function findNode(agent: Agent, name: string): NodeRecord {
   });
 }
 
-export function lookUp(agent: Agent, name: string): NetworkRecord | undefined {
+export function lookUp(agent: AgentParts, name: string): NetworkRecord | undefined {
   const networks = agent.replication.tables.state?.networks;
   return networks?.find((network) => network.name === name || network.id === name);
 }
 
 /** The id of one that the cluster has no more. */
-export function nodeName(agent: Agent, node: string): string {
+export function nodeName(agent: AgentParts, node: string): string {
   return agent.replication.tables.state?.nodes.find(({ id }) => id === node)?.name ?? node;
 }
 
 /** In the order of the names, not of what was heard first. */
-export function nodeNames(agent: Agent, nodes: readonly string[]): string[] {
+export function nodeNames(agent: AgentParts, nodes: readonly string[]): string[] {
   return nodes.map((node) => nodeName(agent, node)).toSorted();
 }

@@ -1,5 +1,5 @@
-import { asFailure } from "../shared/errors.ts";
-import type { NameServer, SandboxStatus } from "./dns/port.ts";
+import { asFailure } from "../../shared/errors.ts";
+import type { NameServer, SandboxStatus } from "../names/server/port.ts";
 
 /** How containers' questions are answered, for `status`. */
 export interface NamesStatus {

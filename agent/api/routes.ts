@@ -1,47 +1,47 @@
 import { z } from "zod";
-import { BOUNDS } from "../shared/bounds.ts";
-import type { NetworkRecord } from "../shared/cluster-state.ts";
-import { type Failure, OverlayError } from "../shared/errors.ts";
-import { Cidr, Ip } from "../shared/ip.ts";
-import { bare, byBody, byQuery } from "../shared/node/routes.ts";
-import type { Routes } from "../shared/node/unix-http.ts";
-import { oneLine } from "../shared/text.ts";
-import type { Agent } from "./agent.ts";
-import { readNetwork } from "./core/desired.ts";
-import { hostsNeeding, hostsOn, hostsPerhapsNeeding } from "./core/hosts.ts";
-import { membersOf } from "./core/members.ts";
-import { nameRows } from "./core/name-rows.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { Cidr, Ip } from "../../shared/ip.ts";
+import { bare, byBody, byQuery } from "../../shared/node/routes.ts";
+import type { Routes } from "../../shared/node/unix-http.ts";
+import { oneLine } from "../../shared/text.ts";
+import type { AgentParts } from "../agent.ts";
+import { readNetwork } from "../core/data-plane/read-network.ts";
+import { hostsNeeding, hostsOn, hostsPerhapsNeeding } from "../core/tables/hosts.ts";
+import { type Life, whyNoMember } from "../core/life.ts";
+import { leftOutText } from "../core/names/left-out.ts";
+import { membersOf } from "../core/names/members.ts";
+import { nameRows } from "../core/names/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
-import { events } from "./events-api.ts";
-import { verify } from "./findings.ts";
+import { events } from "./events-query.ts";
+import { verify } from "./verify.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
-import { notJoined } from "./overlay-ipam.ts";
-import type { PluginCounts } from "./docker/plugin-counters.ts";
-import { statusOf } from "./status.ts";
+import type { PluginCounts } from "../docker/plugin/counters.ts";
+import { notRunning, statusOf } from "./status.ts";
 
 /**
- * What the command line asks of the agent, on `<run>/agent.sock`. `agent` is undefined until joined;
- * `problem`: why a member's agent cannot start; `plugin`: what Docker asked since the process began.
+ * Routes for the command line on `<run>/agent.sock`. `agent` is of a host that takes
+ * part; `life`: why it does not; `plugin`: what Docker asked since the process began.
  */
 export function localRoutes(
-  agent: () => Agent | undefined,
-  problem: () => Failure | undefined,
+  agent: () => AgentParts | undefined,
+  life: () => Life,
   plugin: () => PluginCounts | undefined,
 ): Routes {
-  const joined = (): Agent => {
+  const joined = (): AgentParts => {
     const found = agent();
-    const failure = problem();
-    if (found === undefined) throw failure === undefined ? notJoined() : new OverlayError(failure);
-    return found;
+    if (found !== undefined) return found;
+    throw new OverlayError(whyNoMember(life()) ?? { code: "INTERNAL", message: "no agent" });
   };
   return {
     "GET /v1/status": bare(async () => {
       const found = agent();
       const rest = { plugin: plugin() };
-      if (found === undefined) return { joined: false, problem: problem(), ...rest };
+      if (found === undefined) return { ...notRunning(life()), ...rest };
       return { ...(await statusOf(found)), ...rest };
     }),
-    "POST /v1/probe": bare(() => joined().proving.probeAll()),
+    "POST /v1/probe": bare(() => joined().dataPaths.probeAll()),
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
     "GET /v1/state": byQuery(["after"], async ({ after = "0" }) => ({
       state: joined().replication.stateAfter(revisionIn(after)),
@@ -60,11 +60,11 @@ export function localRoutes(
     "POST /v1/networks": byBody(CreateBody, (body) => createNetwork(joined(), body)),
     "POST /v1/networks/exposed": byQuery(["name"], ({ name = "" }) => {
       const found = joined();
-      return found.exposing.expose(findNetwork(found, name).id);
+      return found.hostEndpoints.expose(findNetwork(found, name).id);
     }),
     "DELETE /v1/networks/exposed": byQuery(["name"], async ({ name = "" }) => {
       const found = joined();
-      await found.exposing.hide(findNetwork(found, name).id);
+      await found.hostEndpoints.hide(findNetwork(found, name).id);
       return { hidden: true };
     }),
     "POST /v1/keys/rotate": byQuery(["node", "network"], (query) => rotateKeys(joined(), query)),
@@ -97,7 +97,10 @@ const CreateBody = z.object({
   labels: z.record(z.string(), z.string()).default({}),
 });
 
-async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Promise<unknown> {
+async function createNetwork(
+  agent: AgentParts,
+  body: z.infer<typeof CreateBody>,
+): Promise<unknown> {
   const { subnet, gateway, range, reserved } = body;
   if (subnet === undefined && (gateway ?? range ?? reserved[0]) !== undefined)
     throw new OverlayError({
@@ -123,7 +126,7 @@ async function createNetwork(agent: Agent, body: z.infer<typeof CreateBody>): Pr
   return network;
 }
 
-async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
+async function removeNetwork(agent: AgentParts, name: string): Promise<unknown> {
   const { tables } = agent.replication;
   const network = findNetwork(agent, name);
   const names = nodeNames(agent, hostsNeeding(tables.hosts, network.id));
@@ -133,7 +136,10 @@ async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
       message: `network ${name} is used on ${names.join(", ")}`,
       next: `remove its containers there, also stopped ones (\`docker ps -a --filter network=${name}\`), and \`overlay-ts network hide\` it; for a host that is gone for good, \`overlay-ts node rm\``,
     });
-  const silent = nodeNames(agent, hostsPerhapsNeeding(tables.state, agent.lost(), network.id));
+  const silent = nodeNames(
+    agent,
+    hostsPerhapsNeeding(tables.state, agent.reach.lost(), network.id),
+  );
   if (silent.length > 0)
     throw new OverlayError({
       code: "CONFLICT",
@@ -144,17 +150,37 @@ async function removeNetwork(agent: Agent, name: string): Promise<unknown> {
   return { removed: network.id };
 }
 
+/** @throws UNREACHABLE: a host that does not hear of a new WireGuard key would be cut off by it. */
+function requireHeard(agent: AgentParts): void {
+  const connected = new Set(agent.adapters.mesh.connections());
+  const lost = agent.reach.lost();
+  const peers = [...(agent.encryption.wireguard.reading()?.peersOf.keys() ?? [])];
+  const deaf = peers.filter((node) => !connected.has(node) && !lost.has(node));
+  if (deaf.length === 0) return;
+  throw new OverlayError({
+    code: "UNREACHABLE",
+    message: `a new WireGuard key would cut off ${deaf.map((node) => nodeName(agent, node)).join(", ")}: no agent there hears of it`,
+    next: "start the agent there, or let it reach this host on the mesh's port, and try again",
+  });
+}
+
+/** Of which hosts or which network keys are made anew, and whether this host's WireGuard key is. */
+export interface Rotated {
+  readonly rotated: readonly string[];
+  readonly wireguard: boolean;
+}
+
 /** Keys of the IPsec pairs with one host or all, or the gossip key of a network. */
 async function rotateKeys(
-  agent: Agent,
+  agent: AgentParts,
   { node, network }: { readonly node?: string; readonly network?: string },
-): Promise<{ rotated: string[] }> {
+): Promise<Rotated> {
   if (network !== undefined) {
     const { id } = findNetwork(agent, network);
     await agent.controller.request({ v: 1, kind: "rotateKey", network: id }, "done");
-    return { rotated: [network] };
+    return { rotated: [network], wireguard: false };
   }
-  const { ipsec } = agent.encrypting;
+  const { ipsec } = agent.encryption;
   const id = node === undefined ? undefined : findNode(agent, node).id;
   const peers = (ipsec.status()?.peers ?? []).filter(
     (peer) => id === undefined || peer.node === id,
@@ -163,16 +189,20 @@ async function rotateKeys(
     throw new OverlayError({
       code: "NOT_FOUND",
       message: `this host has no IPsec keys with ${node}: they share no network of the kind \`ipsec\``,
-      next: "see `overlay-ts status`",
+      next: "see `overlay-ts status`; WireGuard's key, one for all hosts, is changed without --node",
     });
+  // Refused before anything is changed.
+  if (id === undefined) requireHeard(agent);
   ipsec.rotate(id);
-  return { rotated: peers.map((peer) => nodeName(agent, peer.node)) };
+  // It is one for all hosts.
+  const wireguard = id === undefined && agent.encryption.wireguard.rotate();
+  return { rotated: peers.map((peer) => nodeName(agent, peer.node)), wireguard };
 }
 
-function nodes(agent: Agent): unknown {
+function nodes(agent: AgentParts): unknown {
   const { state, hosts } = agent.replication.tables;
   const connected = new Set(agent.adapters.mesh.connections());
-  const proven = new Map(agent.proving.results().map((result) => [result.node, result]));
+  const proven = new Map(agent.dataPaths.results("none").map((result) => [result.node, result]));
   return (state?.nodes ?? []).map(({ id, name, address, index }) => ({
     id,
     name,
@@ -186,11 +216,11 @@ function nodes(agent: Agent): unknown {
   }));
 }
 
-function networks(agent: Agent): unknown {
+function networks(agent: AgentParts): unknown {
   return (agent.replication.tables.state?.networks ?? []).map((record) => network(agent, record));
 }
 
-function network(agent: Agent, record: NetworkRecord) {
+function network(agent: AgentParts, record: NetworkRecord) {
   const { state, hosts } = agent.replication.tables;
   return {
     ...record,
@@ -203,17 +233,18 @@ function network(agent: Agent, record: NetworkRecord) {
 }
 
 /** With its members and names, as far as this host knows them: it must be on the network itself. */
-async function inspect(agent: Agent, record: NetworkRecord): Promise<unknown> {
-  const { tables, networks } = agent.replication;
-  const here = agent.hosting.has(record.id);
-  const lost = agent.lost();
+async function inspect(agent: AgentParts, record: NetworkRecord): Promise<unknown> {
+  const { tables } = agent.replication;
+  const standing = agent.replication.standing(record.id);
+  const here = agent.localNetworks.has(record.id);
+  const lost = agent.reach.lostThrough(record.encryption);
   const rows = here ? nameRows(tables, record, lost) : [];
   const holders = Map.groupBy(rows, ({ name }) => name);
   return {
     ...network(agent, record),
     here,
     paths: here ? await pathsOf(agent, record) : undefined,
-    inSync: here && networks.inSync(record.id),
+    inSync: here && standing.inSync,
     names: Object.fromEntries(
       [...holders].map(([name, held]) => [
         name,
@@ -239,7 +270,7 @@ async function inspect(agent: Agent, record: NetworkRecord): Promise<unknown> {
 }
 
 /** Of an encrypted network: which of its hosts this one reaches, and why not. */
-async function pathsOf(agent: Agent, { id, encryption }: NetworkRecord): Promise<unknown> {
+async function pathsOf(agent: AgentParts, { id, encryption }: NetworkRecord): Promise<unknown> {
   if (encryption === "none") return undefined;
   const on = new Set(hostsOn(agent.replication.tables.hosts, id));
   const found = (await encryptionStatus(agent))[encryption];
@@ -247,29 +278,44 @@ async function pathsOf(agent: Agent, { id, encryption }: NetworkRecord): Promise
 }
 
 /** Of the named network, or of all that this host is on. */
-function names(agent: Agent, name: string | undefined): unknown {
+function names(agent: AgentParts, name: string | undefined): unknown {
   const { tables } = agent.replication;
   const wanted =
     name === undefined
-      ? agent.hosting.hosted().flatMap((network) => agent.hosting.find(network) ?? [])
+      ? agent.localNetworks.hosted().flatMap((network) => agent.localNetworks.find(network) ?? [])
       : [findNetwork(agent, name)];
   return wanted.map((record) => {
-    const here = agent.hosting.has(record.id);
+    const here = agent.localNetworks.has(record.id);
+    const lost = agent.reach.lostThrough(record.encryption);
     return {
       network: record.name ?? record.id,
       id: record.id,
       here,
       hosts: nodeNames(agent, hostsOn(tables.hosts, record.id)),
-      names: here ? nameRows(tables, record, agent.lost()) : [],
+      names: here ? nameRows(tables, record, lost) : [],
+      gone: agent.nameServerFeed.gone(record.id).flatMap((holder) => holder.names),
+      links: here ? linksOn(agent, record) : [],
+      leftOut: (agent.containerWatcher?.status().leftOutNames ?? [])
+        .filter(({ network }) => network === record.name)
+        .map(leftOutText),
     };
   });
 }
 
+/** `--link` of containers here: what each alone calls another. */
+function linksOn(agent: AgentParts, { id }: NetworkRecord): unknown[] {
+  const own = new Map(agent.localNetworks.endpoints(id).map((one) => [one.id, one]));
+  return agent.nameServerFeed.links(id).flatMap(({ endpoint, links = {} }) => {
+    const container = own.get(endpoint)?.names?.[0] ?? endpoint.slice(0, 12);
+    return Object.entries(links).map(([alias, target]) => ({ container, alias, target }));
+  });
+}
+
 /** Of the networks this host is on: it knows no others' containers. */
-function endpoints(agent: Agent, name: string | undefined): unknown {
+function endpoints(agent: AgentParts, name: string | undefined): unknown {
   const { tables } = agent.replication;
   const wanted = name === undefined ? undefined : findNetwork(agent, name).id;
-  return agent.hosting
+  return agent.localNetworks
     .hosted()
     .filter((network) => wanted === undefined || network === wanted)
     .flatMap((network) => {
@@ -282,7 +328,7 @@ function endpoints(agent: Agent, name: string | undefined): unknown {
         ips,
         mac: endpoint.mac,
         role: endpoint.role ?? "container",
-        names: endpoint.names ?? [],
+        names: [...(endpoint.names ?? []), ...(endpoint.moreNames ?? [])],
         out: endpoint.out,
       }));
     });

@@ -1,17 +1,21 @@
-import type { Failure } from "../shared/errors.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import { noCommonVersion } from "../shared/wire-version.ts";
-import { neededUnderlayBytes, tooLargeFor } from "../shared/mtu.ts";
-import type { Agent } from "./agent.ts";
-import { type Ignored, readNetwork } from "./core/desired.ts";
-import type { PluginCounts } from "./docker/plugin-counters.ts";
-import type { DockerStatus } from "./docker-side.ts";
+import type { Failure } from "../../shared/errors.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import { noCommonVersion } from "../../shared/wire-version.ts";
+import { neededUnderlayBytes, tooLargeFor } from "../../shared/mtu.ts";
+import type { AgentParts } from "../agent.ts";
+import type { Problem } from "../core/events/view.ts";
+import { problemsOf } from "../events/view-sources.ts";
+import { type Ignored, readNetwork } from "../core/data-plane/read-network.ts";
+import { type Life, whyNoMember } from "../core/life.ts";
+import type { PluginCounts } from "../docker/plugin/counters.ts";
+import type { DockerStatus } from "../docker/network-sync.ts";
 import { type EncryptionStatus, encryptionStatus } from "./encryption-status.ts";
+import { nodeName } from "./look-up.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
-import type { NamingStatus } from "./naming.ts";
-import type { ProofStatus } from "./proving.ts";
-import type { PassStatus } from "./reconciler.ts";
-import type { DiskStatus } from "./store/loss.ts";
+import type { NamingStatus } from "../docker/container-watcher.ts";
+import type { ProofStatus } from "../membership/failure-detector.ts";
+import type { PassStatus } from "../kernel/reconciler.ts";
+import type { DiskStatus } from "../store/loss.ts";
 
 /** What `overlay-ts status` shows of a joined host. */
 export interface Status extends AgentStatus {
@@ -23,6 +27,8 @@ export interface AgentStatus {
   readonly joined: true;
   readonly node: NodeId;
   readonly name: string;
+  /** Where it listens and sends. Absent of an agent of before. */
+  readonly address?: string | undefined;
   readonly cluster: string;
   readonly revision: number;
   /** Of a host that was removed from the cluster. */
@@ -34,6 +40,7 @@ export interface AgentStatus {
     failure: Failure | undefined;
   };
   readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
+  /** In clear; what goes through a tunnel is in `encryption`. */
   readonly dataPath: readonly ProofStatus[];
   /** Hosts that speak no wire version of ours. */
   readonly otherVersions: readonly { node: NodeId; name: string; failure: Failure }[];
@@ -56,13 +63,18 @@ export interface AgentStatus {
     tampered: number;
   };
   readonly disk: DiskStatus;
+  /** Of everything that is tried again until it succeeds: why it does not. Absent of an agent of before. */
+  readonly problems?: readonly Problem[];
   readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly memoryBytes: number;
 }
 
-/** Of a host that is no member, or whose agent cannot start. */
+/** Of a host that is no member, or takes no part. */
 export interface NotRunning {
   readonly joined: false;
+  /** Absent of an agent of before. */
+  readonly state?: Life["state"];
+  /** Why a member takes no part, and what to do; absent of one that is just starting. */
   readonly problem?: Failure;
   readonly plugin?: PluginCounts;
 }
@@ -74,13 +86,22 @@ export interface NetworkStatus {
   readonly remotes: number;
   /** In use by containers here, or about to be. */
   readonly addresses: number;
+  /** All that others say of it was had since the start. */
   readonly inSync: boolean;
+  /** No other host is on it, as far as is known. */
+  readonly alone: boolean;
   readonly pass: PassStatus | undefined;
   /** Endpoints that some host claims and the rules do not allow. */
-  readonly ignored: readonly Ignored[];
+  readonly ignored: readonly (Ignored & { readonly host: string })[];
 }
 
-export async function statusOf(agent: Agent): Promise<AgentStatus> {
+export function notRunning(life: Life): NotRunning {
+  const { state } = life;
+  const problem = state === "not-joined" || state === "starting" ? undefined : whyNoMember(life);
+  return { joined: false, state, ...(problem === undefined ? {} : { problem }) };
+}
+
+export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
   const { replication, adapters, identity } = agent;
   const { tables } = replication;
   const { state } = tables;
@@ -90,43 +111,49 @@ export async function statusOf(agent: Agent): Promise<AgentStatus> {
     joined: true,
     node: identity.node,
     name: state?.nodes.find(({ id }) => id === identity.node)?.name ?? identity.node,
+    address: adapters.ownAddress?.local,
     cluster: agent.membership.cluster,
     revision: state?.revision ?? 0,
-    removed: agent.stillMember.failure(),
+    removed: agent.revocationCheck.failure(),
     controller: {
       address: state?.controller.address ?? "",
       port: state?.settings.ports.controller ?? 0,
       failure: agent.controller.failure(),
     },
     peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
-    dataPath: agent.proving.results(),
-    otherVersions: (await adapters.mesh.otherVersions()).map(({ node, versions }) => {
-      const name = others.find(({ id }) => id === node)?.name ?? node;
-      return { node, name, failure: noCommonVersion(name, versions).toFailure() };
-    }),
-    networks: agent.hosting.hosted().map((network) => networkStatus(agent, network)),
+    dataPath: agent.dataPaths.results("none"),
+    otherVersions: (await adapters.mesh.otherVersions().catch(() => [])).map(
+      ({ node, versions }) => {
+        const name = others.find(({ id }) => id === node)?.name ?? node;
+        return { node, name, failure: noCommonVersion(name, versions).toFailure() };
+      },
+    ),
+    networks: agent.localNetworks.hosted().map((network) => networkStatus(agent, network)),
     tooLarge: tooLarge(agent),
-    docker: agent.docker?.status(),
+    docker: agent.networkSync?.status(),
     names: await namesStatus(adapters.names),
-    naming: agent.naming?.status(),
+    naming: agent.containerWatcher?.status(),
     encryption: await encryptionStatus(agent),
     guards: {
-      failure: agent.guarding.failure(),
-      dropped: await adapters.guards.counters(),
-      tampered: agent.guarding.tampered(),
+      failure: agent.guardReconciler.failure(),
+      dropped: await adapters.guards.counters().catch(() => ({})),
+      tampered: agent.guardReconciler.tampered(),
     },
     disk: agent.disk.status(),
+    problems: problemsOf(agent),
     counters: {
       networks: { ...replication.networks.counters },
       cluster: { ...replication.cluster.counters },
-      mesh: await adapters.mesh.counters(),
+      checked: { ...replication.checked },
+      mesh: await adapters.mesh.counters().catch(() => ({})),
       events: agent.events.counters(),
+      names: agent.nameServerFeed.counters(),
     },
     memoryBytes: process.memoryUsage.rss(),
   };
 }
 
-function tooLarge(agent: Agent): Status["tooLarge"] {
+function tooLarge(agent: AgentParts): Status["tooLarge"] {
   const { state } = agent.replication.tables;
   const underlay = state?.nodes.find(({ id }) => id === agent.identity.node)?.underlayMtuBytes;
   if (state === undefined || underlay === undefined) return [];
@@ -137,19 +164,22 @@ function tooLarge(agent: Agent): Status["tooLarge"] {
   }));
 }
 
-function networkStatus(agent: Agent, network: NetworkId): NetworkStatus {
-  const { tables, networks } = agent.replication;
+function networkStatus(agent: AgentParts, network: NetworkId): NetworkStatus {
+  const { tables } = agent.replication;
   const record = tables.state?.networks.find(({ id }) => id === network);
   const reading = record === undefined ? { holders: [], ignored: [] } : readNetwork(tables, record);
-  const own = agent.hosting.endpoints(network).length;
+  const own = agent.localNetworks.endpoints(network).length;
   return {
     id: network,
     name: record?.name,
     endpoints: own,
     remotes: reading.holders.filter(({ node }) => node !== agent.identity.node).length,
-    addresses: agent.bindings.used(network).size,
-    inSync: networks.inSync(network),
+    addresses: agent.leases.of(network).size,
+    ...agent.replication.standing(network),
     pass: agent.reconciler.status(network),
-    ignored: reading.ignored,
+    // Of hosts that were removed, or left, nothing is believed: that is no news, and nothing to be done.
+    ignored: reading.ignored
+      .filter(({ reason }) => reason !== "not-admitted" && reason !== "not-hosting")
+      .map((one) => ({ ...one, host: nodeName(agent, one.node) })),
   };
 }

@@ -1,4 +1,4 @@
-import type { SandboxId, SandboxStatus } from "./dns/port.ts";
+import type { SandboxId, SandboxStatus } from "../names/server/port.ts";
 
 /** Sandboxes whose containers should find names, and how each is served. */
 export function unservedSandboxes(

@@ -1,23 +1,23 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { BOUNDS } from "../shared/bounds.ts";
-import type { ClusterState, SignedNodeClaim, SignedState } from "../shared/cluster-state.ts";
-import { encodeCbor } from "../shared/codec.ts";
-import { OverlayError } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
-import { Ip } from "../shared/ip.ts";
-import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
-import { systemRandom } from "../shared/node/system.ts";
-import { revisionOf } from "../shared/revision.ts";
-import { type KeyPair, signClaim } from "../shared/trust.ts";
-import { AtMost } from "./at-most.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
+import type { ClusterState, SignedNodeClaim, SignedState } from "../../shared/cluster-state.ts";
+import { encodeCbor } from "../../shared/codec.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import { Ip } from "../../shared/ip.ts";
+import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
+import { systemRandom } from "../../shared/node/system.ts";
+import { revisionOf } from "../../shared/revision.ts";
+import { type KeyPair, signClaim } from "../../shared/trust.ts";
+import { Semaphore } from "../../shared/node/semaphore.ts";
 import {
   type ClusterGossip,
   ClusterSyncAnswer,
   ClusterSyncRequest,
-} from "./core/cluster-messages.ts";
-import { decodeMessage } from "./core/messages.ts";
-import type { Mesh, MeshHandlers } from "./gossip/port.ts";
-import { CLUSTER_TOPIC, FOR_CLUSTER, requestFor } from "./sync-requests.ts";
+} from "../core/tables/cluster-messages.ts";
+import { decodeMessage } from "../core/tables/messages.ts";
+import type { Mesh, MeshHandlers } from "../replication/gossip/port.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, requestFor } from "../replication/request-kinds.ts";
 
 /** All that answer do so within a second or two; a host that is down does not answer at all. */
 const MEET_MS = 10_000;
@@ -41,11 +41,11 @@ export interface Met {
  * A member for some moments, by a controller's own word for it: asks all hosts for the newest state that
  * they hold, and tells them a newer one. So a controller meets its hosts also without an agent beside it.
  */
-export class Meeting {
+export class ClusterSurvey {
   readonly #mesh: Mesh;
   readonly #verify: (signed: SignedState) => Promise<ClusterState>;
   readonly #known: ClusterState;
-  readonly #asking = new AtMost(ASKED_AT_ONCE);
+  readonly #asking = new Semaphore(ASKED_AT_ONCE);
   readonly #answered = new Set<NodeId>();
   #newest: Met["newest"];
   #told: { readonly signed: SignedState; readonly revision: number } | undefined;

@@ -1,32 +1,68 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
-import { callUnix, linesUnix } from "../../shared/node/unix-http.ts";
-import { type AgentFiles, agentFiles } from "../membership.ts";
+import { callUnix, linesUnix, NotServed } from "../../shared/node/unix-http.ts";
+import { type AgentFiles, agentFiles } from "../membership/membership-files.ts";
 import type { OutputOptions } from "./output.ts";
 
 /** Where this host's overlay-ts keeps and serves things; the same for every command. */
 export interface Context extends OutputOptions {
   readonly dataDirectory: string;
   readonly runDirectory: string;
+  readonly patienceMs?: number | undefined;
+}
+
+/** How long a command waits, on this machine: as long as its owner says, where that is longer. */
+export function patient({ patienceMs = 0 }: Context, ms: number): number {
+  return Math.max(patienceMs, ms);
 }
 
 export function filesOf({ dataDirectory }: Context): AgentFiles {
   return agentFiles(dataDirectory);
 }
 
-export function callAgent<T>(
-  { runDirectory }: Context,
+/** @throws as callUnix; TIMEOUT also says when an agent runs whose socket is gone. */
+export async function callAgent<T>(
+  context: Context,
   method: "GET" | "POST" | "DELETE",
   url: string,
   body?: unknown,
+  timeoutMs?: number,
 ): Promise<T> {
-  return callUnix<T>(join(runDirectory, "agent.sock"), method, url, body);
+  const socket = agentSocket(context);
+  try {
+    return await callUnix<T>(socket, method, url, body, timeoutMs);
+  } catch (error) {
+    if (!(error instanceof NotServed)) throw error;
+    throw (await unheardAgent(context)) ?? error;
+  }
+}
+
+/** An agent that runs and cannot be asked; undefined: none runs, as far as can be told. */
+async function unheardAgent(context: Context): Promise<OverlayError | undefined> {
+  const { lock } = filesOf(context);
+  if (!existsSync(lock) || process.geteuid?.() !== 0) return undefined;
+  const { ProcessLock } = await import("../../shared/node/process-lock.ts");
+  const heldBy = ProcessLock.holder(lock);
+  return heldBy === undefined ? undefined : unheard(context, heldBy);
+}
+
+export function unheard(context: Context, heldBy: string): OverlayError {
+  return new OverlayError({
+    code: "TIMEOUT",
+    message: `${heldBy}, runs on this host, and nobody answers on ${agentSocket(context)}: its socket is gone`,
+    next: "`systemctl restart overlay-ts-agent`, and run the command again",
+  });
+}
+
+function agentSocket({ runDirectory }: Context): string {
+  return join(runDirectory, "agent.sock");
 }
 
 /** The lines of an answer in parts, as they come. */
-export function followAgent<T>({ runDirectory }: Context, url: string): AsyncGenerator<T> {
-  return linesUnix<T>(join(runDirectory, "agent.sock"), url);
+export function followAgent<T>(context: Context, url: string): AsyncGenerator<T> {
+  return linesUnix<T>(agentSocket(context), url);
 }
 
 export function callController<T>(

@@ -14,7 +14,7 @@ import {
 import { backUp, checkFamily, recover, restore, storedRecord } from "../../controller/restoring.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import { equalBytes } from "../../shared/codec.ts";
-import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import type { ClusterState } from "../../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
 import { writeNewSecret } from "../../shared/node/files.ts";
@@ -22,12 +22,10 @@ import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
 import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
 import { signCertificate, signState, verifyState } from "../../shared/trust.ts";
-import { ensureIdentity, type Membership, readMembership } from "../membership.ts";
-import { chooseAddress } from "../node-facts.ts";
-import { SavedTables } from "../saved-tables.ts";
-import { Disk } from "../store/disk.ts";
-import { SqliteStore } from "../store/sqlite-store.ts";
+import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
+import { chooseAddress } from "../membership/host-facts.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
+import { signedStates } from "./signed-states.ts";
 import { callController, type Context, filesOf, parseIp, requireRoot } from "./context.ts";
 import { print, progress } from "./output.ts";
 
@@ -276,14 +274,4 @@ async function newestKnown(
     message: "nothing here knows the cluster",
     next: "give a backup of its controller with --backup, or do this on one of its hosts",
   });
-}
-
-function signedStates(context: Context, membership: Membership): SignedState[] {
-  const disk = new Disk(new SqliteStore(filesOf(context).database));
-  try {
-    const saved = new SavedTables(disk).state();
-    return saved === undefined ? [membership.state] : [membership.state, saved];
-  } finally {
-    disk.close();
-  }
 }

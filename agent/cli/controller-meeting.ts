@@ -3,8 +3,8 @@ import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { generationOf } from "../../shared/revision.ts";
 import { verifyState } from "../../shared/trust.ts";
-import { MeshNode } from "../gossip/mesh-node.ts";
-import { Meeting, messenger, type Met } from "../meeting.ts";
+import { MeshNode } from "../replication/gossip/mesh-node.ts";
+import { ClusterSurvey, messenger, type Met } from "./cluster-survey.ts";
 import { callAgent, type Context } from "./context.ts";
 import { progress } from "./output.ts";
 
@@ -14,12 +14,12 @@ export async function meeting(
   keys: ControllerKeys,
   generation: number,
   known: ClusterState,
-  run: (meeting: Meeting) => Promise<void>,
+  run: (meeting: ClusterSurvey) => Promise<void>,
 ): Promise<void> {
   const { rootKey } = keys;
   const { identity, claim, listen } = await messenger(keys, generation, known);
   const mesh = new MeshNode({ identitySeed: identity.seed, listen, claim, rootKey });
-  const met = new Meeting(mesh, known, (signed) => verifyState(rootKey, signed));
+  const met = new ClusterSurvey(mesh, known, (signed) => verifyState(rootKey, signed));
   progress(`asking ${known.nodes.length} hosts`);
   try {
     await run(met);
@@ -28,7 +28,7 @@ export async function meeting(
   }
 }
 
-/** What this host's agent has heard: hosts do not answer a controller that another has taken over from. */
+/** The newest state that this host's agent has: hosts do not answer a controller that was replaced. */
 export async function heardHere(
   context: Context,
   rootKey: Uint8Array,

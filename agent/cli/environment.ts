@@ -16,7 +16,7 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
   OVERLAY_TS_LAB_CACHE: absolute,
   OVERLAY_TS_LOG_LEVEL: (value) =>
     LOG_LEVELS.includes(value) ? undefined : `is not one of ${LOG_LEVELS.join(", ")}`,
-  /** Read by inherited.ts. */
+  /** How long containers' questions wait for an agent (inherited.ts), and Docker's calls for their end. */
   OVERLAY_TS_PATIENCE_MS: (value) =>
     /^\d{1,6}$/.test(value) ? undefined : "is not a number of milliseconds",
   OVERLAY_TS_TOKEN: () => undefined,
@@ -29,6 +29,8 @@ export interface Environment {
   readonly runDirectory: string;
   readonly logLevel: string;
   readonly token: string | undefined;
+  /** For a machine on which everything takes longer; undefined: not set. */
+  readonly patienceMs: number | undefined;
   readonly debug: boolean;
 }
 
@@ -52,11 +54,13 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
         next: "set it right, or not at all",
       });
   }
+  const patience = variables["OVERLAY_TS_PATIENCE_MS"];
   return {
     dataDirectory: variables["OVERLAY_TS_DATA_DIR"] ?? "/var/lib/overlay-ts",
     runDirectory: variables["OVERLAY_TS_RUN_DIR"] ?? "/run/overlay-ts",
     logLevel: variables["OVERLAY_TS_LOG_LEVEL"] ?? "info",
     token: variables["OVERLAY_TS_TOKEN"],
+    patienceMs: patience === undefined ? undefined : Number(patience),
     debug: variables["OVERLAY_TS_DEBUG"] !== undefined,
   };
 }

@@ -1,6 +1,6 @@
-import { isShortId } from "../core/name-rows.ts";
-import type { HolderGone, HolderHappening, ReachHappening } from "../core/events.ts";
-import type { Event } from "../event-log.ts";
+import { isShortId } from "../core/names/name-rows.ts";
+import type { HolderGone, HolderHappening, ReachHappening } from "../core/events/events.ts";
+import type { Event } from "../events/event-log.ts";
 import { lossText } from "../store/loss.ts";
 
 /** `time  network  who  what  more`; `-` where there is none, so that columns can be counted on. */

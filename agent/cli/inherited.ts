@@ -1,5 +1,5 @@
 import { takeSupervision } from "../../shared/node/supervision.ts";
-import type { WaitingQuestions } from "../dns/waiting-questions.ts";
+import type { WaitingQuestions } from "../names/server/waiting-questions.ts";
 
 /**
  * What this process got from the service manager and from the agent before it, taken once. Programs
@@ -18,8 +18,8 @@ export const waitingQuestions: WaitingQuestions | undefined =
   kept.length === 0 ? undefined : await wait(kept.map(({ fd }) => fd));
 
 async function wait(sockets: readonly number[]): Promise<WaitingQuestions> {
-  const { awaitServer, PATIENCE_MS } = await import("../dns/waiting-questions.ts");
-  // What the variable must be is checked with all others; until then another value waits not at all.
+  const { awaitServer, PATIENCE_MS } = await import("../names/server/waiting-questions.ts");
+  // The variable is validated later with all others; an invalid value means no wait until then.
   const { OVERLAY_TS_PATIENCE_MS: said = PATIENCE_MS } = process.env;
   return awaitServer(sockets, Number(said) || 0);
 }

@@ -1,10 +1,14 @@
 import { Command } from "commander";
 import type { Context } from "./context.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
+import type { EndOptions } from "./leaving.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail } from "./output.ts";
 import * as names from "./names-commands.ts";
-import * as show from "./show-commands.ts";
+import * as keys from "./key-commands.ts";
+import * as networks from "./network-commands.ts";
+import * as nodes from "./node-commands.ts";
+import * as own from "./status-command.ts";
 
 /** The command line: every command, its options, and nothing else. */
 
@@ -15,6 +19,8 @@ const program = new Command("overlay-ts")
   .option("--data-dir <path>", "where keys and databases are", environment.dataDirectory)
   .option("--run-dir <path>", "where sockets and namespaces are", environment.runDirectory)
   .showHelpAfterError();
+// Before commands are added, which take it over: wrong usage is 2, as output.ts says.
+program.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
 
 function environmentOrExit(): Environment {
   try {
@@ -30,7 +36,8 @@ function contextOf(command: Command): Context {
     runDir: string;
     json?: boolean;
   }>();
-  return { dataDirectory: dataDir, runDirectory: runDir, json };
+  const { patienceMs } = environment;
+  return { dataDirectory: dataDir, runDirectory: runDir, json, patienceMs };
 }
 
 /** Runs a command; what it throws is printed with its next step, and becomes the exit status. */
@@ -51,6 +58,20 @@ function add(parent: Command, usage: string, description: string): Command {
   return parent.command(usage).description(description).option("--json", "print JSON");
 }
 
+const ENGINE_SOCKET = "/run/docker.sock";
+const PLUGIN_SOCKET = "/run/docker/plugins/overlay-ts.sock";
+
+function ending(usage: string, description: string): Command {
+  return add(program, usage, description)
+    .option("--force", "even while containers use its networks; they lose their connection")
+    .option("--docker <socket>", "the engine's socket, when no agent runs", ENGINE_SOCKET)
+    .option(
+      "--plugin-socket <path>",
+      "where Docker connects to the plugin, when no agent runs",
+      PLUGIN_SOCKET,
+    );
+}
+
 const NAMES_HELP = `
 A container is found by its name and aliases, and by \`<name>.<network>\`. Several may hold one name.
 STATE is "in" (in answers), or why it is in none:
@@ -58,30 +79,30 @@ STATE is "in" (in answers), or why it is in none:
   paused, stopping            as Docker says
   unreachable                 this host does not reach the container's host
   not-admitted, not-allowed   its host may not be here (any more)
-  not-in-block, gateway, mac-rule, mac-taken, address-taken, no-address
-                              its address or MAC is not its host's to give: nothing of it is believed`;
+  not-in-block, gateway, mac-taken, address-taken, no-address
+                              the container's host may not assign its address or MAC: it is ignored`;
 
 const EVENTS_HELP = `
 A line is: time, network, who, what happened, more; with --json one object a line.
-  in, out, changed, gone      a container's names: in answers, in none and why, others now, gone
+  in, out, changed, gone      a container's names: answered, left out and why, changed, removed
   appeared, named, ended      a network of the cluster
-  here, not-here              this host came to be on it, or is no more
+  here, not-here              this host joined or left the network
   removed, put-back           its view on this engine
   joined, left, unreachable, back   a host
   problem, recovered          a kernel pass, the guards, WireGuard or IPsec, the disk
-  lost                        what the disk had and cannot be read; peers and kernel fill it again
+  lost                        data on disk could not be read; they come again from peers and kernel
   tampered                    somebody else changed the guards; they are put back`;
 
 const KEY_HELP = `
-Without an option: IPsec's, of all pairs that this host is one of. They change by themselves too, as
-\`key schedule\` says; WireGuard's session keys every two minutes.`;
+Without an option: all IPsec keys of this host. They also rotate on the schedule that \`key schedule\` shows;
+WireGuard's session keys rotate every two minutes.`;
 
 const SCHEDULE_HELP = `
-Without an option: what holds. What is given holds from each key's next change on (\`key rotate\` makes it
-now). Bounds: --ipsec 10s to 7d, --ipsec-packets 1000 to 2147483648, --ipsec-bytes 1048576 to 2^50,
+Without an option: shows the schedule. A change takes effect at each key's next rotation (\`key rotate\` does
+that now). Bounds: --ipsec 10s to 7d, --ipsec-packets 1000 to 2147483648, --ipsec-bytes 1048576 to 2^50,
 --gossip 1h to 3650d.`;
 
-/** Apart from the others, with libp2p: what only shows is quick. */
+/** Loaded apart, since it needs libp2p: the other commands start faster without. */
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
   import("./membership-commands.ts");
 
@@ -90,10 +111,7 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 add(program, "init", "make a cluster: its controller and first host are here")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
-  .option(
-    "--encryption <kind>",
-    "of networks that say nothing: none (the default), wireguard, ipsec",
-  )
+  .option("--encryption <kind>", "default for new networks: none (the default), wireguard, ipsec")
   .action(run(async (context, _args, options) => (await membership()).init(context, options)));
 
 add(
@@ -106,38 +124,42 @@ add(
   .option("--advertise-addr <ip>", "this host's address that the others reach")
   .option("--listen-addr <ip>", "its own address, when the advertised one is a NAT's")
   .option("--name <name>", "this host's name in the cluster (default: its host name)")
+  .option("--replace", "its identity was admitted on another machine, which is gone")
   .action(
     run(async (context, [controller = ""], options) =>
       (await membership()).join(context, controller, options),
     ),
   );
 
-add(program, "leave", "this host forgets the cluster")
-  .option("--force", "also while containers use its networks")
-  .action(run(async (context, _args, options) => (await membership()).leave(context, options)));
+ending("leave", "this host forgets the cluster; its networks go from kernel and engine").action(
+  run(async (context, _args, options: EndOptions) =>
+    (await import("./leaving.ts")).leave(context, options),
+  ),
+);
 
-add(
-  program,
+ending(
   "withdraw",
   "take this host's networks out of kernel and engine until the agent starts again; it stays a member",
-)
-  .option("--force", "also while containers use its networks")
-  .action(run(async (context, _args, options) => (await membership()).withdraw(context, options)));
+).action(
+  run(async (context, _args, options: EndOptions) =>
+    (await import("./leaving.ts")).withdraw(context, options),
+  ),
+);
 
 add(program, "status", "this host: peers, data path, networks, what is wrong").action(
-  run((context) => show.status(context)),
+  run((context) => own.status(context)),
 );
 add(
   program,
   "probe",
   "prove the data path to every host now; status 1 if one does not answer",
-).action(run((context) => show.probe(context)));
+).action(run((context) => own.probe(context)));
 add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
-  run((context) => show.verify(context)),
+  run((context) => own.verify(context)),
 );
 
 add(program, "names [network]", "who is found by which name, where, and why one is out")
-  .option("--all", "Docker's short ids too, which every container has as a name")
+  .option("--all", "include Docker's short ids, which every container has as a name")
   .addHelpText("after", NAMES_HELP)
   .action(
     run((context, [network], options: names.NamesOptions) =>
@@ -146,22 +168,32 @@ add(program, "names [network]", "who is found by which name, where, and why one 
   );
 
 add(program, "events", "what happened, as this host sees it, since its agent started")
-  .option("-f, --follow", "what happens from now on too, until interrupted")
-  .option("--since <duration>", "of the last 90s, 15m, 24h, 7d")
+  .option("-f, --follow", "go on with new events, until interrupted")
+  .option("--since <duration>", "only events of the last 90s, 15m, 24h, 7d")
   .option("--network <name>", "of this network only")
   .addHelpText("after", EVENTS_HELP)
   .action(run((context, _args, options: names.EventsOptions) => names.events(context, options)));
 
 const node = program.command("node").description("hosts of the cluster");
-add(node, "ls", "list them, as seen from here").action(run((context) => show.nodeList(context)));
+add(node, "ls", "list them, as seen from here").action(run((context) => nodes.nodeList(context)));
 add(node, "rm <name>", "revoke a host for good (on the controller's host)").action(
-  run((context, [name = ""]) => show.nodeRemove(context, name)),
+  run((context, [name = ""]) => nodes.nodeRemove(context, name)),
 );
 
+add(node, "readdress", "this host has another address now; containers and blocks stay")
+  .option("--advertise-addr <ip>", "this host's address that the others reach")
+  .option("--listen-addr <ip>", "its own address, when the advertised one is a NAT's")
+  .option("--replace", "it was admitted on another machine, which is gone")
+  .action(
+    run(async (context, _args, options) =>
+      (await import("./readdress-command.ts")).nodeReaddress(context, options),
+    ),
+  );
+
 const network = program.command("network").description("networks of the cluster");
-add(network, "ls", "list them").action(run((context) => show.networkList(context)));
+add(network, "ls", "list them").action(run((context) => networks.networkList(context)));
 add(network, "inspect <name>", "all that is known of one, as JSON").action(
-  run((context, [name = ""]) => show.networkInspect(context, name)),
+  run((context, [name = ""]) => networks.networkInspect(context, name)),
 );
 add(network, "create <name>", "make one; it appears on every host's engine")
   .option("--subnet <cidr>", "default: a free one of the cluster's pools")
@@ -171,16 +203,16 @@ add(network, "create <name>", "make one; it appears on every host's engine")
   .option("--internal", "without the way out through the host")
   .option("-o, --opt <name=value>", "driver option", collect, [])
   .option("--label <name=value>", "label", collect, [])
-  .action(run((context, [name = ""], options) => show.networkCreate(context, name, options)));
+  .action(run((context, [name = ""], options) => networks.networkCreate(context, name, options)));
 add(network, "rm <name>", "end one, on every host").action(
-  run((context, [name = ""]) => show.networkRemove(context, name)),
+  run((context, [name = ""]) => networks.networkRemove(context, name)),
 );
 
 add(network, "expose <name>", "give this host an address in one, to reach its containers").action(
-  run((context, [name = ""]) => show.networkExpose(context, name)),
+  run((context, [name = ""]) => networks.networkExpose(context, name)),
 );
 add(network, "hide <name>", "take that address away").action(
-  run((context, [name = ""]) => show.networkHide(context, name)),
+  run((context, [name = ""]) => networks.networkHide(context, name)),
 );
 
 const endpoint = program.command("endpoint").description("containers' interfaces");
@@ -188,25 +220,25 @@ add(endpoint, "ls", "list those of the networks this host is on")
   .option("--network <name>", "of this network only")
   .action(
     run((context, _args, options: { network?: string }) =>
-      show.endpointList(context, options.network),
+      networks.endpointList(context, options.network),
     ),
   );
 
-const key = program.command("key").description("keys that are in use");
-add(key, "rotate", "make new ones, without a packet lost")
-  .option("--node <name>", "IPsec's with this host only")
-  .option("--network <name>", "instead, the key that seals what hosts say of this network")
+const key = program.command("key").description("encryption keys");
+add(key, "rotate", "make new keys, without a packet lost")
+  .option("--node <name>", "only the IPsec keys with this host")
+  .option("--network <name>", "instead, the gossip key of this network")
   .addHelpText("after", KEY_HELP)
-  .action(run((context, _args, options: show.RotateOptions) => show.keyRotate(context, options)));
+  .action(run((context, _args, options: keys.RotateOptions) => keys.keyRotate(context, options)));
 
-add(key, "schedule", "when they change by themselves (on the controller's host)")
-  .option("--ipsec <duration>", "IPsec's of two hosts: after 90s, 15m, 24h, 7d")
+add(key, "schedule", "show or set how often keys rotate (on the controller's host)")
+  .option("--ipsec <duration>", "rotation interval of IPsec keys: 90s, 15m, 24h, 7d")
   .option("--ipsec-packets <count>", "or after so many packets")
   .option("--ipsec-bytes <count>", "or after so many bytes")
-  .option("--gossip <duration>", "those that seal what hosts say of a network")
+  .option("--gossip <duration>", "rotation interval of gossip keys")
   .addHelpText("after", SCHEDULE_HELP)
   .action(
-    run((context, _args, options: show.ScheduleOptions) => show.keySchedule(context, options)),
+    run((context, _args, options: keys.ScheduleOptions) => keys.keySchedule(context, options)),
   );
 
 const token = program.command("token").description("admission of hosts");
@@ -218,21 +250,23 @@ add(token, "create", "make a token for `join` (on the controller's host)")
     "only this network for those hosts; may be given again",
     (value: string, before: string[] | undefined) => collect(value, before ?? []),
   )
-  .action(run((context, _args, options) => show.tokenCreate(context, options)));
+  .action(run((context, _args, options) => keys.tokenCreate(context, options)));
 
 const controller = add(
   program,
   "controller",
-  "run the controller (a service starts it); its commands keep its data, and bring them back",
+  "run the controller (a service starts it); its commands back up and restore its data",
 ).action(run(async (context) => (await import("./services.ts")).controller(context)));
-/** Apart from the others, with libp2p. */
+/** Loaded apart, since it needs libp2p. */
 const keeping = (): Promise<typeof import("./controller-commands.ts")> =>
   import("./controller-commands.ts");
 
-add(controller, "backup <file>", "all of it but the root key, into one file (- for stdout)").action(
-  run(async (context, [file = ""]) => (await keeping()).backup(context, file)),
-);
-add(controller, "restore <file>", "onto a host without a controller (- for stdin)")
+add(
+  controller,
+  "backup <file>",
+  "save all data but the root key into one file (- for stdout)",
+).action(run(async (context, [file = ""]) => (await keeping()).backup(context, file)));
+add(controller, "restore <file>", "restore a backup on a host without a controller (- for stdin)")
   .option("--address <ip>", "where hosts reach it from now on (default: as before)")
   .action(
     run(async (context, [file = ""], options) =>
@@ -242,23 +276,19 @@ add(controller, "restore <file>", "onto a host without a controller (- for stdin
 add(
   controller,
   "recover",
-  "after `restore`, or when its data are old: what hosts hold, it knows again",
+  "after `restore`, or with old data: take over the newest state that the hosts hold",
 )
   .requiredOption("--from-mesh", "from the newest state that any of the hosts holds")
   .action(run(async (context) => (await keeping()).recoverFromMesh(context)));
-add(controller, "promote", "make this host's the cluster's controller, and shut the one before out")
-  .requiredOption("--root-key <file>", "that `init` made, and that was moved away from there")
-  .option("--backup <file>", "of the controller before; without it all keys are made anew")
+add(controller, "promote", "make this host the cluster's controller; hosts refuse the previous one")
+  .requiredOption("--root-key <file>", "the root key that `init` made")
+  .option("--backup <file>", "backup of the previous controller; without it all keys are made anew")
   .option("--address <ip>", "this host's address that the others reach")
   .action(run(async (context, _args, options) => (await keeping()).promote(context, options)));
 
 add(program, "agent", "run the agent (a service starts it)")
-  .option("--docker <socket>", "the engine's socket", "/run/docker.sock")
-  .option(
-    "--plugin-socket <path>",
-    "where the engine looks for us",
-    "/run/docker/plugins/overlay-ts.sock",
-  )
+  .option("--docker <socket>", "the engine's socket", ENGINE_SOCKET)
+  .option("--plugin-socket <path>", "where Docker connects to the plugin", PLUGIN_SOCKET)
   .option("--no-docker", "without an engine")
   .action(
     run(async (context, _args, options: AgentOptions) =>

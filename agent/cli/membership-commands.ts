@@ -1,33 +1,33 @@
-import { existsSync, readFileSync } from "node:fs";
-import { setTimeout as delay } from "node:timers/promises";
+import { readFileSync } from "node:fs";
 import { controllerFiles, hasCluster } from "../../controller/files.ts";
 import { createCluster } from "../../controller/init.ts";
-import { DEFAULT_PORTS, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
+import { NodeRecord, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
 import { oneLine } from "../../shared/text.ts";
-import { alreadyMember, joinCluster } from "../joining.ts";
-import { ensureIdentity, forgetMembership, readMembership } from "../membership.ts";
-import { chooseAddress, defaultName } from "../node-facts.ts";
-import type { ProofStatus } from "../proving.ts";
-import type { NotRunning, Status } from "../status.ts";
+import { alreadyMember, joinCluster, type OwnAddresses } from "../membership/join.ts";
+import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
+import { chooseAddress, defaultName } from "../membership/host-facts.ts";
+import type { Problem } from "../core/events/view.ts";
+import type { NotRunning, Status } from "../api/status.ts";
 import {
   callAgent,
   callController,
   type Context,
   filesOf,
   parseIp,
+  patient,
   requireRoot,
 } from "./context.ts";
 import { readEnvironment } from "./environment.ts";
+import { reachOthers, REACH_TIMEOUT_MS } from "./other-hosts.ts";
 import { print, progress } from "./output.ts";
+import { waitFor } from "./wait-for.ts";
 
 /** Until a service answers at all. */
 const SERVICE_TIMEOUT_MS = 15_000;
 /** Until the agent has loaded its mesh and takes part: a small machine needs its time. */
 const START_TIMEOUT_MS = 120_000;
-/** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
-const REACH_TIMEOUT_MS = 20_000;
 
 export interface InitOptions {
   readonly advertiseAddr?: string;
@@ -38,6 +38,7 @@ export interface InitOptions {
 /** A new cluster with its controller and first host here; as `docker swarm init`. */
 export async function init(context: Context, options: InitOptions): Promise<void> {
   requireRoot();
+  const name = nameOption(options.name);
   const files = filesOf(context);
   const held = readMembership(files);
   if (held !== undefined) throw alreadyMember(held.cluster);
@@ -51,14 +52,14 @@ export async function init(context: Context, options: InitOptions): Promise<void
   progress("cluster made; waiting for the controller");
   const own = await waitFor(
     () => createToken(context, 1),
-    () => SERVICE_TIMEOUT_MS,
+    () => patient(context, SERVICE_TIMEOUT_MS),
   );
-  const name = options.name ?? defaultName();
-  const membership = await joinCluster(files, {
+  const { membership } = await joinCluster(files, {
     token: own,
     controller: { address },
     name,
     advertise: address,
+    patienceMs: context.patienceMs,
   });
   await waitForMember(context);
   const token = await createToken(context, undefined);
@@ -103,6 +104,7 @@ export interface JoinOptions {
   readonly advertiseAddr?: string;
   readonly listenAddr?: string;
   readonly name?: string;
+  readonly replace?: boolean;
 }
 
 /** As `docker swarm join`: fails loudly when the others cannot be reached, or cannot reach us. */
@@ -112,37 +114,51 @@ export async function join(
   options: JoinOptions,
 ): Promise<void> {
   requireRoot();
+  const name = nameOption(options.name);
   const [host, port] = splitPort(controllerAddress);
   const address = parseIp(host);
   const token = readToken(options);
   progress(`asking the controller at ${address}`);
-  const membership = await joinCluster(filesOf(context), {
+  const { membership, machineSharedWith } = await joinCluster(filesOf(context), {
     token,
     controller: { address, port },
-    name: options.name ?? defaultName(),
+    name,
+    replace: options.replace,
+    patienceMs: context.patienceMs,
     ...ownAddresses(options, familyOf(address)),
   });
   progress("admitted; waiting for the agent");
+  if (machineSharedWith !== undefined)
+    progress(
+      `host ${machineSharedWith} says the same machine id, as copies of one image can: give each its own (machine-id(5)), or remove the other (\`overlay-ts node rm\`) if it was this machine`,
+    );
   const status = await waitForMember(context);
   progress("agent runs; asking the other hosts");
-  await reachOthers(context);
+  const slow = await reachOthers(context, () => joinedStatus(context));
+  if (slow !== undefined) progress(slow);
   for (const { name, id, needsUnderlayBytes } of status.tooLarge)
     progress(
       `network ${name ?? id} needs an underlay of ${needsUnderlayBytes} bytes, which this host's has not: its containers cannot run here`,
     );
+  const docker = await dockerProblem(context);
   print(context, { cluster: membership.cluster, node: status.node, name: status.name }, () =>
     [
       `This host is ${status.name} in cluster ${membership.cluster}.`,
-      "Its networks appear in `docker network ls`.",
+      ...(docker === undefined
+        ? ["Its networks appear in `docker network ls`."]
+        : [
+            `Its networks do not appear in \`docker network ls\` yet: ${docker.message}`,
+            ...(docker.next === undefined ? [] : [`  → ${docker.next}`]),
+          ]),
     ].join("\n"),
   );
 }
 
 /** With --listen-addr the advertised address is the NAT's, and none of this host. @throws INVALID */
-function ownAddresses(
-  { advertiseAddr, listenAddr }: JoinOptions,
+export function ownAddresses(
+  { advertiseAddr, listenAddr }: Pick<JoinOptions, "advertiseAddr" | "listenAddr">,
   family: Family,
-): { advertise: Ip; listen?: Ip } {
+): OwnAddresses {
   const advertised = ipOption(advertiseAddr);
   if (listenAddr === undefined) return { advertise: chooseAddress(advertised, family) };
   if (advertised === undefined)
@@ -152,45 +168,6 @@ function ownAddresses(
       next: "give that one with --advertise-addr, or leave --listen-addr away",
     });
   return { advertise: advertised, listen: chooseAddress(parseIp(listenAddr), family) };
-}
-
-/** The host forgets cluster and key; its networks go from kernel and engine. */
-export async function leave(context: Context, options: { force?: boolean }): Promise<void> {
-  requireRoot();
-  const files = filesOf(context);
-  if (!existsSync(files.membership))
-    throw new OverlayError({ code: "NOT_JOINED", message: "this host is in no cluster" });
-  if (options.force !== true) await refuseWhileUsed(context);
-  // The agent takes its things out of kernel and engine; without it only the files go.
-  await callAgent(context, "POST", "/v1/leave").catch((error: unknown) => {
-    if (!(error instanceof OverlayError) || error.code !== "UNREACHABLE") throw error;
-    forgetMembership(files);
-  });
-  print(
-    context,
-    { left: true },
-    () =>
-      "This host has left. Remove it from the table with `overlay-ts node rm` on the controller's host.",
-  );
-}
-
-/** Kernel and engine as if we had never been there, until the agent starts again. */
-export async function withdraw(context: Context, options: { force?: boolean }): Promise<void> {
-  requireRoot();
-  if (options.force !== true) await refuseWhileUsed(context);
-  await callAgent(context, "POST", "/v1/withdraw");
-  print(context, { withdrawn: true }, () => "This host's networks are gone; it is still a member.");
-}
-
-async function refuseWhileUsed(context: Context): Promise<void> {
-  const status = await joinedStatus(context).catch(() => undefined);
-  const busy = status?.networks.filter(({ endpoints }) => endpoints > 0) ?? [];
-  if (busy.length > 0)
-    throw new OverlayError({
-      code: "CONFLICT",
-      message: `containers here use ${busy.map(({ name, id }) => name ?? id).join(", ")}`,
-      next: "stop them, or give --force to cut them off",
-    });
 }
 
 async function createToken(context: Context, uses: number | undefined): Promise<string> {
@@ -209,51 +186,18 @@ async function joinedStatus(context: Context): Promise<Status> {
   });
 }
 
-/** Mesh and data path to at least one other host, or the reason in words. */
-async function reachOthers(context: Context): Promise<void> {
-  await waitFor(
+/** Why the engine does not show the networks, once it was first compared; undefined: it does. */
+async function dockerProblem(context: Context): Promise<Problem | undefined> {
+  const looked = await waitFor(
     async () => {
-      const status = await joinedStatus(context);
-      if (status.peers.length === 0) return;
-      if (!status.peers.some(({ connected }) => connected))
-        throw new OverlayError({
-          code: "UNREACHABLE",
-          message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(status.peers)} cannot be reached`,
-          next: "open it between the hosts; the host stays joined and goes on trying",
-        });
-      const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
-      // Nobody is asked through NAT.
-      if (proofs.length > 0 && !proofs.some(({ roundTripMs }) => roundTripMs !== undefined))
-        throw new OverlayError({
-          code: "UNREACHABLE",
-          message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,
-          next: "open the port between the hosts, and check that their MTU is what the interfaces say",
-        });
+      const { docker, problems = [] } = await joinedStatus(context);
+      const problem = problems.find(({ what }) => what === "docker");
+      if (docker === undefined || docker.reachable || problem !== undefined) return { problem };
+      throw new OverlayError({ code: "TIMEOUT", message: "Docker was not asked yet" });
     },
-    () => REACH_TIMEOUT_MS,
-  );
-}
-
-function names(peers: readonly { name: string }[]): string {
-  return peers
-    .map(({ name }) => name)
-    .slice(0, 5)
-    .join(", ");
-}
-
-/** Again until it succeeds; a failure is thrown when its time, counted from the start, is over. */
-async function waitFor<T>(
-  attempt: () => Promise<T>,
-  timeoutMs: (error: unknown) => number,
-): Promise<T> {
-  const begunMs = Date.now();
-  for (;;)
-    try {
-      return await attempt();
-    } catch (error) {
-      if (Date.now() - begunMs > timeoutMs(error)) throw error;
-      await delay(100);
-    }
+    () => patient(context, REACH_TIMEOUT_MS),
+  ).catch(() => undefined);
+  return looked?.problem;
 }
 
 /** One that is starting has its time; one that is not there, or says what is wrong, a shorter one. */
@@ -261,9 +205,12 @@ function waitForMember(context: Context): Promise<Status> {
   return waitFor(
     () => joinedStatus(context),
     (error) =>
-      error instanceof OverlayError && error.code === "TIMEOUT"
-        ? START_TIMEOUT_MS
-        : SERVICE_TIMEOUT_MS,
+      patient(
+        context,
+        error instanceof OverlayError && error.code === "TIMEOUT"
+          ? START_TIMEOUT_MS
+          : SERVICE_TIMEOUT_MS,
+      ),
   );
 }
 
@@ -271,13 +218,47 @@ function waitForMember(context: Context): Promise<Status> {
 function readToken({ token, tokenFile }: JoinOptions): string {
   const found =
     token ??
-    (tokenFile === undefined ? undefined : readFileSync(tokenFile, "utf8").trim()) ??
+    (tokenFile === undefined ? undefined : readTokenFile(tokenFile)) ??
     readEnvironment(process.env).token;
   if (found !== undefined) return found;
   throw new OverlayError({
     code: "INVALID",
     message: "a token is needed to join",
     next: "give --token, --token-file or OVERLAY_TS_TOKEN; `overlay-ts token create` makes one",
+  });
+}
+
+/** @throws INVALID */
+function readTokenFile(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "INVALID",
+        message: `--token-file ${path} cannot be read: ${reasonOf(cause)}`,
+        next: "give a file that holds what `overlay-ts token create` printed",
+      },
+      { cause },
+    );
+  }
+}
+
+function reasonOf(cause: unknown): string {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  if (code === "ENOENT") return "it is not there";
+  return code === "EISDIR" ? "it is a directory" : message;
+}
+
+/** @throws INVALID */
+function nameOption(name: string | undefined): string {
+  if (name === undefined) return defaultName();
+  const parsed = NodeRecord.shape.name.safeParse(name);
+  if (parsed.success) return parsed.data;
+  throw new OverlayError({
+    code: "INVALID",
+    message: `--name ${oneLine(name, 64)} cannot be a host's name`,
+    next: "give 1 to 64 letters and digits, after the first also _ . and -",
   });
 }
 

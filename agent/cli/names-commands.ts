@@ -1,6 +1,6 @@
-import type { NameRow } from "../core/name-rows.ts";
+import type { NameRow } from "../core/names/name-rows.ts";
 import { eventLine } from "./event-lines.ts";
-import type { Told } from "../event-log.ts";
+import type { Told } from "../events/event-log.ts";
 import { callAgent, type Context, followAgent, parseDuration } from "./context.ts";
 import { print, progress, table } from "./output.ts";
 
@@ -11,6 +11,14 @@ interface NetworkNames {
   readonly here: boolean;
   readonly hosts: readonly string[];
   readonly names: readonly NameRow[];
+  /** Held a moment ago: nobody is given for them. An agent of before has none of these. */
+  readonly gone?: readonly string[];
+  readonly links?: readonly {
+    readonly container: string;
+    readonly alias: string;
+    readonly target: string;
+  }[];
+  readonly leftOut?: readonly string[];
 }
 
 export interface NamesOptions {
@@ -40,7 +48,33 @@ export function namesText(found: readonly NetworkNames[], all: boolean): string 
         }),
     );
   if (rows.length === 0 && elsewhere.length > 0) return elsewhere.join("\n");
-  return table(["NETWORK", "NAME", "ADDRESS", "HOST", "CONTAINER", "STATE"], rows);
+  const names = table(["NETWORK", "NAME", "ADDRESS", "HOST", "CONTAINER", "STATE"], rows);
+  const beside = found.flatMap(besideText);
+  return [names, ...(beside.length === 0 ? [] : ["", ...beside])].join("\n");
+}
+
+/** What is not in the rows, and decides on answers all the same. */
+function besideText({
+  network,
+  names,
+  gone = [],
+  links = [],
+  leftOut = [],
+}: NetworkNames): string[] {
+  const held = new Set(names.map(({ name }) => name));
+  const left = [...new Set(gone)].filter((name) => !held.has(name)).toSorted();
+  return [
+    ...links.map(
+      ({ container, alias, target }) =>
+        `link on ${network}: ${container} finds ${target} as ${alias}`,
+    ),
+    ...(left.length === 0
+      ? []
+      : [
+          `gone from ${network}, and nobody else is given for up to two minutes: ${left.join(", ")}`,
+        ]),
+    ...leftOut,
+  ];
 }
 
 function notHere({ network, hosts }: NetworkNames): string {

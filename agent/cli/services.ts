@@ -1,9 +1,12 @@
 import { flushCompileCache } from "node:module";
 import { runController } from "../../controller/main.ts";
 import { supervisor } from "../../shared/node/supervisor.ts";
+import type { Log } from "../../shared/ports.ts";
 import { runAgent } from "../main.ts";
 import type { Context } from "./context.ts";
-import { daemonLog, untilSignal } from "./daemon.ts";
+import { untilSignal } from "./daemon.ts";
+import { daemonLog } from "./daemon-log.ts";
+import { readEnvironment } from "./environment.ts";
 import { PLUGIN_SOCKET, supervision, waitingQuestions } from "./inherited.ts";
 
 /** Apart from the other commands: these load libp2p and koffi, the others need not. */
@@ -15,7 +18,7 @@ export interface AgentOptions {
 
 export function agent(context: Context, { docker, pluginSocket }: AgentOptions): Promise<void> {
   const service = {
-    log: daemonLog("agent"),
+    log: serviceLog("agent"),
     supervisor: supervisor(supervision, [PLUGIN_SOCKET]),
     waiting: waitingQuestions,
   };
@@ -34,15 +37,17 @@ export function agent(context: Context, { docker, pluginSocket }: AgentOptions):
 }
 
 export function controller(context: Context): Promise<void> {
-  const service = { log: daemonLog("controller"), supervisor: supervisor(supervision) };
+  const service = { log: serviceLog("controller"), supervisor: supervisor(supervision) };
   return untilSignal(service.supervisor, (signal) => runController(context, service, signal));
 }
+
+const serviceLog = (name: string): Log => daemonLog(name, readEnvironment(process.env).logLevel);
 
 /** Loads all that the services load and keeps it compiled: they start faster and smaller then. */
 export async function prepare(): Promise<void> {
   await Promise.all([
-    import("../gossip/mesh-node.ts"),
-    import("../dns/serving.ts"),
+    import("../replication/gossip/mesh-node.ts"),
+    import("../names/server/serving.ts"),
     import("./membership-commands.ts"),
   ]);
   flushCompileCache();

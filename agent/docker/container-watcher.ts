@@ -1,10 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Endpoint } from "../shared/documents.ts";
-import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { DockerNetworkId, EndpointId, NetworkId } from "../shared/ids.ts";
-import type { Log } from "../shared/ports.ts";
-import { AtMost } from "./at-most.ts";
-import type { Bindings } from "./bindings.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
+import { Semaphore } from "../../shared/node/semaphore.ts";
+import type { Bindings } from "../networks/bindings.ts";
 import type {
   Attachments,
   ContainerDetails,
@@ -12,31 +12,38 @@ import type {
   DockerEngine,
   EngineContainer,
   EngineEvent,
-} from "./docker/engine-port.ts";
-import { ContainerNames, type Look } from "./docker/names.ts";
-import { containersOf } from "./forgetting.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Resolving } from "./resolving.ts";
+} from "./engine/port.ts";
+import type { LeftOut } from "../core/names/left-out.ts";
+import { ContainerNames, type Look, type Unpublished } from "../core/names/container-names.ts";
+import { containersOf } from "../networks/forget-endpoint.ts";
+import type { LocalNetworks } from "../networks/local-networks.ts";
+import type { NameServerFeed } from "../names/name-server-feed.ts";
+import { RetriedWork } from "../../shared/node/retried-work.ts";
 
 /** Docker answers for a container when it is done with starting it: many may be waited for at once. */
 const LOOKS = 64;
 const RETRY_MS = 1000;
 /** Each change is a message to every host: what comes within this time after one shares the next. */
 const SPACING_MS = 20;
+/** Containers, and names of each. */
+const LEFT_OUT_SHOWN = 16;
 
-export interface NamingModules {
-  readonly engine: Pick<DockerEngine, "inspect" | "attachments">;
+export interface ContainerWatcherModules {
+  readonly engine: Pick<DockerEngine, "inspect" | "attachments" | "remembered">;
   readonly bindings: Pick<Bindings, "network" | "networks">;
-  readonly hosting: Pick<Hosting, "hosted" | "endpoints" | "amend">;
+  readonly localNetworks: Pick<LocalNetworks, "hosted" | "endpoints" | "amend" | "find">;
   /** Where endpoints of ours are: Docker's Join says it too, but a database may be lost. */
-  readonly resolving: Pick<Resolving, "found">;
+  readonly nameServerFeed: Pick<NameServerFeed, "found" | "inside">;
+  /** `failure` says something else. */
+  readonly failureChanged?: () => void;
   readonly log: Log;
 }
 
 /** For `status`. */
 export interface NamingStatus {
-  /** Names of containers here that nobody can ask for: no names, or too many. */
+  /** Names of containers here that nobody can ask for: how many, and the first of them. */
   readonly leftOut: number;
+  readonly leftOutNames: readonly LeftOut[];
   /** Questions to the engine that it did not answer, since the start. */
   readonly failedLooks: number;
 }
@@ -45,25 +52,40 @@ export interface NamingStatus {
  * Says in the own documents what this host's containers are called, and whether they are to be given as
  * answers. Events are a hint that counts at once, looks and the list put right what they did not tell.
  */
-export class Naming {
-  readonly #modules: NamingModules;
+export class ContainerWatcher {
+  readonly #modules: ContainerWatcherModules;
   readonly #names: ContainerNames;
   readonly #stopping = new AbortController();
-  readonly #looks = new AtMost(LOOKS);
+  readonly #looks = new Semaphore(LOOKS);
   /** Containers that are asked for, and whether an event came since. */
   readonly #asking = new Map<ContainerId, { overtaken: boolean }>();
   /** Networks that are asked for, and whether to ask again. */
   readonly #askingNetworks = new Map<NetworkId, { again: boolean }>();
   #failedLooks = 0;
+  /** Questions without an answer yet, and why. */
+  readonly #unanswered = new Map<object, Failure>();
+  readonly #retried: RetriedWork;
   #telling: NodeJS.Timeout | undefined;
   #toldMs = -Infinity;
-  #expiry: NodeJS.Timeout | undefined;
 
-  constructor(modules: NamingModules) {
+  constructor(modules: ContainerWatcherModules) {
     this.#modules = modules;
+    this.#retried = new RetriedWork((failure) => {
+      if (failure !== undefined)
+        modules.log.warn({ ...failure }, "a question to Docker failed; asked again");
+      modules.failureChanged?.();
+    });
     this.#names = new ContainerNames(
       (network): network is DockerNetworkId =>
         modules.bindings.network(network as DockerNetworkId) !== undefined,
+      (endpoint) =>
+        modules.localNetworks
+          .hosted()
+          .some((network) =>
+            modules.localNetworks
+              .endpoints(network)
+              .some(({ id, out }) => id === endpoint && out === "stopping"),
+          ),
     );
   }
 
@@ -72,7 +94,8 @@ export class Naming {
     // Events that were lost may have been of any.
     for (const [container, asking] of this.#asking)
       if (event.kind === "listening" || event.container === container) asking.overtaken = true;
-    this.#follow(this.#names.happened(event, performance.now()));
+    this.#follow(this.#names.happened(event));
+    if (event.kind === "listening") void this.#remember();
   }
 
   /** In Docker's call, which is before any event: at its end the container is found no more. */
@@ -89,30 +112,51 @@ export class Naming {
 
   /** The engine's list, whenever somebody made one. */
   listed(containers: readonly EngineContainer[]): void {
-    const { hosting } = this.#modules;
+    const { localNetworks } = this.#modules;
     const own = new Map<Endpoint, readonly DockerNetworkId[]>();
-    for (const network of hosting.hosted()) {
+    for (const network of localNetworks.hosted()) {
       const views = this.#views(network);
       for (const endpoint of this.#containersOn(network)) own.set(endpoint, views);
     }
     this.#follow(this.#names.listed(containers, own));
   }
 
+  /** Why the engine was asked in vain last. One that is away is said by who keeps its networks. */
+  failure(): Failure | undefined {
+    return this.#retried.failure();
+  }
+
   status(): NamingStatus {
-    return { leftOut: this.#names.leftOut(), failedLooks: this.#failedLooks };
+    const leftOut = this.#names.leftOut();
+    return {
+      leftOut: leftOut.reduce((sum, { count }) => sum + count, 0),
+      leftOutNames: leftOut
+        .slice(0, LEFT_OUT_SHOWN)
+        .map((one) => ({ ...one, names: one.names.slice(0, LEFT_OUT_SHOWN) })),
+      failedLooks: this.#failedLooks,
+    };
+  }
+
+  /** Containers here whose ports nobody reaches, whatever `-p` says. */
+  unpublished(): Unpublished[] {
+    const { bindings, localNetworks } = this.#modules;
+    return this.#names.unpublished((docker) => {
+      const network = bindings.network(docker);
+      return network !== undefined && localNetworks.find(network)?.internal === true;
+    });
   }
 
   /** What is said stays said. */
   stop(): void {
     this.#stopping.abort();
     clearTimeout(this.#telling);
-    clearTimeout(this.#expiry);
   }
 
   #follow(looks: readonly Look[]): void {
     if (this.#stopping.signal.aborted) return;
     for (const look of looks)
       if (look.kind === "container") void this.#lookAt(look.container);
+      else if (look.kind === "other") void this.#lookAtOther(look.network);
       else {
         const network = this.#modules.bindings.network(look.network);
         if (network !== undefined) void this.#lookOn(network);
@@ -131,19 +175,36 @@ export class Naming {
     this.#asking.delete(container);
     if (answer === undefined) return;
     // It may be older than what the event said.
-    if (!asking.overtaken) {
-      this.#names.looked(container, answer.value);
-      if (answer.value !== undefined) this.#locate(answer.value);
+    if (asking.overtaken) {
+      this.#follow([{ kind: "container", container }]);
+      return;
     }
-    this.#follow(asking.overtaken ? [{ kind: "container", container }] : []);
+    const looks = this.#names.looked(container, answer.value);
+    if (answer.value !== undefined) this.#locate(answer.value);
+    this.#follow(looks);
+  }
+
+  /** What happened while nobody listened, as far as the engine can tell. */
+  async #remember(): Promise<void> {
+    const events = await this.#ask(() => this.#modules.engine.remembered());
+    if (events === undefined) return;
+    this.#names.remembered(events.value);
+    this.#follow([]);
+  }
+
+  async #lookAtOther(network: DockerNetworkId): Promise<void> {
+    const found = await this.#ask(() => this.#attachments(network));
+    if (found === undefined) return;
+    this.#names.lookedOther(network, found.value);
+    this.#follow([]);
   }
 
   #locate({ sandbox, connections }: ContainerDetails): void {
-    const { bindings, resolving } = this.#modules;
+    const { bindings, nameServerFeed } = this.#modules;
     for (const { id, endpoint } of connections) {
       const network = id && bindings.network(id);
       if (sandbox !== undefined && endpoint !== undefined && network !== undefined)
-        resolving.found({ endpoint, network, path: sandbox });
+        nameServerFeed.found({ endpoint, network, path: sandbox });
     }
   }
 
@@ -172,7 +233,7 @@ export class Naming {
     const { engine } = this.#modules;
     const found = await engine.attachments(network).catch((error: unknown) => {
       if (error instanceof OverlayError && error.code === "NOT_FOUND")
-        return { name: "", endpoints: [] };
+        return { name: "", internal: true, endpoints: [] };
       throw error;
     });
     return { ...found, network };
@@ -186,18 +247,26 @@ export class Naming {
     const { signal } = this.#stopping;
     while (!signal.aborted)
       try {
-        return { value: await this.#looks.run(question) };
+        const value = await this.#looks.run(question);
+        this.#asked(question, undefined);
+        return { value };
       } catch (error) {
         this.#failedLooks++;
         const { code, message } = asFailure(error);
-        this.#modules.log.debug({ code, message }, "Docker does not say what is asked of it");
+        this.#asked(question, code === "UNREACHABLE" ? undefined : unanswered(message));
         if (code === "UNREACHABLE") return undefined;
         await delay(RETRY_MS, undefined, { signal }).catch(() => {});
       }
     return undefined;
   }
 
-  /** What came in one go is said in one go. */
+  #asked(question: object, failure: Failure | undefined): void {
+    if (failure === undefined) this.#unanswered.delete(question);
+    else this.#unanswered.set(question, failure);
+    this.#retried.went([...this.#unanswered.values()][0]);
+  }
+
+  /** Changes that came together are published together. */
   #tellSoon(): void {
     if (this.#telling !== undefined) return;
     const waitMs = Math.max(0, this.#toldMs + SPACING_MS - performance.now());
@@ -206,37 +275,28 @@ export class Naming {
 
   #tell(): void {
     this.#telling = undefined;
-    const { hosting, log } = this.#modules;
+    const { localNetworks, nameServerFeed, log } = this.#modules;
     const changed = this.#names.changed();
-    this.#expireLater();
     if (changed.size === 0) return;
-    for (const network of hosting.hosted()) {
+    for (const network of localNetworks.hosted()) {
       const amended = this.#containersOn(network).flatMap((endpoint) => {
         const said = changed.has(endpoint.id) ? this.#names.say(endpoint) : endpoint;
         return said === endpoint ? [] : [said];
       });
       if (amended.length === 0) continue;
-      hosting.amend(network, amended);
+      localNetworks.amend(network, amended);
       this.#toldMs = performance.now();
       log.debug({ network, endpoints: amended.length }, "names or health changed");
     }
-  }
-
-  #expireLater(): void {
-    clearTimeout(this.#expiry);
-    const nextMs = this.#names.nextMs();
-    if (nextMs === undefined) return;
-    this.#expiry = setTimeout(
-      () => {
-        this.#names.expire(performance.now());
-        this.#follow([]);
-      },
-      Math.max(1, nextMs - performance.now()),
-    );
+    // After its names: on closed networks nothing else is found from then on.
+    for (const endpoint of changed) {
+      const inside = this.#names.inside(endpoint);
+      if (inside !== undefined) nameServerFeed.inside(endpoint, inside);
+    }
   }
 
   #containersOn(network: NetworkId): Endpoint[] {
-    return containersOf(this.#modules.hosting.endpoints(network));
+    return containersOf(this.#modules.localNetworks.endpoints(network));
   }
 
   /** A network's view that was made again has two ids for a while. */
@@ -245,4 +305,12 @@ export class Naming {
       bound === network ? [docker] : [],
     );
   }
+}
+
+function unanswered(why: string): Failure {
+  return {
+    code: "DOCKER",
+    message: `the engine does not say what its containers are called: ${why}`,
+    next: "see its log, `journalctl -u docker`; names and health here may be those of before",
+  };
 }

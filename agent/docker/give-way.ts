@@ -2,21 +2,22 @@ import { setTimeout as delay } from "node:timers/promises";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { DockerNetworkId } from "../../shared/ids.ts";
 import type { Log } from "../../shared/ports.ts";
-import type { Connection, DockerEngine, EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
+import type { Connection, DockerEngine, EngineNetwork, NewEngineNetwork } from "./engine/port.ts";
 
-const ATTEMPTS = 5;
+/** Who starts on it meanwhile is taken over with the next one: two seconds of them. */
+const ATTEMPTS = 20;
+const AGAIN_MS = 100;
 /** Compose starts what it created within this time, unless one container waits for another. */
 const START_MS = 15_000;
 const LOOK_MS = 50;
+/** Who made a network is about to use it: while somebody comes or goes it is not replaced. */
+const QUIET_MS = 1000;
 
 export interface GiveWayModules {
   readonly engine: Pick<
     DockerEngine,
     "connections" | "connect" | "disconnect" | "removeNetwork" | "createNetwork"
   >;
-  /** The engine's network is no longer one of ours: that it goes ends nothing. */
-  readonly unbind: (network: DockerNetworkId) => void;
-  readonly bindAgain: (network: DockerNetworkId) => void;
   readonly log: Log;
 }
 
@@ -30,37 +31,57 @@ export interface GiveWayModules {
 export async function giveWay(
   network: EngineNetwork,
   replacement: NewEngineNetwork,
-  modules: GiveWayModules,
+  { engine, log }: GiveWayModules,
+  quietMs = QUIET_MS,
 ): Promise<void> {
-  const { engine, log } = modules;
   const moving: Connection[] = [];
-  const begunMs = performance.now();
-  while (
-    performance.now() - begunMs < START_MS &&
-    (await engine.connections(network)).some(({ started }) => !started)
-  )
-    await delay(LOOK_MS);
+  await quiet(network, engine, quietMs);
+  let made: DockerNetworkId | undefined;
   try {
-    await empty(network, moving, modules);
-    await engine.createNetwork(replacement).catch((error: unknown) => {
+    await empty(network, moving, engine);
+    made = await engine.createNetwork(replacement).catch((error: unknown) => {
       // Engines before 25 let two networks have one name: the other one is there already.
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
+      return undefined;
     });
   } finally {
-    // By name: whichever network of it the engine has now.
+    // By name when it is not known: whichever network of it the engine has now.
     for (const connection of moving)
-      await engine.connect(network.name, connection).catch((error: unknown) => {
+      await engine.connect(made ?? network.name, connection).catch((error: unknown) => {
         const { container } = connection;
         log.warn({ container, ...asFailure(error) }, "a container lost its network");
       });
   }
 }
 
-/** Takes the network away; who starts on it between two steps makes another round. */
+/** Nobody came or went for so long, and what was created has started; at the latest after START_MS. */
+async function quiet(
+  network: EngineNetwork,
+  engine: GiveWayModules["engine"],
+  quietMs: number,
+): Promise<void> {
+  const begunMs = performance.now();
+  let sinceMs = begunMs;
+  for (let seen: string | undefined; ;) {
+    const held = await engine.connections(network);
+    const nowMs = performance.now();
+    const now = JSON.stringify(held.map(({ container, started }) => [container, started]));
+    if (now !== seen) sinceMs = nowMs;
+    seen = now;
+    const isQuiet = held.every(({ started }) => started) && nowMs - sinceMs >= quietMs;
+    if (isQuiet || nowMs - begunMs >= START_MS) return;
+    await delay(LOOK_MS);
+  }
+}
+
+/**
+ * Takes the network away; who starts on it between two steps makes another round. It stays one of ours until Docker
+ * says that it went: a container that is just being connected is on it, and not refused.
+ */
 async function empty(
   network: EngineNetwork,
   moving: Connection[],
-  { engine, unbind, bindAgain }: GiveWayModules,
+  engine: GiveWayModules["engine"],
 ): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     for (const connection of await engine.connections(network)) {
@@ -68,13 +89,12 @@ async function empty(
       await engine.disconnect(network.id, connection);
       moving.push(connection);
     }
-    unbind(network.id);
     try {
       await engine.removeNetwork(network.id);
       return;
     } catch (error) {
-      bindAgain(network.id);
       if (attempt === ATTEMPTS) throw error;
+      await delay(AGAIN_MS);
     }
   }
 }

@@ -1,14 +1,16 @@
-import { claimedAddresses, type Endpoint } from "../shared/documents.ts";
-import { OverlayError } from "../shared/errors.ts";
-import type { NetworkRecord } from "../shared/cluster-state.ts";
-import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
-import type { Ip } from "../shared/ip.ts";
-import type { Log } from "../shared/ports.ts";
-import type { Bindings } from "./bindings.ts";
-import type { ContainerId, DockerEngine, EngineNetwork } from "./docker/engine-port.ts";
-import { containersOf, forget } from "./forgetting.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Resolving } from "./resolving.ts";
+import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Bindings } from "../networks/bindings.ts";
+import type { Leases } from "../networks/leases.ts";
+import type { ContainerId, DockerEngine, EngineNetwork } from "./engine/port.ts";
+import { containersOf, forget } from "../networks/forget-endpoint.ts";
+import type { LocalNetworks } from "../networks/local-networks.ts";
+import type { NameServerFeed } from "../names/name-server-feed.ts";
+import { Since } from "../../shared/node/since.ts";
 
 /**
  * What Docker does not list may be what it is just making: only what stays unlisted for longer than a
@@ -16,27 +18,28 @@ import type { Resolving } from "./resolving.ts";
  */
 const UNLISTED_MS = 30_000;
 
-export interface UnlistedModules {
+export interface OrphanSweeperModules {
   readonly self: NodeId;
   readonly engine: Pick<DockerEngine, "attachments">;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "endpoints" | "find" | "hosted" | "remove">;
-  readonly resolving: Pick<Resolving, "leave">;
+  readonly leases: Leases;
+  readonly localNetworks: Pick<LocalNetworks, "endpoints" | "find" | "hosted" | "remove">;
+  readonly nameServerFeed: Pick<NameServerFeed, "leave">;
   readonly log: Log;
 }
 
 /**
- * Views, endpoints and addresses that ended and nobody took Docker's word for it: it, or we, died
- * between two calls.
+ * Removes views, endpoints and addresses that ended without a call of Docker's: the engine or the agent died between
+ * two calls.
  */
-export class Unlisted {
-  readonly #modules: UnlistedModules;
-  readonly #views = new Since<DockerNetworkId>();
-  readonly #unmade = new Since<NetworkId>();
-  readonly #endpoints = new Since<EndpointId>();
-  readonly #addresses = new Since<string>();
+export class OrphanSweeper {
+  readonly #modules: OrphanSweeperModules;
+  readonly #views = new Since<DockerNetworkId>(UNLISTED_MS);
+  readonly #unmade = new Since<NetworkId>(UNLISTED_MS);
+  readonly #endpoints = new Since<EndpointId>(UNLISTED_MS);
+  readonly #addresses = new Since<string>(UNLISTED_MS);
 
-  constructor(modules: UnlistedModules) {
+  constructor(modules: OrphanSweeperModules) {
     this.#modules = modules;
   }
 
@@ -48,15 +51,15 @@ export class Unlisted {
 
   /** Endpoints that Docker and our own documents do not agree on. */
   async differences(): Promise<{ network: NetworkId; text: string }[]> {
-    const { hosting } = this.#modules;
+    const { localNetworks } = this.#modules;
     const found: { network: NetworkId; text: string }[] = [];
     for (const [network, { name, endpoints: listed }] of await this.#listed()) {
-      if (hosting.find(network) === undefined) {
+      if (localNetworks.find(network) === undefined) {
         for (const [id, container] of listed)
           found.push({ network, text: onEndedNetwork(name, id, container) });
         continue;
       }
-      const own = containersOf(hosting.endpoints(network));
+      const own = containersOf(localNetworks.endpoints(network));
       const known = new Set(own.map(({ id }) => id));
       for (const endpoint of own.filter(({ id }) => !listed.has(id))) {
         const which = claimedAddresses(endpoint)[0] ?? endpoint.id;
@@ -105,30 +108,33 @@ export class Unlisted {
 
   /** Addresses that Docker asked for and never used, or never gave back: not even with their network's view. */
   releaseAddresses(): void {
-    const { bindings, hosting } = this.#modules;
+    const { leases, localNetworks } = this.#modules;
     const unused = new Map<string, { network: NetworkId; ip: Ip }>();
-    for (const [network, ips] of bindings.allUsed()) {
-      const used = new Set(hosting.endpoints(network).flatMap(claimedAddresses));
+    for (const [network, ips] of leases.all()) {
+      const used = new Set(localNetworks.endpoints(network).flatMap(claimedAddresses));
       for (const ip of ips) if (!used.has(ip)) unused.set(`${network} ${ip}`, { network, ip });
     }
     for (const key of this.#addresses.over([...unused.keys()])) {
       const { network, ip } = unused.get(key)!;
-      bindings.release(network, ip);
+      leases.release(network, ip);
     }
   }
 
   /** Containers that ended. */
   async dropEndpoints(): Promise<void> {
-    const { hosting, log } = this.#modules;
+    const { localNetworks, log } = this.#modules;
     const busy = (network: NetworkId): boolean =>
-      containersOf(hosting.endpoints(network)).length > 0;
+      containersOf(localNetworks.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
     for (const [network, { endpoints: listed }] of await this.#listed(busy))
-      for (const endpoint of containersOf(hosting.endpoints(network)))
+      for (const endpoint of containersOf(localNetworks.endpoints(network)))
         if (!listed.has(endpoint.id)) unlisted.set(endpoint.id, { network, endpoint });
     for (const id of this.#endpoints.over([...unlisted.keys()])) {
       const { network, endpoint } = unlisted.get(id)!;
-      log.warn({ network, endpoint: id }, "a container is gone and Docker did not say so");
+      log.warn(
+        { network, endpoint: id },
+        "removed an endpoint whose container ended without a call from Docker",
+      );
       await forget(this.#modules, network, endpoint);
     }
   }
@@ -140,7 +146,7 @@ export class Unlisted {
   async #listed(
     wanted: (network: NetworkId) => boolean = () => true,
   ): Promise<Map<NetworkId, Listed>> {
-    const { bindings, engine, hosting } = this.#modules;
+    const { bindings, engine, localNetworks } = this.#modules;
     const listed = new Map<NetworkId, Listed>();
     for (const [docker, network] of bindings.networks()) {
       if (!wanted(network)) continue;
@@ -153,7 +159,7 @@ export class Unlisted {
       for (const { endpoint, container } of endpoints) held.set(endpoint, container);
       listed.set(network, { name, endpoints: held });
     }
-    for (const network of hosting.hosted())
+    for (const network of localNetworks.hosted())
       if (!listed.has(network) && wanted(network))
         listed.set(network, { name: network, endpoints: new Map() });
     return listed;
@@ -172,23 +178,4 @@ function onEndedNetwork(name: string, id: EndpointId, container: ContainerId | u
   return which === undefined
     ? `it has ended, and Docker has endpoint ${id.slice(0, 12)} on ${name}`
     : `it has ended, and ${which} is on ${name}: \`docker network disconnect -f ${name} ${which}\``;
-}
-
-/** Since when things are missing. */
-class Since<K> {
-  #ms: ReadonlyMap<K, number> = new Map<K, number>();
-
-  /** Of what is missing now, what has been missing each time for so long that it will not come. */
-  over(missing: readonly K[]): K[] {
-    const now = performance.now();
-    const since = (key: K): number => this.#ms.get(key) ?? now;
-    const isOver = (key: K): boolean => now - since(key) >= UNLISTED_MS;
-    const over = missing.filter(isOver);
-    this.#ms = new Map(missing.filter((key) => !isOver(key)).map((key) => [key, since(key)]));
-    return over;
-  }
-
-  dueInMs(): number {
-    return Math.min(...this.#ms.values()) + UNLISTED_MS - performance.now();
-  }
 }

@@ -1,6 +1,7 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import type { DockerNetworkId, NetworkId } from "../../shared/ids.ts";
-import type { EngineContainer, EngineNetwork } from "./engine-port.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import type { DockerNetworkId, EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { EngineContainer, EngineNetwork } from "./engine/port.ts";
 import { DRIVER } from "./views.ts";
 
 /** Networks of the cluster that some container of this engine refers to, by the engine's id or by name. */
@@ -38,6 +39,55 @@ export function staleReferences(
         return network !== undefined && id !== undefined && !ids.has(id)
           ? [{ container, before: id, network }]
           : [];
+      }),
+    );
+}
+
+/** A running container that names a network of ours, and is not on it as the engine shows it. */
+export interface Unconnected {
+  readonly container: EngineContainer;
+  /** The view of that name which the engine has now. */
+  readonly network: EngineNetwork;
+  /** The id under which the container remembers it. */
+  readonly before: DockerNetworkId;
+  /**
+   * `replaced`: the network was made again under the container. `gone`: its endpoint is none that we know.
+   * `refused`: it got none. `address`: the engine shows another address than the tables have.
+   */
+  readonly why: "replaced" | "gone" | "refused" | "address";
+  readonly shown: string | undefined;
+}
+
+/**
+ * Docker keeps what a connection was to be also when it failed in the midst (moby daemon/container_operations.go,
+ * connectToNetwork), with the address that somebody else may have by now.
+ * @param endpointsOf our own endpoints of a network that the engine has.
+ */
+export function unconnected(
+  containers: readonly EngineContainer[],
+  engine: readonly EngineNetwork[],
+  endpointsOf: (network: DockerNetworkId) => ReadonlyMap<EndpointId, Endpoint> | undefined,
+): Unconnected[] {
+  const ids = new Set(engine.map(({ id }) => id));
+  const views = new Map(
+    engine.filter(({ driver }) => driver === DRIVER).map((view) => [view.name, view]),
+  );
+  return containers
+    .filter(({ state }) => state !== "down")
+    .flatMap((container) =>
+      container.networks.flatMap(({ name, id, endpoint, shown }): Unconnected[] => {
+        const network = views.get(name);
+        const own = network && endpointsOf(network.id);
+        if (network === undefined || own === undefined) return [];
+        const found = { container, network, before: id ?? network.id, shown };
+        // Engines before 25 let two networks have one name.
+        if (id !== undefined && id !== network.id && ids.has(id)) return [];
+        if (id === undefined || endpoint === undefined) return [{ ...found, why: "refused" }];
+        if (id !== network.id) return [{ ...found, why: "replaced" }];
+        const held = own.get(endpoint);
+        if (held === undefined) return [{ ...found, why: "gone" }];
+        const differs = shown !== undefined && held.ipv4 !== undefined && shown !== held.ipv4;
+        return differs ? [{ ...found, why: "address" }] : [];
       }),
     );
 }

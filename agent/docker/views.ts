@@ -1,7 +1,7 @@
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { DockerNetworkId, NetworkId } from "../../shared/ids.ts";
 import { familyOf } from "../../shared/ip.ts";
-import type { EngineNetwork, NewEngineNetwork } from "./engine-port.ts";
+import type { EngineNetwork, NewEngineNetwork } from "./engine/port.ts";
 
 /** Docker's name for us: of the plugin's socket, the network driver and the IPAM driver. */
 export const DRIVER = "overlay-ts";
@@ -12,7 +12,7 @@ export const DRIVER = "overlay-ts";
  */
 export const VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list";
 
-/** What is to be done so that this engine shows the cluster's networks, and nothing that ended. */
+/** Steps that make this engine show exactly the cluster's networks. */
 export interface ViewPlan {
   readonly create: readonly { network: NetworkId; request: NewEngineNetwork }[];
   /** Of networks that the cluster no longer has. */
@@ -21,6 +21,8 @@ export interface ViewPlan {
   readonly tell: readonly { network: NetworkId; view: EngineNetwork }[];
   /** The name is another network's on this engine: this host does not get ours. */
   readonly conflicts: readonly { network: NetworkId; name: string; driver: string }[];
+  /** An IPv6 subnet without `--ipv6`: Docker shows it, gives it to nobody, and does not say so, as with its bridges. */
+  readonly unheeded: readonly { network: NetworkId; name: string; subnets: readonly string[] }[];
 }
 
 /**
@@ -56,11 +58,30 @@ export function planViews(
       ? [{ network: network.id, view }]
       : [];
   });
-  return { create, remove, tell, conflicts };
+  const unheeded = views.flatMap((view) => {
+    const network = known.get(bound.get(view.id) ?? ("" as NetworkId));
+    const subnets = network === undefined ? [] : unheededSubnets(network, view);
+    return network === undefined || subnets.length === 0
+      ? []
+      : [{ network: network.id, name: view.name, subnets }];
+  });
+  return { create, remove, tell, conflicts, unheeded };
 }
 
-/** With everything of the original: Compose refuses a network of its own without its labels. */
-export function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
+export function unheededSubnets({ subnets }: NetworkRecord, view: EngineNetwork): string[] {
+  if (subnets.some(({ subnet }) => familyOf(subnet) === 6)) return [];
+  return view.subnets.filter((subnet) => subnet.includes(":"));
+}
+
+/**
+ * With everything of the original: Compose refuses a network of its own without its labels. `unheeded`: subnets that
+ * only this engine's user gave.
+ */
+export function viewOf(
+  network: NetworkRecord,
+  name: string,
+  unheeded: readonly string[] = [],
+): NewEngineNetwork {
   return {
     name,
     driver: DRIVER,
@@ -72,7 +93,10 @@ export function viewOf(network: NetworkRecord, name: string): NewEngineNetwork {
     ipam: {
       driver: DRIVER,
       options: {},
-      config: network.subnets.map(({ subnet, gateway }) => ({ subnet, gateway })),
+      config: [
+        ...network.subnets.map(({ subnet, gateway }) => ({ subnet, gateway })),
+        ...unheeded.map((subnet) => ({ subnet })),
+      ],
     },
   };
 }

@@ -1,11 +1,11 @@
-import type { Failure } from "../shared/errors.ts";
-import type { Paths } from "./core/desired.ts";
+import type { Failure } from "../../shared/errors.ts";
+import type { Paths } from "../core/data-plane/desired-network.ts";
 
 /** Networks of one kind of encryption, as this host takes part in them. */
-export interface EncryptedClass {
+export interface EncryptionClass {
   /** State or host documents may say something else. */
   dirty(): void;
-  /** What is not told by anybody is looked at again. */
+  /** Looks for changes that no event reported. */
   check(): void;
   /**
    * Hosts whose keys are in place, and no others. Undefined: this host has no part in the class now, or
@@ -17,8 +17,6 @@ export interface EncryptedClass {
   failure(): Failure | undefined;
   /** Hosts on the network have paths, those that can; `timeoutMs` at most. */
   settled(timeoutMs: number): Promise<void>;
-  /** For `leave`: nothing of ours stays. */
-  withdraw(): Promise<void>;
   /** The data plane goes on with the keys it has. */
   stop(): Promise<void>;
 }

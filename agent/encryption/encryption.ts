@@ -1,16 +1,17 @@
-import type { NetworkRecord, SecurityClass } from "../shared/cluster-state.ts";
-import { type Failure, OverlayError } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
-import { plainPaths, type Paths } from "./core/desired.ts";
-import type { Tables } from "./core/tables.ts";
-import type { EncryptedClass } from "./encrypted-class.ts";
-import type { IpsecClass } from "./ipsec-class.ts";
-import type { WireguardClass } from "./wireguard-class.ts";
+import type { NetworkRecord, SecurityClass } from "../../shared/cluster-state.ts";
+import { type Failure, OverlayError } from "../../shared/errors.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import { plainPaths, type Paths } from "../core/data-plane/desired-network.ts";
+import { isBehindNat } from "../core/tables/admitted.ts";
+import type { Tables } from "../core/tables/tables.ts";
+import type { EncryptionClass } from "./class-port.ts";
+import type { IpsecClass } from "./ipsec/class.ts";
+import type { WireguardClass } from "./wireguard/class.ts";
 
 /** For Docker's Join, which should not wait longer for a peer's key. */
 const SETTLE_MS = 2000;
 
-export interface EncryptingModules {
+export interface EncryptionModules {
   readonly self: NodeId;
   readonly tables: Tables;
   readonly wireguard: WireguardClass;
@@ -18,13 +19,13 @@ export interface EncryptingModules {
 }
 
 /** How each kind of network reaches other hosts: in clear, or by its class. No key, no path. */
-export class Encrypting {
+export class Encryption {
   readonly wireguard: WireguardClass;
   readonly ipsec: IpsecClass;
   readonly #self: NodeId;
   readonly #tables: Tables;
 
-  constructor({ self, tables, wireguard, ipsec }: EncryptingModules) {
+  constructor({ self, tables, wireguard, ipsec }: EncryptionModules) {
     this.#self = self;
     this.#tables = tables;
     this.wireguard = wireguard;
@@ -39,6 +40,11 @@ export class Encrypting {
   /** With the periodic resync. */
   check(): void {
     for (const each of this.#classes()) each.check();
+  }
+
+  /** Kinds of networks whose packets the host's own guards let in, each on its UDP port. */
+  openHere(): SecurityClass[] {
+    return this.ipsec.isOpen() ? ["none", "ipsec"] : ["none"];
   }
 
   /** Undefined: the class does not work here now. */
@@ -72,8 +78,8 @@ export class Encrypting {
 
   /** VXLAN in clear and ESP (RFC 3948) do not pass what rewrites addresses and ports. */
   #requireNoNat({ id, name, encryption }: Pick<NetworkRecord, "id" | "name" | "encryption">): void {
-    const { behindNat } = this.#tables.state?.nodes.find((node) => node.id === this.#self) ?? {};
-    if (behindNat === undefined || encryption === "wireguard") return;
+    const own = this.#tables.state?.nodes.find((node) => node.id === this.#self);
+    if (own === undefined || !isBehindNat(own) || encryption === "wireguard") return;
     throw new OverlayError({
       code: "UNSUPPORTED",
       message: `network ${name ?? id} cannot reach this host, which is behind NAT: only WireGuard passes that`,
@@ -86,15 +92,11 @@ export class Encrypting {
     await this.#of(encryption)?.settled(SETTLE_MS);
   }
 
-  async withdraw(): Promise<void> {
-    for (const each of this.#classes()) await each.withdraw();
-  }
-
   async stop(): Promise<void> {
     for (const each of this.#classes()) await each.stop();
   }
 
-  #of(encryption: SecurityClass): EncryptedClass | undefined {
+  #of(encryption: SecurityClass): EncryptionClass | undefined {
     switch (encryption) {
       case "none":
         return undefined;
@@ -105,7 +107,7 @@ export class Encrypting {
     }
   }
 
-  #classes(): EncryptedClass[] {
+  #classes(): EncryptionClass[] {
     return [this.wireguard, this.ipsec];
   }
 }

@@ -1,7 +1,7 @@
-import { OverlayError } from "../shared/errors.ts";
-import type { Clock } from "../shared/ports.ts";
-import type { Happening } from "./core/events.ts";
-import type { Loss } from "./store/loss.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { Clock } from "../../shared/ports.ts";
+import type { Happening } from "../core/events/events.ts";
+import type { Loss } from "../store/loss.ts";
 
 /** The agent's own beginning: what was there then is in no event. */
 type Started = { readonly kind: "started" };
@@ -16,7 +16,7 @@ export type Event = (Happening | Started | LostFromDisk) & {
 };
 
 /**
- * What who asks is told: events; and first, when some of those asked for are no longer kept, how many
+ * Events for one reader; first, when some of those asked for are no longer kept, how many
  * there are of such in all.
  */
 export type Told = Event | { readonly kind: "missed"; readonly count: number };

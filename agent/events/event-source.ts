@@ -1,15 +1,15 @@
-import { difference } from "./core/events.ts";
-import { type View, ViewReader, type ViewSources } from "./core/view.ts";
+import { difference } from "../core/events/events.ts";
+import { type View, ViewReader, type ViewSources } from "../core/events/view.ts";
 import type { EventLog } from "./event-log.ts";
 
-/** What follows a change within this time is read with it. */
+/** Changes within this time are read together. */
 const COALESCE_MS = 5;
 
 /**
  * Tells what happened: the difference of what is seen now and what was seen last. So nothing that
  * changes anything has to remember to say so, only that something may be different.
  */
-export class Watching {
+export class EventSource {
   readonly #sources: () => ViewSources;
   readonly #events: EventLog;
   readonly #reader = new ViewReader();
@@ -21,7 +21,7 @@ export class Watching {
     this.#events = events;
   }
 
-  /** What is there now was there before: it is in no event. */
+  /** The present state counts as known: it makes no events. */
   start(): void {
     this.#seen = this.#reader.read(this.#sources());
     this.#events.add([{ kind: "started" }]);

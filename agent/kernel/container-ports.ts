@@ -1,15 +1,21 @@
-import { type ActualNetwork, type LocalPort, PORT_LINKS, portLink } from "../core/data-plane.ts";
+import {
+  type ActualNetwork,
+  type LocalPort,
+  PORT_LINKS,
+  portLink,
+} from "../core/data-plane/kernel-state.ts";
 import { containerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import { deleteOneByOne } from "./netlink/deletions.ts";
+import { hasRole, makePort } from "./netlink/bridge-port.ts";
 import * as neighbour from "./netlink/neighbour.ts";
 import * as route from "./netlink/route.ts";
 import { withNetnsDescriptor } from "./netns.ts";
-import { bothDevices } from "./network-devices.ts";
+import { bothDevices, type FoundDevices } from "./network-devices.ts";
 import type { NetworkNamespace } from "./network-namespace.ts";
 import { type AliasedPort, decodeAlias, encodeAlias } from "./port-alias.ts";
-import type { PortFilter } from "./port-filter.ts";
+import type { PortFilter } from "./nft/port-filter.ts";
 
 export interface ContainerPortsModules {
   readonly namespace: NetworkNamespace;
@@ -27,13 +33,23 @@ export class ContainerPorts {
 
   async read(
     links: readonly route.Link[],
-    bridge: route.Link | undefined,
+    { bridge, vxlan }: FoundDevices,
+    fdb: readonly neighbour.Neighbour[],
   ): Promise<Pick<ActualNetwork, "ports" | "unfinishedPorts">> {
     const { filter } = this.#modules;
+    const own = new Set(
+      fdb.flatMap(({ index, master, isStatic, mac }) =>
+        master && isStatic ? [`${index} ${mac}`] : [],
+      ),
+    );
     const aliased = links
-      .filter((link) => link.up && link.master === bridge?.index)
-      .flatMap((link) => decodeAlias(link.alias) ?? []);
-    // A port whose frames are not filtered is no port yet: it is put again.
+      .filter((link) => link.up && link.master === bridge?.index && hasRole(link, "container"))
+      .filter((link) => link.mtuBytes >= (vxlan?.mtuBytes ?? 0))
+      .flatMap((link) => {
+        const found = decodeAlias(link.alias);
+        return found !== undefined && own.has(`${link.index} ${found.port.mac}`) ? [found] : [];
+      });
+    // One that is not filtered, locked, or known to the bridge is no port yet: it is put again.
     const ports = await filter.holding(await this.#withHostEnds(aliased));
     const finished = new Set(ports.map(({ endpoint }) => portLink(endpoint)));
     const begun = new Set([
@@ -71,7 +87,8 @@ export class ContainerPorts {
       if (port.host !== undefined) await host.putEnd(port.endpoint, port.host, vxlan.mtuBytes);
     await namespace.socket.batch(
       made.flatMap(({ port, link }) => [
-        ...route.makePort(link.index, bridge.index, "container"),
+        ...(link.mtuBytes < vxlan.mtuBytes ? [route.setMtu(link.index, vxlan.mtuBytes)] : []),
+        ...makePort(link.index, bridge.index, "container"),
         neighbour.putStaticFdb(link.index, port.mac),
         // Last: a port that a crash left half made has no alias, and is made anew.
         route.setAlias(link.index, encodeAlias(port)),

@@ -1,6 +1,6 @@
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
-import type { ActualNetwork, RemoteEntry } from "../core/data-plane.ts";
+import type { ActualNetwork, RemoteEntry } from "../core/data-plane/kernel-state.ts";
 import * as neighbour from "./netlink/neighbour.ts";
 import type { Request } from "./netlink/socket.ts";
 import type { FoundDevices, NetworkDevices } from "./network-devices.ts";

@@ -1,40 +1,39 @@
-import type { Failure } from "../shared/errors.ts";
-import type { Log } from "../shared/ports.ts";
-import type { DesiredGuards } from "./core/data-plane.ts";
-import type { Guards } from "./kernel/port.ts";
-import { PassLoop } from "./pass-loop.ts";
+import type { Failure } from "../../shared/errors.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { DesiredGuards } from "../core/data-plane/kernel-state.ts";
+import type { Guards } from "./port.ts";
+import { PassLoop } from "../../shared/node/pass-loop.ts";
 
 /** Keeps a namespace's guards as the tables say: at once, then coalesced, and again until it succeeds. */
-export class Guarding {
+export class GuardReconciler {
   readonly #guards: Guards;
-  readonly #want: () => DesiredGuards | undefined;
+  #want: () => DesiredGuards | undefined = () => undefined;
   readonly #log: Log;
   readonly #changed: () => void;
   readonly #loop: PassLoop;
   #tampered = 0;
 
   /** `changed`: `failure` or `tampered` may say something else. */
-  constructor(
-    guards: Guards,
-    want: () => DesiredGuards | undefined,
-    log: Log,
-    changed: () => void = () => {},
-  ) {
+  constructor(guards: Guards, log: Log, changed: () => void = () => {}) {
     this.#guards = guards;
-    this.#want = want;
     this.#log = log;
     this.#changed = changed;
     this.#loop = new PassLoop(
       () => this.#pass(),
       (failure) => {
-        if (failure !== undefined) log.error({ ...failure }, "guards not written");
+        if (failure !== undefined)
+          log.error({ ...failure }, "writing the guards failed; tried again");
         changed();
       },
     );
   }
 
-  /** Before any device exists. @throws NETLINK: without guards there is no network. */
-  async start(): Promise<void> {
+  /**
+   * Before any device exists. `want`: what they should be, asked with each pass.
+   * @throws NETLINK: without guards there is no network.
+   */
+  async start(want: () => DesiredGuards | undefined): Promise<void> {
+    this.#want = want;
     await this.#pass();
     this.#guards.onTamper(() => {
       this.#log.warn({}, "the guards were changed by somebody else and are put back");

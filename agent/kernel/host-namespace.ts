@@ -1,12 +1,13 @@
+import { familyOf } from "../../shared/ip.ts";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { EndpointId } from "../../shared/ids.ts";
-import type { InterfaceAddress } from "../core/data-plane.ts";
-import { containerLink } from "./container-link.ts";
+import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
+import { containerLink, isContainerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
-import { addressesOf, linksOf } from "./netlink/dumps.ts";
+import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { isPinnedNetns } from "./netns.ts";
+import { isPinnedNetns, setNetSettings, withNetnsDescriptor } from "./netns.ts";
 
 export interface HostNamespaceOptions {
   /** Undefined: our own. */
@@ -67,6 +68,39 @@ export class HostNamespace {
       const link = links.find((candidate) => candidate.name === name && candidate.up);
       return link === undefined ? undefined : addresses(link.index);
     };
+  }
+
+  async endNames(): Promise<ReadonlySet<string>> {
+    const names = (await linksOf(this.#socket)).map(({ name }) => name);
+    return new Set(names.filter(isContainerLink));
+  }
+
+  /** What Docker did with the end before it: moved, named, addressed, up; IPv6 only where it has an address. */
+  async giveBackEnd(
+    endpoint: EndpointId,
+    sandbox: string,
+    addresses: readonly InterfaceAddress[],
+  ): Promise<void> {
+    const name = containerLink(endpoint);
+    const link = await linkNamed(this.#socket, name);
+    if (link === undefined) throw missing(name);
+    const inside = new RtNetlink(sandbox);
+    try {
+      const before = new Set((await linksOf(inside)).map(({ index }) => index));
+      await withNetnsDescriptor(sandbox, (fd) =>
+        this.#socket.request(route.moveLink(link.index, "eth%d", fd)),
+      );
+      const moved = (await linksOf(inside)).find(({ index }) => !before.has(index));
+      if (moved === undefined) throw missing(`${name} in its container`);
+      const hasIpv6 = addresses.some(({ ip }) => familyOf(ip) === 6);
+      setNetSettings(sandbox, [[`ipv6/conf/${moved.name}/disable_ipv6`, hasIpv6 ? "0" : "1"]]);
+      await inside.batch([
+        route.setUp(moved.index, link.mtuBytes),
+        ...addresses.map(({ ip, prefixLength }) => route.addAddress(moved.index, ip, prefixLength)),
+      ]);
+    } finally {
+      inside.close();
+    }
   }
 
   close(): void {

@@ -1,7 +1,12 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { ActualNetwork, DesiredNetwork, Step } from "../core/data-plane.ts";
+import type {
+  ActualNetwork,
+  DesiredNetwork,
+  InterfaceAddress,
+  Step,
+} from "../core/data-plane/kernel-state.ts";
 import { containerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import { HostNamespace } from "./host-namespace.ts";
@@ -50,6 +55,7 @@ export class LinuxKernel implements Kernel {
       // A plain file where a namespace should be pinned: a crash between the two.
       present: existsSync(path),
       device: undefined,
+      faults: [],
       ports: [],
       unfinishedPorts: [],
       vxlanFdb: [],
@@ -75,6 +81,18 @@ export class LinuxKernel implements Kernel {
 
   containerLink(endpoint: EndpointId): string {
     return containerLink(endpoint);
+  }
+
+  endsHere(): Promise<ReadonlySet<string>> {
+    return this.#host.endNames();
+  }
+
+  giveBackEnd(
+    endpoint: EndpointId,
+    sandbox: string,
+    addresses: readonly InterfaceAddress[],
+  ): Promise<void> {
+    return this.#host.giveBackEnd(endpoint, sandbox, addresses);
   }
 
   recheck(): void {

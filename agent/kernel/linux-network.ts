@@ -1,6 +1,12 @@
 import type { NetworkId } from "../../shared/ids.ts";
 import type { Mac } from "../../shared/mac.ts";
-import type { ActualNetwork, DesiredNetwork } from "../core/data-plane.ts";
+import { type Family, familyOf } from "../../shared/ip.ts";
+import type {
+  ActualNetwork,
+  DesiredNetwork,
+  DeviceShape,
+  InterfaceAddress,
+} from "../core/data-plane/kernel-state.ts";
 import { ContainerPorts } from "./container-ports.ts";
 import * as entries from "./forwarding-entries.ts";
 import type { HostNamespace } from "./host-namespace.ts";
@@ -9,14 +15,18 @@ import { addressesOf, neighboursOf } from "./netlink/dumps.ts";
 import { deleteLink } from "./netlink/route.ts";
 import {
   bothDevices,
+  deviceFaults,
   devicesAmong,
+  type FoundDevices,
   joinDevices,
   makeDevices,
   type NetworkDevices,
   shapeOf,
 } from "./network-devices.ts";
-import type { NetworkNamespace } from "./network-namespace.ts";
-import { PortFilter } from "./port-filter.ts";
+import { inetFaultsOf, mendInet, mendRoutes6, routeFaults6 } from "./proof/lone-link.ts";
+import { type NetworkNamespace, noiseOf } from "./network-namespace.ts";
+import { withPortNamed } from "./port-holder.ts";
+import { PortFilter } from "./nft/port-filter.ts";
 import type { Batch } from "./step-batches.ts";
 
 /** One network in the kernel, as long as its namespace is the same: devices, entries, ports. */
@@ -41,21 +51,48 @@ export class LinuxNetwork {
     const devices = devicesAmong(links);
     const fdb = await neighboursOf(socket, "bridge");
     const neighbours = [...(await neighboursOf(socket, 4)), ...(await neighboursOf(socket, 6))];
-    const addresses = await addressesOf(socket);
+    const device = shapeOf(devices, await addressesOf(socket));
     return {
       network: this.#network,
       present: true,
-      device: shapeOf(devices, addresses),
+      device,
+      faults: device === undefined ? [] : await this.#faults(devices, device),
       ...entries.entriesAmong(devices, fdb, neighbours),
-      ...(await this.#ports.read(links, devices.bridge)),
+      ...(await this.#ports.read(links, devices, fdb)),
     };
+  }
+
+  async #faults(devices: FoundDevices, { gateways }: DeviceShape): Promise<string[]> {
+    const { socket, path } = this.namespace;
+    const { bridge } = devices;
+    const gateway6 = ofFamily(6, gateways);
+    return [
+      ...noiseOf(path),
+      ...deviceFaults(devices, gateways[0]),
+      // Of another address the shape tells.
+      ...(bridge === undefined
+        ? []
+        : [
+            ...(await inetFaultsOf(socket, bridge.index, ofFamily(4, gateways))),
+            ...(gateway6 === undefined ? [] : await routeFaults6(socket, bridge.index, gateway6)),
+          ]),
+      ...(await this.#filter.faults()),
+    ];
   }
 
   /** Devices, made or mended in place; `mac` is the bridge's. */
   async extend(desired: DesiredNetwork, mac: Mac): Promise<void> {
     const devices = await makeDevices(this.namespace, this.#host, desired, mac);
     await this.#filter.extend();
-    await this.namespace.socket.batch(joinDevices(devices, desired));
+    const { socket } = this.namespace;
+    const { index } = devices.bridge;
+    const addresses = (await addressesOf(socket))(index);
+    await socket.batch(joinDevices(devices, desired, mac, addresses)).catch((error: unknown) => {
+      throw withPortNamed(error, desired.udpPort);
+    });
+    await mendInet(socket, index, ofFamily(4, desired.gateways));
+    const gateway6 = ofFamily(6, desired.gateways);
+    if (gateway6 !== undefined) await mendRoutes6(socket, index, gateway6);
   }
 
   /** What needs the devices. */
@@ -106,4 +143,11 @@ export class LinuxNetwork {
   async #devices(): Promise<NetworkDevices> {
     return bothDevices(await this.namespace.links());
   }
+}
+
+function ofFamily(
+  family: Family,
+  addresses: readonly InterfaceAddress[],
+): InterfaceAddress | undefined {
+  return addresses.find(({ ip }) => familyOf(ip) === family);
 }

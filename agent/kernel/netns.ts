@@ -4,6 +4,7 @@ import {
   fstatSync,
   mkdirSync,
   openSync,
+  readFileSync,
   rmSync,
   statfsSync,
   statSync,
@@ -92,7 +93,26 @@ export function setNetSettings(
   });
 }
 
-/** WireGuard's device and the VXLAN sockets of its class, see agent/encryption/README.md. */
+/** Those of the settings that are another than they should be, in words. */
+export function netSettingFaults(
+  path: string,
+  settings: readonly (readonly [string, string])[],
+): string[] {
+  return inNetns(path, () =>
+    settings.flatMap(([name, value]) => {
+      const file = `/proc/sys/net/${name}`;
+      const is = existsSync(file)
+        ? readFileSync(file, "utf8").trim().replaceAll(/\s+/g, " ")
+        : value;
+      return is === value ? [] : [`its setting ${name} is ${is} and should be ${value}`];
+    }),
+  );
+}
+
+/** icmp(7): sockets that may only send echo requests, for every group; in a namespace of ours there is only us. */
+export const ECHO_SOCKETS = ["ipv4/ping_group_range", "0 2147483647"] as const;
+
+/** WireGuard's device and the VXLAN sockets of its class, see agent/encryption/wireguard/README.md. */
 export function transportNetns(netnsDirectory: string): string {
   return join(netnsDirectory, "wireguard");
 }

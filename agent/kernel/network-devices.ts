@@ -2,13 +2,19 @@ import { OverlayError } from "../../shared/errors.ts";
 import { Vni } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { type Mac, ruleMac } from "../../shared/mac.ts";
-import type { DesiredNetwork, DeviceShape, InterfaceAddress } from "../core/data-plane.ts";
+import type {
+  DesiredNetwork,
+  DeviceShape,
+  InterfaceAddress,
+} from "../core/data-plane/kernel-state.ts";
 import { missing } from "./errno.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import * as route from "./netlink/route.ts";
+import { floodsMulticast, hasRole, makePort } from "./netlink/bridge-port.ts";
 import type { Request } from "./netlink/socket.ts";
 import { withNetnsDescriptor } from "./netns.ts";
 import type { NetworkNamespace } from "./network-namespace.ts";
+import { withPortNamed } from "./port-holder.ts";
 
 const BRIDGE = "br0";
 const VXLAN = "vx0";
@@ -51,9 +57,30 @@ export function shapeOf(
     udpPort: vxlan.vxlan.udpPort,
     localVtep: Ip.parse(vxlan.vxlan.localVtep),
     mtuBytes: vxlan.mtuBytes,
-    multicast: vxlan.multicastFlood,
+    multicast: floodsMulticast(vxlan),
     gateways: addresses(bridge.index),
   };
+}
+
+/** Differences from how the devices are made and joined, beyond their shape, as sentences. */
+export function deviceFaults(
+  { bridge, vxlan }: FoundDevices,
+  gateway: InterfaceAddress | undefined,
+): string[] {
+  if (bridge === undefined || vxlan === undefined) return [];
+  const isOtherMac = gateway !== undefined && bridge.mac !== ruleMac(gateway.ip);
+  const role = floodsMulticast(vxlan) ? "vxlanFlood" : "vxlan";
+  const found: [boolean, string][] = [
+    [isOtherMac, `its bridge has the MAC ${bridge.mac}`],
+    [bridge.snoops, "its bridge has multicast snooping on"],
+    [bridge.mtuBytes < vxlan.mtuBytes, `its bridge has the MTU ${bridge.mtuBytes}`],
+    [vxlan.vxlan?.asMade === false, "its VXLAN device has another TTL, DF or learning"],
+    [
+      vxlan.master === bridge.index && !hasRole(vxlan, role),
+      "its VXLAN device's port has other flags",
+    ],
+  ];
+  return found.flatMap(([isFault, text]) => (isFault ? [text] : []));
 }
 
 /** The gateway's: the same on every host. @throws INVALID without a gateway. */
@@ -63,7 +90,7 @@ export function bridgeMac({ network, gateways: [gateway] }: DesiredNetwork): Mac
   return ruleMac(gateway.ip);
 }
 
-/** What is missing is made, and what cannot be mended in place; `mac` is the bridge's. */
+/** Makes devices that are missing or cannot be mended in place; `mac` is the bridge's. */
 export async function makeDevices(
   namespace: NetworkNamespace,
   host: HostNamespace,
@@ -77,7 +104,7 @@ export async function makeDevices(
   return bothDevices(await namespace.links());
 }
 
-/** Number, port and VTEP cannot be changed on a device: it alone is made anew, the ports stay. */
+/** Number, port, VTEP and what else it is made with are not changed on a device: it alone is made anew, the ports stay. */
 async function mendVxlan(
   { socket, path }: NetworkNamespace,
   host: HostNamespace,
@@ -85,10 +112,16 @@ async function mendVxlan(
   held: route.Link | undefined,
 ): Promise<void> {
   if (held !== undefined) {
-    const { vni, udpPort, localVtep } = held.vxlan ?? {};
+    const { vni, udpPort, localVtep, asMade } = held.vxlan ?? {};
     const same =
-      vni === desired.vni && udpPort === desired.udpPort && localVtep === desired.localVtep;
-    if (same) return socket.request(route.setUp(held.index, desired.mtuBytes));
+      vni === desired.vni &&
+      udpPort === desired.udpPort &&
+      localVtep === desired.localVtep &&
+      asMade;
+    if (same)
+      return socket.request(route.setUp(held.index, desired.mtuBytes)).catch((error: unknown) => {
+        throw withPortNamed(error, desired.udpPort);
+      });
     await socket.request(route.deleteLink(held.index, VXLAN));
   }
   await host.onUnderlay(desired.encryption, (underlay) =>
@@ -98,14 +131,22 @@ async function mendVxlan(
   );
 }
 
-/** What can be changed in place: joined, up, with MTU, flags and gateways. */
+/** What can be changed in place: joined, up, with MAC, MTU, flags and gateways, of which `held` are there. */
 export function joinDevices(
   { bridge, vxlan }: NetworkDevices,
   { mtuBytes, multicast, gateways }: DesiredNetwork,
+  mac: Mac,
+  held: readonly InterfaceAddress[],
 ): Request[] {
+  const isWanted = ({ ip, prefixLength }: InterfaceAddress): boolean =>
+    gateways.some((wanted) => wanted.ip === ip && wanted.prefixLength === prefixLength);
+  const strays = held.filter((address) => !isWanted(address));
   return [
+    route.setBridge(bridge.index),
+    ...(bridge.mac === mac ? [] : [route.setMac(bridge.index, mac)]),
+    ...makePort(vxlan.index, bridge.index, multicast ? "vxlanFlood" : "vxlan"),
     route.setUp(bridge.index, mtuBytes),
-    ...route.makePort(vxlan.index, bridge.index, multicast ? "vxlanFlood" : "vxlan"),
+    ...strays.map(({ ip, prefixLength }) => route.deleteAddress(bridge.index, ip, prefixLength)),
     ...gateways.map(({ ip, prefixLength }) => route.addAddress(bridge.index, ip, prefixLength)),
   ];
 }

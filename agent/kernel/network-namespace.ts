@@ -3,7 +3,7 @@ import { missing } from "./errno.ts";
 import { linksOf } from "./netlink/dumps.ts";
 import type { Link } from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { isPinnedNetns, setNetSettings } from "./netns.ts";
+import { isPinnedNetns, netSettingFaults, setNetSettings } from "./netns.ts";
 import { Watch } from "./watch.ts";
 
 /**
@@ -57,17 +57,24 @@ export class NetworkNamespace {
 }
 
 /** A new namespace takes router advertisements and may forward [kernel defaults]: ours must not. */
+const SETTINGS = [
+  ["ipv4/ip_forward", "0"],
+  ["ipv6/conf/all/forwarding", "0"],
+  ["ipv6/conf/all/accept_ra", "0"],
+  // As IPv4's: a bridge set down and up still has its gateway address.
+  ["ipv6/conf/all/keep_addr_on_down", "1"],
+  ["ipv6/conf/default/accept_ra", "0"],
+  ["ipv6/conf/default/addr_gen_mode", "1"],
+  ["bridge/bridge-nf-call-iptables", "0"],
+  ["bridge/bridge-nf-call-ip6tables", "0"],
+  ["bridge/bridge-nf-call-arptables", "0"],
+] as const;
+
 export function quieten(path: string): void {
-  setNetSettings(path, [
-    ["ipv4/ip_forward", "0"],
-    ["ipv6/conf/all/forwarding", "0"],
-    ["ipv6/conf/all/accept_ra", "0"],
-    // As IPv4's: a bridge set down and up still has its gateway address.
-    ["ipv6/conf/all/keep_addr_on_down", "1"],
-    ["ipv6/conf/default/accept_ra", "0"],
-    ["ipv6/conf/default/addr_gen_mode", "1"],
-    ["bridge/bridge-nf-call-iptables", "0"],
-    ["bridge/bridge-nf-call-ip6tables", "0"],
-    ["bridge/bridge-nf-call-arptables", "0"],
-  ]);
+  setNetSettings(path, SETTINGS);
+}
+
+/** What `quieten` would set, in words. */
+export function noiseOf(path: string): string[] {
+  return netSettingFaults(path, SETTINGS);
 }

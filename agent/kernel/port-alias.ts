@@ -1,7 +1,7 @@
 import { EndpointId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { Mac } from "../../shared/mac.ts";
-import type { LocalPort } from "../core/data-plane.ts";
+import type { LocalPort } from "../core/data-plane/kernel-state.ts";
 
 export interface AliasedPort {
   readonly port: LocalPort;

@@ -1,6 +1,13 @@
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
-import type { ActualNetwork, DesiredGuards, DesiredProof, Step } from "../core/data-plane.ts";
+import type {
+  ActualNetwork,
+  Asked,
+  DesiredGuards,
+  DesiredProof,
+  InterfaceAddress,
+  Step,
+} from "../core/data-plane/kernel-state.ts";
 
 /** The data plane of one host. Every write is a replace; every failure throws NETLINK with op and errno. */
 export interface Kernel {
@@ -11,6 +18,17 @@ export interface Kernel {
   apply(network: NetworkId, steps: readonly Step[]): Promise<void>;
   /** The other end of a port's veth, in the host namespace: ready for Docker to move, or the host's own. */
   containerLink(endpoint: EndpointId): string;
+  /** Such ends that are in the host's namespace now, by name: none of a running container should be. */
+  endsHere(): Promise<ReadonlySet<string>>;
+  /**
+   * One that is here, into the container's namespace: under the first free name of `eth*`, which is the one that
+   * it had, up, with its addresses. @throws NETLINK
+   */
+  giveBackEnd(
+    endpoint: EndpointId,
+    sandbox: string,
+    addresses: readonly InterfaceAddress[],
+  ): Promise<void>;
   /** Called with the network whose links or neighbours changed behind our back. */
   onChange(listener: (network: NetworkId) => void): void;
   /** The next read of each network believes nothing that was read before. */
@@ -26,9 +44,27 @@ export interface Guards {
   /** Packets dropped, by reason: see README.md, "Who is guarded against". */
   counters(): Promise<Readonly<Record<string, number>>>;
   onTamper(listener: () => void): void;
-  /** For `leave`: nothing of ours stays. */
-  remove(): Promise<void>;
+  /**
+   * For `leave`: nothing of ours stays, but where containers still run what keeps them from reaching `sealed`
+   * by another way. There is no moment without.
+   */
+  remove(options?: { keepSealed?: boolean }): Promise<void>;
   close(): Promise<void>;
+}
+
+/** docker_gwbridge, one layer 2 for containers of all networks: its ports are isolated, and bound to their addresses. */
+export interface WayOut {
+  /** As its ports are now. @throws NETLINK: of one that is still there; the others are done. */
+  set(): Promise<void>;
+  /** What the next `set` would mend, in words for `verify`; empty: nothing. */
+  faults(): Promise<string[]>;
+  /** Called when its ports, or what we wrote, may be others: the next `set` looks. */
+  onChange(listener: () => void): void;
+  /** The next `set` believes nothing of what was written. */
+  recheck(): void;
+  /** For `leave`: the filter goes; ports that are isolated stay so, and go with their containers. */
+  remove(): Promise<void>;
+  close(): void;
 }
 
 export interface ProbeResult {
@@ -38,10 +74,15 @@ export interface ProbeResult {
   readonly bytes: number;
 }
 
-/** ICMP at full MTU with DF through the proof network, answered by the peer's kernel. */
-export interface DataPathProof {
-  set(desired: DesiredProof): Promise<void>;
-  probe(address: Ip, timeoutMs: number): Promise<ProbeResult>;
+/** ICMP at full MTU with DF through a class, by its proof network or what else answers there: the peer's kernel. */
+export interface DataPathProof<Desired extends Asked = DesiredProof> {
+  set(desired: Desired): Promise<void>;
+  /** What the next `set` of the same would mend, in words for `verify`; empty: nothing. */
+  faults(desired: Desired): Promise<string[]>;
+  /** Called when something of it is lost behind our back; the next `set` puts it back. */
+  onLoss(listener: () => void): void;
+  /** `bytes`: of the IPv4 packet; the whole MTU unless it says otherwise. */
+  probe(address: Ip, timeoutMs: number, bytes?: number): Promise<ProbeResult>;
   /** For `leave`: nothing of ours stays. */
   remove(): Promise<void>;
   close(): Promise<void>;

@@ -1,4 +1,4 @@
-import type { LocalPort, Step } from "../core/data-plane.ts";
+import type { LocalPort, Step } from "../core/data-plane/kernel-state.ts";
 
 /** What is done at once: a step, or neighbours of one kind among those of ports. */
 export type Batch =

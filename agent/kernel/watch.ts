@@ -7,8 +7,8 @@ import { isLoss, RTNLGRP } from "./netlink/route.ts";
 const ECHO_MS = 50;
 
 /**
- * Losses in a network's namespace that we did not cause: a link deleted or set down, an entry
- * deleted. While we write, and just after, nothing is reported: the periodic resync covers that.
+ * Losses in a namespace of ours that we did not cause: a link deleted or set down, an entry, an address,
+ * a route or a rule deleted. While we write, and just after, nothing is reported: the periodic resync covers that.
  */
 export class Watch {
   readonly #socket: RawNetlinkSocket;
@@ -18,7 +18,7 @@ export class Watch {
 
   constructor(netns: string, report: () => void) {
     this.#report = report;
-    this.#socket = openRouteSocket(netns, [RTNLGRP.link, RTNLGRP.neigh]);
+    this.#socket = openRouteSocket(netns, Object.values(RTNLGRP));
     this.#socket.on("message", (datagram) => {
       // Thrown through the native callback an error would end the process.
       try {

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
-import { OverlayError } from "../shared/errors.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import {
   type Cidr,
   type Family,
@@ -10,18 +10,14 @@ import {
   type Ip,
   parseInterfaceAddress,
   toCidr,
-} from "../shared/ip.ts";
+} from "../../shared/ip.ts";
 
-import { linkNamed } from "./kernel/netlink/dumps.ts";
-import { RtNetlink } from "./kernel/netlink/socket.ts";
+import { MOST_OWN_SUBNETS } from "../../shared/cluster-state.ts";
+import type { UnderlayFacts } from "../../shared/underlay.ts";
+import { linkNamed } from "../kernel/netlink/dumps.ts";
+import { RtNetlink } from "../kernel/netlink/socket.ts";
 
-/** What this machine is, for the node table: read from the kernel, without any program. */
-
-export interface UnderlayFacts {
-  readonly mtuBytes: number;
-  /** Subnets this host reaches by itself: no network may overlap them. */
-  readonly ownSubnets: Cidr[];
-}
+/** Facts of this machine for the node table, read from the kernel without running programs. */
 
 interface HostAddress {
   readonly link: string;
@@ -64,16 +60,15 @@ export function chooseAddress(asked: Ip | undefined, family?: Family): Ip {
   });
 }
 
-export async function underlayFacts(address: Ip): Promise<UnderlayFacts> {
-  const addresses = hostAddresses();
-  const link = addresses.find(({ ip }) => ip === address)?.link ?? "";
-  const subnets = addresses
+/** Undefined: no interface has the address now. */
+export async function underlayFacts(address: Ip): Promise<UnderlayFacts | undefined> {
+  const underlayMtuBytes = await mtuBytesOf(address);
+  if (underlayMtuBytes === undefined) return undefined;
+  const subnets = hostAddresses()
     .filter((held) => !DOCKER_LINKS.test(held.link))
     .map(({ subnet }) => subnet);
-  return {
-    mtuBytes: await mtuOf(link),
-    ownSubnets: [...new Set([...subnets, ...routes(), ...routes6(), ...resolvers()])].slice(0, 256),
-  };
+  const all = new Set([...subnets, ...routes(), ...routes6(), ...resolvers()]);
+  return { underlayMtuBytes, ownSubnets: [...all].slice(0, MOST_OWN_SUBNETS) };
 }
 
 /** Where this host is directly connected, Docker's own networks included. */
@@ -81,11 +76,13 @@ export function hostSubnets(): { link: string; subnet: Cidr }[] {
   return hostAddresses().map(({ link, subnet }) => ({ link, subnet }));
 }
 
-/** Not from /sys: that is the namespace's where it was mounted. */
-async function mtuOf(link: string): Promise<number> {
+/** Not from /sys: that may be another namespace's. */
+async function mtuBytesOf(address: Ip): Promise<number | undefined> {
+  const link = hostAddresses().find(({ ip }) => ip === address)?.link;
+  if (link === undefined) return undefined;
   const socket = new RtNetlink(undefined);
   try {
-    return (await linkNamed(socket, link))?.mtuBytes ?? 1500;
+    return (await linkNamed(socket, link))?.mtuBytes;
   } finally {
     socket.close();
   }

@@ -1,18 +1,29 @@
-import { fromBase64Url } from "../shared/base64url.ts";
-import type { NodeRecord, Settings } from "../shared/cluster-state.ts";
-import { OverlayError } from "../shared/errors.ts";
-import type { Identity } from "../shared/node/identity.ts";
-import { verifyClaim, verifyState } from "../shared/trust.ts";
-import { type AgentFiles, type Membership, readIdentity, readMembership } from "./membership.ts";
+import { fromBase64Url } from "../../shared/base64url.ts";
+import type { NodeRecord, Settings } from "../../shared/cluster-state.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { Ip } from "../../shared/ip.ts";
+import type { Identity } from "../../shared/node/identity.ts";
+import { verifyClaim, verifyState } from "../../shared/trust.ts";
+import {
+  type AgentFiles,
+  type Membership,
+  readIdentity,
+  readMembership,
+} from "./membership-files.ts";
 
 /** This host as a member, as its files have it and the controller signed it. */
 export interface Member {
   readonly membership: Membership;
   readonly identity: Identity;
-  /** At joining. */
+  /** As the controller signed it when the host joined, or took another address. */
   readonly node: NodeRecord;
   readonly settings: Settings;
   readonly rootKey: Uint8Array;
+}
+
+/** Of this host's own interface. */
+export function listenAddress({ address, behindNat }: NodeRecord): Ip {
+  return behindNat ?? address;
 }
 
 /** Undefined: not joined. @throws INVALID or UNAUTHENTICATED when the files are damaged, or not of one host. */

@@ -1,5 +1,5 @@
-import { asFailure, type Failure, OverlayError } from "../shared/errors.ts";
-import type { Log } from "../shared/ports.ts";
+import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import type { Log } from "../../shared/ports.ts";
 
 const LOOK_MS = 5000;
 /** The answer is not another a moment later, and a host that is down is missed by all that want it. */
@@ -11,7 +11,7 @@ const REMOVED: Failure = {
   next: "`overlay-ts leave --force` here, which also makes its key anew, and `overlay-ts join` with a token of `overlay-ts token create`",
 };
 
-export interface StillMemberModules {
+export interface RevocationCheckModules {
   /** Some peer that should be connected is not. */
   readonly misses: () => boolean;
   /** The state that this host holds revokes it: who was connected then may have heard so. */
@@ -26,15 +26,15 @@ export interface StillMemberModules {
  * Whether this host is a member still. Who was removed while it was away is refused by all peers, and told
  * nothing on the mesh: so who misses one asks the controller, whose key is the one in the state it holds.
  */
-export class StillMember {
-  readonly #modules: StillMemberModules;
+export class RevocationCheck {
+  readonly #modules: RevocationCheckModules;
   #timer: NodeJS.Timeout | undefined;
   #asking: Promise<void> | undefined;
   #missed = false;
   #askedMs = -Infinity;
   #refused = false;
 
-  constructor(modules: StillMemberModules) {
+  constructor(modules: RevocationCheckModules) {
     this.#modules = modules;
   }
 

@@ -1,10 +1,20 @@
 import { basename } from "node:path";
 import { z } from "zod";
-import { EndpointId, NetworkId } from "../shared/ids.ts";
-import type { Disk } from "./store/disk.ts";
+import { EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Disk } from "../store/disk.ts";
 
-/** Of Docker's SandboxKey: `/var/run/docker/netns/<12 hex>`. */
-const Joined = z.object({ endpoint: EndpointId, network: NetworkId, path: z.string().max(4096) });
+const Joined = z.object({
+  endpoint: EndpointId,
+  network: NetworkId,
+  /** Docker's SandboxKey: `/var/run/docker/netns/<12 hex>`. */
+  path: z.string().max(4096),
+  /** As `Inside`. Absent: none, or not looked at yet. */
+  links: z.record(z.string(), z.string()).optional(),
+  /** Of an internal network only. */
+  outside: z
+    .object({ wayOut: z.boolean(), resolvers: z.boolean(), others: z.array(z.string()) })
+    .optional(),
+});
 export type Joined = z.infer<typeof Joined>;
 
 const PREFIX = "joined/";
@@ -13,7 +23,7 @@ const PREFIX = "joined/";
  * Which endpoint is in which container's namespace: Docker says it once, at Join, so it is on disk
  * before that is answered.
  */
-export class Sandboxes {
+export class JoinedSandboxes {
   readonly #disk: Disk;
   readonly #joined = new Map<EndpointId, Joined>();
 
@@ -32,6 +42,12 @@ export class Sandboxes {
 
   put(joined: Joined): void {
     this.#disk.put(PREFIX + joined.endpoint, joined);
+    this.#joined.set(joined.endpoint, joined);
+  }
+
+  /** More is known of one that is there; a full disk has it owed. */
+  amend(joined: Joined): void {
+    this.#disk.owePut(PREFIX + joined.endpoint, joined);
     this.#joined.set(joined.endpoint, joined);
   }
 

@@ -1,13 +1,18 @@
-import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
-import { canonicalName } from "../shared/dns-name.ts";
-import { asFailure } from "../shared/errors.ts";
-import type { Log } from "../shared/ports.ts";
-import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "./core/names.ts";
-import type { NameServer, Sandbox, SandboxId, TableChange } from "./dns/port.ts";
-import type { Hosting } from "./hosting.ts";
-import { InTurn } from "./in-turn.ts";
-import type { Replication } from "./replication.ts";
-import { type Joined, sandboxName, type Sandboxes } from "./sandboxes.ts";
+import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import { isDeepStrictEqual } from "node:util";
+import { canonicalName } from "../../shared/dns-name.ts";
+import { asFailure, type Failure } from "../../shared/errors.ts";
+import type { Log } from "../../shared/ports.ts";
+import { GoneNames } from "../core/names/gone-names.ts";
+import type { Inside } from "../core/names/inside.ts";
+import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "../core/names/names.ts";
+import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
+import type { LocalNetworks } from "../networks/local-networks.ts";
+import { KeyedMutex } from "../../shared/node/keyed-mutex.ts";
+import type { Replication } from "../replication/replication.ts";
+import { type Joined, sandboxName, type JoinedSandboxes } from "./joined-sandboxes.ts";
+import { RetriedWork } from "../../shared/node/retried-work.ts";
 
 /**
  * After this time without a peer's word what this host knows of a network counts as all there is:
@@ -15,38 +20,61 @@ import { type Joined, sandboxName, type Sandboxes } from "./sandboxes.ts";
  */
 const COMPLETE_AFTER_MS = 2000;
 
-export interface ResolvingModules {
+export interface NameServerFeedModules {
   readonly server: NameServer;
-  readonly sandboxes: Sandboxes;
-  readonly hosting: Pick<Hosting, "hosted" | "find" | "endpoints">;
+  readonly sandboxes: JoinedSandboxes;
+  readonly localNetworks: Pick<LocalNetworks, "hosted" | "find" | "endpoints">;
   readonly replication: Pick<Replication, "isComplete" | "tables">;
-  /** Hosts whose kernels do not answer. */
-  readonly lost: () => ReadonlySet<NodeId>;
+  /** Hosts that are not reached on networks of the class. */
+  readonly lost: (encryption: SecurityClass) => ReadonlySet<NodeId>;
+  /** `failure` says something else. */
+  readonly failureChanged?: () => void;
   readonly log: Log;
 }
 
-/** What the server was told of a network. */
+/** The state of a network that the server has. */
 interface Told {
   readonly timer: NodeJS.Timeout;
   /** COMPLETE_AFTER_MS are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
+  /** Gone ones among them. */
   holders: ReadonlyMap<EndpointId, Holder>;
+  readonly gone: GoneNames;
+  forgetting: NodeJS.Timeout | undefined;
 }
 
 /**
  * Tells the name server whom to serve, by Docker's Join and Leave, and what there is to tell, by the
  * tables of the networks on this host.
  */
-export class Resolving {
-  readonly #modules: ResolvingModules;
+export class NameServerFeed {
+  readonly #modules: NameServerFeedModules;
   readonly #told = new Map<NetworkId, Told>();
   readonly #dirty = new Set<NetworkId>();
-  readonly #serving = new InTurn<SandboxId>();
+  readonly #serving = new KeyedMutex<SandboxId>();
+  /** Why sandboxes are not served as they should be. */
+  readonly #refused = new Map<SandboxId, Failure>();
+  readonly #retried: RetriedWork;
   #flush: NodeJS.Immediate | undefined;
 
-  constructor(modules: ResolvingModules) {
+  constructor(modules: NameServerFeedModules) {
     this.#modules = modules;
+    this.#retried = new RetriedWork((failure) => {
+      if (failure !== undefined)
+        modules.log.warn({ ...failure }, "names are not served in containers");
+      modules.failureChanged?.();
+    });
+  }
+
+  /** In which containers nobody finds names of other hosts' containers, and why. */
+  failure(): Failure | undefined {
+    return this.#retried.failure();
+  }
+
+  /** Sandboxes that were refused, again. */
+  async serveAgain(): Promise<void> {
+    for (const id of this.#refused.keys()) await this.#serve(id);
   }
 
   /** With the tables from disk, before the mesh: containers have asked since the agent ended. */
@@ -57,7 +85,8 @@ export class Resolving {
     const networks = new Set(sandboxes.all().map(({ network }) => network));
     for (const network of networks) {
       // The disk knows what peers said until a moment ago: nobody need wait for more.
-      if (this.#modules.hosting.find(network) !== undefined) this.#begin(network).waited = true;
+      if (this.#modules.localNetworks.find(network) !== undefined)
+        this.#begin(network).waited = true;
       this.#dirty.add(network);
     }
     this.#tell();
@@ -66,7 +95,7 @@ export class Resolving {
 
   async stop(next: "handOver" | "letGo"): Promise<void> {
     clearImmediate(this.#flush);
-    for (const { timer } of this.#told.values()) clearTimeout(timer);
+    for (const told of this.#told.values()) end(told);
     await this.#modules.server.stop(next);
   }
 
@@ -78,9 +107,9 @@ export class Resolving {
 
   /** At Docker's Join: when the container's namespace is there, its names are served with the answer. */
   async join(joined: Joined): Promise<void> {
-    if (this.#modules.sandboxes.of(joined.endpoint)?.path !== joined.path)
-      await this.leave(joined.endpoint);
-    this.#modules.sandboxes.put(joined);
+    const before = this.#modules.sandboxes.of(joined.endpoint);
+    if (before?.path !== joined.path) await this.leave(joined.endpoint);
+    this.#modules.sandboxes.put(before?.path === joined.path ? { ...before, ...joined } : joined);
     // What was put into the tables just now.
     this.#tell();
     await this.#serve(sandboxName(joined.path) as SandboxId);
@@ -88,10 +117,49 @@ export class Resolving {
 
   /** Where Docker has an endpoint: its Join was lost with our database. */
   found(joined: Joined): void {
-    const { sandboxes, hosting } = this.#modules;
+    const { sandboxes, localNetworks } = this.#modules;
     const { endpoint, network } = joined;
     if (sandboxes.of(endpoint) !== undefined) return;
-    if (hosting.endpoints(network).some(({ id }) => id === endpoint)) void this.join(joined);
+    if (localNetworks.endpoints(network).some(({ id }) => id === endpoint)) void this.join(joined);
+  }
+
+  /** What Docker says of an endpoint's container that nobody else is told. */
+  inside(endpoint: EndpointId, { links, outside }: Inside): void {
+    const { sandboxes, localNetworks } = this.#modules;
+    const joined = sandboxes.of(endpoint);
+    if (joined === undefined) return;
+    const { links: _, outside: __, ...rest } = joined;
+    const internal = localNetworks.find(joined.network)?.internal === true;
+    const said: Joined = {
+      ...rest,
+      ...(Object.keys(links).length === 0 ? {} : { links }),
+      ...(internal && outside !== undefined
+        ? { outside: { ...outside, others: [...outside.others] } }
+        : {}),
+    };
+    if (isDeepStrictEqual(said, joined)) return;
+    sandboxes.amend(said);
+    // What was put into the tables just now.
+    this.#tell();
+    void this.#serve(sandboxName(joined.path) as SandboxId);
+  }
+
+  /** Names that a network had a moment ago and whose holders are gone: nobody is given for them. */
+  gone(network: NetworkId): readonly Holder[] {
+    return this.#told.get(network)?.gone.holders() ?? [];
+  }
+
+  /** For `status`. */
+  counters(): Readonly<Record<string, number>> {
+    const told = [...this.#told.values()];
+    return { goneForgottenEarly: told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0) };
+  }
+
+  /** What containers here call others on the network. */
+  links(network: NetworkId): readonly Pick<Joined, "endpoint" | "links">[] {
+    return this.#modules.sandboxes
+      .all()
+      .filter((joined) => joined.network === network && joined.links !== undefined);
   }
 
   /** Of an endpoint that was never joined nothing is to do. */
@@ -116,11 +184,12 @@ export class Resolving {
 
   /** Endpoints that went without a Leave of Docker's. */
   async forgetGone(): Promise<void> {
-    const { sandboxes, hosting } = this.#modules;
+    const { sandboxes, localNetworks } = this.#modules;
     const gone = sandboxes
       .all()
       .filter(
-        ({ endpoint, network }) => !hosting.endpoints(network).some(({ id }) => id === endpoint),
+        ({ endpoint, network }) =>
+          !localNetworks.endpoints(network).some(({ id }) => id === endpoint),
       );
     for (const { endpoint } of gone) await this.leave(endpoint);
   }
@@ -133,9 +202,9 @@ export class Resolving {
 
   /** Told of, hosted, or with a container that asks. */
   #known(): Set<NetworkId> {
-    const { hosting, sandboxes } = this.#modules;
+    const { localNetworks, sandboxes } = this.#modules;
     const asking = sandboxes.all().map(({ network }) => network);
-    return new Set([...this.#told.keys(), ...hosting.hosted(), ...asking]);
+    return new Set([...this.#told.keys(), ...localNetworks.hosted(), ...asking]);
   }
 
   /**
@@ -143,25 +212,36 @@ export class Resolving {
    * refused because of its names: where we cannot answer Docker's resolver does, as without us.
    */
   async #serve(id: SandboxId): Promise<void> {
-    const { server, log } = this.#modules;
+    const { server } = this.#modules;
     try {
       await this.#serving.run(id, async () => {
         const sandbox = this.#sandbox(id);
         if (sandbox === undefined) await server.withdraw(id);
         else await server.serve(sandbox);
       });
+      this.#refused.delete(id);
     } catch (error) {
-      log.warn({ sandbox: id, ...asFailure(error) }, "names are not served in a container");
+      this.#refused.set(id, asFailure(error));
     }
+    this.#retried.went(notServed(this.#refused));
   }
 
   #sandbox(id: SandboxId): Sandbox | undefined {
-    const { sandboxes, hosting } = this.#modules;
+    const { sandboxes, localNetworks } = this.#modules;
     const inside = sandboxes.all().filter(({ path }) => sandboxName(path) === id);
     const [first] = inside;
     if (first === undefined) return undefined;
-    const scope = [...new Set(inside.map(({ network }) => network))];
-    const closed = scope.every((network) => hosting.find(network)?.internal === true);
+    const scope = inside.map(({ network, endpoint, links }) => ({
+      network,
+      endpoint,
+      links: links && new Map(Object.entries(links)),
+    }));
+    const internal = scope.every(({ network }) => localNetworks.find(network)?.internal === true);
+    const outside = inside.find((joined) => joined.outside !== undefined)?.outside;
+    const closed: Closed | undefined =
+      !internal || outside?.wayOut === true
+        ? undefined
+        : { resolvers: outside?.resolvers === true, others: outside?.others };
     return { id, path: first.path, scope, closed };
   }
 
@@ -174,12 +254,12 @@ export class Resolving {
   }
 
   #changes(network: NetworkId): TableChange[] {
-    const { hosting, replication, lost } = this.#modules;
-    const record = hosting.find(network);
+    const { localNetworks, replication, lost } = this.#modules;
+    const record = localNetworks.find(network);
     const told = this.#told.get(network);
     if (record === undefined || !this.#isHere(network)) {
       if (told === undefined) return [];
-      clearTimeout(told.timer);
+      end(told);
       this.#told.delete(network);
       return [{ kind: "forget", network }];
     }
@@ -191,7 +271,9 @@ export class Resolving {
       held.info = info;
       changes.push({ kind: "network", info });
     }
-    const holders = holdersOf(replication.tables, record, lost());
+    const here = holdersOf(replication.tables, record, lost(record.encryption));
+    const holders = [...here, ...held.gone.after(held.holders, here, performance.now())];
+    this.#forgetLater(network, held);
     const { put, remove } = changedHolders(held.holders, holders);
     held.holders = new Map(holders.map((holder) => [holder.endpoint, holder]));
     if (put.length + remove.length > 0) changes.push({ kind: "holders", network, put, remove });
@@ -203,17 +285,50 @@ export class Resolving {
       told.waited = true;
       this.dirty(network);
     }, COMPLETE_AFTER_MS);
-    const told: Told = { timer, waited: false, info: undefined, holders: new Map() };
+    const told: Told = {
+      timer,
+      waited: false,
+      info: undefined,
+      holders: new Map(),
+      gone: new GoneNames(),
+      forgetting: undefined,
+    };
     this.#told.set(network, told);
     return told;
   }
 
+  #forgetLater(network: NetworkId, told: Told): void {
+    clearTimeout(told.forgetting);
+    const nextMs = told.gone.nextMs();
+    if (nextMs === undefined) return;
+    const waitMs = Math.max(1, Math.ceil(nextMs - performance.now()));
+    told.forgetting = setTimeout(() => this.dirty(network), waitMs);
+  }
+
   #isHere(network: NetworkId): boolean {
-    const { hosting } = this.#modules;
-    return hosting.hosted().includes(network) || hosting.endpoints(network).length > 0;
+    const { localNetworks } = this.#modules;
+    return localNetworks.hosted().includes(network) || localNetworks.endpoints(network).length > 0;
   }
 
   #complete(network: NetworkId, { waited }: Told): boolean {
     return waited || this.#modules.replication.isComplete(network);
   }
+}
+
+function end({ timer, forgetting }: Told): void {
+  clearTimeout(timer);
+  clearTimeout(forgetting);
+}
+
+function notServed(refused: ReadonlyMap<SandboxId, Failure>): Failure | undefined {
+  const [first] = refused;
+  if (first === undefined) return undefined;
+  const [id, { code, message, next }] = first;
+  const where =
+    refused.size === 1 ? `sandbox ${id}` : `${refused.size} sandboxes, ${id} among them`;
+  return {
+    code,
+    message: `names are not served in ${where}: ${message}`,
+    next: next ?? "its containers have Docker's own names; it is tried again every minute",
+  };
 }

@@ -1,36 +1,37 @@
 import { isDeepStrictEqual } from "node:util";
-import type { SecurityClass } from "../shared/cluster-state.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Adoption } from "./adoption.ts";
-import { type Wanted, wantedNetwork } from "./core/wanted.ts";
-import type { Encrypting } from "./encrypting.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Replication } from "./replication.ts";
+import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { EndpointRecovery } from "./endpoint-recovery.ts";
+import type { Wanted } from "../core/data-plane/kernel-state.ts";
+import { wantedNetwork } from "../core/data-plane/prune-gate.ts";
+import type { Encryption } from "../encryption/encryption.ts";
+import type { LocalNetworks } from "./local-networks.ts";
+import type { Replication } from "../replication/replication.ts";
 
-export interface WantingModules {
+export interface DesiredNetworksModules {
   readonly self: NodeId;
   readonly replication: Pick<Replication, "tables" | "heard">;
-  readonly encrypting: Pick<Encrypting, "paths">;
-  readonly hosting: Pick<Hosting, "hosted">;
-  readonly adoption: Pick<Adoption, "waiting">;
+  readonly encryption: Pick<Encryption, "paths">;
+  readonly localNetworks: Pick<LocalNetworks, "hosted">;
+  readonly endpointRecovery: Pick<EndpointRecovery, "waiting">;
 }
 
-/** What the kernel should hold, asked of all parts that have a say in it. */
-export class Wanting {
-  readonly #modules: WantingModules;
+/** The desired kernel state of each network, from the tables, encryption and recovery. */
+export class DesiredNetworks {
+  readonly #modules: DesiredNetworksModules;
   /** At the last change of state or hosts. */
   #last: ReadonlyMap<NetworkId, Wanted> = new Map();
 
-  constructor(modules: WantingModules) {
+  constructor(modules: DesiredNetworksModules) {
     this.#modules = modules;
   }
 
   /** Of one network, and whether what it should not hold of it may go. */
   want(network: NetworkId): Wanted {
-    const { self, replication, encrypting, adoption } = this.#modules;
+    const { self, replication, encryption, endpointRecovery } = this.#modules;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
-    if (adoption.waiting().includes(network)) return { desired: undefined, inSync: false };
-    const pathsOf = (encryption: SecurityClass) => encrypting.paths(encryption);
+    if (endpointRecovery.waiting().includes(network)) return { kind: "keep" };
+    const pathsOf = (kind: SecurityClass) => encryption.paths(kind);
     return wantedNetwork(replication.tables, self, network, pathsOf, replication.heard(network));
   }
 
@@ -41,7 +42,7 @@ export class Wanting {
   different(): NetworkId[] {
     const before = this.#last;
     this.#last = new Map(
-      this.#modules.hosting.hosted().map((network) => [network, this.want(network)] as const),
+      this.#modules.localNetworks.hosted().map((network) => [network, this.want(network)] as const),
     );
     return [...this.#last].flatMap(([network, wanted]) =>
       isDeepStrictEqual(wanted, before.get(network)) ? [] : [network],

@@ -1,22 +1,26 @@
-import { claimedAddresses, familiesOf } from "../shared/documents.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Log } from "../shared/ports.ts";
-import type { Bindings } from "./bindings.ts";
-import { containersOf } from "./forgetting.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Kernel } from "./kernel/port.ts";
-import type { Reconciler } from "./reconciler.ts";
-import type { Replication } from "./replication.ts";
+import { claimedAddresses, familiesOf } from "../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Leases } from "./leases.ts";
+import { containersOf } from "./forget-endpoint.ts";
+import type { LocalNetworks } from "./local-networks.ts";
+import type { Kernel } from "../kernel/port.ts";
+import type { Replication } from "../replication/replication.ts";
+import { RetriedWork } from "../../shared/node/retried-work.ts";
 
-export interface AdoptionModules {
+export interface EndpointRecoveryModules {
   readonly self: NodeId;
   /** Another one each time the machine starts. */
   readonly bootId: string;
   readonly kernel: Pick<Kernel, "list" | "read">;
   readonly replication: Pick<Replication, "tables" | "stateIsFresh" | "change">;
-  readonly bindings: Pick<Bindings, "adopt" | "release">;
-  readonly hosting: Pick<Hosting, "endpoints" | "adopt" | "enterAgain" | "notUsed">;
-  readonly reconciler: Pick<Reconciler, "dirty">;
+  readonly leases: Pick<Leases, "adopt" | "release">;
+  readonly localNetworks: Pick<LocalNetworks, "endpoints" | "adopt" | "enterAgain" | "notUsed">;
+  /** What the kernel should hold of the network is known now. */
+  readonly lookedAt: (network: NetworkId) => void;
+  /** `failure` says something else. */
+  readonly failureChanged?: () => void;
   readonly log: Log;
 }
 
@@ -24,13 +28,24 @@ export interface AdoptionModules {
  * What an agent finds at its start and its documents do not say: ports of containers that run on, and
  * were lost with the database. And the other way round: endpoints of containers that ended with the machine.
  */
-export class Adoption {
-  readonly #modules: AdoptionModules;
+export class EndpointRecovery {
+  readonly #modules: EndpointRecoveryModules;
   /** Networks found in the kernel at the start that were not looked at yet. */
   #waiting: readonly NetworkId[] = [];
+  readonly #retried: RetriedWork;
 
-  constructor(modules: AdoptionModules) {
+  constructor(modules: EndpointRecoveryModules) {
     this.#modules = modules;
+    this.#retried = new RetriedWork((failure) => {
+      if (failure !== undefined)
+        modules.log.warn({ ...failure }, "recovery of running containers failed; tried again");
+      modules.failureChanged?.();
+    });
+  }
+
+  /** Why containers that are in the kernel are not said to be there. */
+  failure(): Failure | undefined {
+    return this.#retried.failure();
   }
 
   /**
@@ -38,27 +53,30 @@ export class Adoption {
    * their addresses must be free before Docker starts them again. The host's own interfaces stay wanted.
    */
   forgetLastBoot(): void {
-    const { self, bootId, replication, bindings, hosting, log } = this.#modules;
+    const { self, bootId, replication, leases, localNetworks, log } = this.#modules;
     const said = replication.tables.hosts.get(self)?.bootId;
     if (said === undefined || said === bootId) return;
     for (const network of this.#known()) {
-      const gone = containersOf(hosting.endpoints(network));
+      const gone = containersOf(localNetworks.endpoints(network));
       if (gone.length === 0) continue;
-      log.info({ network, endpoints: gone.length }, "gone with the last boot");
+      log.info(
+        { network, endpoints: gone.length },
+        "removed endpoints of containers that ended with the last boot",
+      );
       replication.change(
         network,
         [],
         gone.map(({ id }) => id),
       );
-      for (const ip of gone.flatMap(claimedAddresses)) bindings.release(network, ip);
+      for (const ip of gone.flatMap(claimedAddresses)) leases.release(network, ip);
     }
   }
 
   /** Before anything is written to the kernel. @throws NETLINK */
   async start(): Promise<void> {
-    const { kernel, hosting } = this.#modules;
+    const { kernel, localNetworks } = this.#modules;
     const found = await kernel.list();
-    this.#waiting = found.filter((network) => hosting.endpoints(network).length === 0);
+    this.#waiting = found.filter((network) => localNetworks.endpoints(network).length === 0);
     await this.adopt();
   }
 
@@ -72,27 +90,50 @@ export class Adoption {
    * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
    * @throws NETLINK, FULL: what could not be read or said goes on waiting.
    */
-  async adopt(): Promise<void> {
-    const { kernel, bindings, hosting, reconciler } = this.#modules;
+  adopt(): Promise<void> {
+    return this.#retried.through(() => this.#adopt());
+  }
+
+  /**
+   * What runs here of the network is known, and with it which addresses are taken: before one is given.
+   * @throws NETLINK: they could not be read
+   */
+  async adopted(network: NetworkId): Promise<void> {
+    if (!this.#waiting.includes(network)) return;
+    // What is wrong with another network is none of this one's.
+    const failed = await this.adopt().then(
+      () => undefined,
+      (error: unknown) => asFailure(error),
+    );
+    if (!this.#waiting.includes(network)) return;
+    throw new OverlayError({
+      code: "NETLINK",
+      message: `which containers of network ${network} run on this host is not known: ${failed?.message ?? "no state names it"}`,
+      next: "try again; see `overlay-ts status`",
+    });
+  }
+
+  async #adopt(): Promise<void> {
+    const { kernel, leases, localNetworks, lookedAt } = this.#modules;
     const known = this.#known();
     // An old state may not know them yet: they are looked at again with the next.
     const now = this.#waiting.filter((network) => known.has(network));
     for (const network of now) {
       const { ports } = await kernel.read(network);
-      const held = new Set(hosting.endpoints(network).map(({ id }) => id));
+      const held = new Set(localNetworks.endpoints(network).map(({ id }) => id));
       for (const { endpoint, mac, ips, host } of ports) {
         if (held.has(endpoint)) continue;
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
         const role = host === undefined ? {} : { role: "host" as const };
-        hosting.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
-        for (const ip of claimed) bindings.adopt(network, ip);
+        localNetworks.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
+        for (const ip of claimed) leases.adopt(network, ip);
       }
       // Only now: what could not be read, or said, is adopted with the next round.
       this.#waiting = this.#waiting.filter((other) => other !== network);
-      if (ports.length > 0) await hosting.enterAgain(network);
-      else hosting.notUsed(network);
-      reconciler.dirty(network);
+      if (ports.length > 0) await localNetworks.enterAgain(network);
+      else localNetworks.notUsed(network);
+      lookedAt(network);
     }
   }
 
@@ -102,14 +143,14 @@ export class Adoption {
    * run cannot be put back.
    */
   giveUpUnknown(): void {
-    const { replication, hosting, reconciler } = this.#modules;
+    const { replication, localNetworks, lookedAt } = this.#modules;
     if (!replication.stateIsFresh()) return;
     const known = this.#known();
     const gone = this.#waiting.filter((network) => !known.has(network));
     this.#waiting = this.#waiting.filter((network) => known.has(network));
     for (const network of gone) {
-      hosting.notUsed(network);
-      reconciler.dirty(network);
+      localNetworks.notUsed(network);
+      lookedAt(network);
     }
   }
 

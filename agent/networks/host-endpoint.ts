@@ -1,21 +1,20 @@
-import { hex } from "../shared/codec.ts";
-import { claimedAddresses, type Endpoint, familiesOf } from "../shared/documents.ts";
-import { assert, OverlayError } from "../shared/errors.ts";
-import { EndpointId, type NetworkId } from "../shared/ids.ts";
-import { type Cidr, cidrOverlaps, type Ip } from "../shared/ip.ts";
-import { ruleMac } from "../shared/mac.ts";
-import type { Hasher } from "../shared/ports.ts";
-import type { Encrypting } from "./encrypting.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Kernel } from "./kernel/port.ts";
-import type { OverlayIpam } from "./overlay-ipam.ts";
-import type { Reconciler } from "./reconciler.ts";
+import { hex } from "../../shared/codec.ts";
+import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import { EndpointId, type NetworkId } from "../../shared/ids.ts";
+import { type Cidr, cidrOverlaps, type Ip } from "../../shared/ip.ts";
+import type { Hasher } from "../../shared/ports.ts";
+import type { AttachEndpoint } from "./attach-endpoint.ts";
+import type { LocalNetworks } from "./local-networks.ts";
+import type { Kernel } from "../kernel/port.ts";
+import type { OverlayIpam } from "./ipam.ts";
+import type { Reconciler } from "../kernel/reconciler.ts";
 
 const TIMEOUT_MS = 20_000;
 
-export interface ExposingModules {
-  readonly encrypting: Pick<Encrypting, "require" | "settled">;
-  readonly hosting: Hosting;
+export interface HostEndpointsModules {
+  readonly localNetworks: Pick<LocalNetworks, "record" | "requireFit" | "endpoints" | "remove">;
+  readonly attachEndpoint: Pick<AttachEndpoint, "attach" | "settle">;
   readonly ipam: Pick<OverlayIpam, "allot" | "giveBack">;
   readonly reconciler: Pick<Reconciler, "settle">;
   readonly kernel: Pick<Kernel, "containerLink">;
@@ -34,41 +33,47 @@ export interface Exposed {
  * Gives this host an address in a network, as Weave's `expose` did: an endpoint like a container's
  * whose interface stays with the host. Kept, as every endpoint, in the own document.
  */
-export class Exposing {
-  readonly #modules: ExposingModules;
+export class HostEndpoints {
+  readonly #modules: HostEndpointsModules;
+  /** Under way. What such a one has put may be taken back: nobody is told of it before. */
+  readonly #exposing = new Map<NetworkId, Promise<Exposed>>();
 
-  constructor(modules: ExposingModules) {
+  constructor(modules: HostEndpointsModules) {
     this.#modules = modules;
   }
 
   /** Asked twice it is the same. @throws CONFLICT when the host reaches such a subnet already. */
-  async expose(network: NetworkId): Promise<Exposed> {
-    const { encrypting, hosting, ipam, reconciler } = this.#modules;
-    const record = hosting.record(network);
+  expose(network: NetworkId): Promise<Exposed> {
+    const underWay = this.#exposing.get(network);
+    if (underWay !== undefined) return underWay;
+    const exposing = this.#expose(network).finally(() => this.#exposing.delete(network));
+    this.#exposing.set(network, exposing);
+    return exposing;
+  }
+
+  async #expose(network: NetworkId): Promise<Exposed> {
+    const { localNetworks, attachEndpoint, ipam, hasher, hostSubnets } = this.#modules;
+    const record = localNetworks.record(network);
     const held = this.#endpoint(network);
     if (held !== undefined) return this.#shown(held);
-    hosting.requireFit(record);
-    const id = endpointIdOf(this.#modules.hasher, network);
-    for (const { link, subnet } of this.#modules.hostSubnets())
+    localNetworks.requireFit(record);
+    for (const { link, subnet } of hostSubnets())
       if (record.subnets.some((wanted) => cidrOverlaps(wanted.subnet, subnet)))
         throw new OverlayError({
           code: "CONFLICT",
           message: `this host reaches ${subnet} by ${link} already: it could not tell the two apart`,
           next: "expose a network with another --subnet",
         });
-    const ips = await ipam.allot(record, AbortSignal.timeout(TIMEOUT_MS));
+    const id = endpointIdOf(hasher, network);
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const ips = await ipam.allot(record, signal);
     try {
-      await hosting.enter(network);
-      await encrypting.require(record);
-      const [first] = ips;
-      assert(first !== undefined, "a network has a subnet");
-      const endpoint: Endpoint = { id, ...familiesOf(ips), mac: ruleMac(first), role: "host" };
-      hosting.put(network, endpoint);
-      await encrypting.settled(record);
-      await reconciler.settle(network);
+      const wanted = { id, ips, role: "host" as const };
+      const endpoint = await attachEndpoint.attach(() => network, wanted, signal);
+      await attachEndpoint.settle(network);
       return this.#shown(endpoint);
     } catch (error) {
-      hosting.remove(network, id);
+      localNetworks.remove(network, id);
       ipam.giveBack(network, ips);
       throw error;
     }
@@ -76,21 +81,22 @@ export class Exposing {
 
   /** @throws NOT_FOUND when the network is not exposed here. */
   async hide(network: NetworkId): Promise<void> {
-    const { hosting, ipam, reconciler } = this.#modules;
+    const { localNetworks, ipam, reconciler } = this.#modules;
+    await this.#exposing.get(network)?.catch(() => {});
     const held = this.#endpoint(network);
     if (held === undefined)
       throw new OverlayError({
         code: "NOT_FOUND",
-        message: `this host has no address in network ${hosting.record(network).name ?? network}`,
+        message: `this host has no address in network ${localNetworks.record(network).name ?? network}`,
         next: "give it one with `overlay-ts network expose`",
       });
-    hosting.remove(network, held.id);
+    localNetworks.remove(network, held.id);
     ipam.giveBack(network, this.#shown(held).ips);
     await reconciler.settle(network);
   }
 
   #endpoint(network: NetworkId): Endpoint | undefined {
-    return this.#modules.hosting.endpoints(network).find(({ role }) => role === "host");
+    return this.#modules.localNetworks.endpoints(network).find(({ role }) => role === "host");
   }
 
   #shown({ id, ipv4, ipv6 }: Endpoint): Exposed {

@@ -1,40 +1,34 @@
-import type { BlockRecord, NetworkRecord, SubnetRecord } from "../shared/cluster-state.ts";
-import { hex } from "../shared/codec.ts";
-import { asFailure, assert, OverlayError } from "../shared/errors.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
+import type { NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import { hex } from "../../shared/codec.ts";
+import { assert, OverlayError } from "../../shared/errors.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import {
   Cidr,
   cidrContains,
   type Family,
   familyOf,
-  hostCidr,
   type Ip,
   numberToIp,
   rangeOf,
-} from "../shared/ip.ts";
-import type { Log, Random } from "../shared/ports.ts";
-import { freeSubnet, isDockersPart } from "../shared/subnets.ts";
-import { oneLine } from "../shared/text.ts";
-import type { Bindings, Pool as SavedPool } from "./bindings.ts";
-import type { ControllerLink } from "./controller-link.ts";
-import { checkHostAddress, freeAddresses, nextAddress } from "./core/addresses.ts";
-import { ANOTHER_ADDRESS } from "./core/clash.ts";
-import { blockAround } from "./core/desired.ts";
-import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./docker/port.ts";
-import { GivenBack } from "./given-back.ts";
-import type { Hosting } from "./hosting.ts";
-import { InTurn } from "./in-turn.ts";
-import type { Replication } from "./replication.ts";
+} from "../../shared/ip.ts";
+import type { Random } from "../../shared/ports.ts";
+import { freeSubnet } from "../../shared/subnets.ts";
+import { oneLine } from "../../shared/text.ts";
+import { type AddressPool, AddressPools } from "./address-pools.ts";
+import type { Bindings } from "./bindings.ts";
+import { OwnBlocks, type OwnBlocksModules } from "./own-blocks.ts";
+import { checkHostAddress, nextAddress } from "../core/ipam.ts";
+import { ANOTHER_ADDRESS } from "../core/data-plane/endpoint-conflict.ts";
+import { notJoined } from "../core/life.ts";
+import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./ipam-port.ts";
+import type { EndpointRecovery } from "./endpoint-recovery.ts";
+import type { LocalNetworks } from "./local-networks.ts";
 
-const RETURN_AFTER_MS = 5 * 60_000;
-
-export interface IpamModules {
-  readonly replication: Pick<Replication, "tables">;
-  readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "record" | "keyCame" | "endpoints">;
-  readonly controller: Pick<ControllerLink, "request">;
+export interface IpamModules extends OwnBlocksModules {
+  readonly bindings: Pick<Bindings, "networks">;
+  readonly localNetworks: Pick<LocalNetworks, "record" | "keyCame" | "endpoints">;
+  readonly endpointRecovery: Pick<EndpointRecovery, "adopted">;
   readonly random: Random;
-  readonly log: Log;
 }
 
 /**
@@ -44,32 +38,31 @@ export interface IpamModules {
 export class OverlayIpam implements IpamDriver {
   readonly #node: NodeId;
   readonly #modules: IpamModules;
+  readonly pools: AddressPools;
+  readonly #blocks: OwnBlocks;
   /** By pool: the address given last. */
   readonly #last = new Map<string, Ip>();
-  readonly #emptySinceMs = new Map<string, number>();
-  readonly #growing = new Map<string, Promise<void>>();
-  readonly #owning = new InTurn<string>();
-  readonly #givenBack: GivenBack;
 
   constructor(node: NodeId, modules: IpamModules) {
     this.#node = node;
     this.#modules = modules;
-    this.#givenBack = new GivenBack(modules.bindings);
+    this.pools = new AddressPools(modules.disk);
+    this.#blocks = new OwnBlocks(node, modules);
   }
 
   /** Of which network it is, CreateNetwork tells. */
   async requestPool({ subnet, range, ipv6 }: RequestPool): Promise<Pool> {
-    const { bindings, replication, random } = this.#modules;
+    const { replication, random } = this.#modules;
     const { state } = replication.tables;
     if (state === undefined) throw notJoined();
     const chosen = subnet ?? freeSubnet(state, random, ipv6 ? 6 : 4);
     const id = `p-${hex(random.bytes(8))} ${chosen}`;
-    bindings.addPool({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
+    this.pools.add({ id, subnet: chosen, ...(range === undefined ? {} : { range }) });
     return { id, subnet: chosen };
   }
 
   releasePool(pool: string): Promise<void> {
-    this.#modules.bindings.removePool(pool);
+    this.pools.remove(pool);
     return Promise.resolve();
   }
 
@@ -84,7 +77,8 @@ export class OverlayIpam implements IpamDriver {
     if (pool.network === undefined && request.ip !== undefined)
       return { ip: checkHostAddress({ subnet }, request.ip), subnet };
     const network = pool.network ?? this.#bySubnet(request.pool);
-    const record = this.#modules.hosting.record(network);
+    await this.#modules.endpointRecovery.adopted(network);
+    const record = this.#modules.localNetworks.record(network);
     const held =
       record.subnets.find((candidate) => candidate.subnet === subnet) ??
       subnetOf(record, familyOf(subnet));
@@ -96,28 +90,35 @@ export class OverlayIpam implements IpamDriver {
   }
 
   releaseAddress(pool: string, ip: Ip): Promise<void> {
-    const network = this.#modules.bindings.pool(pool)?.network;
-    if (network !== undefined) this.#modules.bindings.release(network, ip);
+    const network = this.pools.get(pool)?.network;
+    if (network !== undefined) this.#modules.leases.release(network, ip);
     return Promise.resolve();
   }
 
   /** One address of each of the network's subnets, for this host itself. */
   async allot(record: NetworkRecord, signal: AbortSignal): Promise<Ip[]> {
+    await this.#modules.endpointRecovery.adopted(record.id);
     const ips: Ip[] = [];
     for (const subnet of record.subnets) ips.push(await this.#choose(record, subnet, signal));
     return ips;
   }
 
+  /** See `OwnBlocks.returnEmpty`. */
+  returnEmpty(nowMs: number): Promise<void> {
+    return this.#blocks.returnEmpty(nowMs);
+  }
+
   giveBack(network: NetworkId, ips: readonly Ip[]): void {
-    for (const ip of ips) this.#modules.bindings.release(network, ip);
+    for (const ip of ips) this.#modules.leases.release(network, ip);
   }
 
   /** Docker's own IPAM chose it: is it this host's to give? Asks the controller when it is nobody's. */
   async claim(record: NetworkRecord, ip: Ip, signal: AbortSignal): Promise<void> {
+    await this.#modules.endpointRecovery.adopted(record.id);
     const subnet = record.subnets.find((candidate) => cidrContains(candidate.subnet, ip));
     checkHostAddress(subnet ?? subnetOf(record, familyOf(ip)), ip);
     try {
-      await this.#own(record, ip, signal);
+      await this.#blocks.own(record, ip, signal);
     } catch (error) {
       if (!(error instanceof OverlayError) || error.code !== "CONFLICT") throw error;
       const { message } = error;
@@ -128,41 +129,9 @@ export class OverlayIpam implements IpamDriver {
     }
   }
 
-  /**
-   * Periodically: blocks nobody here has used for a while go back, so that others, or a container
-   * with `--ip` on another host, can have them.
-   */
-  async returnEmpty(nowMs: number): Promise<void> {
-    const { replication, controller } = this.#modules;
-    this.#givenBack.forget(this.#node, replication.tables.state);
-    for (const { network, block, node } of replication.tables.state?.blocks ?? []) {
-      const key = `${network} ${block}`;
-      const record = replication.tables.state?.networks.find(({ id }) => id === network);
-      const lent = !isDockersPart(record?.subnets ?? [], block);
-      if (node !== this.#node || !lent || this.#isUsed(network, block)) {
-        this.#emptySinceMs.delete(key);
-        continue;
-      }
-      const since = this.#emptySinceMs.get(key) ?? nowMs;
-      this.#emptySinceMs.set(key, since);
-      // One whose answer was lost is given back again.
-      if (nowMs - since < RETURN_AFTER_MS && !this.#givenBack.has(network, block)) continue;
-      this.#givenBack.asking(network, block);
-      let done = false;
-      try {
-        await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
-        done = true;
-      } finally {
-        this.#givenBack.asked(network, block, done);
-      }
-      this.#emptySinceMs.delete(key);
-    }
-  }
-
-  #pool(id: string): SavedPool {
-    const { bindings } = this.#modules;
-    if (bindings.pool(id) === undefined) this.#bySubnet(id);
-    const held = bindings.pool(id);
+  #pool(id: string): AddressPool {
+    if (this.pools.get(id) === undefined) this.#bySubnet(id);
+    const held = this.pools.get(id);
     assert(held !== undefined, "a pool that was found is kept");
     return held;
   }
@@ -179,13 +148,13 @@ export class OverlayIpam implements IpamDriver {
     const here = networks.filter(({ id: network }) => shown.has(network));
     const [network, ...others] = here.length > 0 ? here : networks;
     if (!subnet.success || network === undefined || others.length > 0) throw unknownPool(id);
-    bindings.addPool({ id, subnet: subnet.data, network: network.id });
+    this.pools.add({ id, subnet: subnet.data, network: network.id });
     return network.id;
   }
 
   /** The network's, or the one that it will have. @throws INVALID */
-  #gateway({ subnet, network }: SavedPool, asked: Ip | undefined): Ip {
-    const record = network === undefined ? undefined : this.#modules.hosting.record(network);
+  #gateway({ subnet, network }: AddressPool, asked: Ip | undefined): Ip {
+    const record = network === undefined ? undefined : this.#modules.localNetworks.record(network);
     const held = record?.subnets.find((candidate) => candidate.subnet === subnet)?.gateway;
     if (held !== undefined && asked !== undefined && asked !== held)
       throw new OverlayError({
@@ -203,20 +172,20 @@ export class OverlayIpam implements IpamDriver {
       nextAddress(
         this.#node,
         subnet,
-        this.#blocks(record.id),
-        this.#used(record.id),
+        this.#blocks.of(record.id),
+        this.#blocks.used(record.id),
         this.#last.get(key),
       );
     // Others may take what a new block brings before we look: as often as there are askers.
     for (let attempt = 0; attempt < 10; attempt++) {
       const ip = free();
       if (ip !== undefined) {
-        this.#modules.bindings.reserve(record.id, ip);
+        this.#modules.leases.reserve(record.id, ip);
         this.#last.set(key, ip);
-        this.#growEarly(record, subnet);
+        this.#blocks.growEarly(record, subnet);
         return ip;
       }
-      await this.#grow(record, subnet);
+      await this.#blocks.grow(record, subnet);
       signal.throwIfAborted();
     }
     throw new OverlayError({
@@ -233,115 +202,21 @@ export class OverlayIpam implements IpamDriver {
     signal: AbortSignal,
   ): Promise<Ip> {
     checkHostAddress(subnet, ip);
-    if (this.#used(record.id).has(ip))
+    if (this.#blocks.used(record.id).has(ip))
       throw new OverlayError({
         code: "CONFLICT",
         message: `${ip} is used by another container on this host`,
         next: "choose another --ip, or none; see `overlay-ts endpoint ls`",
       });
     // Before the round trip: a second asker in the meantime finds it used.
-    this.#modules.bindings.reserve(record.id, ip);
+    this.#modules.leases.reserve(record.id, ip);
     try {
-      await this.#own(record, ip, signal);
+      await this.#blocks.own(record, ip, signal);
     } catch (error) {
-      this.#modules.bindings.release(record.id, ip);
+      this.#modules.leases.release(record.id, ip);
       throw error;
     }
     return ip;
-  }
-
-  /** Given out, or a container has it still: Docker may release an address before its endpoint goes. */
-  #used(network: NetworkId): ReadonlySet<Ip> {
-    const { bindings, hosting } = this.#modules;
-    const held = hosting.endpoints(network).flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]);
-    return new Set([...bindings.used(network), ...held.filter((ip) => ip !== undefined)]);
-  }
-
-  #isUsed(network: NetworkId, block: Cidr): boolean {
-    return [...this.#used(network)].some((ip) => cidrContains(block, ip));
-  }
-
-  /**
-   * The address lies in a block of this host. In turn: what a call that came too late gives back,
-   * another has not been told of yet.
-   */
-  #own(record: NetworkRecord, ip: Ip, signal: AbortSignal): Promise<void> {
-    return this.#owning.run(`${record.id} ${ip}`, async () => {
-      signal.throwIfAborted();
-      if (this.#holds(record, ip)) return;
-      this.#givenBack.check(record.id, ip);
-      const { controller, hosting } = this.#modules;
-      const { block, key } = await controller.request(
-        { v: 1, kind: "grantAddress", network: record.id, ip },
-        "block",
-      );
-      this.#givenBack.granted(block);
-      hosting.keyCame(record.id, key);
-      // Else it was in a block of ours before.
-      if (signal.aborted && block.block === hostCidr(ip)) await this.#giveBack(block);
-      signal.throwIfAborted();
-    });
-  }
-
-  /**
-   * For good: until Docker has told the network's name, its `--ip-range` is not known either, and
-   * with that another part of the subnet may become Docker's. The controller may know already.
-   */
-  #holds({ id, name, subnets }: NetworkRecord, ip: Ip): boolean {
-    const around = blockAround(this.#blocks(id), ip);
-    if (around?.node !== this.#node) return false;
-    return name !== undefined || !isDockersPart(subnets, around.block);
-  }
-
-  async #giveBack({ network, block }: BlockRecord): Promise<void> {
-    const { controller, log } = this.#modules;
-    this.#givenBack.asking(network, block);
-    let done = false;
-    try {
-      await controller.request({ v: 1, kind: "returnBlock", network, block }, "done");
-      done = true;
-    } catch (error) {
-      // Then with the blocks that nobody here has used for a while.
-      log.info({ network, block, message: asFailure(error).message }, "not given back yet");
-    } finally {
-      this.#givenBack.asked(network, block, done);
-    }
-  }
-
-  /** Asked for by several containers at once, the next block comes once. */
-  #grow(record: NetworkRecord, { subnet }: SubnetRecord): Promise<void> {
-    const family = familyOf(subnet);
-    const key = `${record.id} ${family}`;
-    let growing = this.#growing.get(key);
-    if (growing === undefined) {
-      growing = this.#allot(record.id, family).finally(() => this.#growing.delete(key));
-      this.#growing.set(key, growing);
-    }
-    return growing;
-  }
-
-  async #allot(network: NetworkId, family: Family): Promise<void> {
-    const { controller, hosting } = this.#modules;
-    const answer = await controller.request({ v: 1, kind: "allotBlock", network, family }, "block");
-    this.#givenBack.granted(answer.block);
-    hosting.keyCame(network, answer.key);
-  }
-
-  /** Before the last address goes, so that no container waits for the controller. */
-  #growEarly(record: NetworkRecord, subnet: SubnetRecord): void {
-    const { log } = this.#modules;
-    const used = this.#used(record.id);
-    const { free, total } = freeAddresses(this.#node, subnet, this.#blocks(record.id), used);
-    if (free * 4 < total)
-      this.#grow(record, subnet).catch((error: unknown) =>
-        log.info({ network: record.id, message: asFailure(error).message }, "no further block"),
-      );
-  }
-
-  #blocks(network: NetworkId): BlockRecord[] {
-    const { state } = this.#modules.replication.tables;
-    const blocks = (state?.blocks ?? []).filter((block) => block.network === network);
-    return this.#givenBack.usable(this.#node, blocks);
   }
 }
 
@@ -359,13 +234,5 @@ function unknownPool(pool: string): OverlayError {
     code: "NOT_FOUND",
     message: `overlay-ts on this host knows no address pool ${oneLine(pool, 80)}`,
     next: "its database was lost: remove and create the network on this engine again",
-  });
-}
-
-export function notJoined(): OverlayError {
-  return new OverlayError({
-    code: "NOT_JOINED",
-    message: "this host is not a member of an overlay-ts cluster",
-    next: "run `overlay-ts init` on the first host, `overlay-ts join` on the others",
   });
 }

@@ -1,65 +1,80 @@
-import { asFailure, OverlayError } from "../shared/errors.ts";
-import type { NetworkRecord } from "../shared/cluster-state.ts";
-import type { Endpoint } from "../shared/documents.ts";
-import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
-import type { Log } from "../shared/ports.ts";
-import { largestMtuBytes, tooLargeFor } from "../shared/mtu.ts";
-import { openSealed } from "../shared/sealed-box.ts";
-import { oneLine } from "../shared/text.ts";
-import type { SealedKey } from "../controller/wire/messages.ts";
-import type { ControllerLink } from "./controller-link.ts";
-import type { HostFacts } from "./core/cluster-replica.ts";
-import type { Replication } from "./replication.ts";
-import type { SavedTables } from "./saved-tables.ts";
+import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Log, Timers } from "../../shared/ports.ts";
+import { largestMtuBytes, tooLargeFor } from "../../shared/mtu.ts";
+import { openSealed } from "../../shared/sealed-box.ts";
+import { oneLine } from "../../shared/text.ts";
+import type { SealedKey } from "../../controller/wire/messages.ts";
+import type { ControllerLink } from "../membership/controller-link.ts";
+import type { HostFacts } from "../core/tables/cluster-replica.ts";
+import type { Replication } from "../replication/replication.ts";
+import type { SavedTables } from "../replication/saved-tables.ts";
+import { RetriedWork } from "../../shared/node/retried-work.ts";
 
-export interface HostingModules {
+export interface LocalNetworksModules {
   readonly replication: Replication;
   readonly saved: SavedTables;
   readonly controller: Pick<ControllerLink, "request">;
   readonly sealSecretKey: Uint8Array;
+  readonly timers: Timers;
   readonly log: Log;
-  /** What this host says of itself, beside its networks. Undefined: it was removed from the cluster. */
+  /** The host document without its networks. Undefined: the host was removed from the cluster. */
   readonly facts: () => Omit<HostFacts, "hosting" | "needs"> | undefined;
+  /** The result of `failures` changed. */
+  readonly failureChanged?: () => void;
 }
 
 const AGAIN_MS = 2000;
 
+/** What this host has of a network that it is on, enters or leaves. */
+interface LocalNetwork {
+  /**
+   * `hosted`: named in the host document, so that peers keep paths to this host. `joined`: on the gossip topic too.
+   */
+  phase: "outside" | "hosted" | "joined";
+  /** Under way; who enters meanwhile waits for the same. */
+  entering: Promise<void> | undefined;
+  /** Callers of `stayOn`: each may be about to bring an endpoint. */
+  staying: number;
+  /** From when the last endpoint went until the network is left. */
+  stopLeaving: (() => void) | undefined;
+  /** From when entering failed until it is tried again. */
+  stopRetrying: (() => void) | undefined;
+  /** Entering the network, and fetching a new key. */
+  readonly tried: RetriedWork;
+}
+
 /**
  * Which networks this host is on: from just before its first endpoint until a while after its
- * last. Hosting is topic, documents and a word in the host's own document; devices follow from it.
+ * last. That is the gossip topic, the documents and an entry in the host document; devices follow from it.
  */
-export class Hosting {
+export class LocalNetworks {
   readonly #node: NodeId;
-  readonly #modules: HostingModules;
+  readonly #modules: LocalNetworksModules;
   readonly #lingerMs: number;
-  /** As said in the host document. */
-  readonly #hosted = new Set<NetworkId>();
-  /** On its topic. */
-  readonly #joined = new Set<NetworkId>();
-  readonly #entering = new Map<NetworkId, Promise<void>>();
-  readonly #leaving = new Map<NetworkId, NodeJS.Timeout>();
+  readonly #networks = new Map<NetworkId, LocalNetwork>();
   /** Networks that containers here refer to, running or stopped; undefined: Docker was not asked yet. */
   #referred: ReadonlySet<NetworkId> | undefined;
   #started = false;
-  /** To be entered again. */
-  readonly #again = new Map<NetworkId, NodeJS.Timeout>();
 
-  constructor(node: NodeId, modules: HostingModules, lingerMs = 10_000) {
+  constructor(node: NodeId, modules: LocalNetworksModules, lingerMs = 10_000) {
     this.#node = node;
     this.#modules = modules;
     this.#lingerMs = lingerMs;
   }
 
   /**
-   * Networks that had endpoints when the agent stopped are entered again, with what disk knows. `found`:
-   * in the kernel, and in no document of ours. Until it was looked what runs there we are on them: said
-   * otherwise, peers would take away what they hold of our containers.
+   * Networks that had endpoints when the agent stopped are entered again, with the keys on disk. `found`: networks
+   * in the kernel without a document of this host. They count as hosted until their containers are known: peers
+   * would delete their entries for these containers otherwise.
    */
   async start(found: readonly NetworkId[]): Promise<void> {
     const { replication } = this.#modules;
     const networks = (replication.tables.state?.networks ?? []).map(({ id }) => id);
     const busy = networks.filter((network) => this.endpoints(network).length > 0);
-    for (const network of [...busy, ...found]) this.#hosted.add(network);
+    for (const network of [...busy, ...found]) this.#local(network).phase = "hosted";
     // Until Docker can be asked: stopped containers have not gone by our being away.
     const needs = replication.tables.hosts.get(this.#node)?.needs;
     if (needs !== undefined) this.#referred = new Set(needs);
@@ -69,16 +84,28 @@ export class Hosting {
   }
 
   stop(): void {
-    for (const timers of [this.#again, this.#leaving])
-      for (const timer of timers.values()) clearTimeout(timer);
+    for (const { stopLeaving, stopRetrying } of this.#networks.values()) {
+      stopLeaving?.();
+      stopRetrying?.();
+    }
+  }
+
+  /** Leaves all networks, and tells the other hosts. */
+  async withdraw(): Promise<void> {
+    this.stop();
+    const joined = this.#inPhase("joined");
+    this.#networks.clear();
+    this.#referred = new Set();
+    this.say();
+    for (const network of joined) await this.#leaveTopic(network);
   }
 
   has(network: NetworkId): boolean {
-    return this.#hosted.has(network);
+    return (this.#networks.get(network)?.phase ?? "outside") !== "outside";
   }
 
   hosted(): NetworkId[] {
-    return [...this.#hosted];
+    return this.#inPhase("hosted", "joined");
   }
 
   endpoints(network: NetworkId): readonly Endpoint[] {
@@ -110,40 +137,75 @@ export class Hosting {
     throw new OverlayError({
       code: "UNSUPPORTED",
       message: `network ${record.name ?? record.id} has an MTU of ${record.mtuBytes}, and this host's underlay of ${underlay} bytes carries ${most} at most`,
-      next: `make the network again with -o mtu=${most}, or give the interface a larger MTU, \`leave\` and join`,
+      next: `make the network again with -o mtu=${most}, or give the interface a larger MTU`,
     });
   }
 
-  /** On the topic and known as a host of it. Asked again while under way it is the same entering. */
+  /** Joins the network's topic and names it in the host document. A call while one is under way waits for that one. */
   enter(network: NetworkId): Promise<void> {
-    clearTimeout(this.#leaving.get(network));
-    this.#leaving.delete(network);
-    if (this.#joined.has(network)) return Promise.resolve();
-    let entering = this.#entering.get(network);
-    if (entering === undefined) {
-      entering = this.#enter(network).finally(() => this.#entering.delete(network));
-      this.#entering.set(network, entering);
-    }
-    return entering;
+    const local = this.#local(network);
+    local.stopLeaving?.();
+    local.stopLeaving = undefined;
+    if (local.phase === "joined") return Promise.resolve();
+    local.entering ??= this.#enter(network, local).finally(() => {
+      local.entering = undefined;
+      this.#lingerIfEmpty(network);
+    });
+    return local.entering;
   }
 
-  /** The state changed: a key that was rotated is fetched, the old one goes on opening for a while. */
+  /**
+   * Enters, and stays on the network while `work` runs, however long that takes: an endpoint is put when its encryption
+   * stands, which may be later than a network without endpoints is left.
+   */
+  async stayOn<T>(network: NetworkId, work: () => Promise<T>): Promise<T> {
+    const local = this.#local(network);
+    local.staying++;
+    try {
+      await this.enter(network);
+      return await work();
+    } finally {
+      local.staying--;
+      this.#lingerIfEmpty(network);
+    }
+  }
+
+  /** The state changed: fetches rotated keys; messages under the old key are still opened for a while. */
   async rekey(): Promise<void> {
-    for (const network of this.#joined) {
+    for (const network of this.#inPhase("joined")) {
       const record = this.find(network);
       const held = this.#modules.saved.key(network);
       if (record === undefined || (held !== undefined && held.epoch >= record.keyEpoch)) continue;
-      await this.#modules.replication.join(network, await this.#key(network));
+      const fetching = async (): Promise<void> =>
+        this.#modules.replication.join(network, await this.#key(network));
+      // `tried` has logged it, and the other networks need their keys all the same.
+      await this.#local(network)
+        .tried.through(fetching)
+        .catch(() => {});
     }
   }
 
-  /** @throws FULL, STORE: it is not to be. */
+  /** Networks that could not be entered, or whose new key could not be fetched. */
+  failures(): { network: NetworkId; failure: Failure }[] {
+    return [...this.#networks].flatMap(([network, { tried }]) => {
+      const failure = tried.failure();
+      return failure === undefined ? [] : [{ network, failure }];
+    });
+  }
+
+  /** @throws FULL, STORE; CONFLICT when this host is not on the network: peers would have no path to the endpoint. */
   put(network: NetworkId, endpoint: Endpoint): void {
+    if (!this.has(network))
+      throw new OverlayError({
+        code: "CONFLICT",
+        message: `this host has left network ${this.record(network).name ?? network} meanwhile`,
+        next: "try again",
+      });
     this.#modules.replication.begin(network, endpoint);
     this.#needed(network);
   }
 
-  /** It is there, whatever the disk takes. */
+  /** An endpoint that runs: added even when the disk is full. */
   adopt(network: NetworkId, endpoint: Endpoint): void {
     this.#modules.replication.change(network, [endpoint], []);
     this.#needed(network);
@@ -154,14 +216,14 @@ export class Hosting {
     if (this.#referred?.has(network) === false) this.refer(new Set([...this.#referred, network]));
   }
 
-  /** Something else is said of endpoints that are there; those that went meanwhile stay gone. */
+  /** Changes endpoints that are there; those that were removed meanwhile stay removed. */
   amend(network: NetworkId, amended: readonly Endpoint[]): void {
     const here = new Set(this.endpoints(network).map(({ id }) => id));
     const put = amended.filter(({ id }) => here.has(id));
     if (put.length > 0) this.#modules.replication.change(network, put, []);
   }
 
-  /** What this engine's containers refer to, as it stands now. */
+  /** Networks that this engine's containers refer to, running or stopped. */
   refer(networks: ReadonlySet<NetworkId>): void {
     this.#referred = networks;
     this.say();
@@ -174,38 +236,38 @@ export class Hosting {
     this.#lingerIfEmpty(network);
   }
 
-  /** Entered for an endpoint that did not come. */
+  /** Entered for endpoints that are not there. */
   notUsed(network: NetworkId): void {
     this.#lingerIfEmpty(network);
   }
 
-  /** A key that came with another answer: kept, so that the next start needs no controller. */
+  /** Saves a key that came with the controller's answer, so that the next start needs no controller. */
   keyCame(network: NetworkId, { epoch, sealed }: SealedKey): void {
     const key = openSealed(this.#modules.sealSecretKey, sealed);
     this.#modules.saved.saveKey(network, { epoch, key });
   }
 
-  /** Containers run here: until it succeeds, also when the controller is the last to come up. */
+  /** Enters, and tries again while containers of the network run here: the controller may come up last. */
   async enterAgain(network: NetworkId): Promise<void> {
-    clearTimeout(this.#again.get(network));
+    const { timers } = this.#modules;
+    const local = this.#local(network);
+    local.stopRetrying?.();
     try {
-      await this.enter(network);
-      // They may have gone meanwhile, and entering kept the network from being left.
-      this.#lingerIfEmpty(network);
-    } catch (error) {
-      this.#modules.log.warn({ network, ...asFailure(error) }, "not entered again yet");
-      clearTimeout(this.#again.get(network));
-      const timer = setTimeout(() => void this.enterAgain(network), AGAIN_MS);
-      this.#again.set(network, timer);
+      await local.tried.through(() => this.enter(network));
+    } catch {
+      // `tried` has logged it.
+      local.stopRetrying?.();
+      if (this.endpoints(network).length > 0)
+        local.stopRetrying = timers.after(AGAIN_MS, () => void this.enterAgain(network));
     }
+    // The containers may have gone meanwhile, and `enter` stopped the timer.
+    this.#lingerIfEmpty(network);
   }
 
-  async #enter(network: NetworkId): Promise<void> {
+  async #enter(network: NetworkId, local: LocalNetwork): Promise<void> {
     await this.#modules.replication.join(network, await this.#key(network));
-    this.#joined.add(network);
-    this.#hosted.add(network);
+    local.phase = "joined";
     this.say();
-    this.#lingerIfEmpty(network);
   }
 
   async #key(network: NetworkId): Promise<Uint8Array> {
@@ -218,37 +280,89 @@ export class Hosting {
     return openSealed(this.#modules.sealSecretKey, key.sealed);
   }
 
+  /** Without endpoints nothing is entered again, and the network is left after a while. */
   #lingerIfEmpty(network: NetworkId): void {
-    if (this.endpoints(network).length > 0 || this.#leaving.has(network)) return;
-    if (!this.#hosted.has(network)) return;
+    const local = this.#networks.get(network);
+    if (local === undefined || this.#isUsed(network, local)) return;
+    local.stopRetrying?.();
+    if (local.phase === "outside") {
+      if (local.entering === undefined) this.#forget(network, local);
+      return;
+    }
     // The next container of a short-lived series finds everything in place.
-    const timer = setTimeout(() => {
-      this.#leaving.delete(network);
-      void this.#leave(network);
-    }, this.#lingerMs);
-    this.#leaving.set(network, timer);
+    local.stopLeaving ??= this.#modules.timers.after(this.#lingerMs, () => {
+      local.stopLeaving = undefined;
+      void this.#leave(network, local);
+    });
   }
 
-  async #leave(network: NetworkId): Promise<void> {
-    if (this.endpoints(network).length > 0) return;
-    this.#hosted.delete(network);
-    this.#joined.delete(network);
+  async #leave(network: NetworkId, local: LocalNetwork): Promise<void> {
+    if (this.#isUsed(network, local) || local.entering !== undefined) return;
+    this.#forget(network, local);
     this.say();
+    await this.#leaveTopic(network);
+  }
+
+  #isUsed(network: NetworkId, { staying }: LocalNetwork): boolean {
+    return staying > 0 || this.endpoints(network).length > 0;
+  }
+
+  #forget(network: NetworkId, { tried }: LocalNetwork): void {
+    this.#networks.delete(network);
+    tried.went(undefined);
+  }
+
+  async #leaveTopic(network: NetworkId): Promise<void> {
     try {
       await this.#modules.replication.leave(network);
     } catch (error) {
-      this.#modules.log.warn({ network, ...asFailure(error) }, "topic not left");
+      this.#modules.log.warn(
+        { network, ...asFailure(error) },
+        "leaving the network's gossip topic failed",
+      );
     }
   }
 
-  /** The host document as it should be now; nothing when that is what it says already. */
+  /** Publishes the host document; does nothing when it is unchanged. */
   say(): void {
     const facts = this.#modules.facts();
-    // Before the start it would be half a word: peers would drop what our containers send.
+    // Before the start the document would be incomplete: peers would drop packets of this host's containers.
     if (facts === undefined || !this.#started) return;
     const { replication } = this.#modules;
-    const busy = [...this.#hosted].filter((network) => this.endpoints(network).length > 0);
+    const hosting = this.hosted();
+    const busy = hosting.filter((network) => this.endpoints(network).length > 0);
     const needs = this.#referred && [...new Set([...this.#referred, ...busy])];
-    replication.say({ ...facts, hosting: [...this.#hosted], needs });
+    replication.say({ ...facts, hosting, needs });
+  }
+
+  #inPhase(...wanted: LocalNetwork["phase"][]): NetworkId[] {
+    const found = [...this.#networks].filter(([, { phase }]) => wanted.includes(phase));
+    return found.map(([network]) => network);
+  }
+
+  #local(network: NetworkId): LocalNetwork {
+    let local = this.#networks.get(network);
+    if (local === undefined) this.#networks.set(network, (local = this.#newLocal(network)));
+    return local;
+  }
+
+  #newLocal(network: NetworkId): LocalNetwork {
+    const { log, failureChanged } = this.#modules;
+    const tried = new RetriedWork((failure) => {
+      if (failure !== undefined)
+        log.warn(
+          { network, ...failure },
+          "entering the network, or its new key, failed; tried again",
+        );
+      failureChanged?.();
+    });
+    return {
+      phase: "outside",
+      entering: undefined,
+      staying: 0,
+      stopLeaving: undefined,
+      stopRetrying: undefined,
+      tried,
+    };
   }
 }

@@ -1,18 +1,18 @@
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Log } from "../shared/ports.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
-import type { ControllerLink } from "./controller-link.ts";
-import { hostsNeeding, hostsPerhapsNeeding } from "./core/hosts.ts";
-import type { Hosting } from "./hosting.ts";
-import type { Replication } from "./replication.ts";
+import type { ControllerLink } from "../membership/controller-link.ts";
+import { hostsNeeding, hostsPerhapsNeeding } from "../core/tables/hosts.ts";
+import type { LocalNetworks } from "./local-networks.ts";
+import type { Replication } from "../replication/replication.ts";
 
 /** So long the word of another host may be on its way that its last container went. */
 const WORD_MS = 2000;
 
-export interface EndingModules {
+export interface NetworkRemovalModules {
   readonly self: NodeId;
   readonly bindings: Bindings;
-  readonly hosting: Pick<Hosting, "find">;
+  readonly localNetworks: Pick<LocalNetworks, "find">;
   readonly replication: Pick<Replication, "tables">;
   readonly controller: Pick<ControllerLink, "request">;
   /** Hosts that this one does not reach. */
@@ -21,16 +21,16 @@ export interface EndingModules {
 }
 
 /**
- * What becomes of networks whose view somebody removed on this engine (`network rm`, `prune`,
+ * Decides whether networks end that were removed on this engine (`network rm`, `prune`,
  * `compose down`). Decided after Docker's call, when what this engine's containers refer to is known;
  * the mark is on disk until then.
  */
-export class Ending {
-  readonly #modules: EndingModules;
+export class NetworkRemoval {
+  readonly #modules: NetworkRemovalModules;
   /** Since when a network would end, but for what other hosts said last. */
   readonly #sinceMs = new Map<NetworkId, number>();
 
-  constructor(modules: EndingModules) {
+  constructor(modules: NetworkRemovalModules) {
     this.#modules = modules;
   }
 
@@ -45,9 +45,9 @@ export class Ending {
    * asked again soon. @throws UNREACHABLE: undecided until the controller is there again.
    */
   async decide(network: NetworkId): Promise<void> {
-    const { self, bindings, controller, hosting, replication, lost, log } = this.#modules;
+    const { self, bindings, controller, localNetworks, replication, lost, log } = this.#modules;
     const { hosts, state } = replication.tables;
-    const record = hosting.find(network);
+    const record = localNetworks.find(network);
     const silent = hostsPerhapsNeeding(state, lost(), network);
     const said = hostsNeeding(hosts, network);
     const mayEnd = record?.createdBy === self && silent.length === 0 && !said.includes(self);

@@ -1,26 +1,41 @@
-import { BOUNDS } from "../shared/bounds.ts";
-import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
-import { encodeCbor } from "../shared/codec.ts";
-import type { Endpoint } from "../shared/documents.ts";
-import { asFailure } from "../shared/errors.ts";
-import type { EndpointId, NetworkId, NodeId } from "../shared/ids.ts";
-import type { Clock, Hasher, Log, Random, Signer, Verifier } from "../shared/ports.ts";
-import { ClusterSyncRequest } from "./core/cluster-messages.ts";
-import { type ClusterOutput, ClusterReplica, type HostFacts } from "./core/cluster-replica.ts";
-import { decodeMessage } from "./core/messages.ts";
-import { wantedPeers } from "./core/peers.ts";
-import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "./core/replica.ts";
-import { type Heard, isComplete } from "./core/wanted.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import { encodeCbor } from "../../shared/codec.ts";
+import type { Endpoint } from "../../shared/documents.ts";
+import { asFailure } from "../../shared/errors.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
+import { Signal } from "../../shared/signal.ts";
+import { ClusterSyncRequest } from "../core/tables/cluster-messages.ts";
+import {
+  type ClusterOutput,
+  ClusterReplica,
+  type HostFacts,
+} from "../core/tables/cluster-replica.ts";
+import { saysOn } from "../core/tables/hosts.ts";
+import { decodeMessage } from "../core/tables/messages.ts";
+import { wantedPeers } from "../core/tables/peers.ts";
+import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../core/tables/replica.ts";
+import { type Heard, isAlone, isComplete } from "../core/data-plane/prune-gate.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
-import { restoredTables } from "./restored-tables.ts";
+import { restoredTables } from "./restore-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
-import { checkTables, type TableFault } from "./tables-check.ts";
-import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_KEYS, FOR_NETWORK, requestFor } from "./sync-requests.ts";
+import { checkTables, type TableFault } from "./verify-tables.ts";
+import {
+  CLUSTER_TOPIC,
+  FOR_CLUSTER,
+  FOR_KEYS,
+  FOR_NETWORK,
+  networkOf,
+  requestFor,
+  topicOf,
+} from "./request-kinds.ts";
 
 export interface ReplicationModules {
   readonly mesh: Mesh;
   readonly saved: SavedTables;
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly timers: Timers;
   readonly random: Random;
   readonly hasher: Hasher;
   readonly signer: Signer;
@@ -28,45 +43,40 @@ export interface ReplicationModules {
   readonly log: Log;
   /** The chain of trust from the pinned root key. @throws UNAUTHENTICATED */
   readonly verifyState: (signed: SignedState) => Promise<ClusterState>;
-}
-
-export interface ReplicationHandlers {
-  /** What the kernel should hold of the network may have changed. */
-  dirty(network: NetworkId): void;
-  /** State or a host document changed. */
-  changed(): void;
   /** A question about the keys of our pair. @throws OverlayError: it is refused. */
-  keysAsked(from: NodeId, bytes: Uint8Array): Promise<Uint8Array>;
-  /** The mesh's connection with the host ended. */
-  disconnected(node: NodeId): void;
+  readonly answerKeys: (from: NodeId, question: Uint8Array) => Promise<Uint8Array>;
 }
-
-const NETWORK_TOPIC = "overlay-ts/network/";
 
 /** Carries the pure replicas' outputs to mesh and disk, and what comes from there to them. */
 export class Replication {
   readonly cluster: ClusterReplica;
   readonly networks: Replica;
+  /** What the kernel should hold of the network may be another. */
+  readonly networkChanged = new Signal<[NetworkId]>();
+  /** The state or a host document is another: any network may look different. */
+  readonly clusterChanged = new Signal();
+  /** The mesh's connection with the host ended. */
+  readonly disconnected = new Signal<[NodeId]>();
+  /** Signatures of documents and deltas, and signed states, that were checked: work that each change costs. */
+  readonly checked = { signatures: 0, states: 0 };
   readonly #node: NodeId;
   readonly #modules: ReplicationModules;
-  readonly #handlers: ReplicationHandlers;
   readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
-  #timer: NodeJS.Timeout | undefined;
+  #timer: (() => void) | undefined;
   #stopped = false;
   #networksOnDisk: string | undefined;
   #wantedPeers: ReadonlySet<NodeId> = new Set();
 
-  constructor(node: NodeId, modules: ReplicationModules, handlers: ReplicationHandlers) {
+  constructor(node: NodeId, modules: ReplicationModules) {
     this.#node = node;
-    this.#modules = modules;
-    this.#handlers = handlers;
+    this.#modules = counted(modules, this.checked);
     const options = { ...DEFAULT_REPLICA_OPTIONS, node };
     this.networks = new Replica(options, {
-      ...modules,
+      ...this.#modules,
       peers: (network) => this.#peersOn(network),
     });
     this.cluster = new ClusterReplica(this.networks.tables, options, {
-      ...modules,
+      ...this.#modules,
       peers: () => this.#modules.mesh.connections(),
     });
   }
@@ -93,13 +103,8 @@ export class Replication {
   /** Stops talking; tables on disk and the kernel stay as they are. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#timer?.();
     await this.#modules.mesh.stop();
-  }
-
-  /** @throws UNREACHABLE or TIMEOUT */
-  askForKeys(to: NodeId, body: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
-    return this.#modules.mesh.request(to, requestFor(FOR_KEYS, body), timeoutMs);
   }
 
   say(facts: HostFacts): void {
@@ -121,6 +126,7 @@ export class Replication {
   faults(): TableFault[] {
     return checkTables({
       ...this.#modules,
+      self: this.#node,
       tables: this.tables,
       signed: this.stateAfter(0),
       differing: (network) => this.networks.differing(network),
@@ -133,6 +139,11 @@ export class Replication {
     this.#runCluster(this.cluster.controllerTold(signed, state, this.#now()));
   }
 
+  /** See `ClusterReplica.otherMachine`. */
+  otherMachine(): string | undefined {
+    return this.cluster.otherMachine(this.#now());
+  }
+
   /** Some peer that should be connected is not. */
   missesPeers(): boolean {
     const connected = new Set(this.#modules.mesh.connections());
@@ -141,13 +152,13 @@ export class Replication {
 
   /** The first endpoint is about to come. */
   async join(network: NetworkId, key: Uint8Array): Promise<void> {
-    await this.#modules.mesh.join(NETWORK_TOPIC + network, key);
+    await this.#modules.mesh.join(topicOf(network), key);
     this.#run(this.networks.join(network, this.#now()));
   }
 
   async leave(network: NetworkId): Promise<void> {
     this.#run(this.networks.leave(network));
-    await this.#modules.mesh.leave(NETWORK_TOPIC + network);
+    await this.#modules.mesh.leave(topicOf(network));
   }
 
   /**
@@ -176,6 +187,12 @@ export class Replication {
     };
   }
 
+  /** For people: whether all that others say was had, and whether there are others. */
+  standing(network: NetworkId): { inSync: boolean; alone: boolean } {
+    const alone = isAlone(this.tables, this.#node, network, this.heard(network));
+    return { inSync: this.isComplete(network), alone };
+  }
+
   /** All that others say of the network was had. */
   isComplete(network: NetworkId): boolean {
     return isComplete(this.tables, this.#node, network, this.heard(network));
@@ -188,12 +205,12 @@ export class Replication {
       const waiter = {
         network,
         resolve: () => {
-          clearTimeout(timer);
+          cancel();
           this.#waiting.delete(waiter);
           resolve();
         },
       };
-      const timer = setTimeout(waiter.resolve, timeoutMs);
+      const cancel = this.#modules.timers.after(timeoutMs, waiter.resolve);
       this.#waiting.add(waiter);
     });
   }
@@ -201,7 +218,7 @@ export class Replication {
   #peersOn(network: NetworkId): NodeId[] {
     const { hosts } = this.tables;
     const connected = this.#modules.mesh.connections();
-    return connected.filter((id) => hosts.get(id)?.hosting.includes(network) === true);
+    return connected.filter((id) => saysOn(hosts, id, network));
   }
 
   #meshHandlers(): MeshHandlers {
@@ -209,20 +226,17 @@ export class Replication {
       message: (topic, from, bytes) => {
         if (topic === CLUSTER_TOPIC)
           this.#runCluster(this.cluster.gossip(from, bytes, this.#now()));
-        else {
-          const network = topic.slice(NETWORK_TOPIC.length) as NetworkId;
-          this.#run(this.networks.gossip(network, from, bytes, this.#now()));
-        }
+        else this.#run(this.networks.gossip(networkOf(topic), from, bytes, this.#now()));
       },
       request: (from, bytes) => this.#answer(from, bytes),
       connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
-      disconnected: (node) => this.#handlers.disconnected(node),
+      disconnected: (node) => this.disconnected.emit(node),
     };
   }
 
   async #answer(from: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
     const body = bytes.subarray(1);
-    if (bytes[0] === FOR_KEYS) return this.#handlers.keysAsked(from, body);
+    if (bytes[0] === FOR_KEYS) return this.#modules.answerKeys(from, body);
     if (bytes[0] === FOR_NETWORK) {
       const answer = this.networks.answer(from, body);
       // The question may have shown that the peer holds something else.
@@ -244,7 +258,7 @@ export class Replication {
           saved.forgetDocuments(output.network, this.#node);
           break;
         case "publish":
-          this.#publish(NETWORK_TOPIC + output.network, output.bytes);
+          this.#publish(topicOf(output.network), output.bytes);
           break;
         case "request":
           this.#request(output.to, FOR_NETWORK, output.bytes, {
@@ -253,7 +267,7 @@ export class Replication {
           });
           break;
         case "dirty":
-          this.#handlers.dirty(output.network);
+          this.networkChanged.emit(output.network);
       }
     this.#wake();
   }
@@ -313,7 +327,7 @@ export class Replication {
         .filter(({ id }) => wanted.has(id))
         .map(({ id, address }) => ({ node: id, address, port })),
     );
-    this.#handlers.changed();
+    this.clusterChanged.emit();
   }
 
   /** @throws UNAUTHENTICATED */
@@ -351,13 +365,30 @@ export class Replication {
   /** After every input: who waited may go on, and the timer stands at what comes next. */
   #wake(): void {
     for (const { network, resolve } of this.#waiting) if (this.isComplete(network)) resolve();
-    clearTimeout(this.#timer);
+    this.#timer?.();
     if (this.#stopped) return;
     const next = Math.min(this.networks.nextMs() ?? Infinity, this.cluster.nextMs());
-    this.#timer = setTimeout(() => this.#tick(), Math.max(1, next - this.#now()));
+    const waitMs = Math.max(1, next - this.#now());
+    this.#timer = this.#modules.timers.after(waitMs, () => this.#tick());
   }
 
   #now(): number {
     return this.#modules.clock.nowMs();
   }
+}
+
+function counted(modules: ReplicationModules, counts: Replication["checked"]): ReplicationModules {
+  return {
+    ...modules,
+    verifier: {
+      verify: (node, message, signature) => {
+        counts.signatures++;
+        return modules.verifier.verify(node, message, signature);
+      },
+    },
+    verifyState: (signed) => {
+      counts.states++;
+      return modules.verifyState(signed);
+    },
+  };
 }

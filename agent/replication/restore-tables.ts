@@ -1,8 +1,8 @@
-import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
-import type { HostDocument, NetworkDocument } from "../shared/documents.ts";
-import { asFailure } from "../shared/errors.ts";
-import type { Hasher, Verifier } from "../shared/ports.ts";
-import { documentHolds, hostHolds } from "./core/verify.ts";
+import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import type { HostDocument, NetworkDocument } from "../../shared/documents.ts";
+import { asFailure } from "../../shared/errors.ts";
+import type { Hasher, Verifier } from "../../shared/ports.ts";
+import { documentHolds, hostHolds } from "../core/tables/verify.ts";
 import type { SavedTables } from "./saved-tables.ts";
 
 export interface RestoringModules {
@@ -50,12 +50,16 @@ async function savedState(
   joinedWith: SignedState,
 ): Promise<Pick<RestoredTables, "signed" | "state">> {
   const held = saved.state();
+  let newest: Pick<RestoredTables, "signed" | "state"> | undefined;
   if (held !== undefined)
     try {
-      return { signed: held, state: await verifyState(held) };
+      newest = { signed: held, state: await verifyState(held) };
     } catch (error) {
       saved.loseState(asFailure(error).message);
     }
+  // That of the membership is newer when the controller has just signed another address of this host.
+  const joined = { signed: joinedWith, state: await verifyState(joinedWith) };
+  if (newest !== undefined && newest.state.revision >= joined.state.revision) return newest;
   saved.saveState(joinedWith);
-  return { signed: joinedWith, state: await verifyState(joinedWith) };
+  return joined;
 }

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { type ClusterState, SignedState } from "../shared/cluster-state.ts";
-import { HostDocument, NetworkDocument } from "../shared/documents.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Disk } from "./store/disk.ts";
+import { type ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import { HostDocument, NetworkDocument } from "../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Disk } from "../store/disk.ts";
 
 /** What the agent's tables look like on disk: one entry a document, the state as it was signed. */
 

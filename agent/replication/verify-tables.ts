@@ -1,16 +1,20 @@
-import type { SignedState } from "../shared/cluster-state.ts";
-import type { NetworkId, NodeId } from "../shared/ids.ts";
-import type { Hasher, Verifier } from "../shared/ports.ts";
-import type { Tables } from "./core/tables.ts";
-import { documentHolds, hostHolds } from "./core/verify.ts";
+import type { SignedState } from "../../shared/cluster-state.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { Hasher, Verifier } from "../../shared/ports.ts";
+import type { Tables } from "../core/tables/tables.ts";
+import { saysOn } from "../core/tables/hosts.ts";
+import { documentHolds, hostHolds } from "../core/tables/verify.ts";
 import type { SavedTables } from "./saved-tables.ts";
 
 const NOT_SIGNED =
   "is not what it signed; the agent's start reads and asks anew: `systemctl restart overlay-ts-agent`";
 const NOT_ON_DISK = "was on disk otherwise than in memory, or not at all; it is written again";
+const UNSAID =
+  "this host has endpoints on it and does not say that it is on it: others have no path to them; restart the agent";
 const OTHERWISE = "holds something else of it, and comparing does not mend that: verify there too";
 
 export interface CheckedTables {
+  readonly self: NodeId;
   readonly tables: Tables;
   readonly signed: SignedState | undefined;
   readonly saved: Pick<
@@ -29,11 +33,12 @@ export interface TableFault {
 }
 
 /**
- * What of the tables is not as its owners signed it, as the disk has it, or as peers have it. Nothing else
+ * What of the tables is not as its owners signed it, as the disk has it, or as peers have it, and what of our own
+ * contradicts itself. Nothing else
  * ever looks at the disk again, so what is not there is written with the same look.
  */
 export function checkTables(checked: CheckedTables): TableFault[] {
-  const { tables, signed, saved, hasher, verifier, differing } = checked;
+  const { self, tables, signed, saved, hasher, verifier, differing } = checked;
   const names = new Map(tables.state?.nodes.map(({ id, name }) => [id, name]));
   const nameOf = (node: NodeId): string => names.get(node) ?? node;
   const faults: TableFault[] = [];
@@ -59,6 +64,9 @@ export function checkTables(checked: CheckedTables): TableFault[] {
         faults.push({ network, text: `${what} ${NOT_ON_DISK}` });
       }
     }
+    const own = tables.documents(network).get(self)?.endpoints ?? [];
+    if (own.length > 0 && saysOn(tables.hosts, self, network) !== true)
+      faults.push({ network, text: UNSAID });
     for (const peer of differing(network))
       faults.push({ network, text: `${nameOf(peer)} ${OTHERWISE}` });
   }

@@ -3,6 +3,7 @@ import { BOUNDS } from "../../shared/bounds.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { familyOf } from "../../shared/ip.ts";
+import { withMachine } from "./machines.ts";
 import { quarantined } from "./quarantine.ts";
 import { type ControllerRecord, type Transition, withState } from "./record.ts";
 
@@ -30,14 +31,14 @@ export function admitNode(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: "this host's key was revoked; it cannot be admitted again",
-      next: "run `overlay-ts leave` there: it makes a new key with the next join",
+      next: "run `overlay-ts leave` there: the next join makes another key",
     });
-  for (const other of state.nodes)
-    if (other.id !== node && !state.revoked.includes(other.id)) checkDistinct(other, facts);
+  checkDistinct(record, node, facts);
   if (held === undefined && state.nodes.length >= BOUNDS.nodes)
     throw new OverlayError({
       code: "FULL",
       message: `the cluster has ${BOUNDS.nodes} hosts, the most it can have`,
+      next: "remove hosts that are gone for good with `overlay-ts node rm`",
     });
   const admitted: NodeRecord = {
     ...facts,
@@ -77,6 +78,10 @@ export function revokeNode(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `${name} is the controller's own host`,
+      next:
+        state.nodes.length > 1
+          ? "make another host the controller, `overlay-ts controller promote --root-key FILE` there, and remove this one there"
+          : "no other host is in the cluster: `deploy/uninstall.sh --purge --force` there ends it",
     });
   const revoked = withState(record, {
     nodes: state.nodes.filter(({ id }) => id !== node.id),
@@ -84,10 +89,15 @@ export function revokeNode(
     blocks: state.blocks.filter((block) => block.node !== node.id),
   });
   const held = state.blocks.filter((block) => block.node === node.id);
-  return { record: quarantined(revoked, held, untilMs), result: node };
+  const gone = withMachine(revoked, node.id, undefined);
+  return { record: quarantined(gone, held, untilMs), result: node };
 }
 
-function checkFamily({ underlayFamily }: Settings, facts: NodeFacts): void {
+/** @throws INVALID */
+export function checkFamily(
+  { underlayFamily }: Settings,
+  facts: Pick<NodeFacts, "address" | "vtep" | "behindNat">,
+): void {
   const { address, vtep, behindNat = vtep } = facts;
   for (const ip of [address, vtep, behindNat])
     if (familyOf(ip) !== underlayFamily)
@@ -98,7 +108,27 @@ function checkFamily({ underlayFamily }: Settings, facts: NodeFacts): void {
       });
 }
 
-function checkDistinct(other: NodeRecord, facts: NodeFacts): void {
+/** No other member has its name or address, nor had the address a moment ago. @throws CONFLICT */
+export function checkDistinct(
+  { state, formerAddresses = [] }: ControllerRecord,
+  node: NodeId,
+  facts: Pick<NodeFacts, "name" | "address" | "vtep">,
+): void {
+  for (const other of state.nodes)
+    if (other.id !== node && !state.revoked.includes(other.id)) checkOther(other, facts);
+  const former = formerAddresses.find(
+    (held) => held.node !== node && (held.ip === facts.address || held.ip === facts.vtep),
+  );
+  if (former === undefined) return;
+  const name = state.nodes.find(({ id }) => id === former.node)?.name ?? former.node;
+  throw new OverlayError({
+    code: "CONFLICT",
+    message: `${former.ip} was the address of host ${name} until a moment ago: others may still send to it`,
+    next: "wait ten minutes, or give another with --advertise-addr",
+  });
+}
+
+function checkOther(other: NodeRecord, facts: Pick<NodeFacts, "name" | "address" | "vtep">): void {
   if (other.name === facts.name)
     throw new OverlayError({
       code: "CONFLICT",

@@ -97,7 +97,7 @@ export function grantAddress(
   if (holder !== undefined && name === undefined)
     throw new OverlayError({
       code: "CONFLICT",
-      message: `${ip} was a host's that is removed, and is nobody's for some minutes (${holder.block})`,
+      message: `${ip} belonged to a host that was removed, and cannot be assigned for some minutes (${holder.block})`,
       next: "wait, or choose another --ip",
     });
   if (holder !== undefined && name !== undefined) {
@@ -150,7 +150,7 @@ export function allowedNetwork(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `host ${admitted.name} is not allowed on network ${held.name ?? held.id}`,
-      next: "join it with a token that names the network (`overlay-ts token create --network`)",
+      next: "`overlay-ts leave` there, `overlay-ts node rm` on the controller's host, then join it with a token that names the network (`overlay-ts token create --network`)",
     });
   return held;
 }

@@ -2,6 +2,7 @@ import { KeySchedule } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { rotateKeys } from "./networks.ts";
 import { type Context, type ControllerRecord, type Transition, withState } from "./record.ts";
+import { isOfTheFuture } from "./wall-clock.ts";
 
 export type KeyScheduleChanges = {
   readonly [name in keyof KeySchedule]?: number | undefined;
@@ -31,13 +32,17 @@ export function changeKeySchedule(
   };
 }
 
-/** New gossip keys for the networks whose key is as old as the schedule allows. */
+/**
+ * New gossip keys for the networks whose key is as old as the schedule allows, or was made by a clock that was
+ * ahead: nobody knows its age, and counting from then it would stay for as much longer.
+ */
 export function rotateDueKeys(record: ControllerRecord, context: Context): ControllerRecord {
   const { networks, settings } = record.state;
-  const due = networks.filter(
-    ({ keyedAtMs, createdAtMs }) =>
-      context.wallMs - (keyedAtMs ?? createdAtMs) >= settings.keySchedule.gossipMs,
-  );
+  const due = networks.filter(({ keyedAtMs, createdAtMs }) => {
+    const madeAtMs = keyedAtMs ?? createdAtMs;
+    const { wallMs } = context;
+    return wallMs - madeAtMs >= settings.keySchedule.gossipMs || isOfTheFuture(madeAtMs, wallMs);
+  });
   return due.length === 0
     ? record
     : rotateKeys(

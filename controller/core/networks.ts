@@ -141,6 +141,7 @@ export function nameNetwork(
     throw new OverlayError({
       code: "FORBIDDEN",
       message: `network ${held.name ?? id} is not this host's to name`,
+      next: "the host that made a network names it, once: make another network",
     });
   checkName(record.state, name);
   const { subnets, blocks } = dockerRanges.reduce(withDockerRange, {

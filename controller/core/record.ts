@@ -7,8 +7,8 @@ import {
   type Settings,
 } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { ClusterId, FIRST_NETWORK_VNI, NetworkId, type NodeId } from "../../shared/ids.ts";
-import { familyOf, type Ip } from "../../shared/ip.ts";
+import { ClusterId, FIRST_NETWORK_VNI, MachineId, NetworkId, NodeId } from "../../shared/ids.ts";
+import { familyOf, Ip } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { hex } from "../../shared/codec.ts";
 
@@ -28,6 +28,9 @@ export type TokenRecord = z.infer<typeof TokenRecord>;
 /** A block of a host that was removed: nobody's until then. */
 const QuarantinedBlock = BlockRecord.extend({ untilMs: z.number().int() });
 
+/** An address that a host had before the one it has: nobody else's until then. */
+const FormerAddress = z.object({ node: NodeId, ip: Ip, untilMs: z.number().int() });
+
 /**
  * All that the controller must find again: the public state and what stays with it. Written whole,
  * by compare-and-set; a transition is a pure function from one record to the next.
@@ -42,6 +45,9 @@ export const ControllerRecord = z.object({
   /** 32 bytes, base64url, by network: seals what its topic carries. */
   networkKeys: z.record(NetworkId, z.string()),
   quarantine: z.array(QuarantinedBlock).optional(),
+  formerAddresses: z.array(FormerAddress).optional(),
+  /** On which machine each host was admitted (machines.ts). Not in the state: it is nobody else's business. */
+  machines: z.record(NodeId, MachineId).optional(),
   /** From a backup, and has not met the hosts since: it may have forgotten what it signed (standing.ts). */
   restoredAtMs: z.number().int().optional(),
 });

@@ -3,6 +3,8 @@ import { hex } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Hasher } from "../../shared/ports.ts";
 import type { Context, ControllerRecord, TokenRecord, Transition } from "./record.ts";
+import { duration } from "../../shared/text.ts";
+import { isOfTheFuture } from "./wall-clock.ts";
 
 export const DEFAULT_TOKEN_TTL_MS = 24 * 3600 * 1000;
 export const DEFAULT_TOKEN_USES = 10;
@@ -39,7 +41,8 @@ export function issueToken(
     ...(networks === undefined ? {} : { networks: [...networks] }),
   };
   const alive = record.tokens.filter(
-    ({ expiresAtMs }) => expiresAtMs > wallMs - DEFAULT_TOKEN_TTL_MS,
+    (held) =>
+      held.expiresAtMs > wallMs - DEFAULT_TOKEN_TTL_MS && !isOfTheFuture(held.createdAtMs, wallMs),
   );
   if (alive.length >= BOUNDS.tokens)
     throw new OverlayError({
@@ -54,7 +57,7 @@ export function issueToken(
 }
 
 /**
- * The token, if it holds now. @throws UNAUTHENTICATED: unknown or expired, each with its own
+ * The token, if it holds now. @throws UNAUTHENTICATED: unknown, expired or not yet made, each with its own
  * sentence. Hashes are compared, so the time it takes says nothing of the secret.
  */
 export function checkToken(
@@ -66,10 +69,10 @@ export function checkToken(
   const token = record.tokens.find(({ id }) => id === shown.id);
   if (token === undefined || token.secretHash !== hex(hasher.sha256(shown.secret)))
     throw refused("the token is not one of this controller");
+  if (isOfTheFuture(token.createdAtMs, wallMs))
+    throw refused("the token was made while the controller's clock was ahead");
   if (token.expiresAtMs <= wallMs)
-    throw refused(
-      `the token expired ${Math.ceil((wallMs - token.expiresAtMs) / 60_000)} minutes ago`,
-    );
+    throw refused(`the token expired ${duration(wallMs - token.expiresAtMs)} ago`);
   return token;
 }
 

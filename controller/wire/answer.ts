@@ -2,6 +2,7 @@ import { BOUNDS } from "../../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import { asFailure } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
 import type { Controller } from "../controller.ts";
 import { ControlRequest, type ControlAnswer } from "./messages.ts";
 
@@ -13,6 +14,7 @@ export async function answerRequest(
   controller: Pick<Controller, "handle">,
   from: NodeId,
   bytes: Uint8Array,
+  origin?: Ip,
 ): Promise<Uint8Array> {
   let request: ControlRequest;
   try {
@@ -29,5 +31,5 @@ export async function answerRequest(
     };
     return encodeCbor(refused);
   }
-  return encodeCbor(await controller.handle(from, request));
+  return encodeCbor(await controller.handle(from, request, origin));
 }

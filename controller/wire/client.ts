@@ -1,13 +1,14 @@
 import { BOUNDS } from "../../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
+import { DEFAULT_PORTS, type SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, ERROR_CODES, OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { oneLine } from "../../shared/text.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
 import { type AnswerOf, ControlAnswer, type ControlRequest } from "./messages.ts";
 
-const TIMEOUT_MS = 5_000;
+/** For an answer, when whoever asks has no reason to wait longer. */
+export const ANSWER_TIMEOUT_MS = 5_000;
 
 /** A host's side of the controller's port: requests and answers of their types. */
 export class ControlClient {
@@ -16,7 +17,11 @@ export class ControlClient {
   readonly #timeoutMs: number;
 
   /** `address` is asked at each request: the controller may move. */
-  constructor(channel: ControlChannel, address: () => ControllerAddress, timeoutMs = TIMEOUT_MS) {
+  constructor(
+    channel: ControlChannel,
+    address: () => ControllerAddress,
+    timeoutMs = ANSWER_TIMEOUT_MS,
+  ) {
     this.#channel = channel;
     this.#address = address;
     this.#timeoutMs = timeoutMs;
@@ -80,6 +85,9 @@ export class ControlClient {
     if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
     const { name, message } = rootCause(cause);
+    // libp2p found somebody there, who did not go on in its words.
+    if (/noise|negotiate|EncryptionFailed/i.test(`${name} ${message}`))
+      return notTheController(address, port, cause);
     const silent = name === "TimeoutError" || name === "AbortError";
     const why = silent ? ` within ${this.#timeoutMs / 1000} s` : `: ${message}`;
     return new OverlayError(
@@ -91,6 +99,18 @@ export class ControlClient {
       { cause },
     );
   }
+}
+
+function notTheController(address: string, port: number, cause: unknown): OverlayError {
+  const isMesh = port === DEFAULT_PORTS.gossip;
+  return new OverlayError(
+    {
+      code: "UNREACHABLE",
+      message: `what answers at ${address}:${port}/tcp is not the controller${isMesh ? ": it is the mesh's port" : ""}`,
+      next: `leave the port away, or give the controller's, ${DEFAULT_PORTS.controller} unless it was changed`,
+    },
+    { cause },
+  );
 }
 
 function decodeAnswer(bytes: Uint8Array): ControlAnswer {

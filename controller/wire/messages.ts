@@ -7,7 +7,7 @@ import {
   SignedNodeClaim,
   SignedState,
 } from "../../shared/cluster-state.ts";
-import { DockerNetworkId, NetworkId } from "../../shared/ids.ts";
+import { ClusterId, DockerNetworkId, MachineId, NetworkId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
 
 /** What hosts ask of the controller, and its answers: CBOR, one request and answer a stream. */
@@ -26,6 +26,16 @@ const NodeFacts = NodeRecord.pick({
   underlayMtuBytes: true,
   ownSubnets: true,
   sealKey: true,
+});
+
+const UnderlayFacts = NodeFacts.pick({ underlayMtuBytes: true, ownSubnets: true });
+
+const AddressFacts = NodeFacts.pick({
+  address: true,
+  vtep: true,
+  behindNat: true,
+  underlayMtuBytes: true,
+  ownSubnets: true,
 });
 
 const NetworkRequest = z.object({
@@ -51,11 +61,36 @@ const NetworkRequest = z.object({
 /** Of the state that the asking host holds: a controller that knows less has forgotten something. */
 const holds = z.number().int().min(0).optional();
 
+/** Where the host runs; `replace`: and not any more where it was admitted. Hosts of 0.1.0 say neither. */
+const machine = MachineId.optional();
+const replace = z.literal(true).optional();
+
 /** Only `join` is open to strangers; the rest to hosts of the signed table. */
 export const ControlRequest = z.discriminatedUnion("kind", [
-  z.object({ v, kind: z.literal("join"), id: z.string(), secret: Bytes, facts: NodeFacts }),
+  z.object({
+    v,
+    kind: z.literal("join"),
+    id: z.string(),
+    secret: Bytes,
+    /** The token's: another's controller admits nobody. 0.1.0 does not say it. */
+    cluster: ClusterId.optional(),
+    facts: NodeFacts,
+    machine,
+    replace,
+  }),
   /** The newest state, if it is newer than what the asker holds. */
   z.object({ v, kind: z.literal("state"), revision: z.number().int().min(0) }),
+  /** The host is at another address, from which this comes; answered as a joining is. */
+  z.object({
+    v,
+    kind: z.literal("readdress"),
+    holds,
+    facts: AddressFacts,
+    machine,
+    replace,
+  }),
+  /** Its interface has another MTU, or it reaches other subnets by itself, than it said before. */
+  z.object({ v, kind: z.literal("underlay"), holds, facts: UnderlayFacts }),
   z.object({ v, kind: z.literal("createNetwork"), holds, network: NetworkRequest }),
   z.object({
     v,
@@ -83,6 +118,7 @@ export const ControlRequest = z.discriminatedUnion("kind", [
   z.object({ v, kind: z.literal("rotateKey"), holds, network: NetworkId }),
 ]);
 export type ControlRequest = z.infer<typeof ControlRequest>;
+export type RequestOf<K extends ControlRequest["kind"]> = Extract<ControlRequest, { kind: K }>;
 
 /** A network's key, sealed to the asking host (shared/sealed-box.ts). */
 export const SealedKey = z.object({ epoch: z.number().int().min(1), sealed: Bytes });
@@ -103,6 +139,8 @@ export const ControlAnswer = z.discriminatedUnion("kind", [
     rootKey: Bytes,
     claim: SignedNodeClaim,
     state: SignedState,
+    /** By name: another member that says the same machine id. */
+    machineSharedWith: z.string().optional(),
   }),
   z.object({ v, kind: z.literal("state"), state: SignedState.optional() }),
   z.object({ v, kind: z.literal("network"), network: NetworkRecord, state: SignedState }),

@@ -6,7 +6,8 @@ import { encodeCbor } from "../../shared/codec.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import { Ip } from "../../shared/ip.ts";
+import { portHolder } from "../../shared/node/port-holder.ts";
 import type { Log } from "../../shared/ports.ts";
 import { encodeVersions, VERSIONS_PROTOCOL, WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import type { Controller } from "../controller.ts";
@@ -43,7 +44,7 @@ export class ControlServer {
     try {
       this.#node = await controlNode(seed, [`/${family}/${address}/tcp/${port}`]);
     } catch (error) {
-      throw listenError(error, `${address}:${port}`);
+      throw listenError(error, address, port);
     }
     const options = { maxInboundStreams: MAX_STREAMS };
     const node = this.#node;
@@ -61,7 +62,8 @@ export class ControlServer {
     try {
       const framed = lpStream(stream, { maxDataLength: BOUNDS.httpBodyBytes });
       const bytes = (await framed.read({ signal })).subarray();
-      const answer = await answerRequest(this.#controller, peerOf(connection), bytes);
+      const from = peerOf(connection);
+      const answer = await answerRequest(this.#controller, from, bytes, originOf(connection));
       await framed.write(answer, { signal });
       await stream.close({ signal });
     } catch (error) {
@@ -131,17 +133,24 @@ function peerOf(connection: Connection): NodeId {
   return NodeId.parse(connection.remotePeer.toString());
 }
 
-function listenError(error: unknown, where: string): OverlayError {
+/** Where its packets come from: after a NAT's address was put in, if there is one. */
+function originOf({ remoteAddr }: Connection): Ip | undefined {
+  const parsed = Ip.safeParse(remoteAddr.toString().split("/")[2]);
+  return parsed.success ? parsed.data : undefined;
+}
+
+function listenError(error: unknown, address: Ip, port: number): OverlayError {
+  const where = `${address}:${port}`;
   const text = asFailure(error).message;
   const taken = /EADDRINUSE|address already in use/i.test(text + String((error as Error).cause));
   return new OverlayError(
     {
       code: taken ? "PORT_TAKEN" : "INTERNAL",
       message: taken
-        ? `the controller's port ${where}/tcp is in use`
+        ? `the controller's port ${where}/tcp is taken by ${portHolder("tcp", port) ?? "another program"}`
         : `the controller cannot listen on ${where}/tcp: ${text}`,
       next: taken
-        ? "end the program that has it (`ss -ltnp`), or choose another --controller-port"
+        ? "end it (`ss -ltnp`), or choose another --controller-port"
         : "check the address with `ip address`",
     },
     { cause: error },

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   fsyncSync,
@@ -20,14 +21,21 @@ export function writeSecret(path: string, text: string): void {
   syncDirectory(path);
 }
 
+/** To another name in the same directory; whole or not at all, also over a power cut. */
+export function moveSecret(from: string, to: string): void {
+  renameSync(from, to);
+  syncDirectory(to);
+}
+
 /**
  * The same where nothing is yet, in a directory that is there.
  * @throws CONFLICT: nothing is overwritten; STORE with the system's reason
  */
 export function writeNewSecret(path: string, text: string): void {
-  const temporary = `${path}.${process.pid}.new`;
+  const temporary = `${path}.${randomBytes(8).toString("hex")}.new`;
   try {
-    writeFileSync(temporary, text, { mode: 0o600, flush: true });
+    // Made by us, or not at all: in a directory like /tmp somebody may have put his own file or link there.
+    writeFileSync(temporary, text, { flag: "wx", mode: 0o600, flush: true });
     // Unlike a rename it refuses what is there.
     linkSync(temporary, path);
     syncDirectory(path);

@@ -1,5 +1,5 @@
 /** Work on one key runs one after another; on different keys at once. */
-export class InTurn<K> {
+export class KeyedMutex<K> {
   readonly #last = new Map<K, Promise<unknown>>();
 
   async run<T>(key: K, work: () => Promise<T>): Promise<T> {

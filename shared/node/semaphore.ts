@@ -1,5 +1,5 @@
 /** Work under way is at most so many pieces; what comes beyond waits, first come first served. */
-export class AtMost {
+export class Semaphore {
   readonly #waiting: (() => void)[] = [];
   #free: number;
 

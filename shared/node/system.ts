@@ -9,13 +9,20 @@ import {
   type KeyObject,
 } from "node:crypto";
 import { publicKeyOf } from "../node-id.ts";
-import type { Clock, Hasher, Random, Signer, Verifier } from "../ports.ts";
+import type { Clock, Hasher, Random, Signer, Timers, Verifier } from "../ports.ts";
 
-/** The machine's clock, randomness and Ed25519 (RFC 8032), behind the ports of the pure core. */
+/** The machine's clock, timers, randomness and Ed25519 (RFC 8032), behind the ports of the pure core. */
 
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),
+};
+
+export const systemTimers: Timers = {
+  after: (ms, run) => {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
 };
 
 export const systemRandom: Random = {

@@ -8,7 +8,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import { connect } from "node:net";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { BOUNDS } from "../bounds.ts";
 import { asFailure, type ErrorCode, type Failure, OverlayError } from "../errors.ts";
 import { oneLine } from "../text.ts";
@@ -41,6 +41,9 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 /** No line that we write is nearly as long. */
 const MAX_LINE_CHARS = 16 * 1024 * 1024;
+
+/** Longer than anything that a command waits for, but for its own reasons: who serves it hangs. */
+const ANSWER_MS = 60_000;
 
 /** What is still on its way on a local socket is there long before. */
 const UNREAD_MS = 500;
@@ -119,14 +122,18 @@ function listening(server: Server, listen: () => void): Promise<void> {
   });
 }
 
-/** @throws UNREACHABLE when nobody serves the socket, or the server's own failure. */
+/**
+ * @throws NotServed when nobody serves the socket, NOT_ROOT, TIMEOUT when who serves it does not answer, or
+ * the server's own failure.
+ */
 export async function callUnix<T>(
   path: string,
   method: "GET" | "POST" | "DELETE",
   url: string,
   body?: unknown,
+  timeoutMs = ANSWER_MS,
 ): Promise<T> {
-  const { status, text } = await exchange(path, method, url, body);
+  const { status, text } = await exchange(path, method, url, body, timeoutMs);
   const parsed = parseAnswer(text);
   if (status < 300 && parsed !== undefined) return parsed as T;
   throw refusal(path, status, parsed);
@@ -137,7 +144,7 @@ export async function callUnix<T>(
  * and the failure that the answer ends with.
  */
 export async function* linesUnix<T>(path: string, url: string): AsyncGenerator<T> {
-  const response = await open(path, "GET", url, undefined);
+  const response = await open(path, "GET", url, undefined, ANSWER_MS);
   if (response.statusCode !== 200) {
     const text = (await readAll(response, MAX_ANSWER_BYTES)).toString();
     throw refusal(path, response.statusCode ?? 500, parseAnswer(text));
@@ -191,30 +198,70 @@ async function exchange(
   method: string,
   url: string,
   body: unknown,
+  timeoutMs: number,
 ): Promise<{ status: number; text: string }> {
-  const response = await open(path, method, url, body);
+  const response = await open(path, method, url, body, timeoutMs);
   const bytes = await readAll(response, MAX_ANSWER_BYTES);
   return { status: response.statusCode ?? 500, text: bytes.toString() };
 }
 
-/** @throws UNREACHABLE */
-function open(path: string, method: string, url: string, body: unknown): Promise<IncomingMessage> {
+/** @throws UNREACHABLE, NOT_ROOT, TIMEOUT */
+function open(
+  path: string,
+  method: string,
+  url: string,
+  body: unknown,
+  timeoutMs: number,
+): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: path, method, path: url }, resolve);
-    request.on("error", (cause) =>
-      reject(
-        new OverlayError(
-          {
-            code: "UNREACHABLE",
-            message: `nobody answers on ${path}`,
-            next: "start the service: `systemctl start overlay-ts-agent` (or overlay-ts-controller)",
-          },
-          { cause },
-        ),
-      ),
-    );
+    const request = httpRequest({ socketPath: path, method, path: url });
+    const timer = setTimeout(() => {
+      reject(noAnswer(path, timeoutMs));
+      request.destroy();
+    }, timeoutMs);
+    request.on("response", (response) => {
+      clearTimeout(timer);
+      resolve(response);
+    });
+    request.on("error", (cause) => {
+      clearTimeout(timer);
+      reject(notServed(path, cause));
+    });
     request.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+function notServed(path: string, cause: NodeJS.ErrnoException): OverlayError {
+  // The socket is root's, and so is its directory with some umasks.
+  if (cause.code === "EACCES" || cause.code === "EPERM")
+    return new OverlayError(
+      { code: "NOT_ROOT", message: "this command needs root", next: "run it with sudo" },
+      { cause },
+    );
+  return new NotServed(
+    {
+      code: "UNREACHABLE",
+      message: `nobody answers on ${path}`,
+      next: `start the service: \`systemctl start ${unitOf(path)}\``,
+    },
+    { cause },
+  );
+}
+
+/** Nobody answers on the socket. Who answers may say UNREACHABLE too, of somebody else. */
+export class NotServed extends OverlayError {}
+
+function noAnswer(path: string, timeoutMs: number): OverlayError {
+  return new OverlayError({
+    code: "TIMEOUT",
+    message: `what serves ${path} has not answered for ${Math.round(timeoutMs / 1000)} s`,
+    next: `it may be busy, then ask again; if it hangs, \`systemctl restart ${unitOf(path)}\``,
+  });
+}
+
+/** Sockets are called as the service is. */
+function unitOf(path: string): string {
+  return `overlay-ts-${basename(path, ".sock")}`;
 }
 
 async function answer(

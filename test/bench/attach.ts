@@ -1,5 +1,6 @@
-import { PluginServer } from "../../agent/docker/plugin-server.ts";
-import type { IpamDriver, NetworkDriver } from "../../agent/docker/port.ts";
+import { PluginServer } from "../../agent/docker/plugin/server.ts";
+import type { NetworkDriver } from "../../agent/docker/plugin/port.ts";
+import type { IpamDriver } from "../../agent/networks/ipam-port.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import { Ip } from "../../shared/ip.ts";
 import { silentLog } from "../../shared/ports.ts";

@@ -1,8 +1,8 @@
-import { LinuxNameServer } from "../../agent/dns/linux-name-server.ts";
+import { LinuxNameServer } from "../../agent/names/server/linux-name-server.ts";
 import { silentLog } from "../../shared/ports.ts";
 import type { Measure, Measured } from "../support/dns-programs/meter.ts";
 import { DnsSandbox } from "../support/dns-sandbox.ts";
-import { holder, holders, net, network } from "../support/names.ts";
+import { holder, holders, network, on } from "../support/names.ts";
 import { median, quantile, round } from "./statistics.ts";
 
 /** Times in milliseconds, medians of the rounds; of one container that asks over one socket. */
@@ -55,7 +55,7 @@ export async function measureNames(effort: NamesEffort): Promise<Names> {
       const alone = await measure(outside);
       note("aloneP50", quantile(alone.times, 0.5));
       note("aloneP99", quantile(alone.times, 0.99));
-      await server.serve(sandbox.sandbox([net(1)]));
+      await server.serve(sandbox.sandbox([on(1)]));
       const before = process.cpuUsage();
       const most = await measure({ name: "db", forMs, pace: { unanswered: 64 } });
       const { user, system } = process.cpuUsage(before);
@@ -102,7 +102,7 @@ async function measureServing(server: LinuxNameServer, count: number): Promise<n
       sandbox.up();
     }
     const begunMs = performance.now();
-    await Promise.all(sandboxes.map((sandbox) => server.serve(sandbox.sandbox([net(1)]))));
+    await Promise.all(sandboxes.map((sandbox) => server.serve(sandbox.sandbox([on(1)]))));
     const tookMs = performance.now() - begunMs;
     const states = (await server.sandboxes()).map(({ state }) => state);
     if (states.some((state) => state !== "serving")) throw new Error("not all are served");

@@ -6,10 +6,10 @@ import {
   encodeKeyMessage,
   type KeyRequest,
   SESSION_BYTES,
-} from "../../agent/core/ipsec-messages.ts";
-import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../agent/core/ipsec-options.ts";
-import { PAIR_KEY_BYTES } from "../../agent/core/pair-key.ts";
-import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
+} from "../../agent/core/keys/ipsec-messages.ts";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../agent/core/keys/ipsec-options.ts";
+import { PAIR_KEY_BYTES } from "../../agent/core/keys/pair-key.ts";
+import { FakeIpsec } from "../fakes/fake-ipsec.ts";
 import { DEFAULT_IPSEC_TIMES, Ipsec } from "../../agent/encryption/ipsec/ipsec.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
 import { MeshKeyChannel } from "../../agent/encryption/ipsec/mesh-key-channel.ts";

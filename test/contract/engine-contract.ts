@@ -5,15 +5,22 @@ import type {
   ContainerId,
   DockerEngine,
   EngineEvent,
-} from "../../agent/docker/engine-port.ts";
+} from "../../agent/docker/engine/port.ts";
 import { DockerNetworkId } from "../../shared/ids.ts";
+import type { EngineKind } from "../support/engine-root.ts";
 
 /** An engine, and what a user does with it. */
 export interface ContractedEngine {
-  readonly kind: "20.10" | "26.1";
-  readonly engine: Pick<DockerEngine, "inspect" | "attachments" | "containers" | "events">;
+  readonly kind: EngineKind;
+  readonly engine: Pick<
+    DockerEngine,
+    "inspect" | "attachments" | "containers" | "events" | "remembered"
+  >;
   readonly network: { readonly name: string; readonly id: DockerNetworkId };
-  /** On the network, with alias `Www` and host name `My.Host`, and a health check that fails. */
+  /**
+   * On the network, with alias `Www`, host name `My.Host`, links `lv:db` and `other` to nobody here, a
+   * DNS server of its own, and a health check that fails.
+   */
   create(name: string): Promise<ContainerId>;
   start(id: ContainerId): Promise<unknown>;
   /** From now on its health check succeeds. */
@@ -96,9 +103,15 @@ export function engineContract(name: string, make: () => Promise<ContractedEngin
         checked: true,
         health: undefined,
         stopSignal: 15,
-        stopTimeoutMs: 10_000,
+        resolvers: true,
         connections: [
-          { name: it.network.name, id: undefined, endpoint: undefined, aliases: ["Www"] },
+          {
+            name: it.network.name,
+            id: undefined,
+            endpoint: undefined,
+            aliases: ["Www"],
+            links: ["lv:db", "other"],
+          },
         ],
       });
       expect(listed).toMatchObject({ name: "k1", state: "down", running: false });
@@ -111,6 +124,7 @@ export function engineContract(name: string, make: () => Promise<ContractedEngin
       await expectEvents(["connect", "start"]);
       const { inspected, listed, attached } = await look();
       expect(attached).toMatch(/^[0-9a-f]{64}$/);
+      expect((await it.engine.attachments(it.network.id)).internal).toBe(false);
       const short = id.slice(0, 12);
       expect(inspected).toMatchObject({
         state: "up",
@@ -121,6 +135,7 @@ export function engineContract(name: string, make: () => Promise<ContractedEngin
             id: it.network.id,
             endpoint: attached,
             aliases: ["Www", ...(it.kind === "20.10" ? [short, "My.Host"] : [])],
+            links: ["lv:db", "other"],
           },
         ],
       });
@@ -166,6 +181,18 @@ export function engineContract(name: string, make: () => Promise<ContractedEngin
       expect(attached).toBeDefined();
       expect(inspected?.connections).toMatchObject([{ endpoint: attached }]);
       expect(inspected?.connections[0]?.aliases).toContain("other");
+    });
+
+    test("a signal is remembered, with its time", async () => {
+      await it.kill(id, 1);
+      await expectEvents(["kill 1"]);
+      // An engine remembers so many events of any kind: a pause of before may be forgotten.
+      const kills = (await it.engine.remembered()).filter(
+        ({ action, container }) => action === "kill" && container === id,
+      );
+      expect(kills.map(({ attributes }) => attributes["signal"])).toEqual(["1"]);
+      const startedAtMs = (await it.engine.inspect(id))?.startedAtMs ?? NaN;
+      expect(kills[0]?.atMs).toBeGreaterThan(startedAtMs);
     });
 
     test("the end; that what does not run is connected is told by nobody", async () => {

@@ -1,7 +1,8 @@
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { FakeEngine } from "../support/fake-engine.ts";
 import { engineContract } from "./engine-contract.ts";
 
-for (const kind of ["20.10", "26.1"] as const)
+for (const kind of ENGINE_KINDS)
   engineContract(`the fake of engine ${kind}`, async () => {
     const nothing = (): void => {};
     const plugin = { createEndpoint: nothing, leave: nothing, deleteEndpoint: nothing };
@@ -11,7 +12,13 @@ for (const kind of ["20.10", "26.1"] as const)
       engine,
       network: { name: "app", id: engine.network("app") },
       create: async (name) =>
-        engine.create(name, { checked: true, hostname: "My.Host", networks: { app: ["Www"] } }),
+        engine.create(name, {
+          checked: true,
+          hostname: "My.Host",
+          networks: { app: ["Www"] },
+          links: ["lv:db", "other"],
+          resolvers: true,
+        }),
       start: async (id) => engine.start(id),
       heal: async (id) => engine.check(id, "healthy"),
       pause: async (id) => engine.pause(id),
@@ -19,7 +26,7 @@ for (const kind of ["20.10", "26.1"] as const)
       rename: async (id, name) => engine.rename(id, name),
       kill: async (id, signal) => {
         engine.kill(id, signal);
-        engine.end(id);
+        if (signal === 9) engine.end(id);
       },
       connect: async (id, alias) => engine.connect(id, "app", [alias]),
       disconnect: async (id) => engine.disconnect(id, "app"),

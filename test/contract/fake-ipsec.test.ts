@@ -1,5 +1,5 @@
 import { beforeEach, describe } from "vitest";
-import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
+import { FakeIpsec } from "../fakes/fake-ipsec.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { ipsecContract } from "./ipsec-contract.ts";
 
@@ -12,6 +12,7 @@ describe("IPsec in memory", () => {
     kernel,
     local: vtepOf(1),
     peer: vtepOf(2),
+    moved: () => new FakeIpsec("elsewhere", kernel),
     flushAssociations: () => kernel.flushAssociations(),
     flushPolicies: () => kernel.flushPolicies(),
   }));

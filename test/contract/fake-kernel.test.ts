@@ -1,5 +1,5 @@
 import { beforeEach, describe } from "vitest";
-import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
+import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { kernelContract } from "./kernel-contract.ts";
 
 describe("the kernel in memory", () => {
@@ -10,5 +10,6 @@ describe("the kernel in memory", () => {
   kernelContract(
     () => kernel,
     (network, endpoint) => kernel.leaveUnfinished(network, endpoint),
+    (network) => kernel.spoil(network),
   );
 });

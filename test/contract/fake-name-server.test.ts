@@ -1,6 +1,6 @@
 import { beforeEach, describe } from "vitest";
-import { FakeNameServer } from "../../agent/dns/fake-name-server.ts";
-import type { SandboxId } from "../../agent/dns/port.ts";
+import { FakeNameServer } from "../fakes/fake-name-server.ts";
+import type { SandboxId } from "../../agent/names/server/port.ts";
 import { nameServerContract } from "./name-server-contract.ts";
 
 describe("names in memory", () => {
@@ -15,7 +15,7 @@ describe("names in memory", () => {
     container: () => {
       const id = (++last).toString(16).padStart(12, "0") as SandboxId;
       return Promise.resolve({
-        sandbox: (scope) => ({ id, path: `/run/docker/netns/${id}`, scope, closed: false }),
+        sandbox: (scope) => ({ id, path: `/run/docker/netns/${id}`, scope, closed: undefined }),
         ask: (name, type) => Promise.resolve(server.ask(id, name, type)),
       });
     },

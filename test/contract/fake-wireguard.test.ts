@@ -1,5 +1,5 @@
 import { beforeEach, describe } from "vitest";
-import { FakeUnderlay, FakeWireguard } from "../../agent/encryption/fake-wireguard.ts";
+import { FakeUnderlay, FakeWireguard } from "../fakes/fake-wireguard.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { insideOf, wireguardContract } from "./wireguard-contract.ts";
 

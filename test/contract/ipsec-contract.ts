@@ -1,8 +1,8 @@
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
-import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/pair-key.ts";
-import type { SaName } from "../../agent/core/security-association.ts";
-import type { IpsecKernel } from "../../agent/encryption/ipsec-port.ts";
+import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/keys/pair-key.ts";
+import type { SaName } from "../../agent/core/keys/security-association.ts";
+import type { IpsecKernel } from "../../agent/encryption/ipsec/port.ts";
 import { hex } from "../../shared/codec.ts";
 import { systemRandom } from "../../shared/node/system.ts";
 import type { Ip } from "../../shared/ip.ts";
@@ -11,6 +11,8 @@ export interface IpsecUnderTest {
   readonly kernel: IpsecKernel;
   readonly local: Ip;
   readonly peer: Ip;
+  /** The same kernel, for an agent of the same host at another address. The caller closes it. */
+  moved(): IpsecKernel;
   /** By somebody else. */
   flushAssociations(): void;
   flushPolicies(): void;
@@ -96,6 +98,28 @@ export function ipsecContract(current: () => IpsecUnderTest): void {
     current().flushAssociations();
     await expect.poll(() => told, { timeout: 20_000 }).toEqual(["associations"]);
     expect(await kernel.list()).toEqual([]);
+  });
+
+  test("of an address that the host has no more policies stay until they are told to go; others do not", async () => {
+    const { kernel } = current();
+    const moved = current().moved();
+    try {
+      await kernel.setPolicies();
+      await moved.setPolicies();
+      expect(await kernel.verifyPolicies()).toBe(true);
+      expect(await moved.verifyPolicies()).toBe(true);
+      for (let i = 0; i < 2; i++) {
+        await moved.removeElsewhere();
+        expect(await kernel.verifyPolicies()).toBe(false);
+        expect(await moved.verifyPolicies()).toBe(true);
+      }
+      await kernel.setPolicies();
+      await moved.removeAll();
+      await moved.setPolicies();
+      expect(await kernel.verifyPolicies()).toBe(false);
+    } finally {
+      await moved.close();
+    }
   });
 
   test("nothing of ours stays after the last step", async () => {

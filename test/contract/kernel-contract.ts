@@ -1,5 +1,9 @@
 import { expect, test } from "vitest";
-import { type ActualNetwork, portLink, type Step } from "../../agent/core/data-plane.ts";
+import {
+  type ActualNetwork,
+  portLink,
+  type Step,
+} from "../../agent/core/data-plane/kernel-state.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import { addressesOf } from "../../shared/documents.ts";
@@ -25,11 +29,12 @@ function sorted(actual: ActualNetwork) {
 
 /**
  * What every kernel does; `current` is a fresh one for each test. `leaveUnfinished` makes of a port what an
- * agent leaves that dies while it makes it.
+ * agent leaves that dies while it makes it; `spoil` changes what is made with a network and has no field of its own.
  */
 export function kernelContract(
   current: () => Kernel,
   leaveUnfinished: (network: NetworkId, endpoint: EndpointId) => void,
+  spoil: (network: NetworkId) => void,
 ): void {
   const apply = (...steps: Step[]): Promise<void> => current().apply(app.id, steps);
   const read = (): Promise<ActualNetwork> => current().read(app.id);
@@ -92,6 +97,17 @@ export function kernelContract(
     leaveUnfinished(app.id, port.endpoint);
     await apply({ kind: "removePort", link });
     expect(await read()).toMatchObject({ ports: [], unfinishedPorts: [] });
+  });
+
+  test("what was changed behind our back is said, and is as it was with the network made again", async () => {
+    await apply(extend, { kind: "putRemotes", remotes: [remote(2, 5)] }, { kind: "putPort", port });
+    const before = await read();
+    expect(before.faults).toEqual([]);
+    spoil(app.id);
+    expect((await read()).faults).toHaveLength(1);
+    await apply(extend);
+    expect((await read()).faults).toEqual([]);
+    expect(sorted(await read())).toEqual(sorted(before));
   });
 
   test("another MTU is set without taking ports or entries away", async () => {

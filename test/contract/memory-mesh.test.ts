@@ -1,10 +1,16 @@
 import { describe } from "vitest";
-import { MemoryMesh } from "../../agent/gossip/memory-mesh.ts";
+import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
+import type { Mesh } from "../../agent/replication/gossip/port.ts";
+import { MemoryMesh } from "../fakes/memory-mesh.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { node, nodeId } from "../support/cluster.ts";
 import { meshContract, type MeshHost, recordingHandlers } from "./mesh-contract.ts";
 
-describe("memory", () =>
+// What counts must be no other mesh.
+describe.each<[string, (mesh: Mesh) => Mesh]>([
+  ["memory", (mesh) => mesh],
+  ["memory, counted", (mesh) => new CountedMesh(mesh)],
+])("%s", (_, counted) =>
   meshContract(async (count) => {
     const net = new Map<NodeId, MemoryMesh>();
     const hosts: MeshHost[] = [];
@@ -13,10 +19,11 @@ describe("memory", () =>
       const handlers = recordingHandlers(own, (id) =>
         String(Array.from({ length: 9 }, (_, i) => nodeId(i + 1)).indexOf(id) + 1),
       );
-      const mesh = new MemoryMesh(nodeId(k), net);
+      const mesh = counted(new MemoryMesh(nodeId(k), net));
       const peer = { node: nodeId(k), address: node(k).address, port: 7947 };
       hosts.push({ ...own, mesh, peer, handlers, node: nodeId(k) });
       await mesh.start(handlers);
     }
     return hosts;
-  }));
+  }),
+);

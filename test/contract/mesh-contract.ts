@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Mesh, MeshHandlers, MeshPeer } from "../../agent/gossip/port.ts";
+import type { Mesh, MeshHandlers, MeshPeer } from "../../agent/replication/gossip/port.ts";
 import type { NodeId } from "../../shared/ids.ts";
 
 /** One host of the contract: its mesh, how others dial it, what it heard. */

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { NameServer, Sandbox } from "../../agent/dns/port.ts";
-import type { NetworkId } from "../../shared/ids.ts";
+import type { NameServer, Sandbox } from "../../agent/names/server/port.ts";
+import type { Scope } from "../../agent/core/names/name-table.ts";
 import { Ip } from "../../shared/ip.ts";
-import { holder, holders, net, network } from "../support/names.ts";
+import { holder, holders, net, network, on } from "../support/names.ts";
 
 export interface NameServerRig {
   /** Started. */
@@ -12,7 +12,7 @@ export interface NameServerRig {
 }
 
 export interface Container {
-  sandbox(scope: readonly NetworkId[]): Sandbox;
+  sandbox(scope: Scope): Sandbox;
   /** What it is told; undefined: as if nobody served it. */
   ask(name: string, type?: "A" | "AAAA" | "PTR"): Promise<string[] | undefined>;
 }
@@ -26,8 +26,8 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const { server } = rig();
     server.change([...db, network(2, "other"), holders(2, [holder(6, ["web"])])]);
     const [a, b] = [await rig().container(), await rig().container()];
-    await server.serve(a.sandbox([net(1)]));
-    await server.serve(b.sandbox([net(2)]));
+    await server.serve(a.sandbox([on(1)]));
+    await server.serve(b.sandbox([on(2)]));
     expect(await a.ask("db")).toEqual(["10.192.0.5"]);
     expect(await a.ask("db.app")).toEqual(["10.192.0.5"]);
     expect(await a.ask("web")).toBeUndefined();
@@ -40,7 +40,7 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const { server } = rig();
     server.change(db);
     const a = await rig().container();
-    await server.serve(a.sandbox([net(1)]));
+    await server.serve(a.sandbox([on(1)]));
     server.change([holders(1, [holder(5, ["db"], { ips: [Ip.parse("10.192.0.9")] })])]);
     await expect.poll(() => a.ask("db"), WAIT).toEqual(["10.192.0.9"]);
     server.change([holders(1, [holder(5, ["db"], { out: "unhealthy" })])]);
@@ -55,8 +55,8 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const { server } = rig();
     server.change([...db, network(2, "other"), holders(2, [holder(6, ["web"])])]);
     const a = await rig().container();
-    await server.serve(a.sandbox([net(1)]));
-    await server.serve(a.sandbox([net(2)]));
+    await server.serve(a.sandbox([on(1)]));
+    await server.serve(a.sandbox([on(2)]));
     expect(await a.ask("db")).toBeUndefined();
     expect(await a.ask("web")).toEqual(["10.192.0.6"]);
     expect(await server.sandboxes()).toMatchObject([{ state: "serving" }]);
@@ -68,12 +68,12 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const a = await rig().container();
     const { id } = a.sandbox([]);
     await server.withdraw(id);
-    await server.serve(a.sandbox([net(1)]));
+    await server.serve(a.sandbox([on(1)]));
     await server.withdraw(id);
     await server.withdraw(id);
     expect(await a.ask("db")).toBeUndefined();
     expect(await server.sandboxes()).toEqual([]);
-    await server.serve(a.sandbox([net(1)]));
+    await server.serve(a.sandbox([on(1)]));
     expect(await a.ask("db")).toEqual(["10.192.0.5"]);
   });
 
@@ -83,11 +83,11 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const a = await rig().container();
     const { id } = a.sandbox([]);
     await Promise.all([
-      server.serve(a.sandbox([net(1)])),
+      server.serve(a.sandbox([on(1)])),
       server.withdraw(id),
       server.serve(a.sandbox([])),
       server.withdraw(id),
-      server.serve(a.sandbox([net(1)])),
+      server.serve(a.sandbox([on(1)])),
     ]);
     expect(await a.ask("db")).toEqual(["10.192.0.5"]);
     expect(await server.sandboxes()).toMatchObject([{ id, state: "serving" }]);
@@ -97,7 +97,7 @@ export function nameServerContract(rig: () => NameServerRig): void {
     const { server } = rig();
     server.change(db);
     const a = await rig().container();
-    await server.serve(a.sandbox([net(1)]));
+    await server.serve(a.sandbox([on(1)]));
     await server.stop("handOver");
     expect(await a.ask("db")).toBeUndefined();
   });

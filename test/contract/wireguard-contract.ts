@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import type { DesiredWireguard, WireguardPeer } from "../../agent/core/wireguard.ts";
-import type { WireguardState, WireguardTunnel } from "../../agent/encryption/port.ts";
+import type { DesiredWireguard, WireguardPeer } from "../../agent/core/keys/wireguard.ts";
+import type { WireguardState, WireguardTunnel } from "../../agent/encryption/wireguard/port.ts";
 import { Secret } from "../../agent/encryption/secret.ts";
-import { wireguardPublicKey } from "../../agent/encryption/wireguard-keys.ts";
+import { wireguardPublicKey } from "../../agent/encryption/wireguard/keys.ts";
 import { hostCidr, Ip } from "../../shared/ip.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { eventually } from "../support/lab-host.ts";
@@ -196,6 +196,19 @@ export function wireguardContract(current: () => WireguardHosts): void {
     expect(await current().tunnel(1).read()).toBeUndefined();
     await set(1, wanted(1, [peer(2)]));
     await eventually(20_000, "an answer", async () => expect(await reaches(1, 2)).toBe(true));
+  });
+
+  test("a peer's kernel answers an echo as large as the tunnel carries; without a device nobody does", async () => {
+    const echo = (to: number, timeoutMs = 2000) =>
+      current().tunnel(1).echo(insideOf(to), MTU_BYTES, timeoutMs);
+    expect(await echo(2)).toBeUndefined();
+    await connect(1, 2);
+    expect(await echo(2, 10_000)).toBeGreaterThan(0);
+    expect(await echo(3, 300)).toBeUndefined();
+    current().lose(1);
+    expect(await echo(2, 300)).toBeUndefined();
+    await set(1, wanted(1, [peer(2)]));
+    await eventually(20_000, "an answer", async () => expect(await echo(2)).toBeGreaterThan(0));
   });
 
   test("a thousand peers, and then three of them", async () => {

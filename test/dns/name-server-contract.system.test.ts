@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe } from "vitest";
-import { LinuxNameServer } from "../../agent/dns/linux-name-server.ts";
+import { LinuxNameServer } from "../../agent/names/server/linux-name-server.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { nameServerContract } from "../contract/name-server-contract.ts";
 import { DnsSandbox } from "../support/dns-sandbox.ts";

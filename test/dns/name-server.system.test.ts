@@ -1,11 +1,12 @@
 import { closeSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { LinuxNameServer } from "../../agent/dns/linux-name-server.ts";
-import type { SocketKeeper } from "../../agent/dns/socket-keeper.ts";
-import { duplicate } from "../../agent/dns/sockets.ts";
+import { LinuxNameServer } from "../../agent/names/server/linux-name-server.ts";
+import type { Closed } from "../../agent/names/server/port.ts";
+import type { SocketKeeper } from "../../agent/names/server/socket-keeper.ts";
+import { duplicate } from "../../agent/names/server/sockets.ts";
 import { silentLog } from "../../shared/ports.ts";
-import { DnsSandbox, hasLegacyIptables } from "../support/dns-sandbox.ts";
-import { holder, holders, net, network } from "../support/names.ts";
+import { DnsSandbox, hasLegacyIptables, type RulesKind } from "../support/dns-sandbox.ts";
+import { holder, holders, network, on } from "../support/names.ts";
 import { ServingProcess } from "../support/serving-process.ts";
 
 /** Containers as namespaces with a stand-in for Docker's resolver; no engine. */
@@ -13,6 +14,8 @@ import { ServingProcess } from "../support/serving-process.ts";
 const WAIT = { timeout: 20_000 } as const;
 const OURS = "10.192.0.5";
 const EXTERNAL = "192.0.2.1";
+/** On an internal network of Docker's own besides. */
+const CLOSED: Closed = { resolvers: false, others: ["near"] };
 const NAMES = [
   network(1, "app"),
   holders(1, [
@@ -42,13 +45,13 @@ function made(sandbox: DnsSandbox): DnsSandbox {
   return sandbox;
 }
 
-async function open(kind?: "iptables-nft" | "iptables-legacy"): Promise<DnsSandbox> {
+async function open(kind?: RulesKind): Promise<DnsSandbox> {
   return made(await DnsSandbox.open(kind));
 }
 
-async function served(closed = false): Promise<DnsSandbox> {
+async function served(closed?: Closed): Promise<DnsSandbox> {
   const sandbox = await open();
-  await server.serve(sandbox.sandbox([net(1)], closed));
+  await server.serve(sandbox.sandbox([on(1)], closed));
   return sandbox;
 }
 
@@ -67,15 +70,15 @@ function openSockets(): number {
   }).length;
 }
 
-const kinds = hasLegacyIptables()
-  ? (["iptables-nft", "iptables-legacy"] as const)
-  : (["iptables-nft"] as const);
+const kinds: readonly RulesKind[] = hasLegacyIptables()
+  ? ["iptables-nft", "iptables-legacy", "nftables"]
+  : ["iptables-nft", "nftables"];
 
 describe.each(kinds)("beside Docker's rules made with %s", (kind) => {
   test("a name of ours is answered here, everything else by Docker's resolver", async () => {
     const sandbox = await open(kind);
     expect(await sandbox.first("db")).toBe("NXDOMAIN");
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     for (const transport of ["udp", "tcp"] as const) {
       expect(await sandbox.ask("Db.aPP", { transport })).toMatchObject({
         from: "127.0.0.11:53",
@@ -150,7 +153,7 @@ describe("questions", () => {
   test("a name that may come is waited for, and one that does not is forwarded", async () => {
     const sandbox = await open();
     server.change([network(2, "new", false)]);
-    await server.serve(sandbox.sandbox([net(1), net(2)]));
+    await server.serve(sandbox.sandbox([on(1), on(2)]));
     expect(await sandbox.first("db")).toBe(OURS);
     const late = sandbox.first("late", { timeoutMs: 20_000 });
     const never = sandbox.first("never.new", { transport: "tcp", timeoutMs: 20_000 });
@@ -168,7 +171,7 @@ describe("questions", () => {
   test("one that is complete forwards what waited for it", async () => {
     const sandbox = await open();
     server.change([network(2, "new", false)]);
-    await server.serve(sandbox.sandbox([net(2)]));
+    await server.serve(sandbox.sandbox([on(2)]));
     const asked = sandbox.first("docker", { timeoutMs: 20_000 });
     await expect.poll(() => counted("held"), WAIT).toBe(1);
     server.change([network(2, "new", true)]);
@@ -176,27 +179,44 @@ describe("questions", () => {
   });
 
   test.each(["udp", "tcp"] as const)(
-    "on closed networks Docker's names are Docker's, what it cannot ask is no name: %s",
+    "on closed networks Docker's names are Docker's, others are asked for with --dns only: %s",
     async (transport) => {
-      const sandbox = await served(true);
+      const sandbox = await served(CLOSED);
       const ask = { transport, timeoutMs: 20_000 };
       expect(await sandbox.first("db", ask)).toBe(OURS);
       // Later than is waited for, on a slow machine, is as if not at all: then once more.
       await expect.poll(() => sandbox.first("docker", ask), WAIT).toBe("172.18.0.2");
       const before = await counted("notThere");
-      for (const name of ["silent.test", "servfail.test", "refused.test", "nobody"])
+      for (const name of ["www.test", "silent.test", "servfail.test", "near.test", "nobody"])
         expect(await sandbox.first(name, ask)).toBe("NXDOMAIN");
-      expect(await counted("notThere")).toBeGreaterThanOrEqual(before + 3);
+      expect(await counted("notThere")).toBeGreaterThanOrEqual(before + 4);
+      await server.serve(sandbox.sandbox([on(1)], { resolvers: false, others: [] }));
+      expect(await sandbox.first("docker", ask)).toBe("NXDOMAIN");
+      await server.serve(sandbox.sandbox([on(1)], { ...CLOSED, resolvers: true }));
+      await expect.poll(() => sandbox.first("www.test", ask), WAIT).toBe(EXTERNAL);
+      for (const name of ["silent.test", "servfail.test", "refused.test"])
+        expect(await sandbox.first(name, ask)).toBe("NXDOMAIN");
       await expect
         .poll(async () => (await sandbox.ask("big.test", ask)).truncated, WAIT)
         .toBe(transport === "udp");
-      await server.serve(sandbox.sandbox([net(1)], false));
+      await server.serve(sandbox.sandbox([on(1)]));
       expect(await sandbox.first("servfail.test", ask)).toBe("SERVFAIL");
     },
   );
 
+  test("whom Docker's resolver may be asked for is waited for, and nobody while it is not known", async () => {
+    const sandbox = await served({ resolvers: false, others: undefined });
+    expect(await sandbox.first("db")).toBe(OURS);
+    const asked = sandbox.first("www.test", { timeoutMs: 20_000 });
+    await expect.poll(() => counted("held"), WAIT).toBe(1);
+    await server.serve(sandbox.sandbox([on(1)]));
+    expect(await asked).toBe(EXTERNAL);
+    await server.serve(sandbox.sandbox([on(1)], { resolvers: false, others: undefined }));
+    expect(await sandbox.first("www.test", { timeoutMs: 20_000 })).toBe("NXDOMAIN");
+  });
+
   test("more on closed networks than can be asked: Docker is asked by the client again", async () => {
-    const sandbox = await served(true);
+    const sandbox = await served(CLOSED);
     const load = { name: "docker", perSecond: 3000, forMs: 500, retryMs: 30_000 };
     const { said, asked } = await sandbox.load({ ...load, sockets: "each" });
     // Where all is slow, Docker may be slower than what is waited for here; nobody is left waiting.
@@ -211,7 +231,7 @@ describe("sandboxes", () => {
     const sandbox = made(new DnsSandbox());
     // As Docker does: a plain file first.
     writeFileSync(sandbox.path, "");
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     expect(await stateOf(sandbox)).toMatchObject({ state: "waiting" });
     sandbox.mount();
     expect(await stateOf(sandbox)).toMatchObject({ state: "waiting" });
@@ -224,7 +244,7 @@ describe("sandboxes", () => {
 
   test("withdrawn while it is waited for, it is not served when it comes", async () => {
     const sandbox = made(new DnsSandbox());
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     await server.withdraw(sandbox.id);
     sandbox.mount();
     sandbox.up();
@@ -263,7 +283,7 @@ describe("sandboxes", () => {
     server = new LinuxNameServer({}, silentLog);
     await server.start();
     server.change(NAMES);
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     expect(sandbox.run("nft list table ip overlay_ts_dns").match(/tproxy/g)).toHaveLength(2);
     expect(await sandbox.first("db")).toBe(OURS);
   });
@@ -272,7 +292,7 @@ describe("sandboxes", () => {
     const sandbox = await open();
     expect(await sandbox.first("www.test")).toBe(EXTERNAL);
     const before = openSockets();
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     expect(await sandbox.first("db", { transport: "tcp" })).toBe(OURS);
     expect(openSockets()).toBeGreaterThan(before);
     await server.withdraw(sandbox.id);
@@ -283,9 +303,9 @@ describe("sandboxes", () => {
 
   test("withdrawn and served again at once, it keeps its rules", async () => {
     const [sandbox, other] = [await open(), await open()];
-    for (const one of [sandbox, other]) await server.serve(one.sandbox([net(1)]));
+    for (const one of [sandbox, other]) await server.serve(one.sandbox([on(1)]));
     await server.withdraw(sandbox.id);
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     // What goes after it is gone: it would be gone as well.
     await server.withdraw(other.id);
     await expect.poll(() => other.run("nft list tables"), WAIT).not.toContain("overlay");
@@ -295,7 +315,7 @@ describe("sandboxes", () => {
 
   test("what was withdrawn a moment before the end is taken away too", async () => {
     const sandbox = await open();
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     await server.withdraw(sandbox.id);
     await server.stop("letGo");
     expect(sandbox.run("nft list tables")).not.toContain("overlay");
@@ -304,7 +324,7 @@ describe("sandboxes", () => {
   test("one that is gone is let go", async () => {
     const sandbox = await open();
     const before = openSockets();
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     sandbox.unmount();
     await expect.poll(() => counted("sandboxesGone"), WAIT).toBe(1);
     await expect.poll(() => openSockets(), WAIT).toBe(before);
@@ -319,7 +339,7 @@ describe("sandboxes", () => {
     sandbox.mount();
     sandbox.up();
     await expect.poll(() => counted("sandboxesGone"), WAIT).toBe(1);
-    await server.serve(sandbox.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
     expect(sandbox.run("nft list tables ip")).toContain("overlay_ts_dns");
   });
 
@@ -369,7 +389,7 @@ describe("when nobody answers here", () => {
     const sandbox = await open();
     const alone = await ServingProcess.start({
       changes: NAMES,
-      sandboxes: [sandbox.sandbox([net(1)])],
+      sandboxes: [sandbox.sandbox([on(1)])],
     });
     const external = sandbox.load({ name: "www.test", ...load });
     const kept = sandbox.load({ name: "www.test", ...load, sockets: "one" });
@@ -428,8 +448,8 @@ describe("when nobody answers here", () => {
     const [sandbox, waiting] = [await open(), made(new DnsSandbox())];
     expect(await sandbox.first("www.test")).toBe(EXTERNAL);
     const before = openSockets();
-    await server.serve(sandbox.sandbox([net(1)]));
-    await server.serve(waiting.sandbox([net(1)]));
+    await server.serve(sandbox.sandbox([on(1)]));
+    await server.serve(waiting.sandbox([on(1)]));
     const rules = sandbox.run("nft list table ip overlay_ts_dns");
     const external = sandbox.load({ name: "www.test", ...load });
     for (let crashes = 1; crashes <= 3; crashes++) {
@@ -488,7 +508,7 @@ describe("sockets that are kept", () => {
       sandbox.load({ name: "www.test", ...load }),
     ];
     const overTcp = sandbox.first("db", { transport: "tcp", timeoutMs: 20_000 });
-    const what = { changes: NAMES, sandboxes: [sandbox.sandbox([net(1)])] };
+    const what = { changes: NAMES, sandboxes: [sandbox.sandbox([on(1)])] };
     const next = await ServingProcess.start(what, keeper.kept);
     try {
       expect(next.counters).toMatchObject({ gatesAdopted: 1, gatesMade: 0, gatesPutBack: 0 });
@@ -516,7 +536,7 @@ describe("sockets that are kept", () => {
     const adopted = new Map([...keeper.kept].map(([name, fd]) => [name, duplicate(fd)]));
     server = new LinuxNameServer({ keeper, adopted, adoptedMs: 500 }, silentLog);
     server.change(NAMES);
-    await Promise.all([server.start(), server.serve(asked.sandbox([net(1)]))]);
+    await Promise.all([server.start(), server.serve(asked.sandbox([on(1)]))]);
     await expect.poll(async () => (await stateOf(asked))?.state, WAIT).toBe("serving");
     await expect.poll(() => counted("adoptedReleased"), WAIT).toBe(2);
     expect([...keeper.kept.keys()]).toEqual([`${asked.id}-u`, `${asked.id}-t`]);
@@ -536,7 +556,7 @@ describe("sockets that are kept", () => {
     server = new LinuxNameServer({ keeper, adopted }, silentLog);
     await server.start();
     server.change(NAMES);
-    await server.serve(one.sandbox([net(1)]));
+    await server.serve(one.sandbox([on(1)]));
     expect(await server.counters()).toMatchObject({ gatesAdopted: 0, gatesMade: 1 });
     expect(await one.first("db")).toBe(OURS);
     expect(await other.first("db")).toBe("NXDOMAIN");

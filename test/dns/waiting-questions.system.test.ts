@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import koffi from "koffi";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { markOf } from "../../agent/dns/transparent.ts";
+import { markOf } from "../../agent/names/server/transparent.ts";
 import { eventually } from "../support/lab-host.ts";
 
 const libc = koffi.load("libc.so.6");

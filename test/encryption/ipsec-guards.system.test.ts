@@ -6,6 +6,7 @@ import { classPolicies } from "../../agent/encryption/ipsec/policies.ts";
 import { NETLINK } from "../../agent/kernel/netlink/raw-socket.ts";
 import { Netlink } from "../../agent/kernel/netlink/socket.ts";
 import { policyText, putPolicy } from "../../agent/kernel/netlink/xfrm.ts";
+import { Ip } from "../../shared/ip.ts";
 import { containing, newMarker } from "../support/capture.ts";
 import { vtepOf } from "../support/cluster.ts";
 import { IPSEC_PORT, type IpsecHost, IpsecHosts } from "../support/ipsec-hosts.ts";
@@ -28,9 +29,9 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
     world = new IpsecHosts(MEMBERS, family);
     await world.open(MEMBERS);
     [here, there] = [world.member(1), world.member(2)];
-    for (const { guarding, guards } of [here, there]) {
+    for (const { guardReconciler, guards } of [here, there]) {
       // Nobody puts back here what the test takes away.
-      await guarding.stop();
+      await guardReconciler.stop();
       await guards.close();
     }
     // The other host is one that sends and takes anything.
@@ -134,6 +135,30 @@ describe.each([4, 6] as const)("the locks of the IPsec class over IPv%i", (famil
       }
     }
     await kernel.close();
+  });
+
+  test("policies of an address that the host has no more go by a word, or with all others; nobody else's", async () => {
+    const { netns } = here;
+    world.hosts.in(netns, "ip xfrm policy flush");
+    const at = (local: Ip): LinuxIpsec =>
+      new LinuxIpsec({ local, udpPort: IPSEC_PORT, hostNetns: netns });
+    const kernels = [at(vtepOf(1, family)), at(vtepOf(7, family))];
+    const [before, now] = kernels as [LinuxIpsec, LinuxIpsec];
+    const others = `src ${vtepOf(9, family)} dst ${vtepOf(8, family)} proto udp dport ${IPSEC_PORT}`;
+    world.hosts.in(netns, `ip xfrm policy add dir out ${others} action allow`);
+    const held = async () => [await before.verifyPolicies(), await now.verifyPolicies()];
+    await before.setPolicies();
+    await now.setPolicies();
+    expect(await held()).toEqual([true, true]);
+    await now.removeElsewhere();
+    expect(await held()).toEqual([false, true]);
+    // As `leave` does, which may not know where the host was.
+    await before.setPolicies();
+    kernels.push(at(Ip.parse(family === 4 ? "127.0.0.1" : "::1")));
+    await kernels[2]!.removeAll();
+    const left = world.hosts.in(netns, "ip xfrm policy list").match(/^src/gm);
+    expect(left).toHaveLength(1);
+    for (const kernel of kernels) await kernel.close();
   });
 
   test("a kernel without ESP is told as such, with what to load; one with it can do it", async () => {

@@ -1,7 +1,18 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { uapiSocket } from "../../agent/encryption/wireguard-go-process.ts";
-import { peer, privateKey, wanted, wireguardContract } from "../contract/wireguard-contract.ts";
+import { TUNNEL_PRESENCE_OPTIONS } from "../../agent/core/liveness/failure-detector.ts";
+import { uapiSocket } from "../../agent/encryption/wireguard/go-process.ts";
+import { WireguardProof } from "../../agent/encryption/wireguard/proof.ts";
+import { FailureDetector } from "../../agent/membership/failure-detector.ts";
+import { silentLog } from "../../shared/ports.ts";
+import {
+  insideOf,
+  peer,
+  privateKey,
+  wanted,
+  wireguardContract,
+} from "../contract/wireguard-contract.ts";
+import { nodeId } from "../support/cluster.ts";
 import { eventually } from "../support/lab-host.ts";
 import { RealWireguardHosts } from "../support/wireguard-hosts.ts";
 import { wireguardTraffic } from "../support/wireguard-traffic.ts";
@@ -29,6 +40,39 @@ describe("wireguard-go", () => {
     expect(await hosts.reaches(1, 2)).toBe(false);
     await connect(1);
     await eventually(20_000, "an answer", async () => expect(await hosts.reaches(1, 2)).toBe(true));
+  });
+
+  test("a route that somebody deletes is found by those who ask through the tunnel, until it is put back", async () => {
+    const asked = { mtuBytes: 1440, peers: [{ node: nodeId(2), address: insideOf(2) }] };
+    const failureDetector = new FailureDetector({
+      encryption: "wireguard",
+      presence: TUNNEL_PRESENCE_OPTIONS,
+      proof: new WireguardProof(hosts.tunnel(1)),
+      desired: () => asked,
+      near: () => new Set([nodeId(2)]),
+      name: () => "h2",
+      changed: () => {},
+      log: silentLog,
+    });
+    const say = (k: number): Promise<void> =>
+      hosts.tunnel(k).set(privateKey(k), wanted(k, [peer(3 - k)]));
+    const found = async (what: "lost" | "answering") =>
+      expect(failureDetector.found()[what].size).toBe(1);
+    try {
+      await say(1);
+      await say(2);
+      failureDetector.start();
+      await eventually(20_000, "an answer", () => found("answering"));
+      const lost = new Promise<void>((resolve) => hosts.tunnel(1).onLoss(resolve));
+      hosts.hosts.in(hosts.tunnel(1).transportNetns, "ip route del 198.19.0.0/16");
+      await lost;
+      await eventually(20_000, "silence", () => found("lost"));
+      await say(1);
+      await eventually(20_000, "an answer", () => found("answering"));
+      expect(failureDetector.found().lost.size).toBe(0);
+    } finally {
+      await failureDetector.stop();
+    }
   });
 
   test("keys are in no argument and no environment of the process", async () => {

@@ -1,16 +1,25 @@
-import { hex } from "../../../shared/codec.ts";
-import { OverlayError } from "../../../shared/errors.ts";
-import type { PairKey } from "../../core/pair-key.ts";
-import { type HeldSa, type SaName, saText } from "../../core/security-association.ts";
-import type { IpsecKernel } from "../ipsec-port.ts";
+import { hex } from "../../shared/codec.ts";
+import { OverlayError } from "../../shared/errors.ts";
+import type { PairKey } from "../../agent/core/keys/pair-key.ts";
+import { type HeldSa, type SaName, saText } from "../../agent/core/keys/security-association.ts";
+import type { IpsecKernel } from "../../agent/encryption/ipsec/port.ts";
 
 /** A kernel's IPsec in memory, proven by the contract suite that the real one is proven by. */
 export class FakeIpsec implements IpsecKernel {
-  readonly #sas = new Map<string, { sa: HeldSa; key: string }>();
-  #policies = false;
+  readonly #local: string;
+  readonly #sas: Map<string, { sa: HeldSa; key: string }>;
+  /** The addresses that they are for. */
+  readonly #policies: Set<string>;
   #listener: (of: "associations" | "policies") => void = () => {};
   /** Thrown by the next writes of policies, until undefined. */
   policyFailure: OverlayError | undefined;
+
+  /** `host`: one of the same kernel, for another address. */
+  constructor(local = "here", host?: FakeIpsec) {
+    this.#local = local;
+    this.#sas = host === undefined ? new Map() : host.#sas;
+    this.#policies = host === undefined ? new Set() : host.#policies;
+  }
 
   check(): Promise<void> {
     return Promise.resolve();
@@ -18,12 +27,17 @@ export class FakeIpsec implements IpsecKernel {
 
   setPolicies(): Promise<void> {
     if (this.policyFailure !== undefined) return Promise.reject(this.policyFailure);
-    this.#policies = true;
+    this.#policies.add(this.#local);
     return Promise.resolve();
   }
 
   verifyPolicies(): Promise<boolean> {
-    return Promise.resolve(this.#policies);
+    return Promise.resolve(this.#policies.has(this.#local));
+  }
+
+  removeElsewhere(): Promise<void> {
+    for (const local of this.#policies) if (local !== this.#local) this.#policies.delete(local);
+    return Promise.resolve();
   }
 
   list(): Promise<HeldSa[]> {
@@ -58,7 +72,7 @@ export class FakeIpsec implements IpsecKernel {
 
   removeAll(): Promise<void> {
     this.#sas.clear();
-    this.#policies = false;
+    this.#policies.clear();
     return Promise.resolve();
   }
 
@@ -74,7 +88,7 @@ export class FakeIpsec implements IpsecKernel {
 
   /** As `ip xfrm policy flush` by somebody else. */
   flushPolicies(): void {
-    this.#policies = false;
+    this.#policies.clear();
     this.#listener("policies");
   }
 

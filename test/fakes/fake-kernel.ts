@@ -2,12 +2,18 @@ import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { type ActualNetwork, type LocalPort, portLink, type Step } from "../core/data-plane.ts";
-import { containerLink } from "./container-link.ts";
-import type { Kernel } from "./port.ts";
+import {
+  type ActualNetwork,
+  type LocalPort,
+  portLink,
+  type Step,
+} from "../../agent/core/data-plane/kernel-state.ts";
+import { containerLink } from "../../agent/kernel/container-link.ts";
+import type { Kernel } from "../../agent/kernel/port.ts";
 
 interface FakeNetwork {
   device: ActualNetwork["device"];
+  faults: readonly string[];
   /** By link. */
   readonly ports: Map<string, LocalPort>;
   readonly unfinishedPorts: Set<string>;
@@ -20,6 +26,7 @@ interface FakeNetwork {
 /** The data plane in memory: the fast twin of the kernel in tests and in the simulation. */
 export class FakeKernel implements Kernel {
   readonly #networks = new Map<NetworkId, FakeNetwork>();
+  readonly #stranded = new Set<string>();
   readonly #listeners: ((network: NetworkId) => void)[] = [];
 
   list(): Promise<NetworkId[]> {
@@ -41,6 +48,7 @@ export class FakeKernel implements Kernel {
       network,
       present: held !== undefined,
       device: held?.device,
+      faults: held?.faults ?? [],
       ports: [...(held?.ports.values() ?? [])],
       unfinishedPorts: [...(held?.unfinishedPorts ?? [])],
       vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
@@ -62,6 +70,20 @@ export class FakeKernel implements Kernel {
     return containerLink(endpoint);
   }
 
+  endsHere(): Promise<ReadonlySet<string>> {
+    return Promise.resolve(this.#stranded);
+  }
+
+  giveBackEnd(endpoint: EndpointId): Promise<void> {
+    this.#stranded.delete(containerLink(endpoint));
+    return Promise.resolve();
+  }
+
+  /** As when somebody deletes a container's port: it is made again, and its other end is the host's. */
+  strand(endpoint: EndpointId): void {
+    this.#stranded.add(containerLink(endpoint));
+  }
+
   onChange(listener: (network: NetworkId) => void): void {
     this.#listeners.push(listener);
   }
@@ -70,6 +92,11 @@ export class FakeKernel implements Kernel {
   loseNeighbours(network: NetworkId): void {
     this.#networks.get(network)?.neighbours.clear();
     for (const listener of this.#listeners) listener(network);
+  }
+
+  /** As when somebody changes a setting in the network's namespace: only `extend` makes it as it was. */
+  spoil(network: NetworkId): void {
+    this.#extended(network).faults = ["its setting is another"];
   }
 
   /** As when an agent dies while it makes a port. */
@@ -96,6 +123,7 @@ export class FakeKernel implements Kernel {
           neighbours: new Map(),
           flood: new Set(),
           ...this.#networks.get(network),
+          faults: [],
           device: { vni, udpPort, localVtep, mtuBytes, gateways, multicast },
         });
         return;

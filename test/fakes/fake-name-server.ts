@@ -1,14 +1,23 @@
 import dnsPacket from "dns-packet";
-import { NameTable } from "../core/name-table.ts";
-import { reply } from "./answer.ts";
-import { applyChanges } from "./apply-changes.ts";
-import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
+import type { OverlayError } from "../../shared/errors.ts";
+import { NameTable } from "../../agent/core/names/name-table.ts";
+import { reply } from "../../agent/names/server/answer.ts";
+import { applyChanges } from "../../agent/names/server/apply-changes.ts";
+import type {
+  NameServer,
+  Sandbox,
+  SandboxId,
+  SandboxStatus,
+  TableChange,
+} from "../../agent/names/server/port.ts";
 
 /** Serves names in memory: keeps what it was told, and answers by the same table. */
 export class FakeNameServer implements NameServer {
   readonly served = new Map<SandboxId, Sandbox>();
   /** Where somebody changed something. */
   readonly changed = new Set<SandboxId>();
+  /** Why it serves none that it is told of. */
+  refuses: OverlayError | undefined;
   readonly #names = new NameTable();
   #running = false;
 
@@ -22,6 +31,7 @@ export class FakeNameServer implements NameServer {
   }
 
   serve(sandbox: Sandbox): Promise<void> {
+    if (this.refuses !== undefined) return Promise.reject(this.refuses);
     this.served.set(sandbox.id, sandbox);
     return Promise.resolve();
   }

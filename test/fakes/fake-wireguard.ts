@@ -7,10 +7,10 @@ import {
   type WireguardEndpoint,
   type WireguardKey,
   type WireguardPeerState,
-} from "../core/wireguard.ts";
-import type { WireguardState, WireguardTunnel } from "./port.ts";
-import type { Secret } from "./secret.ts";
-import { wireguardPublicKey } from "./wireguard-keys.ts";
+} from "../../agent/core/keys/wireguard.ts";
+import type { WireguardState, WireguardTunnel } from "../../agent/encryption/wireguard/port.ts";
+import type { Secret } from "../../agent/encryption/secret.ts";
+import { wireguardPublicKey } from "../../agent/encryption/wireguard/keys.ts";
 
 type FakeDevice = Omit<WireguardState, "peers"> & {
   readonly peers: Map<WireguardKey, WireguardPeerState>;
@@ -19,6 +19,8 @@ type FakeDevice = Omit<WireguardState, "peers"> & {
 /** Hosts and their WireGuard devices in memory, by the host's address; they outlive the agents. */
 export class FakeUnderlay {
   readonly devices = new Map<Ip, FakeDevice>();
+  /** Addresses inside to which no echo comes through, though the device has all it should. */
+  readonly silent = new Set<Ip>();
 
   /** One packet from a host into its tunnel: whether the other end takes it. */
   send(from: Ip, to: Ip, wallMs: number): boolean {
@@ -94,6 +96,23 @@ export class FakeWireguard implements WireguardTunnel {
   read(): Promise<WireguardState | undefined> {
     const held = this.#device();
     return Promise.resolve(held && { ...held, peers: [...held.peers.values()] });
+  }
+
+  faults(privateKey: Secret, desired: DesiredWireguard): Promise<string[]> {
+    const held = this.#device();
+    if (held === undefined) return Promise.resolve(["its device is missing"]);
+    const changes = planPeers([...held.peers.values()], desired, this.#asked, this.#wallMs());
+    return Promise.resolve([
+      ...(held.publicKey === wireguardPublicKey(privateKey) ? [] : ["its key is another one"]),
+      ...changes.map(({ kind, publicKey }) => `the peer ${publicKey}: ${kind}`),
+    ]);
+  }
+
+  echo(inside: Ip): Promise<number | undefined> {
+    const answers =
+      !this.#underlay.silent.has(inside) &&
+      this.#underlay.send(this.#address, inside, this.#wallMs());
+    return Promise.resolve(answers ? 1 : undefined);
   }
 
   onLoss(listener: () => void): void {

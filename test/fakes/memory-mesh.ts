@@ -1,7 +1,12 @@
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { equalBytes } from "../../shared/codec.ts";
-import type { Admission, Mesh, MeshHandlers, MeshPeer } from "./port.ts";
+import type {
+  Admission,
+  Mesh,
+  MeshHandlers,
+  MeshPeer,
+} from "../../agent/replication/gossip/port.ts";
 
 /** The mesh in memory: the fast twin of libp2p in tests. Meshes of one `net` can reach each other. */
 export class MemoryMesh implements Mesh {

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "vitest";
-import { Libp2pMesh } from "../../agent/gossip/libp2p-mesh.ts";
+import { Libp2pMesh } from "../../agent/replication/gossip/libp2p-mesh.ts";
 import { ControlServer } from "../../controller/wire/server.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import type { Controller } from "../../controller/controller.ts";

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
@@ -19,7 +20,10 @@ export type KernelRelease = "bookworm" | "trixie";
 
 const KERNEL_OF = join(import.meta.dirname, "../support/debian-kernel");
 const DIRECTORY = "/var/tmp/overlay-ts-guest-";
-const BOOT_TIMEOUT_MS = 300_000;
+/** Half a minute at rest. */
+const BOOT_TIMEOUT_MS = 400_000;
+/** Of one script, where its caller says no other. */
+const SCRIPT_TIMEOUT_MS = 1_800_000;
 
 const KERNEL_ARGUMENTS = [
   "console=ttyS0",
@@ -39,6 +43,9 @@ interface Answer {
   readonly output: string;
 }
 
+/** The machine is no longer there, or says nothing: of what was to be tried in it nothing is known. */
+export class GuestLost extends Error {}
+
 /**
  * A whole machine in software (QEMU without hardware help): a kernel of Debian, systemd as its first
  * process, this machine's root read-only below a disk of its own, and no network device at all.
@@ -50,11 +57,12 @@ export class Guest {
   #line: Socket | undefined;
   #boot = "";
   #lastNumber = 0;
-  readonly #asked = new Map<number, (answer: Answer) => void>();
+  readonly #asked = new Map<number, PromiseWithResolvers<Answer>>();
 
   private constructor(directory: string, process: ChildProcess) {
     this.directory = directory;
     this.#process = process;
+    process.once("exit", () => this.#giveUp(ended()));
   }
 
   /** `prepare` puts files into its directory; the guest sees them at the same path. */
@@ -71,20 +79,13 @@ export class Guest {
     const disk = kind === "systemd" ? [makeDisk(join(directory, "disk"))] : [];
     const initramfs = makeInitramfs(directory, kernel, kind);
     const output = openSync(join(directory, "qemu.log"), "a");
-    // It takes what the tests beside it leave; the kernel ends it should this process die, however it dies.
-    const child = spawn(
-      "nice",
-      [
-        "-n",
-        "19",
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "qemu-system-x86_64",
-        ...qemuArguments(directory, kernel, disk, initramfs),
-      ],
-      { stdio: ["ignore", output, output] },
-    );
+    const qemu = ["qemu-system-x86_64", ...qemuArguments(directory, kernel, disk, initramfs)];
+    // The kernel ends it should this process die, however it dies.
+    const child = spawn("setpriv", ["--pdeathsig", "KILL", ...qemu], {
+      stdio: ["ignore", output, output],
+      detached: true,
+    });
+    takeProcessors(child.pid);
     const guest = new Guest(directory, child);
     try {
       await guest.#connect();
@@ -96,28 +97,46 @@ export class Guest {
     return guest;
   }
 
-  /** Runs a bash script as root. @throws with its output when it fails. */
-  async exec(script: string): Promise<string> {
-    const { status, output } = await this.try(script);
+  /** Runs a bash script as root. @throws with its output when it fails, {@link try}. */
+  async exec(script: string, timeoutMs?: number): Promise<string> {
+    const { status, output } = await this.try(script, timeoutMs);
     if (status !== 0) throw new Error(`status ${status}: ${script}\n${output}`);
     return output.trim();
   }
 
-  try(script: string): Promise<Answer> {
+  /** @throws GuestLost: no answer in time by this machine's clock, not the guest's; with what its console says last. */
+  async try(script: string, timeoutMs = SCRIPT_TIMEOUT_MS): Promise<Answer> {
     const number = ++this.#lastNumber;
     // Whoever waits for a guest may look at what it does.
     appendFileSync(join(this.directory, "commands.log"), `${new Date().toISOString()} ${script}\n`);
-    return new Promise((resolve, reject) => {
-      if (this.#process.exitCode !== null) reject(new Error("the guest has ended"));
-      this.#asked.set(number, resolve);
-      this.#line?.write(`${number} ${Buffer.from(script).toString("base64")}\n`);
-    });
+    if (this.#hasEnded()) throw ended();
+    const asked = Promise.withResolvers<Answer>();
+    this.#asked.set(number, asked);
+    this.#line?.write(`${number} ${Buffer.from(script).toString("base64")}\n`);
+    const late = setTimeout(() => {
+      this.#asked.delete(number);
+      asked.reject(this.#failure(`no answer in ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+    return asked.promise.finally(() => clearTimeout(late));
+  }
+
+  /** How long the guest's clock and this machine's took for the same, in seconds: a clock of software may not keep pace. */
+  async clocks<T>(work: () => Promise<T>): Promise<{ result: T; inside: number; outside: number }> {
+    const inside = async (): Promise<number> =>
+      Number(await this.exec("cut -d' ' -f1 /proc/uptime"));
+    const [from, fromMs] = [await inside(), performance.now()];
+    const result = await work();
+    return {
+      result,
+      inside: (await inside()) - from,
+      outside: (performance.now() - fromMs) / 1000,
+    };
   }
 
   async reboot(): Promise<void> {
     const before = this.#boot;
     // Its answer may not come any more: the line's other end goes down with the rest.
-    void this.try("systemctl --no-block reboot");
+    this.try("systemctl --no-block reboot").catch(() => {});
     await this.#booted(before);
   }
 
@@ -125,11 +144,25 @@ export class Guest {
     return readFileSync(join(this.directory, "console.log"), "utf8");
   }
 
+  #giveUp(error: Error): void {
+    for (const { reject } of this.#asked.values()) reject(error);
+    this.#asked.clear();
+  }
+
+  #failure(what: string): Error {
+    return new GuestLost(`${what}; its console says last:\n${this.console().slice(-4000)}`);
+  }
+
+  /** Also by a signal. */
+  #hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null;
+  }
+
   async stop(): Promise<void> {
-    if (this.#process.exitCode === null && this.#process.signalCode === null) {
-      const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+    if (!this.#hasEnded()) {
+      const exited = new Promise((resolve) => this.#process.once("exit", resolve));
       this.#process.kill("SIGKILL");
-      await ended;
+      await exited;
     }
     this.#line?.destroy();
     rmSync(this.directory, { recursive: true, force: true });
@@ -137,8 +170,7 @@ export class Guest {
 
   async #connect(): Promise<void> {
     for (;;) {
-      if (this.#process.exitCode !== null)
-        throw new Error(readFileSync(join(this.directory, "qemu.log"), "utf8"));
+      if (this.#hasEnded()) throw new Error(readFileSync(join(this.directory, "qemu.log"), "utf8"));
       const socket = connect(join(this.directory, "line"));
       const connected = await new Promise<boolean>((resolve) => {
         socket.once("connect", () => resolve(true));
@@ -157,23 +189,27 @@ export class Guest {
     const [word = "", second = "", third = ""] = line.split(" ");
     if (word === "ready") {
       this.#boot = second;
-      this.#asked.clear();
+      // A kernel that panics starts again, too: what was asked before is never answered.
+      this.#giveUp(this.#failure("the guest has started anew"));
       return;
     }
     const number = Number(word);
     const answer = { status: Number(second), output: Buffer.from(third, "base64").toString() };
-    this.#asked.get(number)?.(answer);
+    this.#asked.get(number)?.resolve(answer);
     this.#asked.delete(number);
   }
 
   async #booted(before: string): Promise<void> {
     const until = Date.now() + BOOT_TIMEOUT_MS;
     while (this.#boot === before) {
-      if (this.#process.exitCode !== null || Date.now() > until)
-        throw new Error(`the guest did not boot:\n${this.console().slice(-4000)}`);
+      if (this.#hasEnded() || Date.now() > until) throw this.#failure("the guest did not boot");
       await delay(100);
     }
   }
+}
+
+function ended(): Error {
+  return new GuestLost("the guest has ended");
 }
 
 /** Of processes that were killed: their guests ended with them, their files did not. */
@@ -185,6 +221,16 @@ function removeLeftovers(): void {
     if (!existsSync(join("/proc", directory.slice(DIRECTORY.length))))
       rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/**
+ * A guest whose processors wait falls behind far more than they wait: what one holds the other spins for, and what its
+ * programs wait for is not there in time. The kernel shares processors between sessions (sched(7), autogroup), and
+ * the guest has one of its own.
+ */
+function takeProcessors(pid: number | undefined): void {
+  const file = `/proc/${pid}/autogroup`;
+  if (existsSync(file)) writeFileSync(file, "-20");
 }
 
 function makeDisk(path: string): string {

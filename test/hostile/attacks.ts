@@ -3,13 +3,22 @@ import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { lpStream } from "@libp2p/utils";
 import type { Connection } from "@libp2p/interface";
-import { ClusterSyncAnswer, type ClusterSyncRequest } from "../../agent/core/cluster-messages.ts";
-import { decodeMessage, SyncAnswer, type SyncRequest } from "../../agent/core/messages.ts";
-import { changeOwn } from "../../agent/core/own-documents.ts";
-import { frame, KIND } from "../../agent/gossip/request-frame.ts";
-import { RequestStream } from "../../agent/gossip/request-stream.ts";
-import { Sealing } from "../../agent/gossip/sealing.ts";
-import { CLUSTER_TOPIC, FOR_CLUSTER, FOR_NETWORK, requestFor } from "../../agent/sync-requests.ts";
+import {
+  ClusterSyncAnswer,
+  type ClusterSyncRequest,
+} from "../../agent/core/tables/cluster-messages.ts";
+import { decodeMessage, SyncAnswer, type SyncRequest } from "../../agent/core/tables/messages.ts";
+import { changeOwn } from "../../agent/core/tables/own-documents.ts";
+import { frame, KIND } from "../../agent/replication/gossip/request-frame.ts";
+import { RequestStream } from "../../agent/replication/gossip/request-stream.ts";
+import { Sealing } from "../../agent/replication/gossip/sealing.ts";
+import {
+  CLUSTER_TOPIC,
+  FOR_CLUSTER,
+  FOR_NETWORK,
+  requestFor,
+  topicOf,
+} from "../../agent/replication/request-kinds.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { ControlRequest } from "../../controller/wire/messages.ts";
@@ -40,8 +49,6 @@ export interface Attacker {
 
 /** What it gives is printed as JSON. */
 type Attack = (attacker: Attacker, given: never) => Promise<unknown>;
-
-const topicOf = (network: NetworkId): string => `overlay-ts/network/${network}`;
 
 function networkNamed({ state }: Attacker, name: string): NetworkId {
   return state.networks.find((network) => network.name === name)!.id;

@@ -1,6 +1,10 @@
 import { parseArgs } from "node:util";
 import { fromBase64Url } from "../../shared/base64url.ts";
-import { agentFiles, ensureIdentity, readMembership } from "../../agent/membership.ts";
+import {
+  agentFiles,
+  ensureIdentity,
+  readMembership,
+} from "../../agent/membership/membership-files.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { sha256 } from "../../shared/node/system.ts";

@@ -6,9 +6,9 @@ import { tcp } from "@libp2p/tcp";
 import { lpStream } from "@libp2p/utils";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p, type Libp2p } from "libp2p";
-import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
-import { admittedNoise } from "../../agent/gossip/admitted-noise.ts";
-import type { MeshPeer } from "../../agent/gossip/port.ts";
+import { AdmissionRules } from "../../agent/replication/gossip/admission-rules.ts";
+import { admittedNoise } from "../../agent/replication/gossip/admitted-noise.ts";
+import type { MeshPeer } from "../../agent/replication/gossip/port.ts";
 import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
 import { protocolsOf } from "../../shared/wire-version.ts";
 

@@ -27,6 +27,7 @@ describe.each([4, 6] as const)("IPsec of the kernel over IPv%i", (family) => {
     kernel,
     local,
     peer: vtepOf(2, family),
+    moved: () => new LinuxIpsec({ local: vtepOf(3, family), udpPort: 7950, hostNetns: host() }),
     flushAssociations: () => hosts.in(host(), "ip xfrm state flush"),
     flushPolicies: () => hosts.in(host(), "ip xfrm policy flush"),
   }));

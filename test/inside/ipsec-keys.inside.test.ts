@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/pair-key.ts";
-import type { SaName } from "../../agent/core/security-association.ts";
+import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/keys/pair-key.ts";
+import type { SaName } from "../../agent/core/keys/security-association.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
 import { systemRandom } from "../../shared/node/system.ts";
 import { isEsp, newMarker } from "../support/capture.ts";

@@ -107,8 +107,8 @@ export function ipsecTraffic(family: Family, seconds: number): void {
       const pinging = ping(marker, "-i", "0.01", "-c", "300");
       for (const { netns } of members) world.hosts.in(netns, flush);
       await putBack(({ ipsecKernel }) => ipsecKernel.verifyPolicies());
-      await putBack(async ({ guarding, guards }) => {
-        await guarding.check();
+      await putBack(async ({ guardReconciler, guards }) => {
+        await guardReconciler.check();
         return guards.verify();
       });
       await pinging;

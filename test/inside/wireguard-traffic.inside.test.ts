@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { Secret } from "../../agent/encryption/secret.ts";
-import { wireguardPublicKey } from "../../agent/encryption/wireguard-keys.ts";
+import { wireguardPublicKey } from "../../agent/encryption/wireguard/keys.ts";
 import { Netlink } from "../../agent/kernel/netlink/socket.ts";
 import { peer, privateKey, wanted } from "../contract/wireguard-contract.ts";
 import { RealWireguardHosts } from "../support/wireguard-hosts.ts";
@@ -28,9 +28,9 @@ describe("through WireGuard of the kernel", () => {
     const read = vi.spyOn(Netlink.prototype, "dump");
     try {
       await hosts.tunnel(1).set(privateKey(1), wanted(1, many.slice(1)));
-      expect([messages(), read.mock.calls.length]).toEqual([0, 3]);
+      expect([messages(), read.mock.calls.length]).toEqual([0, 8]);
       await hosts.tunnel(1).set(privateKey(1), wanted(1, many));
-      expect([messages(), read.mock.calls.length]).toEqual([1, 6]);
+      expect([messages(), read.mock.calls.length]).toEqual([1, 16]);
     } finally {
       vi.restoreAllMocks();
     }

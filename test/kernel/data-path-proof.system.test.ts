@@ -1,10 +1,15 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { LinuxDataPathProof } from "../../agent/kernel/data-path-proof.ts";
-import { desiredProof } from "../../agent/proving.ts";
+import { LinuxDataPathProof } from "../../agent/kernel/proof/data-path-proof.ts";
+import {
+  ANSWERS_IN_IPSEC,
+  desiredIpsecProof,
+  desiredProof,
+} from "../../agent/core/liveness/proofs.ts";
+import { Tables } from "../../agent/core/tables/tables.ts";
 import { Ip } from "../../shared/ip.ts";
-import { clusterState, nodeId } from "../support/cluster.ts";
+import { app, clusterState, hostDocument, nodeId, vtepOf } from "../support/cluster.ts";
 import { TestHosts } from "../support/hosts.ts";
 
 let hosts: TestHosts;
@@ -33,6 +38,15 @@ afterEach(async () => {
 
 const peer = Ip.parse("198.18.0.2");
 
+/** Both are on a network of IPsec, and say that they answer there. */
+function tablesInIpsec(): Tables {
+  const tables = new Tables();
+  tables.mergeState(clusterState(2, { networks: [{ ...app, encryption: "ipsec" }] }));
+  for (const k of [1, 2])
+    tables.mergeHost(hostDocument(k, { capabilities: [ANSWERS_IN_IPSEC], hosting: [app.id] }));
+  return tables;
+}
+
 describe("the data-path proof", () => {
   test("the peer's kernel answers at the full size of a container's packet", async () => {
     const result = await proofs[0]!.probe(peer, 2000);
@@ -56,6 +70,7 @@ describe("the data-path proof", () => {
     hosts.in(join(hosts.directory, "switch"), "ip link set p2 mtu 1400");
     hosts.in(join(hosts.directory, "switch"), "ip link set sw mtu 1400");
     expect((await proofs[0]!.probe(peer, 500)).roundTripMs).toBeUndefined();
+    expect((await proofs[0]!.probe(peer, 2000, 128)).roundTripMs).toBeGreaterThan(0);
   });
 
   test("a blocked port does not pass; a peer that left is not asked any more", async () => {
@@ -70,6 +85,44 @@ describe("the data-path proof", () => {
     expect((await proofs[0]!.probe(peer, 300)).roundTripMs).toBeUndefined();
   });
 
+  test("through IPsec's port it stands beside the one in clear, and each says only what its own port carries", async () => {
+    const ipsec = [1, 2].map(
+      (k) =>
+        new LinuxDataPathProof({
+          netnsDirectory: join(hosts.directory, `netns${k}`),
+          hostNetns: join(hosts.directory, `h${k}`),
+          of: "ipsec",
+        }),
+    );
+    const h2 = join(hosts.directory, "h2");
+    try {
+      for (const [i, proof] of ipsec.entries()) {
+        const other = 2 - i;
+        // Without policies here: what of it leaves a host is encrypted by the port alone.
+        const remote = new Map([[nodeId(other), vtepOf(other)]]);
+        const paths = { encryption: "ipsec", local: vtepOf(i + 1), remote } as const;
+        await proof.set(desiredIpsecProof(tablesInIpsec(), nodeId(i + 1), paths)!);
+      }
+      const answers = async () =>
+        (await Promise.all([proofs[0]!, ipsec[0]!].map((proof) => proof.probe(peer, 1000)))).map(
+          ({ roundTripMs }) => roundTripMs !== undefined,
+        );
+      expect(await answers()).toEqual([true, true]);
+      hosts.in(h2, "nft add table inet block");
+      hosts.in(h2, "nft add chain inet block in { type filter hook input priority -400 ; }");
+      hosts.in(h2, "nft add rule inet block in udp dport 7950 drop");
+      expect(await answers()).toEqual([true, false]);
+      hosts.in(h2, "nft flush chain inet block in");
+      expect(await answers()).toEqual([true, true]);
+    } finally {
+      for (const proof of ipsec) {
+        await proof.remove();
+        await proof.close();
+      }
+    }
+    expect((await proofs[0]!.probe(peer, 1000)).roundTripMs).toBeGreaterThan(0);
+  });
+
   test("a plain file where its namespace was is no namespace: it is pinned again", async () => {
     await proofs[0]!.remove();
     writeFileSync(join(hosts.directory, "netns1", "proof"), "");
@@ -77,11 +130,11 @@ describe("the data-path proof", () => {
     expect((await proofs[0]!.probe(peer, 2000)).roundTripMs).toBeGreaterThan(0);
   });
 
-  test("a deleted device is made again with the next word", async () => {
+  test("a deleted device is named, and made again with the next word", async () => {
     const netns = join(hosts.directory, "netns1", "proof");
     hosts.in(netns, "ip link del vx0");
     const desired = desiredProof(clusterState(2), nodeId(1))!;
-    await expect(proofs[0]!.set(desired)).rejects.toThrow(/gone/);
+    expect(await proofs[0]!.faults(desired)).toEqual(["its VXLAN device is missing"]);
     await proofs[0]!.set(desired);
     expect((await proofs[0]!.probe(peer, 2000)).roundTripMs).toBeGreaterThan(0);
   });

@@ -1,18 +1,25 @@
 import { writeFileSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { DesiredGuards } from "../../agent/core/data-plane.ts";
+import type { DesiredGuards } from "../../agent/core/data-plane/kernel-state.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
-import { NftGuards } from "../../agent/kernel/nft-guards.ts";
+import { LeftTable } from "../../agent/kernel/nft/left-table.ts";
+import { Nft } from "../../agent/kernel/nft/nft.ts";
+import { NftGuards } from "../../agent/kernel/nft/nft-guards.ts";
 import { addressesOf, type Endpoint } from "../../shared/documents.ts";
-import { type Family, Ip, ipToBytes } from "../../shared/ip.ts";
+import { Cidr, type Family, Ip, ipToBytes } from "../../shared/ip.ts";
 import { linkLocalOf, macToBytes, type Mac } from "../../shared/mac.ts";
 import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
+import { Capture, containing } from "../support/capture.ts";
 import { TestHosts } from "../support/hosts.ts";
+import { eventually } from "../support/lab-host.ts";
 
 /** h1 has a container of the network behind its guards; h2 may speak to it, h3 is a stranger. */
 
 const PORT = 7948;
+/** What packets that must not leave are filled with. */
+const MARK = "0e1d2c3b4a5968778695a4b3c2d1e0ff";
 const local = withIpv6(endpoint(1, 5));
 const remote = withIpv6(endpoint(2, 5));
 
@@ -21,7 +28,10 @@ function desiredOver(family: Family): DesiredGuards {
   return {
     underlayFamily: family,
     classPorts: { plain: PORT, wireguard: 7949, ipsec: 7950 },
+    meshPorts: [7947, 7952],
     ipsec: false,
+    exposed: [],
+    sealed: [],
     vteps: [vtep],
     hosting: [{ vtep, vni: app.vni }],
     speakers: addressesOf(remote).map((ip) => ({ vtep, vni: app.vni, mac: remote.mac, ip })),
@@ -254,6 +264,221 @@ describe.each([4, 6] as const)("the guards of a host whose underlay is IPv%i", (
     // Without them it would have arrived: the test can fail.
     await own.remove();
     expect(await outcome(inside, from(remote))).toMatchObject({ arrived: 1 });
+  });
+
+  test("stop a process of a host, of whatever user, from sending as its VTEP", async () => {
+    const own = new NftGuards({ hostNetns: host(2) });
+    await own.set({ ...desired, vteps: [vtepOf(1, over)], hosting: [], speakers: [] });
+    const nobody = [
+      "setpriv",
+      "--reuid=65534",
+      "--regid=65534",
+      "--clear-groups",
+      "--bounding-set=-all",
+    ];
+    const asNobody = (): void => {
+      const file = join(hosts.directory, "datagram");
+      for (const port of [PORT, 7949, 7950])
+        try {
+          hosts.in(host(2), `${nobody.join(" ")} socat -u OPEN:${file} ${udpTo(port)}`);
+        } catch {
+          // The sender is told: EPERM.
+        }
+    };
+    hosts.in(host(1), `chmod 755 ${hosts.directory}`);
+    writeFileSync(join(hosts.directory, "datagram"), from(remote));
+    const before = received();
+    asNobody();
+    expect(received()).toBe(before);
+    expect(await own.counters()).toMatchObject({ ownProcess: 3 });
+    // Without the rule it would have arrived: the test can fail.
+    await own.remove();
+    asNobody();
+    expect(received()).toBe(before + 1);
+    await own.close();
+  });
+
+  describe("between a container's way out and the link", () => {
+    const [docker, inside, near, far, network, length] =
+      over === 4
+        ? ["172.31.9.1", "172.31.9.2", vtepOf(2, 4), "10.5.0.7", "10.5.0.0/16", 24]
+        : ["fd00:9::1", "fd00:9::2", vtepOf(2, 6), "fd00:5::7", "fd00:5::/64", 64];
+    let box: string;
+    const toward = (ip: string, port: number): string =>
+      over === 4 ? `TCP4:${ip}:${port}` : `TCP6:[${ip}]:${port}`;
+    const inClear = async (): Promise<number> => {
+      const file = join(hosts.directory, "clear.pcap");
+      const capture = await Capture.start(host(2), "eth0", file);
+      try {
+        hosts.in(box, `ping -n -c 3 -i 0.2 -W 1 -p ${MARK} ${far}`);
+      } catch {
+        // No answer, as there is nobody.
+      } finally {
+        await capture.stop();
+      }
+      return containing(capture.frames(), Buffer.from(MARK, "hex"));
+    };
+    /** Whether a connection is made, from a namespace. */
+    const connects = (from: string, ip: string, port: number): boolean => {
+      try {
+        hosts.in(from, `socat -u OPEN:/dev/null ${toward(ip, port)},connect-timeout=1`);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const listening = (netns: string, port: number): ChildProcess => {
+      const address = over === 4 ? "TCP4-LISTEN" : "TCP6-LISTEN";
+      const listen = `${address}:${port},fork,reuseaddr`;
+      return spawn("nsenter", [`--net=${netns}`, "socat", "-u", listen, "OPEN:/dev/null"], {
+        stdio: "ignore",
+      });
+    };
+    const listens = (netns: string, port: number): Promise<void> =>
+      eventually(10_000, "the listener", async () => {
+        if (!hosts.in(netns, "ss -Hltn").includes(`:${port} `)) throw new Error("not yet");
+      });
+
+    beforeEach(async () => {
+      box = hosts.netns("box");
+      const [flag, table] =
+        over === 4 ? ["net.ipv4.ip_forward", "ip"] : ["net.ipv6.conf.all.forwarding", "ip6"];
+      for (const command of [
+        "ip link add docker_gwbridge type bridge",
+        // While its link-local address is tentative, the kernel asks for no neighbour of what it forwards.
+        "sysctl -qw net.ipv6.conf.docker_gwbridge.accept_dad=0",
+        "ip link set docker_gwbridge up",
+        `ip address add ${docker}/${length} dev docker_gwbridge${over === 6 ? " nodad" : ""}`,
+        `ip link add egress type veth peer name eth0 netns ${box}`,
+        "ip link set egress master docker_gwbridge up",
+        `sysctl -qw ${flag}=1`,
+        // Whoever is on the link is the way to everything else.
+        `ip -${over} route replace default via ${near} dev eth0`,
+        `nft add table ${table} nat`,
+        `nft add chain ${table} nat post { type nat hook postrouting priority 100 ; }`,
+        `nft add rule ${table} nat post oifname eth0 masquerade`,
+        `nft add chain ${table} nat pre { type nat hook prerouting priority -100 ; }`,
+        `nft add rule ${table} nat pre tcp dport 8080 dnat to ${over === 4 ? `${inside}:80` : `[${inside}]:80`}`,
+      ])
+        hosts.in(host(1), command);
+      for (const command of [
+        "ip link set eth0 up",
+        `ip address add ${inside}/${length} dev eth0${over === 6 ? " nodad" : ""}`,
+        `ip -${over} route add default via ${docker}`,
+      ])
+        hosts.in(box, command);
+      hosts.in(host(3), `ip -${over} route add ${inside} via ${vtepOf(1, over)}`);
+    });
+
+    test("no packet for a network that is to be reached by one's own interface only", async () => {
+      await guards.set({ ...desired, sealed: [Cidr.parse(network)] });
+      expect(await guards.verify()).toBe(true);
+      expect(await inClear()).toBe(0);
+      expect(await guards.counters()).toMatchObject({ aroundNetwork: 3 });
+      // A host leaves by force: its containers stay, and so does this, also when its tables are empty first.
+      expect([await guards.hold(), await guards.hold()]).toEqual([false, true]);
+      await guards.set({ ...desired, sealed: [] });
+      expect(await inClear()).toBe(0);
+      await guards.remove({ keepSealed: true });
+      expect(await inClear()).toBe(0);
+      await guards.remove({ keepSealed: true });
+      expect(await inClear()).toBe(0);
+      expect(hosts.in(host(1), "nft list tables").trim()).toContain("inet overlay_ts_left");
+      // No agent has it in mind then, and somebody reloads the firewall.
+      const left = new LeftTable(new Nft(host(1)));
+      await left.look();
+      const list = "nft list table inet overlay_ts_left";
+      const stands = hosts.in(host(1), list).replace(/packets \d+ bytes \d+/g, "");
+      for (const loss of [
+        "delete table inet overlay_ts_left",
+        "flush chain inet overlay_ts_left forward",
+      ]) {
+        hosts.in(host(1), `nft ${loss}`);
+        await eventually(20_000, "what is left", async () =>
+          expect(hosts.in(host(1), list).replace(/packets \d+ bytes \d+/g, "")).toBe(stands),
+        );
+      }
+      left.letGo();
+      expect(await inClear()).toBe(0);
+      // Without them they would leave: the test can fail.
+      await guards.remove();
+      expect(await inClear()).toBeGreaterThanOrEqual(3);
+      expect(hosts.in(host(1), "nft list tables")).not.toContain("overlay_ts");
+    });
+
+    test("subnets come and go by difference, a single address too", async () => {
+      const one = over === 4 ? ["10.6.0.0/16", "10.7.0.1/32"] : ["fd00:6::/64", "fd00:7::1/128"];
+      for (const sealed of [[network], [network, ...one], one, []]) {
+        await guards.set({ ...desired, sealed: sealed.map((text) => Cidr.parse(text)) });
+        expect(await guards.verify()).toBe(true);
+      }
+    });
+
+    test("only what was published or asked for gets in", async () => {
+      const servers = [listening(box, 80), listening(host(3), 90)];
+      try {
+        await listens(box, 80);
+        await listens(host(3), 90);
+        expect(connects(host(3), inside, 80)).toBe(false);
+        expect((await guards.counters())["unpublished"]).toBeGreaterThan(0);
+        expect(connects(host(3), vtepOf(1, over), 8080)).toBe(true);
+        expect(connects(host(1), inside, 80)).toBe(true);
+        expect(connects(box, vtepOf(3, over), 90)).toBe(true);
+        await guards.remove();
+        expect(connects(host(3), inside, 80)).toBe(true);
+      } finally {
+        for (const server of servers) server.kill();
+      }
+    });
+
+    test.each(["br-0123456789ab", "ovc0123456789"])(
+      "no connection to the mesh or the controller from %s",
+      async (link) => {
+        for (const command of [
+          "ip link set docker_gwbridge down",
+          `ip link set docker_gwbridge name ${link}`,
+          `ip link set ${link} up`,
+        ])
+          hosts.in(host(1), command);
+        // Of IPv6 the address went with the link.
+        hosts.in(host(1), `ip address replace ${docker}/${length} dev ${link}`);
+        const servers = [7947, 7952].map((port) => listening(host(1), port));
+        const reached = (): number[] =>
+          [7947, 7952].filter((port) => connects(box, vtepOf(1, over), port));
+        try {
+          for (const port of [7947, 7952]) await listens(host(1), port);
+          expect(reached()).toEqual([]);
+          expect((await guards.counters())["toMesh"]).toBeGreaterThanOrEqual(2);
+          // Such a bridge can be the host's uplink, with the address that peers connect to.
+          expect(connects(box, docker, 7947)).toBe(link.startsWith("br-"));
+          await guards.remove();
+          expect(reached()).toEqual([7947, 7952]);
+        } finally {
+          for (const server of servers) server.kill();
+        }
+      },
+    );
+
+    test("no connection to the mesh or the controller, of this host or another", async () => {
+      const servers = [7947, 7952].flatMap((port) => [
+        listening(host(1), port),
+        listening(host(2), port),
+      ]);
+      const all = [vtepOf(1, over), docker, vtepOf(2, over)].flatMap((ip) =>
+        [7947, 7952].map((port): [string, number] => [ip, port]),
+      );
+      try {
+        for (const port of [7947, 7952]) for (const k of [1, 2]) await listens(host(k), port);
+        expect(all.filter(([ip, port]) => connects(box, ip as Ip, port))).toEqual([]);
+        expect((await guards.counters())["toMesh"]).toBeGreaterThanOrEqual(all.length);
+        // Hosts, members or not yet, do.
+        expect(connects(host(3), vtepOf(1, over), 7947)).toBe(true);
+        await guards.remove();
+        expect(all.filter(([ip, port]) => connects(box, ip as Ip, port))).toEqual(all);
+      } finally {
+        for (const server of servers) server.kill();
+      }
+    });
   });
 
   test("are put back when somebody deletes or empties them", async () => {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { afterEach, beforeEach, describe } from "vitest";
-import { portLink } from "../../agent/core/data-plane.ts";
+import { portLink } from "../../agent/core/data-plane/kernel-state.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { kernelContract } from "../contract/kernel-contract.ts";
 import { TestHosts } from "../support/hosts.ts";
@@ -27,5 +27,7 @@ describe("Linux", () => {
       const inside = join(hosts.directory, "netns", network);
       hosts.in(inside, `ip link set ${portLink(endpoint)} alias ""`);
     },
+    (network) =>
+      hosts.in(join(hosts.directory, "netns", network), "sysctl -qw net.ipv4.ip_forward=1"),
   );
 });

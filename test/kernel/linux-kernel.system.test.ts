@@ -1,14 +1,14 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type DesiredNetwork, portLink } from "../../agent/core/data-plane.ts";
-import { plan } from "../../agent/core/plan.ts";
+import { type DesiredNetwork, portLink } from "../../agent/core/data-plane/kernel-state.ts";
+import { plan } from "../../agent/core/data-plane/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
 import type { Family, Ip } from "../../shared/ip.ts";
 import { linkLocalOf } from "../../shared/mac.ts";
 import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
-import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
+import { app, dataPlane, endpoint, present, vtepOf, withIpv6 } from "../support/cluster.ts";
 import { type HostsOptions, TestHosts } from "../support/hosts.ts";
 
 const own = (k: number) => withIpv6(endpoint(k, 5));
@@ -68,7 +68,8 @@ async function close(): Promise<void> {
 
 async function reconcile(k: number, desired: DesiredNetwork | undefined): Promise<string[]> {
   const kernel = kernels[k - 1]!;
-  const steps = plan(await kernel.read(app.id), desired, true);
+  const wanted = desired === undefined ? ({ kind: "absent" } as const) : present(desired);
+  const steps = plan(await kernel.read(app.id), wanted);
   await kernel.apply(app.id, steps);
   return steps.map((step) => step.kind);
 }
@@ -92,6 +93,7 @@ describe("the kernel of two hosts", () => {
       present: true,
       unfinishedPorts: [],
       device,
+      faults: [],
       ports,
       flood,
       vxlanFdb: remotes.map(({ mac, vtep }) => ({ mac, vtep })),
@@ -177,6 +179,33 @@ describe("the kernel of two hosts", () => {
     expect(await reconcile(1, wanted(1))).toEqual(["putRemotes"]);
     // The container's own failed ARP entry may cost the first.
     expect(await hosts.ping(first!, own(2).ipv4!)).toBeGreaterThanOrEqual(1);
+  });
+
+  test("a container whose port was deleted gets its interface back, as it was", async () => {
+    for (const k of [1, 2]) await reconcile(k, wanted(k));
+    const [first] = [1, 2].map((k) => container(k));
+    // Another network's interface is in it too, as docker_gwbridge's: it keeps its name.
+    hosts.in(first!, "ip link add eth1 type bridge");
+    const shown = (): string =>
+      hosts
+        .in(first!, "ip -br address show eth0")
+        .replaceAll(/@\S+|fe80\S+/g, "")
+        .trim();
+    const before = shown();
+    const [kernel] = kernels as [LinuxKernel];
+    expect([...(await kernel.endsHere())]).toEqual([]);
+    const { id } = own(1);
+    hosts.in(inNetwork(1), `ip link del ${portLink(id)}`);
+    expect(await reconcile(1, wanted(1))).toEqual(["putPort"]);
+    expect(await hosts.ping(first!, own(2).ipv4!)).toBe(0);
+    expect([...(await kernel.endsHere())]).toEqual([kernel.containerLink(id)]);
+    await kernel.giveBackEnd(id, first!, [
+      { ip: own(1).ipv4!, prefixLength: 16 },
+      { ip: own(1).ipv6!, prefixLength: 64 },
+    ]);
+    expect([...(await kernel.endsHere())]).toEqual([]);
+    expect(shown()).toBe(before);
+    for (const ip of [own(2).ipv4!, own(2).ipv6!]) expect(await hosts.ping(first!, ip)).toBe(3);
   });
 
   test("a container that changes its MAC gets nothing through", async () => {

@@ -3,13 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { addressOf, answering } from "./containers.ts";
 import { IMAGE, Lab } from "./lab.ts";
 
 /**
- * One project on several hosts, each with its own Compose: 1.29 with engine 20.10 on h1, 2 with 26.1
- * on h2 and h3. Compose looks for a network of its own by name, and refuses one that is not as its
+ * One project on several hosts, each with its own Compose: 1.29 with engine 20.10 on h1, 2 with the
+ * newer ones on h2 and h3. Compose looks for a network of its own by name, and refuses one that is not as its
  * file says.
  */
 
@@ -20,8 +21,7 @@ let h2: LabHost;
 let h3: LabHost;
 
 beforeAll(async () => {
-  const engines = ["20.10", "26.1", "26.1"] as const;
-  lab = await Lab.up({ directory, hosts: 3, docker: true, engines, say: () => {} });
+  lab = await Lab.up({ directory, hosts: 3, docker: true, engines: ENGINE_KINDS, say: () => {} });
   [h1, h2, h3] = lab.hosts as [LabHost, LabHost, LabHost];
   await lab.form(() => {});
 });
@@ -72,7 +72,7 @@ class Project {
 
   /**
    * Between Compose's look and what it does a view may come back, or go with a network that ends
-   * (agent/docker/README.md): once more, as its user would. What it said at first is shown.
+   * (agent/docker/engine/README.md): once more, as its user would. What it said at first is shown.
    */
   async #again(host: LabHost, ...args: string[]): Promise<string> {
     try {
@@ -203,7 +203,7 @@ test.each([0, 1])("up on all hosts at the same time, round %i", async (round) =>
   const race = new Project(`race${round}`, OURS);
   await Promise.all(hosts.map((host) => race.up(host, { aliases: ["www"] })));
   await eventually(30_000, "one network", async () => {
-    const networks = JSON.parse(await h1.overlay("network", "ls", "--json")) as { name?: string }[];
+    const networks = await h1.ask<{ name?: string }[]>("networks");
     expect(networks.filter(({ name }) => name === race.network)).toHaveLength(1);
     expect(networks.filter(({ name }) => name === undefined)).toEqual([]);
     await race.expectWhole(hosts);

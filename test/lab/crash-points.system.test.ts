@@ -1,11 +1,13 @@
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { bundledWith } from "../support/bundled.ts";
 import { CRASH_AT, CRASH_POINTS } from "../support/crash-points.ts";
-import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
+import { eventually, type LabHost } from "../support/lab-host.ts";
 import { OURS, start } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { Lab, startAgent } from "./lab.ts";
@@ -18,21 +20,23 @@ import { Lab, startAgent } from "./lab.ts";
 vi.setConfig({ testTimeout: 1_200_000, hookTimeout: 300_000 });
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-crash-test-"));
-const PRELOAD = join(import.meta.dirname, "../support/crash-points.ts");
 /** On each host, that many do so beside each other. */
 const CHURNS = 2;
 /** The steps are gone through again until so many containers have started; CRASH_CONTAINERS=200 in the soak. */
 const CONTAINERS = Number(process.env["CRASH_CONTAINERS"] ?? 1);
 /** A step that does not come in so long is one that nothing here reaches. */
 const REACHED_MS = 90_000;
+const PROGRAM = mkdtempSync(join(tmpdir(), "overlay-ts-crash-program-"));
 let lab: Lab;
+let program: Awaited<ReturnType<typeof bundledWith>>;
 
 beforeAll(async () => {
+  program = await bundledWith("crash-points", "test/support/crash-points.ts", PROGRAM);
   lab = await Lab.up({
     directory,
     hosts: 3,
     docker: true,
-    engines: ["20.10", "26.1", "20.10"],
+    engines: ENGINE_KINDS,
     say: () => {},
   });
   await lab.form(() => {});
@@ -41,7 +45,10 @@ beforeAll(async () => {
   for (const host of lab.hosts) await start(host, `stays-${host.name}`, "app");
 });
 
-afterAll(() => Lab.down(directory));
+afterAll(async () => {
+  await Lab.down(directory);
+  rmSync(PROGRAM, { recursive: true });
+});
 
 /** By name. */
 const started: string[] = [];
@@ -70,10 +77,10 @@ async function churn(host: LabHost, which: number, signal: AbortSignal): Promise
 async function killAtEach(host: LabHost, points: readonly string[]): Promise<string[]> {
   const unreached: string[] = [];
   for (const point of points) {
-    const options = `NODE_OPTIONS=--import=file://${PRELOAD}`;
+    const options = `NODE_OPTIONS=--import=file://${program.entry}`;
     // The second time: the first is often the start's own.
     const crash = `${CRASH_AT}=${point}:2`;
-    const agent = host.service("agent", "env", options, crash, OVERLAY_TS, "agent");
+    const agent = host.service("agent", "env", options, crash, program.command, "agent");
     const killed = await Promise.race([
       once(agent, "exit").then(([status, signal]) => status === 137 || signal === "SIGKILL"),
       delay(REACHED_MS, undefined, { ref: false }),
@@ -110,7 +117,7 @@ async function whatItHolds(host: LabHost): Promise<string> {
 test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} steps`, async () => {
   const before: Held[] = [];
   for (const host of lab.hosts) {
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
     before.push(await held(host));
   }
   for (const host of lab.hosts) await host.stopService("agent", "KILL");
@@ -135,7 +142,7 @@ test(`agents are killed before and after each of ${CRASH_POINTS.length / 2} step
   expect(unreached).toEqual([]);
   for (const host of lab.hosts) await eventually(120_000, `${host.name} tidied`, () => tidy(host));
   for (const [k, host] of lab.hosts.entries()) {
-    await eventually(120_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(120_000, `agreement on ${host.name}`, () => host.agrees());
     await eventually(150_000, `nothing left on ${host.name}`, async () =>
       expect(await held(host)).toEqual(before[k]),
     ).catch(async (error: unknown) => {

@@ -8,15 +8,16 @@ import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./container
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /**
- * What Docker's users do with a network of ours, the same on each engine: two hosts, one engine of
- * each kind, and each in turn is the one that is used while the other looks on.
+ * What Docker's users do with a network of ours, the same on each engine: one host for each
+ * kind of engine, and each in turn is the one that is used while the next looks on.
  */
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-docker-test-"));
 let lab: Lab;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 2, docker: true, engines: ENGINE_KINDS, say: () => {} });
+  const hosts = ENGINE_KINDS.length;
+  lab = await Lab.up({ directory, hosts, docker: true, engines: ENGINE_KINDS, say: () => {} });
   await lab.form(() => {});
 });
 
@@ -29,8 +30,9 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
   let far: string;
 
   beforeAll(async () => {
-    const hosts = lab.hosts as [LabHost, LabHost];
-    [host, other] = kind === ENGINE_KINDS[0] ? hosts : (hosts.toReversed() as [LabHost, LabHost]);
+    const k = ENGINE_KINDS.indexOf(kind);
+    host = lab.hosts[k]!;
+    other = lab.hosts[(k + 1) % lab.hosts.length]!;
     await host.docker(...OURS, "--subnet", subnet("0/24"), "--label", "a=b", network);
     await other.waitForNetwork(network);
     far = await start(other, `far-${network}`, network);
@@ -45,14 +47,17 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await other.docker("rm", "-f", `far-${network}`);
   });
 
-  const subnet = (rest: string): string => `10.${kind === "20.10" ? 81 : 82}.0.${rest}`;
+  const subnet = (rest: string): string => `10.${81 + ENGINE_KINDS.indexOf(kind)}.0.${rest}`;
   const begin = (name: string, ...options: string[]): Promise<string> =>
     start(host, name, network, "--label", "test", "--stop-signal", "KILL", ...options);
   const inspect = async (what: string, ...of: string[]): Promise<string> =>
     (await host.docker("inspect", "-f", what, ...of)).trim();
 
-  test("is what runs here", async () => {
-    expect(await host.docker("version", "-f", "{{.Server.Version}}")).toContain(`${kind}.`);
+  test("is what runs here, or newer where its Debian moves on", async () => {
+    const version = await host.engineVersion();
+    process.stdout.write(`Docker ${kind} is ${version} on ${host.name}\n`);
+    if (kind === ENGINE_KINDS.at(-1)) expect(parseFloat(version)).toBeGreaterThanOrEqual(28.5);
+    else expect(version).toContain(`${kind}.`);
   });
 
   test("run, ping both ways, rm", async () => {
@@ -80,7 +85,11 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     expect(await run("--ip", subnet("9"))).toMatch(/is used by another container/);
     expect(await run("--ip", far)).toMatch(/belongs to the addresses of host h\d/);
     expect(await run("--ip", "10.99.0.1")).toMatch(/10\.99\.0\.1/);
-    expect(await run("--mac-address", "02:42:0a:00:00:01")).toMatch(/derives from addresses/);
+    expect(await run("--mac-address", "02:11:22:33:44:55")).toMatch(/MAC/);
+    await host.docker("rm", "-f", "c1");
+    // What Docker itself made for another address, as tools pass it back.
+    expect(await begin("c1", "--mac-address", "02:42:0a:00:00:01")).not.toBe("");
+    expect(await pings(host, "c1", far)).toBe(3);
     await host.docker("rm", "-f", "c1");
     expect(await begin("again", "--ip", subnet("9"))).toBe(subnet("9"));
   });
@@ -152,7 +161,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
       expect(await pings(other, `far-${network}`, await addressOf(host, "stays", network))).toBe(3);
       await host.docker("start", "goes");
       expect(await pings(host, "goes", far)).toBe(3);
-      await eventually(60_000, "agreement", () => host.overlay("verify"));
+      await eventually(60_000, "agreement", () => host.agrees());
     },
   );
 
@@ -168,7 +177,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await eventually(10_000, "word of the new container", async () => {
       expect(await pings(other, `far-${network}`, later)).toBe(3);
     });
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
   });
 
   test("the agent's database is lost: containers and network are known again", async () => {
@@ -178,7 +187,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     startAgent(host, true);
     await eventually(90_000, "agreement", async () => {
       expect(await host.overlay("endpoint", "ls")).toContain(address);
-      await host.overlay("verify");
+      await host.agrees();
     });
     expect(await pings(other, `far-${network}`, await begin("begins"))).toBe(3);
     expect(await pings(other, `far-${network}`, address)).toBe(3);
@@ -193,4 +202,50 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
       expect(await refusal(other.docker("network", "inspect", short))).toMatch(GONE);
     });
   });
+});
+
+test("what Docker does not heed, and does not say, is in status: an IPv6 subnet alone, -p without a way in", async () => {
+  // An engine knows its own subnets alone: each chooses what the first chose, and is made again with another.
+  for (const [i, host] of lab.hosts.entries()) {
+    const create = ["network", "create", "-d", "overlay-ts", "--subnet", `fd00:${90 + i}::/64`];
+    await host.docker(...create, `four${i}`);
+    await host.docker("network", "create", "-d", "overlay-ts", "--internal", `shut${i}`);
+    const web = ["run", "-d", "--name", `web${i}`, "-p", "8080:80", "--network", `shut${i}`];
+    await host.docker(...web, IMAGE, "/bin/sleep", "1000");
+  }
+  await eventually(60_000, "a subnet of its own for each", async () => {
+    const listed = await lab.hosts[0]!.overlay("network", "ls");
+    const subnets = ["four", "shut"].flatMap((of) =>
+      lab.hosts.map((_, i) => new RegExp(`${of}${i} .*?([\\d.]+/\\d+)`).exec(listed)?.[1]),
+    );
+    expect(subnets).not.toContain(undefined);
+    expect(new Set(subnets).size).toBe(subnets.length);
+  });
+  for (const [i, host] of lab.hosts.entries()) {
+    await eventually(60_000, `the word of it on ${host.name}`, async () => {
+      const text = await host.overlay("status");
+      const unheeded = `four${i} has IPv4 only: fd00:${90 + i}::/64 .*without --ipv6.*\n.*--ipv6`;
+      expect(text).toMatch(new RegExp(unheeded));
+      expect(text).toMatch(new RegExp(`nobody reaches the ports of .*: web${i} \\(80/tcp\\)`));
+    });
+    await host.docker("rm", "-f", `web${i}`);
+    await host.docker("network", "rm", `four${i}`, `shut${i}`);
+  }
+});
+
+test("since 28: an address outside of --ip-range is kept for all; no network without IPv4", async () => {
+  const newest = lab.hosts[ENGINE_KINDS.indexOf("28.5")]!;
+  const create = ["network", "create", "-d", "overlay-ts", "--attachable"];
+  const range = ["--subnet", "10.88.0.0/24", "--ip-range", "10.88.0.0/28"];
+  await newest.docker(...create, ...range, "--aux-address", "printer=10.88.0.200", "kept");
+  const [oldest] = lab.hosts as [LabHost];
+  await oldest.waitForNetwork("kept");
+  const taking = ["run", "--rm", "--network", "kept", "--ip", "10.88.0.200", IMAGE, "/bin/true"];
+  expect(await refusal(oldest.docker(...taking))).toMatch(/is reserved \(--aux-address\)/);
+  const six = ["--ipv4=false", "--ipv6", "--subnet", "fd00:88::/64", "six"];
+  expect(await refusal(newest.docker(...create, ...six))).toMatch(/leave --ipv4=false away/);
+  // Docker gives a plugin the name, and asks it for none.
+  const option = "driver-opt=com.docker.network.endpoint.ifname=net7";
+  const named = ["--network", `name=kept,${option}`, IMAGE, "/bin/ip", "-o", "link"];
+  expect(await newest.docker("run", "--rm", ...named)).toMatch(/: eth0@?/);
 });

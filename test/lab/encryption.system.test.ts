@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { Capture, containing } from "../support/capture.ts";
-import { eventually, type LabHost } from "../support/lab-host.ts";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
+import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
 import { addressOf, endNetwork, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { Lab, startAgent, switchOf } from "./lab.ts";
 import { Pinging } from "./pinging.ts";
@@ -23,8 +23,7 @@ let h1: LabHost;
 let h2: LabHost;
 
 beforeAll(async () => {
-  const engines = ["20.10", "26.1", "20.10"] as const;
-  lab = await Lab.up({ directory, hosts: 3, docker: true, engines, say: () => {} });
+  lab = await Lab.up({ directory, hosts: 3, docker: true, engines: ENGINE_KINDS, say: () => {} });
   [h1, h2] = lab.hosts as [LabHost, LabHost, LabHost];
   await lab.form(() => {});
   await h1.docker(...OURS, "plain");
@@ -38,10 +37,6 @@ beforeAll(async () => {
 });
 
 afterAll(() => Lab.down(directory));
-
-async function status(host: LabHost): Promise<Status> {
-  return JSON.parse(await host.overlay("status", "--json")) as Status;
-}
 
 const secret = (host: LabHost): Promise<string> => addressOf(host, `s-${host.name}`, "secret");
 const plain = (host: LabHost): Promise<string> => addressOf(host, `p-${host.name}`, "plain");
@@ -135,7 +130,7 @@ test("an agent that is killed, and one that is started again, lose no packet", a
       await host.stopService("agent", "KILL");
       await tell("s", marker);
       startAgent(host, true);
-      await eventually(60_000, "the agent", () => host.overlay("verify"));
+      await eventually(60_000, "the agent", () => host.agrees());
       await tell("s", marker);
     }
   });
@@ -150,12 +145,52 @@ test("without its process traffic stops, nothing leaves in clear, and it comes b
       'for f in /proc/[0-9]*; do grep -qs "^wireguard-go" $f/cmdline && basename $f; done; true';
     const pids = (await h1.exec("sh", "-c", find)).split("\n").filter(Boolean);
     // A kernel that has WireGuard needs none.
-    const { wireguard } = (await status(h1)).encryption;
+    const { wireguard } = (await h1.status()).encryption;
     expect(pids).toHaveLength(wireguard?.by === "kernel" ? 0 : 1);
     for (const pid of pids) await h1.exec("kill", "-KILL", pid);
     for (let i = 0; i < 3; i++) await tell("s", marker);
     await whole();
   });
+});
+
+test("a tunnel that is closed on the way is said to be, and takes the names of its own networks only", async () => {
+  const stateOfH2 = async (network: string): Promise<string | undefined> => {
+    const said = await h1.overlay("names", network, "--json");
+    const [{ names }] = JSON.parse(said) as [{ names: { host: string; state: string }[] }];
+    return names.find(({ host }) => host === "h2")?.state;
+  };
+  const port = DEFAULT_PORTS.wireguard;
+  const close = `nft 'table inet closed { chain in { type filter hook input priority -400; udp dport ${port} drop; }; }'`;
+  await h2.exec("sh", "-c", close);
+  try {
+    await eventually(60_000, "the names' end", async () =>
+      expect(await stateOfH2("secret")).toBe("unreachable"),
+    );
+    expect(await stateOfH2("plain")).toBe("in");
+    const { encryption, dataPath, problems = [] } = await h1.status();
+    const paths = encryption.wireguard?.peers.map(({ name, path, why }) => [name, path, why]);
+    expect(paths).toEqual([
+      ["h2", false, "silent"],
+      ["h3", true, undefined],
+    ]);
+    expect(dataPath.filter(({ roundTripMs }) => roundTripMs === undefined)).toEqual([]);
+    expect(problems).toContainEqual(
+      expect.objectContaining({
+        what: "wireguard",
+        message: expect.stringMatching(/^no answer through WireGuard from h2,/),
+      }),
+    );
+    const probed = await refusal(h1.overlay("probe"));
+    expect(probed).toMatch(/^h2 +none .* ms/m);
+    expect(probed).toMatch(/^h2 +wireguard .*NO ANSWER/m);
+    expect(probed).toMatch(/^h3 +wireguard .* ms/m);
+  } finally {
+    await h2.exec("nft", "delete", "table", "inet", "closed");
+  }
+  await eventually(60_000, "the names again", async () =>
+    expect(await stateOfH2("secret")).toBe("in"),
+  );
+  await whole();
 });
 
 test.each([
@@ -172,7 +207,7 @@ test.each([
   await nothingInClear(command.at(-1) ?? "", async (marker) => {
     await h1.exec(...command);
     for (let i = 0; i < 3; i++) await tell("s", marker);
-    await eventually(60_000, "agreement", () => h1.overlay("verify"));
+    await eventually(60_000, "agreement", () => h1.agrees());
     await whole();
   });
 });
@@ -204,7 +239,20 @@ test("a network's gossip key is changed; what is said of it afterwards is heard"
     expect(await pings(h1, "s-h1", address)).toBe(3);
   });
   await h2.docker("rm", "-f", "late");
-  expect(await h1.overlay("key", "rotate")).toMatch(/this host has no IPsec keys/);
+  const before = (await h1.status()).encryption.wireguard?.publicKey;
+  const pinging = await Pinging.start(h1, "s-h1", await addressOf(h2, "s-h2", "secret"));
+  expect(await h1.overlay("key", "rotate")).toMatch(/this host gets a new WireGuard key/);
+  await eventually(60_000, "sessions of another key", async () => {
+    const { peers = [], publicKey } = (await h1.status()).encryption.wireguard ?? {};
+    expect(publicKey).not.toBe(before);
+    expect(peers.map(({ path, handshakeSecondsAgo }) => [path, handshakeSecondsAgo! < 5])).toEqual([
+      [true, true],
+      [true, true],
+    ]);
+  });
+  const { sent, lost } = await pinging.stop();
+  expect(sent).toBeGreaterThan(5);
+  expect(lost).toEqual([]);
   expect(await refusal(h1.overlay("key", "rotate", "--network", "none"))).toMatch(
     /no network none/,
   );
@@ -212,7 +260,7 @@ test("a network's gossip key is changed; what is said of it afterwards is heard"
 });
 
 test("status and inspect say who runs the tunnel, and which hosts it reaches", async () => {
-  const { encryption } = await status(h1);
+  const { encryption } = await h1.status();
   expect(encryption.wireguard).toMatchObject({ inside: "198.19.0.1" });
   expect(encryption.wireguard?.failure).toBeUndefined();
   const inspected = JSON.parse(await h1.overlay("network", "inspect", "secret")) as {
@@ -256,6 +304,33 @@ test("a private key is in no log, argument, error or answer, and its file is roo
   }
 });
 
+test("SIGUSR1 opens no debugger and ends nobody: services, a command, the tunnels' processes", async () => {
+  const follows = h1.service("events", OVERLAY_TS, "events", "--since", "1h", "-f");
+  await eventually(20_000, "events", async () => expect(h1.log("events")).not.toBe(""));
+  // Known to open one: by then the others would have done so too.
+  const open = 'exec unshare --net "$0" -e "setInterval(() => {}, 1000)" control';
+  const control = h1.service("control", "sh", "-c", open, process.execPath);
+  const ours = `for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in */[s]tart.[tj]s*|[w]ireguard-go*|*[n]ode*control*) echo \${p#/proc/};; esac; done`;
+  const running = async (host: LabHost) =>
+    (await host.exec("bash", "-c", ours)).split("\n").filter(Boolean);
+  await eventually(20_000, "all of them", async () => expect(await running(h1)).toHaveLength(5));
+  for (const host of lab.hosts) {
+    const before = await running(host);
+    expect(before.length).toBeGreaterThanOrEqual(2);
+    await host.exec("kill", "-USR1", ...before);
+    if (host === h1)
+      await eventually(20_000, "the control's debugger", async () =>
+        expect(h1.log("control")).toMatch(/Debugger listening on ws:..127\.0\.0\.1:9229/),
+      );
+    expect(await host.exec("ss", "-Hltn", "sport = :9229")).toBe("");
+    expect(await running(host)).toEqual(before);
+    await host.overlay("status");
+  }
+  follows.kill();
+  control.kill();
+  await whole();
+});
+
 test("a container that comes and goes while it is watched, ten times", async () => {
   await nothingInClear("loop", async (marker) => {
     for (let i = 0; i < 10; i++) {
@@ -274,7 +349,7 @@ test("a host that is removed is out of the tunnel at once, and what is sent to i
     await h1.overlay("node", "rm", "h3");
     for (const host of [h1, h2])
       await eventually(60_000, "a tunnel without it", async () => {
-        const { wireguard } = (await status(host)).encryption;
+        const { wireguard } = (await host.status()).encryption;
         expect(wireguard?.peers.map(({ name }) => name)).not.toContain("h3");
       });
     await tell("s", marker);
@@ -293,7 +368,7 @@ test("when its last network ends nothing is left of it", async () => {
       expect(existsSync(host.path("/run/overlay-ts/netns/wireguard"))).toBe(false);
       expect(await host.exec("ls", "/run/wireguard").catch(() => "")).toBe("");
     });
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
   }
   await whole("p", members);
 });

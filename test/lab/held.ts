@@ -1,4 +1,3 @@
-import type { Status } from "../../agent/status.ts";
 import type { LabHost } from "../support/lab-host.ts";
 import { agentPid, socketsElsewhere } from "./agent-process.ts";
 
@@ -23,7 +22,7 @@ export interface Held {
 }
 
 export async function held(host: LabHost): Promise<Held> {
-  const { networks } = JSON.parse(await host.overlay("status", "--json")) as Status;
+  const { networks } = await host.status();
   const names = (await host.exec("ls", "/run/overlay-ts/netns")).split("\n").filter(isNetwork);
   const inside = await Promise.all(names.map((name) => heldInside(host, name)));
   const links = await host.exec("ip", "-o", "link");

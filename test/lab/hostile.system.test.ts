@@ -2,7 +2,6 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { cpuSeconds, privateMb } from "../support/process-cost.ts";
 import { agentPid } from "./agent-process.ts";
@@ -39,15 +38,11 @@ beforeAll(async () => {
   await h2.waitForNetwork("private");
   for (const host of lab.hosts) await start(host, `c-${host.name}`, "app");
   for (const host of [h1, h2]) await start(host, `p-${host.name}`, "private");
-  for (const host of lab.hosts) await eventually(60_000, "agreement", () => host.overlay("verify"));
+  for (const host of lab.hosts) await eventually(60_000, "agreement", () => host.agrees());
   await h3.stopService("agent", "KILL");
 });
 
 afterAll(() => Lab.down(directory));
-
-async function status(host: LabHost): Promise<Status> {
-  return JSON.parse(await host.overlay("status", "--json")) as Status;
-}
 
 async function attack(name: string, given: object = {}): Promise<Record<string, unknown>> {
   const node = process.execPath;
@@ -68,7 +63,7 @@ async function unharmed(): Promise<void> {
     const byName = ["exec", `${kind}-h1`, "/bin/ping", "-c", "1", `${kind}-h2`];
     expect(await h1.docker(...byName)).toContain(`(${address})`);
   }
-  for (const host of [h1, h2]) await host.overlay("verify");
+  for (const host of [h1, h2]) await host.agrees();
 }
 
 interface Row {
@@ -83,7 +78,7 @@ async function endpoints(host: LabHost, network: string): Promise<Row[]> {
 }
 
 async function ignored(host: LabHost): Promise<string[]> {
-  const { networks } = await status(host);
+  const { networks } = await host.status();
   return networks.flatMap((network) => network.ignored.map(({ reason }) => reason)).toSorted();
 }
 
@@ -97,7 +92,7 @@ describe("claims", () => {
       subnets: { gateway: string }[];
     };
     const [{ gateway }] = inspected.subnets as [{ gateway: string }];
-    const counts = async (host: LabHost) => (await status(host)).counters;
+    const counts = async (host: LabHost) => (await host.status()).counters;
     const earlier = await Promise.all(honest().map(counts));
     const claims = { network: "app", victim: { ip: ips[0], mac }, gateway };
     expect(await attack("claimEndpoints", claims)).toEqual({ claimed: 4 });
@@ -105,7 +100,7 @@ describe("claims", () => {
       await eventually(10_000, "the claims", async () =>
         expect(await ignored(host)).toEqual([
           "gateway",
-          "mac-rule",
+          "mac-taken",
           "not-in-block",
           "not-in-block",
         ]),
@@ -118,7 +113,7 @@ describe("claims", () => {
       const of = (rows: readonly Row[]) => rows.find((row) => row.host === "h1");
       expect(of(await endpoints(host, "app"))).toEqual(of(before));
       const names = await host.overlay("names", "app");
-      expect(names).toMatch(/stolen.*(not-in-block|mac-rule)/);
+      expect(names).toMatch(/stolen.*(not-in-block|mac-taken)/);
     }
     await unharmed();
   });
@@ -127,7 +122,7 @@ describe("claims", () => {
     expect(await attack("claimHost", { networks: ["app", "private"] })).toEqual({ said: 3 });
     for (const host of honest())
       await eventually(10_000, "the word of another", async () => {
-        const { cluster } = (await status(host)).counters;
+        const { cluster } = (await host.status()).counters;
         expect(cluster!["badSignature"]).toBeGreaterThanOrEqual(2);
       });
     await unharmed();
@@ -145,14 +140,14 @@ describe("claims", () => {
   });
 
   test("a state that the controller did not sign, and an old one", async () => {
-    const { revision } = await status(h1);
+    const { revision } = await h1.status();
     await attack("forgeState");
     for (const host of honest())
       await eventually(10_000, "the forged states", async () => {
-        const { cluster } = (await status(host)).counters;
+        const { cluster } = (await host.status()).counters;
         expect(cluster!["badState"]).toBeGreaterThanOrEqual(3);
       });
-    for (const host of honest()) expect((await status(host)).revision).toBe(revision);
+    for (const host of honest()) expect((await host.status()).revision).toBe(revision);
     await unharmed();
   });
 
@@ -194,12 +189,12 @@ describe("noise", () => {
   };
 
   test("huge, deep, cut off, half open", async () => {
-    const earlier = (await status(h1)).counters["cluster"]!["malformed"]!;
+    const earlier = (await h1.status()).counters["cluster"]!["malformed"]!;
     const cost = costs();
     await attack("malformed");
     cost("malformed");
     await eventually(10_000, "what is no message", async () =>
-      expect((await status(h1)).counters["cluster"]!["malformed"]).toBeGreaterThan(earlier),
+      expect((await h1.status()).counters["cluster"]!["malformed"]).toBeGreaterThan(earlier),
     );
     await unharmed();
   });
@@ -211,9 +206,9 @@ describe("noise", () => {
     await unharmed();
     await h2.stopService("agent", "KILL");
     startAgent(h2, true);
-    await eventually(60_000, "h2 is back", () => h2.overlay("verify"));
+    await eventually(60_000, "h2 is back", () => h2.agrees());
     await eventually(60_000, "and connected", async () => {
-      const { peers } = await status(h2);
+      const { peers } = await h2.status();
       expect(peers.find(({ name }) => name === "h1")?.connected).toBe(true);
     });
   });
@@ -231,7 +226,7 @@ describe("noise", () => {
     expect(cut).toBe(2);
     expect(sent).toBeGreaterThan(20_000);
     for (const host of honest())
-      expect((await status(host)).counters["mesh"]).toMatchObject({ floodCut: 1 });
+      expect((await host.status()).counters["mesh"]).toMatchObject({ floodCut: 1 });
     await unharmed();
   });
 });
@@ -247,7 +242,7 @@ test("a revoked host is out: of the mesh, of the controller's port, and of the n
   await h1.overlay("node", "rm", "h3");
   for (const host of honest())
     await eventually(20_000, "h3 is gone", async () => {
-      expect((await status(host)).peers.map(({ name }) => name)).not.toContain("h3");
+      expect((await host.status()).peers.map(({ name }) => name)).not.toContain("h3");
       expect((await endpoints(host, "app")).map((row) => row.host)).not.toContain("h3");
     });
   // Its kernel is as its agent left it, and still sends.
@@ -255,14 +250,14 @@ test("a revoked host is out: of the mesh, of the controller's port, and of the n
   expect(await attack("dial")).toEqual({ welcome: 0 });
   expect(await attack("lookInto", { network: "app" }).catch(() => "refused")).toBe("refused");
   for (const host of honest())
-    expect((await status(host)).counters["mesh"]!["refusedRevoked"]).toBeGreaterThan(0);
+    expect((await host.status()).counters["mesh"]!["refusedRevoked"]).toBeGreaterThan(0);
   await unharmed();
 });
 
 test("a removed host that comes back is told so by its own agent, and does what that says", async () => {
   startAgent(h3, true);
   const { removed } = await eventually(60_000, "the controller's word", async () => {
-    const found = await status(h3);
+    const found = await h3.status();
     expect(found).toMatchObject({ joined: true, removed: { code: "NOT_JOINED" } });
     return found;
   });
@@ -274,15 +269,15 @@ test("a removed host that comes back is told so by its own agent, and does what 
   );
   expect(removed?.next).toMatch(/leave --force.*overlay-ts join.*token create/);
   // It was told that it is out, and nothing of what the cluster is now.
-  const { revision } = await status(h3);
-  expect(revision).toBeLessThan((await status(h1)).revision);
+  const { revision } = await h3.status();
+  expect(revision).toBeLessThan((await h1.status()).revision);
   await h3.docker("rm", "-f", "c-h3");
   await h3.overlay("leave", "--force");
   const token = (await h1.overlay("token", "create", "--network", "app", "--uses", "1")).trim();
   await h3.overlay("join", "--token", token, "198.51.100.1");
   await h3.waitForNetwork("app");
   await start(h3, "again", "app");
-  for (const host of lab.hosts) await eventually(60_000, "agreement", () => host.overlay("verify"));
-  expect((await status(h3)).removed).toBeUndefined();
+  for (const host of lab.hosts) await eventually(60_000, "agreement", () => host.agrees());
+  expect((await h3.status()).removed).toBeUndefined();
   expect(await pings(h3, "again", await addressOf(h1, "c-h1", "app"))).toBe(3);
 });

@@ -6,14 +6,14 @@ import { promisify } from "node:util";
 import { execFile } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import { Capture, containing } from "../support/capture.ts";
-import type { LabHost } from "../support/lab-host.ts";
+import { eventually, type LabHost } from "../support/lab-host.ts";
+import { past, turn } from "../support/turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
-import { netnsOf, OURS, start } from "./containers.ts";
+import { netnsOf, OURS, pings, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /**
@@ -44,6 +44,7 @@ beforeAll(async () => {
   lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
   [h1, h2] = lab.hosts as [LabHost, LabHost];
   await lab.form(() => {}, 4, "--encryption", "wireguard");
+  turn(h2.netns, PORTS);
   await h1.docker(...OURS, "-o", "encryption=none", "plain");
   await h1.docker(...OURS, "secret");
   await h1.docker(...OURS, "-o", "encrypted", "single");
@@ -76,7 +77,7 @@ async function netOf(network: string): Promise<Net> {
 const netOfName = (name: string): Net => nets.get(name)!;
 
 async function dropped(): Promise<number> {
-  const { guards, encryption } = JSON.parse(await h1.overlay("status", "--json")) as Status;
+  const { guards, encryption } = await h1.status();
   const counts = [guards.dropped, encryption.wireguard?.dropped ?? {}];
   return counts.flatMap((each) => Object.values(each)).reduce((sum, n) => sum + n, 0);
 }
@@ -96,7 +97,7 @@ async function got(network: string, sender: string, ports = PORTS): Promise<numb
         "socat",
         "-u",
         `OPEN:${file}`,
-        `UDP-SENDTO:${H1}:${port}`,
+        `UDP-SENDTO:${H1}:${sender === member() ? past(port) : port}`,
       ]).catch(() => {});
     await delay(500);
   } finally {
@@ -109,10 +110,12 @@ const stranger = (): string => switchOf(lab);
 const member = (): string => h2.netns;
 
 test("networks are of the kind that the cluster was made with, unless they say another", async () => {
-  const networks = JSON.parse(await h2.overlay("network", "ls", "--json")) as {
-    name: string;
-    encryption: string;
-  }[];
+  const networks = await h2.ask<
+    {
+      name: string;
+      encryption: string;
+    }[]
+  >("networks");
   expect(new Map(networks.map(({ name, encryption }) => [name, encryption]))).toEqual(
     new Map([
       ["plain", "none"],
@@ -138,9 +141,40 @@ describe.each(["plain", "secret", "single"])("the network %s", (network) => {
     expect(await got(network, await netnsOf(h2, "plain-h2"))).toBe(0);
     // The sending host drops them: none of them is to be seen here.
     expect(await dropped()).toBe(before);
-    const { guards } = JSON.parse(await h2.overlay("status", "--json")) as Status;
+    const { guards } = await h2.status();
     expect(guards.dropped["forwarded"]).toBeGreaterThanOrEqual(PORTS.length);
   });
+});
+
+/** What of one frame from a container of `plain`, on its way out, gets to one of `secret` on the same host. */
+async function crossing(type: string): Promise<number> {
+  const [from, to] = [await netnsOf(h1, "plain-h1"), await netnsOf(h1, "secret-h1")];
+  const macOf = async (netns: string): Promise<Buffer> => {
+    const { stdout } = await run("nsenter", [`--net=${netns}`, "ip", "-j", "link", "show", "eth1"]);
+    const [link] = JSON.parse(stdout) as { address: string }[];
+    return Buffer.from(link!.address.replaceAll(":", ""), "hex");
+  };
+  const marker = Buffer.from(randomBytes(16).toString("hex"));
+  const file = join(directory, "frame");
+  const head = [await macOf(to), await macOf(from), Buffer.from(type, "hex")];
+  writeFileSync(file, Buffer.concat([...head, marker, Buffer.alloc(32)]));
+  const capture = await Capture.start(to, "eth1", join(directory, "crossed.pcap"));
+  try {
+    await run("nsenter", [`--net=${from}`, "socat", "-u", `OPEN:${file}`, "INTERFACE:eth1"]);
+    await delay(500);
+  } finally {
+    await capture.stop();
+  }
+  return containing(capture.frames(), marker);
+}
+
+test("containers of two networks do not meet on docker_gwbridge, by which both reach their host", async () => {
+  for (const container of ["plain-h1", "secret-h1"])
+    expect(await pings(h1, container, "10.255.240.1")).toBe(3);
+  await eventually(60_000, "ports that are isolated and bound", () => h1.agrees());
+  // Of no protocol, and tagged with VLAN 0.
+  expect(await crossing("88b5")).toBe(0);
+  expect(await crossing("810000000800")).toBe(0);
 });
 
 test("CVE-2023-28840: an encrypted network gets nothing in clear, also from a member that is on it", async () => {
@@ -158,6 +192,7 @@ test("CVE-2023-28842: nor does one with a single container, from a member that i
 test("from inside the tunnel a member speaks for its own containers only", async () => {
   const { vni, here, there } = netOfName("secret");
   const sender = h2.path("/run/overlay-ts/netns/wireguard");
+  turn(sender, [vxlanWireguard]);
   const send = async (from: FrameEnd, on = vni): Promise<number> => {
     const marker = Buffer.from(randomBytes(16).toString("hex"));
     const file = join(directory, "datagram");
@@ -165,7 +200,7 @@ test("from inside the tunnel a member speaks for its own containers only", async
     const container = await netnsOf(h1, "secret-h1");
     const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
     try {
-      const to = `UDP-SENDTO:198.19.0.1:${vxlanWireguard}`;
+      const to = `UDP-SENDTO:198.19.0.1:${past(vxlanWireguard)}`;
       await run("nsenter", [`--net=${sender}`, "socat", "-u", `OPEN:${file}`, to]);
       await delay(500);
     } finally {

@@ -2,7 +2,6 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { OURS, pings, refusal, start } from "./containers.ts";
 import { Lab } from "./lab.ts";
@@ -25,7 +24,7 @@ afterAll(() => Lab.down(directory));
 test("the hosts reach each other by IPv6 alone, and prove the data path", async () => {
   for (const host of [h1, h2]) await host.exec("ip", "-4", "address", "flush", "dev", "eth0");
   await eventually(30_000, "the data path", async () => {
-    const { peers, dataPath } = JSON.parse(await h2.overlay("status", "--json")) as Status;
+    const { peers, dataPath } = await h2.status();
     expect(peers).toMatchObject([{ name: "h1", connected: true }]);
     expect(dataPath).toMatchObject([{ name: "h1", bytes: 1430 }]);
     expect(dataPath[0]?.roundTripMs).toBeGreaterThan(0);
@@ -49,7 +48,7 @@ test("containers reach one another at full size in both families", async () => {
     expect(await h2.docker(...full)).toContain("2 packets received");
   }
   for (const host of [h1, h2])
-    await eventually(20_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(20_000, `agreement on ${host.name}`, () => host.agrees());
 });
 
 test("guards stand in the family of the underlay, and a subnet of it is refused", async () => {

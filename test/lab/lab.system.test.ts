@@ -3,13 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /**
- * Four hosts with real engines, of two versions, and agents; three form the cluster, h4 is for what
+ * Four hosts with real engines, of three versions, and agents; three form the cluster, h4 is for what
  * must fail.
  */
 
@@ -27,7 +26,7 @@ beforeAll(async () => {
     directory,
     hosts: 4,
     docker: true,
-    engines: ["20.10", "20.10", "26.1", "26.1"],
+    engines: ["20.10", "28.5", "26.1", "26.1"],
     say: () => {},
   });
   [h1, h2, h3, h4] = lab.hosts as [LabHost, LabHost, LabHost, LabHost];
@@ -47,15 +46,13 @@ async function remove(...names: string[]): Promise<void> {
     for (const name of names) await host.docker("rm", "-f", name).catch(() => {});
 }
 
-async function status(host: LabHost): Promise<Status> {
-  return JSON.parse(await host.overlay("status", "--json")) as Status;
-}
-
 async function clusterId(network: string): Promise<string> {
-  const networks = JSON.parse(await h1.overlay("network", "ls", "--json")) as {
-    id: string;
-    name?: string;
-  }[];
+  const networks = await h1.ask<
+    {
+      id: string;
+      name?: string;
+    }[]
+  >("networks");
   return networks.find(({ name }) => name === network)?.id ?? "";
 }
 
@@ -65,7 +62,7 @@ function hasDevices(host: LabHost, id: string): boolean {
 
 async function allAgree(): Promise<void> {
   for (const host of members)
-    await eventually(10_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(10_000, `agreement on ${host.name}`, () => host.agrees());
 }
 
 describe("a network made on one host", () => {
@@ -149,9 +146,11 @@ describe("a network made on one host", () => {
     await Promise.allSettled([h1.docker(...OURS, "twice"), h2.docker(...OURS, "twice")]);
     await everywhere("twice");
     await eventually(10_000, "one network", async () => {
-      const networks = JSON.parse(await h3.overlay("network", "ls", "--json")) as {
-        name?: string;
-      }[];
+      const networks = await h3.ask<
+        {
+          name?: string;
+        }[]
+      >("networks");
       expect(networks.filter(({ name }) => name === "twice")).toHaveLength(1);
       expect(networks.filter(({ name }) => name === undefined)).toHaveLength(0);
     });
@@ -167,7 +166,7 @@ describe("a network made on one host", () => {
     await h1.docker(...OURS, "clash");
     await h2.waitForNetwork("clash");
     await eventually(10_000, "the conflict", async () => {
-      const { docker } = await status(h3);
+      const { docker } = await h3.status();
       expect(docker?.conflicts).toMatchObject([{ name: "clash", driver: "bridge" }]);
     });
     expect((await h3.docker("network", "inspect", "-f", "{{.Driver}}", "clash")).trim()).toBe(
@@ -292,9 +291,11 @@ describe("lazy", () => {
     await start(h3, "z3", "lazy");
     expect(await pings(h3, "z3", address)).toBe(3);
     expect(members.map((host) => hasDevices(host, id))).toEqual([true, false, true]);
-    const endpoints = JSON.parse(await h2.overlay("endpoint", "ls", "--json")) as {
-      network: string;
-    }[];
+    const endpoints = await h2.ask<
+      {
+        network: string;
+      }[]
+    >("endpoints");
     expect(endpoints.filter(({ network }) => network === "lazy")).toEqual([]);
     await remove("z1", "z3");
     await eventually(30_000, "the end of its devices", async () => {
@@ -337,7 +338,7 @@ describe("what is lost comes back", () => {
     await h2.exec("sh", "-c", "rm -f $OVERLAY_TS_DATA_DIR/agent/agent.db*");
     startAgent(h2, true);
     await eventually(20_000, "the agent", async () => {
-      const { networks } = await status(h2);
+      const { networks } = await h2.status();
       expect(networks).toMatchObject([{ name: "app", endpoints: 1 }]);
     });
     expect(await pings(h2, "d2", address)).toBe(3);
@@ -441,7 +442,9 @@ describe("joining", () => {
       "STDOUT",
     );
     const taken = await refusal(h4.overlay("join", "--token", token, "198.51.100.1"));
-    expect(taken).toMatch(/mesh port 198\.51\.100\.4:7947\/tcp is in use.*ss -ltnp/s);
+    expect(taken).toMatch(
+      /mesh port 198\.51\.100\.4:7947\/tcp is taken by socat \(process \d+\).*ss -Htlnp/s,
+    );
     expect(await refusal(h4.overlay("status"))).toMatch(/mesh port/);
     taker.kill();
     await h4.exec(
@@ -498,7 +501,7 @@ describe("joining", () => {
     await eventually(10_000, "silence", async () => {
       expect(await pings(h4, "x4", address)).toBe(0);
     });
-    const { peers } = await status(h2);
+    const { peers } = await h2.status();
     expect(peers.map(({ name }) => name)).toEqual(["h1", "h3"]);
     members.pop();
     await remove("x1");

@@ -55,6 +55,7 @@ export class Lab {
       await Promise.all(
         hosts.map((host, i) => host.startEngine(engines[i % engines.length] ?? "20.10")),
       );
+      say((await engineVersions(hosts)).join(", "));
       const image = busyboxImage(directory);
       await Promise.all(hosts.map((host) => host.docker("import", image, IMAGE)));
     }
@@ -64,7 +65,7 @@ export class Lab {
     hosts[0]?.startController();
     await inParallel(STARTED_AT_ONCE, hosts, async (host) => {
       startAgent(host, docker);
-      await eventually(20_000, `agent of ${host.name}`, () => host.overlay("status"));
+      await eventually(20_000, `agent of ${host.name}`, () => host.status());
     });
     return new Lab(directory, hosts);
   }
@@ -135,6 +136,11 @@ export class Lab {
       if (/^(h\d+|switch)$/.test(name)) deletePinnedNetns(path);
     }
   }
+}
+
+/** `h1 20.10.24+dfsg1` and so on: the newest kind moves on with its release. */
+export function engineVersions(hosts: readonly LabHost[]): Promise<string[]> {
+  return Promise.all(hosts.map(async (host) => `${host.name} ${await host.engineVersion()}`));
 }
 
 export function startAgent(host: LabHost, docker: boolean): void {

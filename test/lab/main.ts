@@ -33,7 +33,7 @@ program
   .description("start anew, make a network, run containers, measure")
   .option("--hosts <count>", "how many", "3")
   .option("--no-docker", "agents only")
-  .option("--engine <version>", "20.10, 26.1, or one for each host: 20.10,26.1,26.1", engines)
+  .option("--engine <version>", "20.10, 26.1, 28.5, or one for each host: 20.10,26.1,28.5", engines)
   .action(async ({ hosts, docker, engine }: UpOptions) => {
     const lab = await Lab.up({
       directory: DIRECTORY,
@@ -129,8 +129,7 @@ interface UpOptions {
 function engines(text: string): EngineKind[] {
   return text.split(",").map((version) => {
     const kind = ENGINE_KINDS.find((known) => known === version);
-    if (kind === undefined)
-      throw new InvalidArgumentError(`known are ${ENGINE_KINDS.join(" and ")}.`);
+    if (kind === undefined) throw new InvalidArgumentError(`known are ${ENGINE_KINDS.join(", ")}.`);
     return kind;
   });
 }

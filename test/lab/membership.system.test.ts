@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { DEFAULT_PRESENCE_OPTIONS } from "../../agent/core/presence.ts";
-import type { Told } from "../../agent/event-log.ts";
-import type { Status } from "../../agent/status.ts";
+import { DEFAULT_PRESENCE_OPTIONS } from "../../agent/core/liveness/failure-detector.ts";
+import type { Told } from "../../agent/events/event-log.ts";
+import type { Status } from "../../agent/api/status.ts";
 import { callUnix } from "../../shared/node/unix-http.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { Lab, switchOf } from "./lab.ts";
@@ -19,7 +19,7 @@ import { toldFromNow } from "./told.ts";
  */
 
 const run = promisify(execFile);
-const STARVED_MS = Number(process.env["STARVED_SECONDS"] ?? 120) * 1000;
+const STARVED_MS = Number(process.env["STARVED_SECONDS"] ?? 60) * 1000;
 const HOSTS = Number(process.env["MEMBERSHIP_HOSTS"] ?? 4);
 const CUTS = 5;
 vi.setConfig({ testTimeout: STARVED_MS + 300_000, hookTimeout: 300_000 + HOSTS * 20_000 });
@@ -115,11 +115,13 @@ test("a host that is cut off is known as lost by all others, and as back", async
           when(host, "host-unreachable"),
         )) - cutMs,
       );
+    // Longer than an agent needs to find that its address is gone: without a carrier it is there.
+    if (cut === 0) await delay(5000);
     await setLink("up");
     for (const host of others)
       await eventually(30_000, `${last.name} back for ${host.name}`, () => when(host, "host-back"));
   }
-  expect(took.every((ms) => ms > 0)).toBe(true);
+  expect(last.log("agent")).not.toContain("the agent cannot run");
   // A link that comes and goes changes who is answered, nothing else; when the host does leave, it shows.
   expect(changes()).toEqual(["", ""]);
   await last.overlay("network", "hide", "app");

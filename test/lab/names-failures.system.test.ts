@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { CuttableSocket } from "../support/cuttable-socket.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { OUTSIDE } from "../support/upstream-dns.ts";
@@ -12,15 +11,7 @@ import { addressOf, netnsOf, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE, startAgent, switchOf } from "./lab.ts";
 import { Looking } from "./looking.ts";
-import {
-  allFind,
-  askingIn,
-  type Member,
-  member,
-  NamesLab,
-  running,
-  tablesIn,
-} from "./names-lab.ts";
+import { allFind, askingIn, type Member, member, NamesLab, running, hasGate } from "./names-lab.ts";
 
 /** Names while agents, engines, hosts and members end, and afterwards. Figures are printed, never asserted. */
 
@@ -57,7 +48,7 @@ function everyAddress(): string[] {
 async function agentUp(host: LabHost): Promise<void> {
   startAgent(host, true);
   await eventually(30_000, `the agent of ${host.name}`, async () => {
-    const status = JSON.parse(await host.overlay("status", "--json")) as Status;
+    const status = await host.status();
     expect(status).toMatchObject({ joined: true, docker: { reachable: true } });
   });
 }
@@ -143,9 +134,9 @@ describe.each(["h1", "h2"] as const)("the agent of %s", (name) => {
     await host.stopService("agent", "KILL");
     const apart = await member(host, "apart", "near");
     await agentUp(host);
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
     await allFind(members, "all", everyAddress());
-    expect(await tablesIn(host, "apart")).not.toContain("overlay_dns");
+    expect(await hasGate(host, "apart")).toBe(false);
     expect((await apart.asking.ask("outside.test")).data).toEqual([OUTSIDE]);
     await host.docker("rm", "-f", "apart");
     await host.docker("network", "rm", "near");
@@ -160,10 +151,10 @@ describe.each(["h1", "h2"] as const)("the agent of %s", (name) => {
     else await host.docker("network", "disconnect", "-f", "app", "goes");
     await agentUp(host);
     await allFind(members, "goes", []);
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
     if (name === "h1") return;
     await eventually(60_000, "nothing of ours there", async () => {
-      expect(await tablesIn(host, "goes")).not.toContain("overlay_dns");
+      expect(await hasGate(host, "goes")).toBe(false);
     });
     await host.docker("rm", "-f", "goes");
   });
@@ -219,7 +210,7 @@ describe.each(["h1", "h2"] as const)("the engine of %s", (name) => {
     });
     await host.startEngine(kind, "--live-restore");
     await allFind([here], "outside.test", [OUTSIDE]);
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
     const wholeMs = performance.now();
     await eventually(10_000, "look-ups with the new engine", async () => {
       for (const one of looks) expect(one.since(wholeMs)).toBeGreaterThan(20);
@@ -310,7 +301,7 @@ describe.each(["h1", "h2"] as const)("events of %s's engine that nobody heard", 
     const line = new CuttableSocket(host.path("/run/line.sock"), host.path("/run/docker.sock"));
     await line.mend();
     host.startAgent("--docker", "/run/line.sock");
-    await eventually(60_000, "agreement", () => host.overlay("verify"));
+    await eventually(60_000, "agreement", () => host.agrees());
     await line.cut();
     await host.docker("rm", "-f", "goes");
     await host.docker("rename", "old", "new");
@@ -427,7 +418,7 @@ describe("a host that leaves the cluster", () => {
     );
     for (const container of ["stays", "c3"])
       await eventually(30_000, `nothing of ours in ${container}`, async () => {
-        expect(await tablesIn(h3, container)).not.toContain("overlay_dns");
+        expect(await hasGate(h3, container)).toBe(false);
       });
     await h3.docker("rm", "-f", "stays", "c3");
     await h1.overlay("node", "rm", "h3");

@@ -1,6 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { expect } from "vitest";
+import { GATE_TABLE } from "../../agent/names/server/gate-table.ts";
 import { Asking } from "../support/asking.ts";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { glibcImage, muslImage } from "../support/image.ts";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { UpstreamDns } from "../support/upstream-dns.ts";
@@ -19,7 +21,7 @@ export const LOOKUPS = {
   "musl getaddrinfo": [MUSL, "/bin/resolve"],
 } as const;
 
-/** Three hosts, engines of two ages, and the name server that they have besides. */
+/** Three hosts, an engine of each kind, and the name server that they have besides. */
 export class NamesLab {
   readonly lab: Lab;
   readonly upstream: UpstreamDns;
@@ -32,8 +34,13 @@ export class NamesLab {
   }
 
   static async up(directory: string): Promise<NamesLab> {
-    const engines = ["20.10", "26.1", "20.10"] as const;
-    const lab = await Lab.up({ directory, hosts: 3, docker: true, engines, say: () => {} });
+    const lab = await Lab.up({
+      directory,
+      hosts: 3,
+      docker: true,
+      engines: ENGINE_KINDS,
+      say: () => {},
+    });
     const upstream = await UpstreamDns.start(switchOf(lab), NAMESERVER);
     const made = new NamesLab(lab, upstream);
     const images = [
@@ -77,7 +84,7 @@ export class NamesLab {
 
   async allAgree(): Promise<void> {
     for (const host of this.hosts)
-      await eventually(60_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+      await eventually(60_000, `agreement on ${host.name}`, () => host.agrees());
   }
 
   /** Every container that was started with `run`. */
@@ -127,11 +134,11 @@ export async function askingIn(host: LabHost, container: string): Promise<Asking
   return new Asking(await netnsOf(host, container));
 }
 
-/** nftables of a container's namespace, by name. */
-export async function tablesIn(host: LabHost, container: string): Promise<string[]> {
+/** Its questions are led to us by a table in its namespace. */
+export async function hasGate(host: LabHost, container: string): Promise<boolean> {
   const pid = (await host.docker("inspect", "-f", "{{.State.Pid}}", container)).trim();
   const text = await host.exec("nsenter", `--net=/proc/${pid}/ns/net`, "nft", "list", "tables");
-  return [...text.matchAll(/^table \w+ (\S+)/gm)].map(([, name = ""]) => name);
+  return text.split("\n").includes(`table ${GATE_TABLE}`);
 }
 
 /** In the end everybody finds exactly these addresses. */

@@ -1,10 +1,10 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { tcpIn, udpIn } from "../support/netns-sockets.ts";
-import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED } from "../support/upstream-dns.ts";
+import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED, UpstreamDns } from "../support/upstream-dns.ts";
 import { addressOf, endNetwork, netnsOf, pings, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE } from "./lab.ts";
@@ -17,7 +17,7 @@ import {
   NamesLab,
   running,
   runOnce,
-  tablesIn,
+  hasGate,
   TOOLS,
 } from "./names-lab.ts";
 
@@ -146,9 +146,10 @@ describe("from every host to every host", () => {
 
   test("the services of a Compose project that runs on two hosts", async () => {
     const service = { image: IMAGE, command: "/bin/sleep 100000", stop_signal: "SIGKILL" };
+    const links = ["db1:cache", "db2:own3"];
     const file = {
       version: "3.8",
-      services: { shop: { ...service, networks: ["app"] } },
+      services: { shop: { ...service, networks: ["app"], external_links: links } },
       networks: { app: { external: true } },
     };
     const path = join(directory, "compose.yml");
@@ -158,10 +159,97 @@ describe("from every host to every host", () => {
       await host.compose("-f", path, "-p", "market", "up", "-d");
       const id = await host.compose("-f", path, "-p", "market", "ps", "-q", "shop");
       addresses.push(await addressOf(host, id.trim(), "app"));
+      const shop = { host, name: "shop", address: "", asking: await askingIn(host, id.trim()) };
+      // Of another host; and a link before the alias that somebody else has.
+      await allFind([shop], "cache", [dbs[0]!.address]);
+      await allFind([shop], "own3", [dbs[1]!.address]);
     }
     await allFind(dbs, "shop", addresses);
+    await allFind(dbs, "own3", [dbs[2]!.address]);
     for (const host of [h2, h3]) await host.compose("-f", path, "-p", "market", "down");
     await allFind(dbs, "shop", []);
+  });
+});
+
+describe("what people rely on", () => {
+  test("a container finds itself while it is starting, and nobody else does", async () => {
+    const check = ["--health-cmd", "false", "--health-interval", "1h"];
+    const aliases = ["--network-alias", "pg", "--hostname", "pg.host"];
+    const one = await member(h1, "starts", "app", ...check, ...aliases);
+    const reverse = `${one.address.split(".").toReversed().join(".")}.in-addr.arpa`;
+    for (const name of ["starts", "pg", "pg.host", "starts.app"])
+      await allFind([one], name, [one.address]);
+    expect((await one.asking.ask(reverse, { type: "PTR" })).data).toEqual(["starts.app"]);
+    await eventually(20_000, "the name to be known", async () =>
+      expect(await h2.overlay("names", "app")).toMatch(/starts .* starting/),
+    );
+    expect(await dbs[1]!.asking.ask("starts")).toMatchObject({ rcode: "NOERROR", data: [] });
+    await remove(one);
+  });
+
+  test("sixty aliases are found from other hosts; one too many is said, not passed over", async () => {
+    const aliases = (count: number): string[] =>
+      Array.from({ length: count }, (_, k) => ["--network-alias", `many${k}`]).flat();
+    const sixty = await member(h2, "sixty", "app", ...aliases(60));
+    await allFind([dbs[0]!], "many59", [sixty.address]);
+    await allFind([dbs[0]!], "many0", [sixty.address]);
+    await remove(sixty);
+    const most = await member(h2, "most", "app", ...aliases(130));
+    await allFind([dbs[0]!], "many100", [most.address]);
+    const said = /names of most on app .*more than the 128 names.*"many129"/;
+    for (const command of ["status", "names", "events"])
+      expect(await h2.overlay(command)).toMatch(said);
+    await expect(h2.overlay("verify")).rejects.toMatchObject({
+      stdout: expect.stringMatching(said),
+    });
+    await remove(most);
+  });
+
+  test("of two networks with one name the first decides, also when its holder is ill or gone", async () => {
+    for (const network of ["mine", "their"]) await names.network(network);
+    const check = [
+      "--health-cmd",
+      "test -e /well",
+      "--health-interval",
+      "200ms",
+      "--health-retries",
+      "1",
+    ];
+    const alias = ["--network-alias", "pg"];
+    const mine = await member(h2, "pg-mine", "mine", ...alias, ...check);
+    const their = await member(h3, "pg-their", "their", ...alias);
+    const client = await member(h1, "client", "mine");
+    await h1.docker("network", "connect", "their", "client");
+    await allFind([client], "pg-their", [their.address]);
+    await eventually(20_000, "the name to be known", async () =>
+      expect(await client.asking.ask("pg")).toMatchObject({ rcode: "NOERROR", data: [] }),
+    );
+    await h2.docker("exec", "pg-mine", "/bin/busybox", "touch", "/well");
+    await allFind([client], "pg", [mine.address]);
+    await remove(mine);
+    await allFind([client], "pg", []);
+    expect(await client.asking.ask("pg")).toMatchObject({ rcode: "NOERROR" });
+    expect(await h1.overlay("names", "mine")).toMatch(/gone from mine.*: .*pg/);
+    await allFind([client], "pg.their", [their.address]);
+    await remove(client, their);
+  });
+
+  test("--link is for the one container, to any host, and before an alias", async () => {
+    const lv = await member(h2, "lv", "app");
+    const other = await member(h3, "alias", "app", "--network-alias", "pg");
+    const id = (await h2.docker("inspect", "-f", "{{.Id}}", "lv")).trim();
+    for (const [host, link] of [
+      [h1, "lv:pg"],
+      [h2, `${id}:pg`],
+    ] as const) {
+      const linked = await member(host, "linked", "app", "--link", link);
+      await allFind([linked], "pg", [lv.address]);
+      await allFind([linked], "alias", [other.address]);
+      expect(await host.overlay("names", "app")).toMatch(/link on app: linked finds \w+ as pg/);
+      await remove(linked);
+    }
+    await allFind([dbs[0]!, dbs[1]!], "pg", [other.address]);
+    await remove(lv, other);
   });
 });
 
@@ -320,6 +408,41 @@ describe("names that are not ours", () => {
     expect(names.upstream.asked("neverknown.test")).toBe(0);
     await remove(a, b, c);
   });
+
+  // Engines before 26 ask such a resolver from the host, whatever networks the container is on.
+  test("on an --internal network nothing is asked outside, also where the host's resolver is on 127.0.0.x", async () => {
+    const resolvConf = join(h1.directory, "resolv.conf");
+    const usual = readFileSync(resolvConf, "utf8");
+    const local = await UpstreamDns.start(h1.netns, "127.0.0.53");
+    writeFileSync(resolvConf, "nameserver 127.0.0.53\n");
+    try {
+      await names.network("shut", "--internal");
+      const one = await member(h1, "shut1", "shut");
+      const far = await member(h3, "shut3", "shut");
+      for (const name of ["outside.test", "single"])
+        expect(await one.asking.ask(name)).toMatchObject({ rcode: "NXDOMAIN" });
+      expect(await one.asking.ask("outside.test", { type: "TXT" })).toMatchObject({ data: [] });
+      await allFind([one], "shut3", [far.address]);
+      await allFind([one], "shut1", [one.address]);
+      expect(local.questions()).toBe(0);
+      await h1.docker("network", "connect", "app", "shut1");
+      await allFind([one], "outside.test", [OUTSIDE]);
+      await h1.docker("network", "disconnect", "app", "shut1");
+      await allFind([one], "outside.test", []);
+      const asked = local.questions();
+      expect(await one.asking.ask("outside.test")).toMatchObject({ rcode: "NXDOMAIN" });
+      // A network of Docker's own that leads out does, too.
+      await h1.docker("network", "connect", "bridge", "shut1");
+      expect(local.questions()).toBe(asked);
+      await allFind([one], "outside.test", [OUTSIDE]);
+      await h1.docker("network", "disconnect", "bridge", "shut1");
+      await allFind([one], "outside.test", []);
+      await remove(one, far);
+    } finally {
+      writeFileSync(resolvConf, usual);
+      local.close();
+    }
+  });
 });
 
 describe("what docker run and the container itself set", () => {
@@ -365,7 +488,9 @@ describe("what docker run and the container itself set", () => {
       await allFind([moves], "late3", [late.address]);
       await host.docker("network", "disconnect", "late", "moves");
       await allFind([late], "moves", []);
-      expect(await tablesIn(host, "moves")).not.toContain("overlay_dns");
+      await eventually(30_000, "nothing of ours there", async () => {
+        expect(await hasGate(host, "moves")).toBe(false);
+      });
       await remove(moves, still, late);
       await endNetwork(h1, "late");
       await eventually(30_000, "the end of the network", async () => {
@@ -378,11 +503,12 @@ describe("what docker run and the container itself set", () => {
   test("a container of Docker's default network, connected: it finds names from then on", async () => {
     for (const host of [h1, h2]) {
       await host.docker("run", "-d", "--name", "plain", "--stop-signal", "KILL", ...SLEEP);
-      expect(await tablesIn(host, "plain")).not.toContain("overlay_dns");
+      expect(await hasGate(host, "plain")).toBe(false);
       await host.docker("network", "connect", "app", "plain");
       const plain = { host, name: "plain", address: "", asking: await askingIn(host, "plain") };
       await allFind([plain], "db3", [dbs[2]!.address]);
       await allFind([plain], "outside.test", [OUTSIDE]);
+      expect(await hasGate(host, "plain")).toBe(true);
       await host.docker("network", "disconnect", "app", "plain");
       await host.docker("rm", "-f", "plain");
     }
@@ -411,7 +537,7 @@ describe("what docker run and the container itself set", () => {
     for (const host of [h1, h2]) {
       await host.docker("network", "create", "near");
       const apart = await member(host, "apart", "near");
-      expect(await tablesIn(host, "apart")).not.toContain("overlay_dns");
+      expect(await hasGate(host, "apart")).toBe(false);
       expect((await apart.asking.ask("db1")).rcode).toBe("NXDOMAIN");
       expect((await apart.asking.ask("outside.test")).data).toEqual([OUTSIDE]);
       await remove(apart);

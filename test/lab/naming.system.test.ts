@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { EngineClient } from "../../agent/docker/engine-client.ts";
+import { EngineClient } from "../../agent/docker/engine/client.ts";
 import { DockerNetworkId } from "../../shared/ids.ts";
 import { engineContract } from "../contract/engine-contract.ts";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
@@ -17,7 +17,8 @@ const directory = mkdtempSync(join(tmpdir(), "overlay-ts-naming-test-"));
 let lab: Lab;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 2, docker: true, engines: ENGINE_KINDS, say: () => {} });
+  const hosts = ENGINE_KINDS.length;
+  lab = await Lab.up({ directory, hosts, docker: true, engines: ENGINE_KINDS, say: () => {} });
   await lab.form(() => {});
 });
 
@@ -167,7 +168,12 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
   test("what happens while the agent is away", async () => {
     for (const name of ["stops", "named", "pauses", "heals"])
       await begin(name, "--stop-signal", "KILL", ...(name === "heals" ? CHECK : []));
-    await expectSaid({ stops: "in", named: "in", pauses: "in", heals: "unhealthy" });
+    // It ignores the signal, as all do without a handler in a container: `docker stop` waits for its end.
+    await begin("told");
+    const usual = { stops: "in", named: "in", pauses: "in", heals: "unhealthy" };
+    await expectSaid({ ...usual, told: "in" });
+    await host.docker("kill", "-s", "TERM", "told");
+    await expectSaid({ ...usual, told: "stopping" });
     await host.stopService("agent", "KILL");
     await host.docker("rename", "named", "renamed");
     await host.docker("pause", "pauses");
@@ -175,7 +181,10 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     const removed = host.docker("rm", "-f", "stops");
     startAgent(host, true);
     await removed;
-    await expectSaid({ renamed: "in", pauses: "paused", heals: "in" }, 60_000);
+    const told = { told: "stopping" };
+    await expectSaid({ renamed: "in", pauses: "paused", heals: "in", ...told }, 60_000);
+    await host.docker("restart", "-t", "0", "told");
+    await expectSaid({ renamed: "in", pauses: "paused", heals: "in", told: "in" }, 60_000);
   });
 
   test("the agent's database is lost", async () => {
@@ -222,12 +231,15 @@ for (const kind of ENGINE_KINDS)
     const name = `contract${kind.replace(".", "")}`;
     const id = (await host.docker(...OURS, name)).trim();
     const on = ["--network", name, "--network-alias", "Www", "--hostname", "My.Host"];
+    const links = ["--link", "lv:db", "--link", "other", "--dns", "192.0.2.53"];
     return {
       kind,
       engine: new EngineClient(join(host.directory, "run/docker.sock")),
       network: { name, id: DockerNetworkId.parse(id) },
       create: async (container) =>
-        (await host.docker("create", "--name", container, ...on, ...BLOCKING, ...SLEEP)).trim(),
+        (
+          await host.docker("create", "--name", container, ...on, ...links, ...BLOCKING, ...SLEEP)
+        ).trim(),
       start: (container) => host.docker("start", container),
       heal: (container) => host.docker("exec", container, ...HEALTHY),
       pause: (container) => host.docker("pause", container),

@@ -2,7 +2,6 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { addressOf, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { Lab, startAgent } from "./lab.ts";
@@ -70,7 +69,7 @@ test("WireGuard reaches through: the host behind NAT dials out, and is heard fro
 });
 
 const endpointOfH2 = async (): Promise<string | undefined> => {
-  const { encryption } = JSON.parse(await h1.overlay("status", "--json")) as Status;
+  const { encryption } = await h1.status();
   return encryption.wireguard?.peers[0]?.endpoint;
 };
 
@@ -78,7 +77,7 @@ test("it goes on when the agents start again", async () => {
   for (const host of [h1, h2]) {
     await host.stopService("agent", "KILL");
     startAgent(host, true);
-    await eventually(60_000, "the agent", () => host.overlay("verify"));
+    await eventually(60_000, "the agent", () => host.agrees());
   }
   expect(await endpointOfH2()).toBe(`${OUTER} 40000`);
   await whole();

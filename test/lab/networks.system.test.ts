@@ -2,11 +2,12 @@ import { existsSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
-import { addressOf, GONE, OURS, pings, refusal, start } from "./containers.ts";
+import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { IMAGE, Lab } from "./lab.ts";
 
-/** What networks are, where they are and when they end: three hosts with engines. */
+/** What networks are, where they are and when they end: three hosts, an engine of each kind. */
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-networks-test-"));
 let lab: Lab;
@@ -16,7 +17,7 @@ let h2: LabHost;
 let h3: LabHost;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
+  lab = await Lab.up({ directory, hosts: 3, docker: true, engines: ENGINE_KINDS, say: () => {} });
   await lab.form(() => {});
   hosts = [...lab.hosts] as [LabHost, LabHost, LabHost];
   [h1, h2, h3] = hosts;
@@ -46,17 +47,19 @@ async function goneEverywhere(network: string): Promise<void> {
 }
 
 async function clusterId(network: string): Promise<string | undefined> {
-  const all = JSON.parse(await h1.overlay("network", "ls", "--json")) as {
-    id: string;
-    name?: string;
-  }[];
+  const all = await h1.ask<
+    {
+      id: string;
+      name?: string;
+    }[]
+  >("networks");
   return all.find(({ name }) => name === network)?.id;
 }
 
 /** All that the kernel, Docker and the tables of the hosts say agrees. */
 async function allAgree(): Promise<void> {
   for (const host of hosts)
-    await eventually(20_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(20_000, `agreement on ${host.name}`, () => host.agrees());
 }
 
 describe("a network ends", () => {
@@ -111,6 +114,42 @@ describe("a network ends", () => {
     expect(await clusterId("elsewhere")).toBeDefined();
   });
 
+  test("nor when it is made again there under its name, with its container connected to it, as tools do", async () => {
+    await h1.docker(...OURS, "again");
+    await everywhere("again");
+    const address = await start(h1, "first", "again");
+    for (const host of [h2, h3]) await start(host, "moved", "again");
+    const id = await clusterId("again");
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(
+        [h2, h3].map(async (host) => {
+          await host.docker("network", "disconnect", "-f", "again", "moved");
+          await host.docker("network", "rm", "again");
+          // The view may be back already: that it exists is said then.
+          const made = host.docker(...OURS, "again").catch(() => "");
+          await made;
+          await eventually(20_000, `the connection on ${host.name}`, async () => {
+            const said = await refusal(host.docker("network", "connect", "again", "moved"));
+            expect(said).toMatch(/^succeeded|already exists in network/);
+          });
+        }),
+      );
+      for (const host of [h2, h3])
+        await eventually(20_000, `round ${round} on ${host.name}`, async () => {
+          expect(await pings(host, "moved", address)).toBe(3);
+          const shown = await addressOf(host, "moved", "again");
+          expect(await host.docker("exec", "moved", "/bin/ip", "addr")).toContain(`inet ${shown}/`);
+          await host.agrees();
+        });
+    }
+    expect(await clusterId("again")).toBe(id);
+    // What a refused connection leaves on the engine is seen.
+    const lost = ["network", "connect", "--ip", address, "again", "lost"];
+    await h2.docker("run", "-d", "--name", "lost", ...SLEEP);
+    expect(await refusal(h2.docker(...lost))).toMatch(/belongs to/);
+    expect(await refusal(h2.overlay("verify"))).toMatch(/container lost is to be on it and is not/);
+  });
+
   test("with the controller away the end waits for it, and the view does not come back meanwhile", async () => {
     await h2.docker(...OURS, "later");
     await everywhere("later");
@@ -135,7 +174,7 @@ describe("with Docker's own IPAM", () => {
     await Promise.all(hosts.map((host) => host.docker(...PLAIN, "ansible").catch(() => "")));
     await everywhere("ansible");
     await eventually(20_000, "one network of that name", async () => {
-      const all = JSON.parse(await h1.overlay("network", "ls", "--json")) as { name?: string }[];
+      const all = await h1.ask<{ name?: string }[]>("networks");
       expect(all.filter(({ name }) => name === "ansible")).toHaveLength(1);
       expect(all.filter(({ name }) => name === undefined)).toHaveLength(0);
     });
@@ -149,6 +188,26 @@ describe("with Docker's own IPAM", () => {
     expect(new Set(addresses).size).toBe(9);
     for (const host of hosts)
       for (const address of addresses) expect(await pings(host, "c1", address)).toBe(3);
+  });
+
+  test("networks of several hosts have subnets of their own, though each engine would choose the same", async () => {
+    const names = ["one", "two", "three"];
+    await Promise.all(hosts.map((host, i) => host.docker(...PLAIN, names[i] ?? "")));
+    for (const name of names) await everywhere(name);
+    const format = "{{(index .IPAM.Config 0).Subnet}}";
+    await eventually(20_000, "three subnets", async () => {
+      for (const host of hosts) {
+        const subnets = await host.docker("network", "inspect", "-f", format, ...names);
+        expect(new Set(subnets.trim().split("\n")).size).toBe(3);
+      }
+    });
+    await start(h1, "all", "one");
+    for (const name of ["two", "three"]) await h1.docker("network", "connect", name, "all");
+    for (const [i, name] of names.entries()) {
+      const address = await start(hosts[(i + 1) % 3] ?? h2, `on-${name}`, name);
+      expect(await pings(h1, "all", address)).toBe(3);
+    }
+    await allAgree();
   });
 
   test("used up, a host says so, and the others still have addresses", async () => {
@@ -168,7 +227,7 @@ describe("with Docker's own IPAM", () => {
     expect(await start(h3, "third", "small").catch(() => "full")).toMatch(/10\.70\.0\.|full/);
   });
 
-  test("--aux-address is nobody's, on any host, with either IPAM; --mac-address is kept", async () => {
+  test("--aux-address is nobody's, on any host, with either IPAM; --mac-address is kept, also Docker's own kind", async () => {
     const aux = ["--subnet", "10.71.0.0/28", "--aux-address", "printer=10.71.0.9"];
     await h1.docker(...PLAIN, ...aux, "--aux-address", "own=10.71.0.2", "auxiliary");
     await everywhere("auxiliary");
@@ -189,6 +248,14 @@ describe("with Docker's own IPAM", () => {
     );
     expect(await refusal(taken)).toMatch(/10\.71\.0\.9/);
     expect(await pings(h2, "c1", addresses[0] ?? "")).toBe(3);
+    // What tools that recreate containers pass back: a MAC of Docker's own form, with another address.
+    const kept = await start(h1, "kept", "auxiliary", "--mac-address", "02:42:0a:47:00:0c");
+    expect(kept).not.toBe("10.71.0.12");
+    expect(await pings(h2, "c1", kept)).toBe(3);
+    const theirs = `02:42:0a:47:00:${Number(addresses[1]?.split(".")[3]).toString(16).padStart(2, "0")}`;
+    const theft = start(h1, "thief", "auxiliary", "--mac-address", theirs);
+    expect(await refusal(theft)).toMatch(/MAC address .* is another container's/);
+    await allAgree();
   });
 });
 

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import type { Told } from "../../agent/event-log.ts";
-import type { Status } from "../../agent/status.ts";
+import type { Told } from "../../agent/events/event-log.ts";
+import type { Status } from "../../agent/api/status.ts";
 import { callUnix } from "../../shared/node/unix-http.ts";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { UpstreamDns } from "../support/upstream-dns.ts";
@@ -22,7 +22,7 @@ import { toldFromNow } from "./told.ts";
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
 
-const ENGINES = ["20.10", "26.1", "20.10", "26.1"] as const;
+const ENGINES = ["20.10", "26.1", "28.5", "26.1"] as const;
 const NEAR = ["p1", "p2"];
 const FAR = ["p3", "p4"];
 /** Of the one-way cut, after both sides know it: as long as some rounds of questions and dialling take. */

@@ -7,14 +7,15 @@ import { measureNames } from "../bench/names-propagation.ts";
 import { measurePropagation } from "../bench/propagation.ts";
 import { round } from "../bench/statistics.ts";
 import { measureThroughput } from "../bench/throughput.ts";
-import type { ProofStatus } from "../../agent/proving.ts";
-import type { Status } from "../../agent/status.ts";
+import type { ProofStatus } from "../../agent/membership/failure-detector.ts";
 import type { LabHost } from "../support/lab-host.ts";
 import { OURS, start } from "./containers.ts";
-import { IMAGE, type Lab } from "./lab.ts";
+import { engineVersions, IMAGE, type Lab } from "./lab.ts";
 
 /** What the lab measured of itself. Times in milliseconds; where a figure was not measured: null. */
 export interface Proof {
+  /** Of each host; empty without engines. */
+  readonly engines: readonly string[];
   readonly pairsOk: number;
   readonly pairsTotal: number;
   /** The same by name; null without engines. */
@@ -149,6 +150,7 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
   say("FDB entries, ours and bridge -batch");
   const fdb = await measureFdb(effort.fdbEntries, effort.fdbRounds);
   return {
+    engines: await engineVersions(lab.hosts),
     pairsOk: ok,
     pairsTotal: total,
     pairsByNameOk: byName,
@@ -193,12 +195,13 @@ export function proofText(proof: Proof): string {
     ["idle agent, private memory, MB", proof.idlePrivateMb, "<= 100"],
     ["idle agent, CPU, %", proof.idleCpuPercent, "<= 1"],
   ];
-  return rows
+  const figures = rows
     .filter(([, value]) => value !== null)
     .map(([what, value, goal]) =>
       `${what.padEnd(56)} ${String(value).padStart(10)}   ${goal}`.trimEnd(),
-    )
-    .join("\n");
+    );
+  const engines = proof.engines.length === 0 ? [] : [`engines: ${proof.engines.join(", ")}`];
+  return [...engines, ...figures].join("\n");
 }
 
 /** Without engines there is only the mesh and the data path between the hosts. */
@@ -206,8 +209,8 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
   let ok = 0;
   let total = 0;
   for (const host of lab.hosts) {
-    const { peers } = JSON.parse(await host.overlay("status", "--json")) as Status;
-    const probes = JSON.parse(await host.overlay("probe", "--json")) as ProofStatus[];
+    const { peers } = await host.status();
+    const probes = await host.ask<ProofStatus[]>("probe", "POST");
     total += peers.length;
     ok += peers.filter(
       ({ node, connected }) =>
@@ -216,6 +219,7 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
   }
   const idle = await measureIdle(lab, effort.idleSeconds);
   return {
+    engines: [],
     pairsOk: ok,
     pairsTotal: total,
     pairsByNameOk: null,

@@ -10,6 +10,7 @@ import { Lab } from "./lab.ts";
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-readme-test-"));
 const readme = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
 const [first = "", second = ""] = readme.split("## On real hosts");
+const [questions = "", troubles = ""] = second.split("## When something does not work");
 let lab: Lab;
 let hosts: LabHost[];
 
@@ -67,11 +68,26 @@ test("a cluster of two hosts, its network, and a container that finds the other 
   expect(await type(ping!)).toContain("3 packets received");
 });
 
-test("its questions have commands that answer", async () => {
-  const commands = [...second.matchAll(/^\|[^|]+\| `(overlay-ts [^`]+)`/gm)].map(
-    ([, command = ""]) => command,
+/** Of a table's last column, as far as they are whole there. */
+function commandsIn(text: string): string[] {
+  return [...text.matchAll(/^\|[^|]+\| .*$/gm)].flatMap(([row]) =>
+    [...row.matchAll(/`(overlay-ts [^`]+)`/g)].map(([, command = ""]) => command),
   );
+}
+
+test("its questions have commands that answer", async () => {
+  const commands = commandsIn(questions);
   expect(commands.length).toBeGreaterThan(5);
   for (const command of commands)
     await eventually(20_000, command, () => type({ host: hosts[0]!, command }));
+});
+
+test("what it says for when something does not work are commands", async () => {
+  const commands = commandsIn(troubles);
+  expect(commands.length).toBeGreaterThan(5);
+  const help = (command: string) => type({ host: hosts[0]!, command: `${command} --help` });
+  for (const command of commands)
+    expect(await help(command)).toContain(`Usage: ${command.replace(/ (--\w+|[A-Z]+)/g, "")}`);
+  // A command that is none has the help of what is above it.
+  expect(await help("overlay-ts nodes rm")).not.toContain("Usage: overlay-ts nodes rm");
 });

@@ -2,7 +2,6 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import type { Status } from "../../agent/status.ts";
 import { callUnix } from "../../shared/node/unix-http.ts";
 import { inParallel } from "../support/in-parallel.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
@@ -17,10 +16,10 @@ import { PluginCalls } from "./plugin-calls.ts";
 
 vi.setConfig({ testTimeout: 1_800_000, hookTimeout: 600_000 });
 
-const CONTAINERS = 50;
-/** The soak has more of both. */
+/** The soak has more of all. */
+const CONTAINERS = Number(process.env["SCALE_CONTAINERS"] ?? 20);
 const ROUNDS = Number(process.env["SCALE_ROUNDS"] ?? 1);
-const NETWORKS = Number(process.env["SCALE_NETWORKS"] ?? 100);
+const NETWORKS = Number(process.env["SCALE_NETWORKS"] ?? 40);
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-scale-test-"));
 let lab: Lab;
@@ -49,7 +48,7 @@ async function timed(what: string, work: () => Promise<unknown>): Promise<void> 
 }
 
 async function memory(host: LabHost): Promise<string> {
-  const { memoryBytes } = JSON.parse(await host.overlay("status", "--json")) as Status;
+  const { memoryBytes } = await host.status();
   return `${Math.round(memoryBytes / 1e6)} MB`;
 }
 
@@ -75,7 +74,7 @@ async function stop(host: LabHost, name: string): Promise<void> {
 
 async function agree(): Promise<void> {
   for (const host of lab.hosts)
-    await eventually(120_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(120_000, `agreement on ${host.name}`, () => host.agrees());
 }
 
 async function holdsAgain(before: ReadonlyMap<LabHost, Held>): Promise<void> {
@@ -105,7 +104,7 @@ test(`${CONTAINERS} containers start and stop at once on each of three engines, 
     );
     await agree();
     for (const host of lab.hosts) {
-      const endpoints = JSON.parse(await host.overlay("endpoint", "ls", "--json")) as unknown[];
+      const endpoints = await host.ask<unknown[]>("endpoints");
       expect(endpoints).toHaveLength(all.length + lab.hosts.length);
     }
     await timed(`round ${round}, ${all.length} stopped`, () =>

@@ -1,4 +1,4 @@
-import type { Told } from "../../agent/event-log.ts";
+import type { Told } from "../../agent/events/event-log.ts";
 import { linesUnix } from "../../shared/node/unix-http.ts";
 import type { LabHost } from "../support/lab-host.ts";
 

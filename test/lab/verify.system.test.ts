@@ -4,8 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import type { Finding } from "../../agent/findings.ts";
-import type { Status } from "../../agent/status.ts";
+import type { Finding } from "../../agent/api/verify.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
@@ -30,14 +29,15 @@ let network: string;
 let there: string;
 
 beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 2, docker: true, say: () => {} });
+  const engines = ["20.10", "28.5"] as const;
+  lab = await Lab.up({ directory, hosts: 2, docker: true, engines, say: () => {} });
   await lab.form(() => {});
   [h1, h2] = lab.hosts as [LabHost, LabHost];
   await h1.docker(...OURS, "app");
   await h2.waitForNetwork("app");
   await start(h1, "here", "app");
   there = await start(h2, "there", "app");
-  const all = JSON.parse(await h1.overlay("network", "ls", "--json")) as { id: string }[];
+  const all = await h1.ask<{ id: string }[]>("networks");
   network = all[0]!.id;
   await agreement();
 });
@@ -51,7 +51,7 @@ afterEach(async () => {
 
 async function agreement(): Promise<void> {
   for (const host of [h1, h2])
-    await eventually(200_000, `agreement on ${host.name}`, () => host.overlay("verify"));
+    await eventually(200_000, `agreement on ${host.name}`, () => host.agrees());
 }
 
 /**
@@ -64,19 +64,10 @@ async function finds(
 ): Promise<Finding[]> {
   return eventually(30_000, "the findings", async () => {
     await change();
-    const failed = await h1.overlay("verify", "--json").then(
-      () => undefined,
-      (error: { code: number; stdout: string }) => error,
-    );
-    expect(failed?.code).toBe(1);
-    const { findings } = JSON.parse(failed!.stdout) as { findings: Finding[] };
+    const findings = await h1.findings();
     expect(findings).toEqual(expected);
     return findings;
   });
-}
-
-async function status(): Promise<Status> {
-  return JSON.parse(await h1.overlay("status", "--json")) as Status;
 }
 
 /** Prints the names of the network's ports. */
@@ -103,7 +94,7 @@ describe("the kernel", () => {
     [
       "the filter of a port",
       "nft flush set bridge overlay_ts ports",
-      /^the port of container .* is missing, down or not filtered$/,
+      /^the port of container .* is missing, down, not filtered or not as it was made$/,
     ],
   ])("%s stays until it is looked at, and is named", async (_what, command, text) => {
     const one = { what: "kernel", network, name: "app", text: expect.stringMatching(text) };
@@ -130,12 +121,30 @@ describe("the kernel", () => {
     ["a port of nobody", () => strange.join("; ")],
   ])("%s is mended before anybody asks", async (_what, command) => {
     const passes = async (): Promise<number> => {
-      const { networks } = await status();
+      const { networks } = await h1.status();
       return networks.find(({ id }) => id === network)!.pass!.stepsApplied;
     };
     const before = await passes();
     await inside(command());
     await eventually(10_000, "a pass", async () => expect(await passes()).toBeGreaterThan(before));
+  });
+
+  test("a container whose port is deleted is named, and has its interface again; Docker can still stop it", async () => {
+    await inside(`ip link del $(${PORTS})`);
+    await finds([
+      {
+        what: "kernel",
+        network,
+        name: "app",
+        text: expect.stringMatching(/^the interface of container .* is not in it/),
+      },
+    ]);
+    await eventually(60_000, "an answer", async () => {
+      expect(await pings(h1, "here", there)).toBe(3);
+    });
+    await h1.agrees();
+    await h1.docker("restart", "-t", "0", "here");
+    expect(await pings(h1, "here", there)).toBe(3);
   });
 
   test("a namespace that nobody needs is named, and goes", async () => {
@@ -150,10 +159,10 @@ describe("the kernel", () => {
   });
 
   test("guards that somebody changes are put back, and counted", async () => {
-    const before = (await status()).guards.tampered;
+    const before = (await h1.status()).guards.tampered;
     await h1.exec("nft", "flush", "set", "inet", "overlay_ts", "vteps");
     await eventually(10_000, "the guards", async () =>
-      expect((await status()).guards.tampered).toBeGreaterThan(before),
+      expect((await h1.status()).guards.tampered).toBeGreaterThan(before),
     );
   });
 });
@@ -195,19 +204,19 @@ describe("the tables", () => {
     ["garbage", (db, key) => put(db, key, Uint8Array.of(0, 255))],
     ["rolled back", put],
   ])("our own word on disk is %s: it is named, and written again", async (_how, corrupt) => {
-    const key = `document/${network}/${(await status()).node}`;
+    const key = `document/${network}/${(await h1.status()).node}`;
     const before = onDisk((db) => get(db, key));
     await start(h1, "newer", "app");
     await agreement();
     onDisk((db) => corrupt(db, key, before));
     const text = /^what h1 says of its containers was on disk otherwise/;
     await finds([{ what: "tables", network, name: "app", text: expect.stringMatching(text) }]);
-    await h1.overlay("verify");
+    await h1.agrees();
     await h1.docker("rm", "-f", "newer");
   });
 
   test("a peer's word that its owner did not sign is not taken from disk, and asked for anew", async () => {
-    const { node } = JSON.parse(await h2.overlay("status", "--json")) as Status;
+    const { node } = await h2.status();
     const key = `document/${network}/${node}`;
     await h1.stopService("agent", "KILL");
     onDisk((db) => {
@@ -216,7 +225,7 @@ describe("the tables", () => {
     });
     startAgent(h1, true);
     await agentUp();
-    expect((await status()).disk.losses).toMatchObject([{ what: key }]);
+    expect((await h1.status()).disk.losses).toMatchObject([{ what: key }]);
   });
 });
 
@@ -241,6 +250,6 @@ function put(db: DatabaseSync, key: string, value: Uint8Array): void {
 
 async function agentUp(): Promise<void> {
   await eventually(30_000, "the agent of h1", async () =>
-    expect(await status()).toMatchObject({ joined: true, docker: { reachable: true } }),
+    expect(await h1.status()).toMatchObject({ joined: true, docker: { reachable: true } }),
   );
 }

@@ -10,7 +10,7 @@ import {
   numberToIp,
   rangeOf,
 } from "../../shared/ip.ts";
-import { inRuleSpace, Mac, ruleMac } from "../../shared/mac.ts";
+import { derivedMacs, Mac, ruleMac } from "../../shared/mac.ts";
 
 const ipv4 = fc.ipV4().map((text) => Ip.parse(text));
 const ipv6 = fc.ipV6().map((text) => Ip.parse(text));
@@ -56,12 +56,13 @@ describe("the MAC rule", () => {
     expect(ruleMac(Ip.parse("10.1.2.255"))).toBe("02:42:0a:01:02:ff");
   });
 
-  test("every rule MAC is a unicast MAC of the rule's space", () => {
+  test("an address derives two unicast MACs, and no other IPv4 address the same", () => {
     fc.assert(
-      fc.property(ip, (address) => {
-        const mac = ruleMac(address);
-        expect(Mac.parse(mac)).toBe(mac);
-        expect(inRuleSpace(mac)).toBe(true);
+      fc.property(ipv4, ipv4, (address, other) => {
+        const macs = derivedMacs(address);
+        expect(macs.map((mac) => Mac.parse(mac))).toEqual(macs);
+        const all = new Set([...macs, ...derivedMacs(other)]);
+        expect(all.size).toBe(address === other ? 2 : 4);
       }),
     );
   });

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { difference, type Happening } from "../../agent/core/events.ts";
-import { changeOwn } from "../../agent/core/own-documents.ts";
-import { Tables } from "../../agent/core/tables.ts";
+import { difference, type Happening } from "../../agent/core/events/events.ts";
+import { changeOwn } from "../../agent/core/tables/own-documents.ts";
+import { Tables } from "../../agent/core/tables/tables.ts";
 import {
   NOTHING_SEEN,
   type Problem,
@@ -11,7 +11,7 @@ import {
   type View,
   ViewReader,
   type ViewSources,
-} from "../../agent/core/view.ts";
+} from "../../agent/core/events/view.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
 import { type EndpointId, NetworkId, type NodeId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { ContainerId, EngineContainer } from "../../agent/docker/engine-port.ts";
+import type { ContainerId, EngineContainer } from "../../agent/docker/engine/port.ts";
 import type { Endpoint } from "../../shared/documents.ts";
+import type { EngineKind } from "../support/engine-root.ts";
 import type { FakeOptions } from "../support/fake-engine.ts";
 import { NamedHost } from "../support/named-host.ts";
 
@@ -58,7 +59,7 @@ class Run {
   #list: readonly EngineContainer[] | undefined;
   #names = 0;
 
-  constructor(kind: "20.10" | "26.1") {
+  constructor(kind: EngineKind) {
     this.#host = new NamedHost(kind);
     for (let k = 0; k < CONTAINERS; k++)
       this.#ids[k] = this.#host.engine.run(`c${++this.#names}`, optionsOf(k));
@@ -88,7 +89,7 @@ class Run {
         // A list is made at one time, and read at another.
         if (this.#list === undefined) this.#list = await host.engine.containers();
         else {
-          host.naming.listed(this.#list);
+          host.containerWatcher.listed(this.#list);
           this.#list = undefined;
         }
         break;
@@ -121,7 +122,7 @@ class Run {
     }
     await host.list();
     await host.quiet();
-    host.naming.stop();
+    host.containerWatcher.stop();
     const expected = await this.#truth();
     for (const endpoint of host.own.values()) {
       const { names, life, out } = expected.get(endpoint.id) ?? {};
@@ -151,7 +152,7 @@ class Run {
 
   #lose(): void {
     this.#host.held.length = 0;
-    this.#host.naming.happened({ kind: "listening" });
+    this.#host.containerWatcher.happened({ kind: "listening" });
   }
 
   #answer(whole: boolean): void {

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
-import { plan } from "../../agent/core/plan.ts";
-import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
+import type { DesiredNetwork } from "../../agent/core/data-plane/kernel-state.ts";
+import { plan } from "../../agent/core/data-plane/plan.ts";
+import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
-import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
+import { app, dataPlane, endpoint, present, vtepOf, withIpv6 } from "../support/cluster.ts";
 
 const wanted = fc
   .record({
@@ -42,6 +42,7 @@ const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
     new Map(desired.remotes.flatMap(({ mac, ips }) => ips.map((ip) => [ip, mac]))),
   );
   expect(new Set(actual.flood)).toEqual(new Set(desired.flood));
+  expect(actual.faults).toEqual([]);
   expect(actual.unfinishedPorts).toEqual([]);
   expect(new Set(actual.ports.map((port) => port.endpoint))).toEqual(
     new Set(desired.ports.map((port) => port.endpoint)),
@@ -60,12 +61,13 @@ describe("plan", () => {
             // A crash may have left any of the last state's ports unfinished.
             for (const { endpoint: left } of kernel.readNow(app.id).ports)
               if (left < endpoint(1, crashed).id) kernel.leaveUnfinished(app.id, left);
-            kernel.applyNow(app.id, plan(kernel.readNow(app.id), desired, true));
+            if (crashed % 2 === 0 && kernel.listNow().length > 0) kernel.spoil(app.id);
+            kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(desired)));
             holds(kernel, desired);
-            expect(plan(kernel.readNow(app.id), desired, true)).toEqual([]);
+            expect(plan(kernel.readNow(app.id), present(desired))).toEqual([]);
           }
-          kernel.applyNow(app.id, plan(kernel.readNow(app.id), undefined, true));
-          expect(plan(kernel.readNow(app.id), undefined, true)).toEqual([]);
+          kernel.applyNow(app.id, plan(kernel.readNow(app.id), { kind: "absent" }));
+          expect(plan(kernel.readNow(app.id), { kind: "absent" })).toEqual([]);
           expect(kernel.readNow(app.id).device).toBeUndefined();
         },
       ),
@@ -77,13 +79,13 @@ describe("plan", () => {
       fc.property(wanted, wanted, (before, after) => {
         fc.pre(before.mtuBytes === after.mtuBytes && before.multicast === after.multicast);
         const kernel = new FakeKernel();
-        kernel.applyNow(app.id, plan(kernel.readNow(app.id), before, true));
+        kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(before)));
         const held = kernel.readNow(app.id);
-        kernel.applyNow(app.id, plan(held, after, false));
+        kernel.applyNow(app.id, plan(held, present(after, false)));
         const macs = new Set(kernel.readNow(app.id).vxlanFdb.map(({ mac }) => mac));
         for (const { mac } of held.vxlanFdb) expect(macs).toContain(mac);
         for (const { mac } of after.remotes) expect(macs).toContain(mac);
-        expect(plan(held, undefined, false)).toEqual([]);
+        expect(plan(held, { kind: "keep" })).toEqual([]);
       }),
     );
   });
@@ -92,7 +94,7 @@ describe("plan", () => {
     fc.assert(
       fc.property(wanted, (desired) => {
         fc.pre(desired.remotes.length > 0 && desired.ports.length > 0);
-        const kinds = plan(new FakeKernel().readNow(app.id), desired, true).map(
+        const kinds = plan(new FakeKernel().readNow(app.id), present(desired)).map(
           (step) => step.kind,
         );
         expect(kinds[0]).toBe("extend");
@@ -107,9 +109,9 @@ describe("plan", () => {
       { numRuns: 1, seed: 7 },
     )[0]!;
     const kernel = new FakeKernel();
-    kernel.applyNow(app.id, plan(kernel.readNow(app.id), desired, true));
+    kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(desired)));
     kernel.loseNeighbours(app.id);
-    const steps = plan(kernel.readNow(app.id), desired, false);
+    const steps = plan(kernel.readNow(app.id), present(desired, false));
     expect(steps.map((step) => step.kind)).toEqual(["putRemotes"]);
     kernel.applyNow(app.id, steps);
     holds(kernel, desired);

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { changeOwn, overtake, type OwnChange } from "../../agent/core/own-documents.ts";
-import { Tables } from "../../agent/core/tables.ts";
+import { changeOwn, overtake, type OwnChange } from "../../agent/core/tables/own-documents.ts";
+import { Tables } from "../../agent/core/tables/tables.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import type { NetworkDocument } from "../../shared/documents.ts";
 import { app, clusterState, endpoint, hashSigner, node, nodeId } from "../support/cluster.ts";

@@ -1,7 +1,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { planPeers, type WireguardKey, type WireguardPeer } from "../../agent/core/wireguard.ts";
-import { FakeUnderlay, FakeWireguard } from "../../agent/encryption/fake-wireguard.ts";
+import {
+  planPeers,
+  type WireguardKey,
+  type WireguardPeer,
+} from "../../agent/core/keys/wireguard.ts";
+import { FakeUnderlay, FakeWireguard } from "../fakes/fake-wireguard.ts";
 import { hostCidr } from "../../shared/ip.ts";
 import { insideOf, peer, privateKey, wanted } from "../contract/wireguard-contract.ts";
 import { vtepOf } from "../support/cluster.ts";

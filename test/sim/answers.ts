@@ -1,5 +1,6 @@
-import type { Tables } from "../../agent/core/tables.ts";
-import { decodeMessage, SyncAnswer, SyncRequest } from "../../agent/core/messages.ts";
+import type { Tables } from "../../agent/core/tables/tables.ts";
+import { decodeMessage, SyncAnswer, SyncRequest } from "../../agent/core/tables/messages.ts";
+import { FOR_CLUSTER, FOR_NETWORK } from "../../agent/replication/request-kinds.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 
@@ -11,11 +12,12 @@ export class Answers {
   #ofHosts = false;
   readonly #of = new Set<NetworkId>();
 
-  cluster(): void {
-    this.#ofHosts = true;
+  heard(request: Uint8Array, answer: Uint8Array): void {
+    if (request[0] === FOR_CLUSTER) this.#ofHosts = true;
+    if (request[0] === FOR_NETWORK) this.#ofNetwork(request.subarray(1), answer);
   }
 
-  network(request: Uint8Array, answer: Uint8Array): void {
+  #ofNetwork(request: Uint8Array, answer: Uint8Array): void {
     const { network } = decodeMessage(SyncRequest, request, BOUNDS.syncMessageBytes);
     if (this.#of.has(network)) return;
     const { kind } = decodeMessage(SyncAnswer, answer, BOUNDS.syncMessageBytes);

@@ -1,4 +1,4 @@
-import { OUT_REASONS } from "../../agent/core/names.ts";
+import { OUT_REASONS } from "../../agent/core/names/names.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
@@ -280,7 +280,7 @@ export class Chaos {
       for (const container of other.containers.values())
         if (container.network === network) this.#stop(other, container);
     const attempt = (left: number): void => {
-      const known = host.agent?.record(network) !== undefined;
+      const known = host.agent?.localNetworks.find(network) !== undefined;
       if (known) this.#simulation.endNetwork(host, network);
       if (left > 0) queue.after(800, () => attempt(left - 1));
       else this.#retiring.delete(network);
@@ -350,7 +350,7 @@ function hasOn({ containers }: SimHost, network: NetworkId): boolean {
 
 /** Outside of what is given by itself: it was asked for. */
 function isFixed({ agent }: SimHost, { network, ips }: Container): boolean {
-  const subnets = agent?.record(network)?.subnets ?? [];
+  const subnets = agent?.localNetworks.find(network)?.subnets ?? [];
   const ranges = subnets.flatMap(({ dynamicRanges }) => dynamicRanges);
   return subnets.length > 0 && ips.every((ip) => !ranges.some((range) => cidrContains(range, ip)));
 }

@@ -1,11 +1,15 @@
-interface Event {
+export interface Event {
   readonly atMs: number;
   /** Of two events at one moment the earlier made comes first. */
   readonly order: number;
-  readonly run: () => void;
+  /** Undefined: it was cancelled. */
+  run: (() => void) | undefined;
 }
 
-/** Virtual time: what is to happen, in order. A binary heap, since a large cluster has 100,000 at once. */
+/**
+ * Virtual time: what is to happen, in order. What one event's promises lead to has all happened before the next.
+ * A binary heap, since a large cluster has 100,000 at once.
+ */
 export class EventQueue {
   readonly #heap: Event[] = [];
   #order = 0;
@@ -17,9 +21,9 @@ export class EventQueue {
     return this.#nowMs;
   }
 
-  at(atMs: number, run: () => void): void {
+  at(atMs: number, run: () => void): Event {
     const heap = this.#heap;
-    const event = { atMs: Math.max(atMs, this.#nowMs), order: this.#order++, run };
+    const event: Event = { atMs: Math.max(atMs, this.#nowMs), order: this.#order++, run };
     let i = heap.length;
     heap.push(event);
     while (i > 0) {
@@ -30,18 +34,26 @@ export class EventQueue {
       i = parent;
     }
     heap[i] = event;
+    return event;
   }
 
-  after(ms: number, run: () => void): void {
-    this.at(this.#nowMs + ms, run);
+  after(ms: number, run: () => void): Event {
+    return this.at(this.#nowMs + ms, run);
   }
 
-  runUntil(endMs: number): void {
+  cancel(event: Event): void {
+    event.run = undefined;
+  }
+
+  async runUntil(endMs: number): Promise<void> {
     for (let next = this.#heap[0]; next !== undefined && next.atMs <= endMs; next = this.#heap[0]) {
       this.#pop();
+      if (next.run === undefined) continue;
       this.#nowMs = next.atMs;
       this.count++;
       next.run();
+      // Promises have no end that could be asked for; the next turn of Node's own loop comes after it.
+      await new Promise(setImmediate);
     }
     this.#nowMs = endMs;
   }

@@ -1,8 +1,8 @@
 import { expect } from "vitest";
-import { KeyExchange, type KeyOutput } from "../../agent/core/ipsec.ts";
-import { MAX_INBOUND } from "../../agent/core/ipsec-messages.ts";
-import type { KeyExchangeOptions } from "../../agent/core/ipsec-options.ts";
-import { type SaName, saText } from "../../agent/core/security-association.ts";
+import { KeyExchange, type KeyOutput } from "../../agent/core/keys/ipsec.ts";
+import { MAX_INBOUND } from "../../agent/core/keys/ipsec-messages.ts";
+import type { KeyExchangeOptions } from "../../agent/core/keys/ipsec-options.ts";
+import { type SaName, saText } from "../../agent/core/keys/security-association.ts";
 import { hex } from "../../shared/codec.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
@@ -86,6 +86,8 @@ export class KeyWorld {
   readonly #uses = new Map<string, { pair: string; in: number; out: number }>();
   /** Keys whose inbound half was taken away by a fault, or because the host was no longer wanted. */
   readonly #letGo = new WeakSet<SaName>();
+  /** The same by host and key: what its kernel refused to remove is removed later, as a stray. */
+  readonly #letGoKeys = new Set<string>();
   readonly #excused = new Set<string>();
   /** Outbound halves that a kernel has though it said that it refused. */
   readonly #unsure = new Set<string>();
@@ -367,7 +369,8 @@ export class KeyWorld {
     const other = this.hosts.find(
       ({ vtep }) => vtep !== host.vtep && (vtep === sa.source || vtep === sa.destination),
     )!;
-    const wanted = host.wanted.has(other.k) && !this.#letGo.has(name);
+    const letGo = this.#letGo.has(name) || this.#letGoKeys.has(`${host.k} ${sa.key}`);
+    const wanted = host.wanted.has(other.k) && !letGo;
     if (sa.source === host.vtep) {
       // The successor is there before: but for one that the kernel was said not to have.
       const isExcused = [this.#unsure, this.#excused, this.#bereft].some((set) => set.has(sa.key));
@@ -384,7 +387,10 @@ export class KeyWorld {
     for (const sa of output.sas) {
       const isEnd = ({ vtep }: Host): boolean => vtep === sa.source || vtep === sa.destination;
       const other = this.hosts.find((each) => each !== host && isEnd(each));
-      if (other === undefined || !host.wanted.has(other.k)) this.#letGo.add(sa);
+      if (other !== undefined && host.wanted.has(other.k)) continue;
+      this.#letGo.add(sa);
+      const held = host.kernel.get(saText(sa));
+      if (held !== undefined) this.#letGoKeys.add(`${host.k} ${held.key}`);
     }
   }
 

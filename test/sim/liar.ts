@@ -1,4 +1,4 @@
-import { encodeMessage } from "../../agent/core/messages.ts";
+import { encodeMessage } from "../../agent/core/tables/messages.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { encodeCbor, hex } from "../../shared/codec.ts";
 import {
@@ -11,13 +11,16 @@ import {
 import { EndpointId } from "../../shared/ids.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Random, Signer } from "../../shared/ports.ts";
-import { CLUSTER_TOPIC, type SimAgent } from "./sim-agent.ts";
+import { CLUSTER_TOPIC, topicOf } from "../../agent/replication/request-kinds.ts";
+import type { SimAgent } from "./sim-agent.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { pick, type World } from "./world.ts";
 
 /** One thing that an admitted host says although it is not so, over the real wire format. */
 export function lie(world: World, liar: SimAgent, random: Random): void {
-  const networks = (liar.tables.state?.networks ?? []).filter(({ id }) => liar.hosted.has(id));
+  const networks = (liar.tables.state?.networks ?? []).filter(({ id }) =>
+    liar.localNetworks.has(id),
+  );
   const record = pick(random, networks);
   if (record === undefined) return;
   world.faults.lies++;
@@ -96,7 +99,7 @@ function alter({ world, liar, random, record }: Lie): void {
   const hash = endpointsHash(oneShotSha256, endpoints);
   const changes = { previousSeq: version.seq - 1, put: [], remove: [] };
   const delta = { network: record.id, node: held.node, version, ...changes, hash, signature };
-  world.network.publish(liar, record.id, encodeMessage({ v: 1, delta }));
+  world.network.publish(liar, topicOf(record.id), encodeMessage({ v: 1, delta }));
 }
 
 /** A host that nobody admitted. */
@@ -131,7 +134,7 @@ function replayState({ world, liar }: Lie): void {
 }
 
 function noise({ world, liar, random, record }: Lie): void {
-  const topic = random.below(2) === 0 ? CLUSTER_TOPIC : record.id;
+  const topic = random.below(2) === 0 ? CLUSTER_TOPIC : topicOf(record.id);
   world.network.publish(liar, topic, random.bytes(1 + random.below(64)));
 }
 
@@ -149,14 +152,16 @@ function gossipEmpty(
   const previousSeq = version.seq - 1;
   const changes = { put: [], remove: [...remove] };
   const delta = { network: record.id, node, version, previousSeq, ...changes, hash, signature };
-  world.network.publish(liar, record.id, encodeMessage({ v: 1, delta }));
+  world.network.publish(liar, topicOf(record.id), encodeMessage({ v: 1, delta }));
 }
 
 function say(liar: SimAgent, record: NetworkRecord, endpoint: Endpoint): void {
   // A bound: lies that nobody believes are taken back one after the other.
-  const before = liar.endpoints(record.id).filter(({ id }) => !liar.host.containers.has(id));
+  const before = liar.localNetworks
+    .endpoints(record.id)
+    .filter(({ id }) => !liar.host.containers.has(id));
   const back = before.length < 4 ? [] : before.slice(0, 1).map(({ id }) => id);
-  liar.change(record.id, [endpoint], back);
+  liar.replication.change(record.id, [endpoint], back);
 }
 
 function someContainer(world: World, liar: SimAgent, record: NetworkRecord, random: Random) {

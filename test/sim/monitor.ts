@@ -1,5 +1,9 @@
-import { type DesiredNetwork, portLink, type Step } from "../../agent/core/data-plane.ts";
-import { readNetwork } from "../../agent/core/desired.ts";
+import {
+  type DesiredNetwork,
+  portLink,
+  type Step,
+} from "../../agent/core/data-plane/kernel-state.ts";
+import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import {
   compareVersions,
@@ -12,7 +16,7 @@ import {
 import { hex } from "../../shared/codec.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
-import type { Mac } from "../../shared/mac.ts";
+import { derivedMacs, type Mac } from "../../shared/mac.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { Container } from "./container.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -64,6 +68,11 @@ export class Monitor {
 
   isDisputed(node: NodeId): boolean {
     return this.#disputed.has(node);
+  }
+
+  /** A host that was never cloned is one machine, whatever of its past it meets. */
+  otherMachineNamed(host: SimHost, bootId: string): void {
+    if (!this.#disputed.has(host.node)) this.violation(`h${host.k} takes ${bootId} for a clone`);
   }
 
   /** Before its container starts. */
@@ -258,6 +267,8 @@ export class Monitor {
     const said = owner.lastWord();
     const behind = heard !== undefined && said !== undefined && compareVersions(heard, said) < 0;
     if (reason === "not-hosting" && behind) return;
+    // It kept a MAC that another's address derives, which both heard of too late.
+    if (reason === "mac-taken" && !isDerived(owner.containers.get(entry.endpoint))) return;
     this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);
   }
 
@@ -276,11 +287,14 @@ export class Monitor {
     return this.#world.hosts.some(({ agent: other }) => {
       if (other === undefined || other === agent) return false;
       // That the owner is on the network at all.
-      const [heard, since] = [other.tables.hosts.get(owner.node), other.heardSinceMs(owner.node)];
+      const [heard, since] = [
+        other.tables.hosts.get(owner.node),
+        other.saved.heardSinceMs(owner.node),
+      ];
       if (isBehind(heard?.version, word) || now - since < CATCHING_UP_MS) return true;
-      if (!other.hosted.has(network)) return false;
+      if (!other.localNetworks.has(network)) return false;
       if (isBehind(other.tables.documents(network).get(owner.node)?.version, said)) return true;
-      return now - other.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
+      return now - other.saved.heldSinceMs(network, owner.node) < CATCHING_UP_MS;
     });
   }
 
@@ -296,6 +310,11 @@ export class Monitor {
   #isMember(node: NodeId): boolean {
     return this.#world.controller.decided.nodes.some(({ id }) => id === node);
   }
+}
+
+function isDerived(container: Container | undefined): boolean {
+  const [ip] = container?.ips ?? [];
+  return ip !== undefined && derivedMacs(ip).includes(container!.mac);
 }
 
 /** Said here once more, not asked of the code under test. */

@@ -13,18 +13,18 @@ export interface Plant {
   readonly edits: readonly Edit[];
 }
 
-const desired = "agent/core/desired.ts";
-const tables = "agent/core/tables.ts";
-const replica = "agent/core/replica.ts";
-const clusterReplica = "agent/core/cluster-replica.ts";
-const hostDigests = "agent/core/host-digests.ts";
-const names = "agent/core/names.ts";
-const nameTable = "agent/core/name-table.ts";
-const plan = "agent/core/plan.ts";
-const ownDocuments = "agent/core/own-documents.ts";
-const addresses = "agent/core/addresses.ts";
-const presence = "agent/core/presence.ts";
-const wanted = "agent/core/wanted.ts";
+const reading = "agent/core/data-plane/read-network.ts";
+const tables = "agent/core/tables/tables.ts";
+const replica = "agent/core/tables/replica.ts";
+const clusterReplica = "agent/core/tables/cluster-replica.ts";
+const hostDigests = "agent/core/tables/host-digests.ts";
+const names = "agent/core/names/names.ts";
+const nameTable = "agent/core/names/name-table.ts";
+const plan = "agent/core/data-plane/plan.ts";
+const ownDocuments = "agent/core/tables/own-documents.ts";
+const addresses = "agent/core/ipam.ts";
+const presence = "agent/core/liveness/failure-detector.ts";
+const wanted = "agent/core/data-plane/prune-gate.ts";
 
 /** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
 export const PLANTS: readonly Plant[] = [
@@ -33,20 +33,30 @@ export const PLANTS: readonly Plant[] = [
     what: "an address counts wherever it is claimed, whoever has the block",
     edits: [
       {
-        file: desired,
-        from: 'if (!ips.every((ip) => around(ip)?.node === node)) return "not-in-block";',
-        to: "",
+        file: reading,
+        from: 'claimed.every((ip) => blocks.around(ip)?.node === node) ? undefined : "not-in-block"',
+        to: "undefined",
       },
     ],
   },
   {
-    name: "mac-rule-skipped",
-    what: "a MAC of the rule's space counts with any address",
+    name: "mac-of-whoever-claims",
+    what: "a MAC that an address derives goes to who claims it with another one",
+    edits: [{ file: reading, from: "of [derived, chosen])", to: "of [chosen, derived])" }],
+  },
+  {
+    name: "past-taken-for-a-clone",
+    what: "what a host said in a boot before is taken for the word of another machine",
+    edits: [{ file: clusterReplica, from: " && met.overtook === this.#bootId;", to: ";" }],
+  },
+  {
+    name: "mac-claimed-twice",
+    what: "a MAC counts for each who claims it",
     edits: [
       {
-        file: desired,
-        from: 'if (inRuleSpace(mac) && mac !== ruleMac(first)) return "mac-rule";',
-        to: "",
+        file: reading,
+        from: "const reason = macs.has(endpoint.mac)",
+        to: "const reason = endpoint.mac === undefined",
       },
     ],
   },
@@ -55,9 +65,14 @@ export const PLANTS: readonly Plant[] = [
     what: "a member can claim the gateway's address, if it lies in its block",
     edits: [
       {
-        file: desired,
-        from: 'if (ips.some((ip) => gateways.has(ip))) return "gateway";',
+        file: reading,
+        from: 'if (claimed.some((ip) => subnets.some(({ gateway }) => gateway === ip))) return "gateway";',
         to: "",
+      },
+      {
+        file: reading,
+        from: "new Set<Mac>(record.subnets.map(({ gateway }) => ruleMac(gateway)))",
+        to: "new Set<Mac>()",
       },
     ],
   },
@@ -77,8 +92,8 @@ export const PLANTS: readonly Plant[] = [
     what: "documents of a host that has left the network go on counting",
     edits: [
       {
-        file: desired,
-        from: 'if (tables.hosts.get(node)?.hosting.includes(record.id) === false) return "not-hosting";',
+        file: reading,
+        from: 'if (saysOn(hosts, node, record.id) === false) return "not-hosting";',
         to: "",
       },
     ],
@@ -95,8 +110,13 @@ export const PLANTS: readonly Plant[] = [
         to: "    revoked: [...state.revoked, node.id],",
       },
       {
-        file: desired,
-        from: "for (const node of state?.revoked ?? []) admitted.delete(node);",
+        file: "agent/core/tables/admitted.ts",
+        from: "state?.nodes.filter(({ id }) => !state.revoked.includes(id)) ?? []",
+        to: "state?.nodes ?? []",
+      },
+      {
+        file: "shared/allowed.ts",
+        from: "if (state?.revoked.includes(node) === true) return false;",
         to: "",
       },
     ],
@@ -124,8 +144,8 @@ export const PLANTS: readonly Plant[] = [
       },
       {
         file: hostDigests,
-        from: "return order > 0 || (order === 0 && !equalBytes(hash, this.entry(held).hash));",
-        to: "return order !== 0 || !equalBytes(hash, this.entry(held).hash);",
+        from: "return isNews(seen, held, (document) => this.entry(document).hash);",
+        to: "return seen.version.seq !== held?.version.seq || isNews(seen, held, (document) => this.entry(document).hash);",
       },
     ],
   },
@@ -188,12 +208,18 @@ export const PLANTS: readonly Plant[] = [
   {
     name: "delete-before-in-sync",
     what: "what the tables do not know is deleted from the kernel at once",
-    edits: [{ file: plan, from: "if (inSync) {", to: "if (inSync || !inSync) {" }],
+    edits: [{ file: plan, from: "if (prune) {", to: "if (prune || !prune) {" }],
   },
   {
     name: "alone-without-asking",
     what: "a host that has not heard of others yet takes itself for alone",
-    edits: [{ file: wanted, from: "asked && (alone", to: "(alone" }],
+    edits: [
+      {
+        file: wanted,
+        from: "wasAsked(tables, self, heard) && (!othersOn(",
+        to: "(!othersOn(",
+      },
+    ],
   },
   {
     name: "one-way-partition-ignored",
@@ -201,8 +227,10 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: replica,
-        from: "        this.counters.timeouts++;",
-        to: "        this.counters.timeouts++;\n        this.#synced(ask.network);",
+        from: "this.counters.timeouts += this.#questions.expire(nowMs);",
+        to: `const expired = this.#questions.expire(nowMs);
+    this.counters.timeouts += expired;
+    if (expired > 0) for (const network of this.#topics.keys()) this.#synced(network);`,
       },
     ],
   },
@@ -266,7 +294,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: nameTable,
-        from: "if (holder.out !== undefined) continue;",
+        from: "if (holder.out !== undefined && holder.endpoint !== own) continue;",
         to: "",
       },
     ],
@@ -277,8 +305,10 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: nameTable,
-        from: "const found = scope.flatMap((network) => this.#networks.get(network) ?? []);",
-        to: "const found = [...this.#networks.values()];",
+        from: "const places = scope.map((attached) => ({",
+        to: `const places = [...this.#networks.keys()]
+          .map((network) => ({ ...scope[0]!, network }))
+          .map((attached) => ({`,
       },
     ],
   },
@@ -299,8 +329,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: ownDocuments,
-        from: "if (order < 0 || (order === 0 && same)) return undefined;",
-        to: "if (order < 0 || order > 0 || same) return undefined;",
+        from: "if (!isNews({ version: met.version, hash: hashOf(met) }, held, hashOf)) return undefined;",
+        to: "if (held?.version.seq !== met.version.seq || !isNews({ version: met.version, hash: hashOf(met) }, held, hashOf)) return undefined;",
       },
     ],
   },
@@ -310,7 +340,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: clusterReplica,
-        from: "if (document.node === this.#options.node) return this.#metOwn(document);",
+        from: "if (document.node === this.#options.node) return this.#metOwn(document, nowMs);",
         to: "if (document.node === this.#options.node) return [];",
       },
     ],
@@ -400,6 +430,39 @@ export const PLANTS: readonly Plant[] = [
         file: "controller/core/blocks.ts",
         from: "const taken = blocks.map(({ block }) => rangeOf(block));",
         to: "const taken = blocks.slice(0, -1).map(({ block }) => rangeOf(block));",
+      },
+    ],
+  },
+  {
+    name: "found-in-kernel-taken-away",
+    what: "what a lost database does not know is taken from the kernel before it was looked what it is",
+    edits: [
+      {
+        file: "agent/networks/desired-networks.ts",
+        from: 'if (endpointRecovery.waiting().includes(network)) return { kind: "keep" };',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "claims-kept-too-long",
+    what: "whether an endpoint lies in its host's block is not asked again when the blocks are others",
+    edits: [
+      {
+        file: reading,
+        from: "if (held?.record === record && held.state === state) return held.claims;",
+        to: "if (held !== undefined) return held.claims;",
+      },
+    ],
+  },
+  {
+    name: "address-given-before-adoption",
+    what: "an address is given before it is known which containers of the network run here",
+    edits: [
+      {
+        file: "agent/networks/endpoint-recovery.ts",
+        from: "if (!this.#waiting.includes(network)) return;\n    // What is wrong",
+        to: "if (network) return;\n    // What is wrong",
       },
     ],
   },

@@ -27,6 +27,18 @@ export class SimDisk implements AgentStore {
 
   close(): void {}
 
+  /** As one agent has it: nothing that it writes comes here any more once it has died. */
+  of(agent: { diesNow(): boolean }): AgentStore {
+    return {
+      list: (prefix) => this.list(prefix),
+      get: (key) => this.get(key),
+      write: (changes) => {
+        if (!agent.diesNow()) this.write(changes);
+      },
+      close: () => {},
+    };
+  }
+
   /** As it is now: a snapshot of the machine. */
   copy(): SimDisk {
     return new SimDisk(this.#entries);

@@ -1,6 +1,6 @@
 import { Disk } from "../../agent/store/disk.ts";
-import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
-import { SavedTables } from "../../agent/saved-tables.ts";
+import { FakeKernel } from "../fakes/fake-kernel.ts";
+import { SavedTables } from "../../agent/replication/saved-tables.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
 import type { Version } from "../../shared/documents.ts";
 import type { EndpointId, NodeId } from "../../shared/ids.ts";
@@ -85,7 +85,7 @@ export class SimHost {
     if (!this.powered || this.agent !== undefined) return;
     this.#world.trace(`h${this.k} ${this.node.slice(-4)} agent starts`);
     this.agent = new SimAgent(this, this.#world);
-    this.agent.start();
+    void this.agent.start();
     const { controller } = this.#world;
     // It watches the controller beside it.
     if (controller.host === this) controller.tellAgain();

@@ -1,19 +1,28 @@
+import type {
+  Admission,
+  Mesh,
+  MeshHandlers,
+  MeshPeer,
+} from "../../agent/replication/gossip/port.ts";
+import { networkOf } from "../../agent/replication/request-kinds.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { World } from "./world.ts";
 
 const DIAL_MS = 400;
 
-/** What a question is about: all hosts, or one network. */
-export type Kind = "cluster" | "network";
-
-/** An agent's connections, and its requests over them: as agent/gossip/ and sync-requests.ts, on virtual time. */
-export class SimMesh {
+/** An agent's connections, and its requests over them: the mesh's port on virtual time. */
+export class SimMesh implements Mesh {
   /** By peer: the other end of the connection. */
   readonly connected = new Map<NodeId, SimAgent>();
   readonly #agent: SimAgent;
   readonly #world: World;
+  readonly #topics = new Set<string>();
+  #handlers: MeshHandlers | undefined;
+  #admission: Admission = { revision: 0, nodes: [], revoked: [] };
   #wanted: readonly NodeId[] = [];
+  #dials = false;
   #seen = new Set<number>();
   #seenBefore = new Set<number>();
 
@@ -22,19 +31,90 @@ export class SimMesh {
     this.#world = world;
   }
 
-  /** Whom `dial` keeps connections with; those that the state revokes are ended at once. */
-  want(peers: readonly NodeId[], revoked: readonly NodeId[]): void {
-    for (const peer of this.connected.values())
-      if (revoked.includes(peer.node)) this.#disconnect(peer);
-    this.#wanted = peers;
+  async start(handlers: MeshHandlers): Promise<void> {
+    this.#handlers = handlers;
   }
 
-  /** Of a connection's other end: may it be on the mesh? As agent/gossip/admission-rules.ts. */
-  admits(peer: SimAgent): boolean {
-    const { tables } = this.#agent;
-    const { state } = tables;
-    if (state === undefined || state.revoked.includes(peer.node)) return false;
-    return peer.host.membership.revision > state.revision || tables.isMember(peer.node);
+  /** Connections with those that the state revokes are ended at once. */
+  admit(admission: Admission): void {
+    this.#admission = admission;
+    for (const peer of this.connected.values())
+      if (admission.revoked.includes(peer.node)) this.#disconnect(peer);
+  }
+
+  wantPeers(peers: readonly MeshPeer[]): void {
+    this.#wanted = peers.map(({ node }) => node);
+    if (!this.#dials) this.#agent.later(1, () => this.#dial());
+    this.#dials = true;
+  }
+
+  async join(topic: string): Promise<void> {
+    this.#topics.add(topic);
+  }
+
+  async leave(topic: string): Promise<void> {
+    this.#topics.delete(topic);
+    if (this.#agent.alive) this.#agent.left(networkOf(topic));
+  }
+
+  async publish(topic: string, bytes: Uint8Array): Promise<void> {
+    if (!this.#agent.diesNow()) this.#world.network.publish(this.#agent, topic, bytes);
+  }
+
+  /** Lost on the way it is silent: who asks has the same time limit as a mesh would have. */
+  request(to: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
+    const { network } = this.#world;
+    const agent = this.#agent;
+    return new Promise((resolve, reject) => {
+      if (agent.diesNow()) return;
+      const peer = this.connected.get(to);
+      if (peer === undefined) {
+        reject(new OverlayError({ code: "UNREACHABLE", message: `host ${to} is not connected` }));
+        return;
+      }
+      const answered = (answer: Uint8Array): void =>
+        network.send(peer.host, agent.host, () => {
+          if (!agent.alive) return;
+          agent.answers.heard(bytes, answer);
+          resolve(answer);
+        });
+      network.send(agent.host, peer.host, () => {
+        if (peer.alive && agent.alive && peer.mesh.connected.has(agent.node))
+          void peer.mesh.#handlers?.request(agent.node, bytes).then(answered);
+      });
+    });
+  }
+
+  connections(): NodeId[] {
+    return [...this.connected.keys()];
+  }
+
+  async peers(topic: string): Promise<NodeId[]> {
+    return [...this.connected.values()]
+      .filter(({ mesh }) => mesh.isSubscribed(topic))
+      .map(({ node }) => node);
+  }
+
+  async counters(): Promise<Readonly<Record<string, number>>> {
+    return {};
+  }
+
+  async otherVersions(): Promise<readonly []> {
+    return [];
+  }
+
+  owesSinceMs(): undefined {
+    return undefined;
+  }
+
+  async stop(): Promise<void> {}
+
+  isSubscribed(topic: string): boolean {
+    return this.#topics.has(topic);
+  }
+
+  hear(topic: string, from: NodeId, bytes: Uint8Array): void {
+    this.#handlers?.message(topic, from, bytes);
   }
 
   /** gossipsub's cache: what was handed to us before is not handed on again. */
@@ -48,30 +128,15 @@ export class SimMesh {
     return false;
   }
 
-  request(
-    to: NodeId,
-    kind: Kind,
-    bytes: Uint8Array,
-    then: { answered: (bytes: Uint8Array) => void; failed: () => void },
-  ): void {
-    const { network } = this.#world;
-    const agent = this.#agent;
-    const peer = this.connected.get(to);
-    if (peer === undefined) {
-      agent.later(1, then.failed);
-      return;
-    }
-    network.send(agent.host, peer.host, () => {
-      if (!peer.alive || !agent.alive || !peer.mesh.connected.has(agent.node)) return;
-      const answer = peer.answer(agent.node, kind, bytes);
-      network.send(peer.host, agent.host, () => {
-        if (agent.alive) then.answered(answer);
-      });
-    });
+  /** Of a connection's other end: may it be on the mesh? As agent/replication/gossip/admission-rules.ts. */
+  #admits(peer: SimAgent): boolean {
+    const { revision, nodes, revoked } = this.#admission;
+    if (this.#handlers === undefined || revoked.includes(peer.node)) return false;
+    return peer.host.membership.revision > revision || nodes.includes(peer.node);
   }
 
   /** Keeps connections with wanted peers, and notices those that ended. */
-  dial(): void {
+  #dial(): void {
     const { network } = this.#world;
     const agent = this.#agent;
     for (const peer of this.connected.values()) {
@@ -79,28 +144,28 @@ export class SimMesh {
         peer.alive &&
         peer.mesh.connected.get(agent.node) === agent &&
         network.bothWays(agent.host, peer.host);
-      if (!stands || !this.admits(peer)) this.#disconnect(peer);
+      if (!stands || !this.#admits(peer)) this.#disconnect(peer);
     }
     for (const id of this.#wanted) {
       const peer = this.#world.hostOf(id)?.agent;
       if (peer === undefined || peer === agent || this.connected.get(id) === peer) continue;
       if (!network.bothWays(agent.host, peer.host)) continue;
-      if (!this.admits(peer) || !peer.mesh.admits(agent)) continue;
+      if (!this.#admits(peer) || !peer.mesh.#admits(agent)) continue;
       this.#connect(peer);
       if (agent.alive && peer.alive) peer.mesh.#connect(agent);
     }
-    if (agent.alive) agent.later(DIAL_MS / 2 + agent.random.below(DIAL_MS), () => this.dial());
+    agent.later(DIAL_MS / 2 + agent.random.below(DIAL_MS), () => this.#dial());
   }
 
   #connect(peer: SimAgent): void {
     this.connected.set(peer.node, peer);
-    this.#agent.peerConnected(peer.node);
+    this.#handlers?.connected(peer.node);
   }
 
   #disconnect(peer: SimAgent): void {
-    const { node, probes } = this.#agent;
+    const { node } = this.#agent;
     if (this.connected.get(peer.node) === peer) this.connected.delete(peer.node);
     if (peer.mesh.connected.get(node) === this.#agent) peer.mesh.connected.delete(node);
-    probes.doubt(peer.node);
+    this.#handlers?.disconnected(peer.node);
   }
 }

@@ -1,16 +1,16 @@
-import { NameTable } from "../../agent/core/name-table.ts";
+import { NameTable } from "../../agent/core/names/name-table.ts";
 import {
   changedHolders,
   type Holder,
   holdersOf,
   type NamedNetwork,
-} from "../../agent/core/names.ts";
-import type { Tables } from "../../agent/core/tables.ts";
+} from "../../agent/core/names/names.ts";
+import type { Tables } from "../../agent/core/tables/tables.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { canonicalName } from "../../shared/dns-name.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 
-/** What this host's containers hear: the real table, told as agent/resolving.ts tells it. */
+/** What this host's containers hear: the real table, told as agent/names/name-server-feed.ts tells it, but for holders that went. */
 export class SimNames {
   readonly table = new NameTable();
   readonly #told = new Map<NetworkId, ReadonlyMap<EndpointId, Holder>>();

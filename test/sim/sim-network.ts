@@ -1,7 +1,8 @@
 import { hex } from "../../shared/codec.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Random } from "../../shared/ports.ts";
-import { CLUSTER_TOPIC, type SimAgent } from "./sim-agent.ts";
+import { CLUSTER_TOPIC } from "../../agent/replication/request-kinds.ts";
+import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { chance, type World } from "./world.ts";
@@ -108,7 +109,7 @@ export class SimNetwork {
   }
 
   /**
-   * By its bytes, as agent/gossip/mesh-node.ts has it: a state that all hosts hand on is one message. What is
+   * By its bytes, as agent/replication/gossip/mesh-node.ts has it: a state that all hosts hand on is one message. What is
    * sealed for a network has a nonce, and is another each time.
    */
   #idOf(topic: string, bytes: Uint8Array): number {
@@ -120,20 +121,20 @@ export class SimNetwork {
   }
 
   #hand(from: SimAgent, to: SimAgent, message: GossipMessage): void {
-    if (!to.isSubscribed(message.topic)) return;
+    if (!to.mesh.isSubscribed(message.topic)) return;
     this.send(from.host, to.host, () => this.#arrive(from.node, to, message));
   }
 
   #arrive(from: NodeId, to: SimAgent, message: GossipMessage): void {
     // The connection must stand: a host that was cut off hands nothing on.
-    if (!to.alive || !to.mesh.connected.has(from) || !to.isSubscribed(message.topic)) return;
+    if (!to.alive || !to.mesh.connected.has(from) || !to.mesh.isSubscribed(message.topic)) return;
     if (to.mesh.hasSeen(message.id)) return;
     const peers = [...to.mesh.connected.values()].filter(
-      (peer) => peer.node !== from && peer.isSubscribed(message.topic),
+      (peer) => peer.node !== from && peer.mesh.isSubscribed(message.topic),
     );
     const first = peers.length <= FORWARD_TO ? 0 : this.#random.below(peers.length);
     for (let i = 0; i < Math.min(FORWARD_TO, peers.length); i++)
       this.#hand(to, peers[(first + i) % peers.length]!, message);
-    to.hear(message.topic, from, message.bytes);
+    to.mesh.hear(message.topic, from, message.bytes);
   }
 }

@@ -1,9 +1,9 @@
-import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../agent/core/presence.ts";
+import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../agent/core/liveness/failure-detector.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { World } from "./world.ts";
 
-/** Asks the other hosts' kernels when the real `Presence` wants it: as agent/proving.ts, on virtual time. */
+/** Asks the other hosts' kernels when the real `Presence` wants it: as agent/membership/failure-detector.ts, on virtual time. */
 export class SimProbes {
   readonly #presence = new Presence();
   readonly #agent: SimAgent;

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { hostsNeeding, hostsPerhapsNeeding } from "../../agent/core/hosts.ts";
+import { hostsNeeding, hostsPerhapsNeeding } from "../../agent/core/tables/hosts.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -104,16 +104,16 @@ export class Simulation implements World {
     for (const host of this.hosts) this.queue.after(this.random.below(300), () => host.start());
   }
 
-  run(): Outcome {
+  async run(): Promise<Outcome> {
     const { chaosMs, endpoints } = this.options;
     const fillMs = Math.min(chaosMs / 3, 20_000);
     for (let i = 0; i < endpoints; i++)
       this.queue.at(400 + this.random.below(fillMs), () => this.#chaos.startContainer());
     this.#chaos.run(chaosMs);
     if (this.options.nodes > 3 && chance(this.random, 25)) this.#cutForGood();
-    this.#goOn(chaosMs);
+    await this.#goOn(chaosMs);
     this.#endFaults();
-    const restless = this.#rest();
+    const restless = await this.#rest();
     const failures = [
       ...this.monitor.violations,
       ...(restless === undefined ? [] : [restless]),
@@ -142,7 +142,7 @@ export class Simulation implements World {
     return this.#members.has(node);
   }
 
-  ended({ networks, cluster }: SimAgent): void {
+  ended({ replication: { networks, cluster } }: SimAgent): void {
     for (const [prefix, counters] of [
       ["networks", networks.counters],
       ["cluster", cluster.counters],
@@ -198,19 +198,23 @@ export class Simulation implements World {
   makeNetwork(host: SimHost | undefined): void {
     const { docker } = host?.agent ?? {};
     if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
-    docker?.ask(this.#networkRequest(), () => this.faults.networksMade++);
+    docker?.ask(this.#networkRequest()).then(
+      () => this.faults.networksMade++,
+      () => {},
+    );
   }
 
-  /** As agent/ending.ts: where it was made, and when nobody is known to need it, or may. */
+  /** As agent/networks/network-removal.ts: where it was made, and when nobody is known to need it, or may. */
   endNetwork({ agent }: SimHost, network: NetworkId): void {
     const { state, hosts } = agent?.tables ?? {};
     const lost = agent?.probes.lost();
     if (state === undefined || hosts === undefined || lost === undefined) return;
     if (state.networks.length < 2 || hostsNeeding(hosts, network).length > 0) return;
     if (hostsPerhapsNeeding(state, lost, network).length > 0) return;
-    agent?.docker.ask({ v: 1, kind: "removeNetwork", network }, () => {
-      this.faults.networksEnded++;
-    });
+    agent?.docker.ask({ v: 1, kind: "removeNetwork", network }).then(
+      () => this.faults.networksEnded++,
+      () => {},
+    );
   }
 
   #add(host: SimHost): void {
@@ -233,18 +237,16 @@ export class Simulation implements World {
     const attempt = (): void => {
       const { nodes } = this.controller.decided;
       if (nodes.some(({ id }) => id === evicted?.node)) this.controller.evict(evicted!.node);
-      this.controller.ask(host, this.controller.joinRequest(facts), {
-        answered: (answer) => {
-          // Asked twice, answered twice.
-          if (this.#byNode.has(node)) return;
+      this.controller.ask(host, this.controller.joinRequest(facts)).then(
+        ({ state, revision }) => {
           this.faults.joins++;
           this.trace(`h${k} joins`);
-          host.membership = { state: answer.state, revision: answer.revision };
+          host.membership = { state, revision };
           this.#add(host);
           host.start();
         },
-        failed: () => this.queue.after(500, attempt),
-      });
+        () => this.queue.after(500, attempt),
+      );
     };
     attempt();
   }
@@ -310,20 +312,20 @@ export class Simulation implements World {
       }
   }
 
-  #goOn(untilMs: number): void {
+  async #goOn(untilMs: number): Promise<void> {
     while (this.queue.nowMs < untilMs) {
-      this.queue.runUntil(Math.min(this.queue.nowMs + 1000, untilMs));
+      await this.queue.runUntil(Math.min(this.queue.nowMs + 1000, untilMs));
       this.secondPassed?.();
     }
   }
 
   /** Until nothing was written for a while. Undefined, or that it never came to rest. */
-  #rest(): string | undefined {
+  async #rest(): Promise<string | undefined> {
     const endMs = this.queue.nowMs + LONGEST_UNREST_MS;
     let lines = this.#lines;
     let quietSinceMs = this.queue.nowMs;
     while (this.queue.nowMs < endMs) {
-      this.#goOn(this.queue.nowMs + 1000);
+      await this.#goOn(this.queue.nowMs + 1000);
       if (this.#lines !== lines) quietSinceMs = this.queue.nowMs;
       lines = this.#lines;
       if (this.queue.nowMs - quietSinceMs >= QUIET_MS) return undefined;

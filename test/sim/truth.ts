@@ -1,8 +1,8 @@
-import type { DesiredGuards } from "../../agent/core/data-plane.ts";
-import { desiredGuards } from "../../agent/core/desired.ts";
+import type { DesiredGuards } from "../../agent/core/data-plane/kernel-state.ts";
+import { desiredGuards } from "../../agent/core/data-plane/desired-network.ts";
 import type { BlockRecord, ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
-import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import { EndpointId, type NetworkId } from "../../shared/ids.ts";
 import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
 import { linkLocalOf, type Mac } from "../../shared/mac.ts";
 import type { SimAgent } from "./sim-agent.ts";
@@ -20,6 +20,7 @@ interface Live {
 }
 
 const HEALTH = ["starting", "unhealthy"];
+const NO_HOLDER = EndpointId.parse("f".repeat(64));
 const MAX_FAULTS = 12;
 
 /**
@@ -39,15 +40,17 @@ export function differences(world: World): string[] {
   for (const host of members)
     if (host.powered && host.agent === undefined) note(`h${host.k} has no agent`);
   agreeOnCluster(world, honest, note);
+  const believed = new Map<NetworkId, readonly Live[]>();
   for (const record of state.networks) {
-    const on = honest.filter(({ hosted }) => hosted.has(record.id));
+    const on = honest.filter(({ localNetworks }) => localNetworks.has(record.id));
+    const live = liveOn(state, record, members, on, note);
+    believed.set(record.id, live);
     // Who is on a network tells of it, nobody else: cut apart for good, they cannot agree.
     if (!areLinked(world, on)) continue;
     agreeOnNetwork(world, record.id, on, members, note);
-    const live = liveOn(state, record, members, on, note);
     for (const agent of honest) {
       checkKernel(world, agent, record, live, note);
-      if (agent.hosted.has(record.id)) checkNames(world, agent, record, live, note);
+      if (agent.localNetworks.has(record.id)) checkNames(world, agent, record, live, note);
     }
     noAddressTwice(record, live, note);
   }
@@ -55,7 +58,7 @@ export function differences(world: World): string[] {
   for (const agent of honest) {
     for (const network of agent.host.kernel.listNow())
       if (!known.has(network)) note(`h${agent.host.k}'s kernel has ended network ${network}`);
-    checkGuards(world, agent, members, honest, note);
+    checkGuards(world, agent, members, honest, believed, note);
   }
   return found;
 }
@@ -125,7 +128,7 @@ function liveOn(
   on: readonly SimAgent[],
   note: (text: string) => void,
 ): Live[] {
-  return members.flatMap((host): Live[] => {
+  const all = members.flatMap((host): Live[] => {
     if (host.powered && !host.lies)
       return [...host.containers.values()]
         .filter(({ network }) => network === record.id)
@@ -138,36 +141,47 @@ function liveOn(
       const ips = [ipv4, ipv6].filter((ip) => ip !== undefined);
       return { id, host, ips, mac, names, out };
     });
-    return firstAtEach(live.filter((endpoint) => mayBeSaid(blocks, record, endpoint)));
+    return live.filter((endpoint) => mayBeSaid(blocks, record, endpoint));
   });
+  return firstOfEach(record, all);
 }
 
-/** Of what names one address, the first in the document. */
-function firstAtEach(live: readonly Live[]): Live[] {
-  const taken = new Set<Ip>();
-  return live.filter(({ ips }) => {
-    const free = ips.every((ip) => !taken.has(ip));
-    if (free) for (const ip of ips) taken.add(ip);
-    return free;
-  });
+/**
+ * Of each MAC the one whose address derives it, of others the first, by host; the gateway's is nobody's. Of what
+ * a host says of one address the same.
+ */
+function firstOfEach(record: NetworkRecord, live: readonly Live[]): Live[] {
+  const sorted = live.toSorted((a, b) => (a.host.node < b.host.node ? -1 : 1));
+  const derives = ({ mac, ips: [ip = "" as Ip] }: Live): boolean =>
+    ["02:42", "02:44"].some((prefix) => mac === `${prefix}:${octetsOf(ip)}`);
+  const taken = new Set<string>(record.subnets.map(({ gateway }) => `02:42:${octetsOf(gateway)}`));
+  return [...sorted.filter(derives), ...sorted.filter((one) => !derives(one))].filter(
+    ({ host, mac, ips }) => {
+      const keys = [mac, ...ips.map((ip) => `${host.node} ${ip}`)];
+      const free = keys.every((key) => !taken.has(key));
+      if (free) for (const key of keys) taken.add(key);
+      return free;
+    },
+  );
+}
+
+function octetsOf(ip: Ip): string {
+  const hexOf = (part: string): string => Number(part).toString(16).padStart(2, "0");
+  return ip.split(".").map(hexOf).join(":");
 }
 
 /** The rules of reading, said once more. */
 function mayBeSaid(
   blocks: readonly BlockRecord[],
   record: NetworkRecord,
-  { host, ips, mac }: Live,
+  { host, ips }: Live,
 ): boolean {
-  const own = ips.every((ip) => {
+  return ips.every((ip) => {
     const around = blocks
       .filter(({ network, block }) => network === record.id && cidrContains(block, ip))
       .toSorted((a, b) => prefixLength(b.block) - prefixLength(a.block));
     return around[0]?.node === host.node && record.subnets.every(({ gateway }) => gateway !== ip);
   });
-  const octets = (ips[0] ?? "")
-    .split(".")
-    .map((part) => Number(part).toString(16).padStart(2, "0"));
-  return own && (mac === `02:42:${octets.join(":")}` || !/^02:4[23]:/.test(mac));
 }
 
 function noAddressTwice(
@@ -198,13 +212,18 @@ function checkKernel(
   note: (text: string) => void,
 ): void {
   const actual = host.kernel.readNow(record.id);
-  const own = live.filter((endpoint) => endpoint.host === host);
+  // What runs here has its port, also where others believe somebody else; then that one has no entry here.
+  const own = [...host.containers.values()].filter(({ network }) => network === record.id);
+  const taken = new Set<string>(own.flatMap(({ mac, ips }) => [mac, ...ips]));
   const at = `h${host.k}'s kernel on ${record.name}`;
   if (own.length === 0) {
     if (actual.present) note(`${at} is there, and nothing runs`);
     return;
   }
-  const others = live.filter((endpoint) => endpoint.host !== host);
+  const others = live.filter(
+    ({ host: owner, mac, ips }) =>
+      owner !== host && ![mac, ...ips].some((claimed) => taken.has(claimed)),
+  );
   const set = (items: readonly string[]): string => [...new Set(items)].toSorted().join(" ");
   // With nobody else of the network to be reached, what the kernel holds beyond that stands.
   const partners = world.hosts.filter((other) => other !== host && hostsSay(tables, other, record));
@@ -259,9 +278,10 @@ function hostsSay(tables: SimAgent["tables"], other: SimHost, record: NetworkRec
 
 function checkGuards(
   world: World,
-  { host, hosted, tables }: SimAgent,
+  { host, localNetworks, tables }: SimAgent,
   members: readonly SimHost[],
   honest: readonly SimAgent[],
+  believed: ReadonlyMap<NetworkId, readonly Live[]>,
   note: (text: string) => void,
 ): void {
   const guards: DesiredGuards | undefined = desiredGuards(tables, host.node, ["none"]);
@@ -269,17 +289,17 @@ function checkGuards(
   const is = guards?.vteps ?? [];
   if (is.toSorted().join() !== should.toSorted().join())
     note(`h${host.k} lets ${is.join(" ")} in, should be ${should.join(" ")}`);
-  // Whom it lets speak for whom: of honest hosts that are on, exactly what runs.
+  // Whom it lets speak for whom: of honest hosts that are on, exactly what runs and is believed.
   const { networks } = world.controller.record.state;
-  const here = networks.filter(({ id }) => hosted.has(id));
+  const here = networks.filter(({ id }) => localNetworks.has(id));
   for (const agent of honest) {
     if (agent.host === host || !world.network.bothWays(host, agent.host)) continue;
     const speaks = (guards?.speakers ?? [])
       .filter(({ vtep, vni }) => vtep === agent.host.address && here.some((n) => n.vni === vni))
       .map(({ vni, mac, ip }) => `${vni} ${mac} ${ip}`);
     const runs = here.flatMap(({ id, vni }) =>
-      [...agent.host.containers.values()]
-        .filter(({ network }) => network === id)
+      (believed.get(id) ?? [])
+        .filter((endpoint) => endpoint.host === agent.host)
         .flatMap((container) => spoken(container).map((ip) => `${vni} ${container.mac} ${ip}`)),
     );
     if (speaks.toSorted().join() !== runs.toSorted().join())
@@ -307,32 +327,37 @@ function checkNames(
     }
   }
   const at = `h${host.k} on ${record.name}`;
+  // A container that holds no name there: what others are told.
+  const asking = [{ network: record.id, endpoint: NO_HOLDER }];
   for (const [name, ips] of known)
     for (const family of [4, 6] as const) {
       const should = [...new Set(ips)].filter((ip) => familyOf(ip) === family);
       for (const asked of [name, `${name}.${record.name}`]) {
-        const found = names.table.find([record.id], asked, family);
+        const found = names.table.find(asking, asked, family);
         const is = found && [...new Set(found.ips)];
         if (is?.toSorted().join() !== should.toSorted().join())
           note(`${at}: ${asked} is ${is?.join(" ")}, should be ${should.join(" ")}`);
       }
     }
   // Of one address a liar can give two names.
-  for (const { host: owner, names: own, ips } of live)
+  for (const { host: owner, names: own, ips } of live) {
+    // None: of a machine that went off between the two words on a container.
+    const should = own[0] && `${own[0]}.${record.name}`;
     for (const ip of owner.lies ? [] : ips)
-      if (names.table.reverse([record.id], ip) !== `${own[0]}.${record.name}`)
-        note(`${at}: ${ip} is ${names.table.reverse([record.id], ip)}, should be ${own[0]}`);
+      if (names.table.reverse(asking, ip) !== should)
+        note(`${at}: ${ip} is ${names.table.reverse(asking, ip)}, should be ${should}`);
+  }
   // What other networks have is not for who asks on this one.
   for (const other of world.hosts)
     for (const { network, names: theirs, ips } of other.containers.values()) {
       if (network === record.id) continue;
       const [own] = theirs;
-      if (own !== undefined && !known.has(own) && names.table.find([record.id], own, 4))
+      if (own !== undefined && !known.has(own) && names.table.find(asking, own, 4))
         note(`${at}: ${own} of another network is answered`);
-      if (ips.some((ip) => names.table.reverse([record.id], ip) !== undefined))
+      if (ips.some((ip) => names.table.reverse(asking, ip) !== undefined))
         note(`${at}: ${ips.join()} of another network has a name`);
     }
-  if (names.table.find([record.id], "nobody", 4) !== undefined) note(`${at}: nobody is known`);
+  if (names.table.find(asking, "nobody", 4) !== undefined) note(`${at}: nobody is known`);
 }
 
 function reaches(world: World, from: SimHost, to: SimHost): boolean {

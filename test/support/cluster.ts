@@ -1,7 +1,7 @@
-import type { DesiredNetwork } from "../../agent/core/data-plane.ts";
+import type { DesiredNetwork, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../shared/cluster-state.ts";
-import type { Endpoint } from "../../shared/documents.ts";
+import type { Endpoint, HostDocument } from "../../shared/documents.ts";
 import { ClusterId, EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
 import { Cidr, type Family, Ip } from "../../shared/ip.ts";
 import { ruleMac } from "../../shared/mac.ts";
@@ -11,7 +11,8 @@ import { equalBytes } from "../../shared/codec.ts";
 
 /** A small cluster for tests: node k has VTEP 198.51.100.k and the block 10.192.k.0/24 of `app`. */
 
-const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+/** Of base58. */
+export const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 export function nodeId(k: number): NodeId {
   return NodeId.parse(`12D3Koo${(ALPHABET[k] ?? "z").repeat(45)}`);
@@ -29,6 +30,21 @@ export function node(k: number): NodeRecord {
     ownSubnets: [],
     sealKey: "",
     joinedAtMs: 0,
+  };
+}
+
+/** What it says of itself: on no network, until `changes` say so. */
+export function hostDocument(k: number, changes: Partial<HostDocument> = {}): HostDocument {
+  return {
+    node: nodeId(k),
+    version: { incarnation: 1, seq: 1 },
+    bootId: "b",
+    vtep: { advertised: vtepOf(k), local: vtepOf(k) },
+    underlayMtuBytes: 1500,
+    capabilities: [],
+    hosting: [],
+    signature: new Uint8Array(64),
+    ...changes,
   };
 }
 
@@ -88,6 +104,10 @@ export function endpoint(k: number, n: number): Endpoint {
 /** Where host `k` of `TestHosts` gets VXLAN. */
 export function vtepOf(k: number, family: Family = 4): Ip {
   return Ip.parse(family === 4 ? `198.51.100.${k}` : `2001:db8::${k}`);
+}
+
+export function present(desired: DesiredNetwork, prune = true): Wanted {
+  return { kind: "present", desired, prune };
 }
 
 /** What host `k` should hold of `app`, without containers. */

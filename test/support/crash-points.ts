@@ -1,8 +1,8 @@
 import { isMainThread } from "node:worker_threads";
 
 /**
- * Ends an agent by SIGKILL before or after one of its steps. Loaded into it by
- * `NODE_OPTIONS=--import …/crash-points.ts CRASH_AT=kernel.putPort:after:2`: the second time.
+ * Ends an agent by SIGKILL before or after one of its steps. Loaded into it from its own bundle by
+ * `NODE_OPTIONS=--import=…/crash-points.js CRASH_AT=kernel.putPort:after:2`: the second time.
  */
 
 const STEPS: Readonly<Record<string, readonly string[]>> = {
@@ -70,13 +70,14 @@ async function prototypeOf(part: string): Promise<object> {
     case "kernel":
       return (await import("../../agent/kernel/linux-kernel.ts")).LinuxKernel.prototype;
     case "guards":
-      return (await import("../../agent/kernel/nft-guards.ts")).NftGuards.prototype;
+      return (await import("../../agent/kernel/nft/nft-guards.ts")).NftGuards.prototype;
     case "names":
-      return (await import("../../agent/dns/linux-name-server.ts")).LinuxNameServer.prototype;
+      return (await import("../../agent/names/server/linux-name-server.ts")).LinuxNameServer
+        .prototype;
     case "driver":
-      return (await import("../../agent/overlay-driver.ts")).OverlayDriver.prototype;
+      return (await import("../../agent/docker/network-driver.ts")).OverlayNetworkDriver.prototype;
     case "ipam":
-      return (await import("../../agent/overlay-ipam.ts")).OverlayIpam.prototype;
+      return (await import("../../agent/networks/ipam.ts")).OverlayIpam.prototype;
     default:
       throw new Error(`no part of an agent is called ${part}`);
   }

@@ -2,12 +2,13 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Sandbox, SandboxId } from "../../agent/dns/port.ts";
+import type { Scope } from "../../agent/core/names/name-table.ts";
+import type { Closed, Sandbox, SandboxId } from "../../agent/names/server/port.ts";
 import { createPinnedNetns, deletePinnedNetns } from "../../agent/kernel/netns.ts";
-import type { NetworkId } from "../../shared/ids.ts";
 import type { Ask, Command, Load, Loaded, Said } from "./dns-programs/client.ts";
 
-type IptablesKind = "iptables-nft" | "iptables-legacy";
+/** With what Docker's rules are made; `nftables`: of Docker 29 with `"firewall-backend": "nftables"`. */
+export type RulesKind = "iptables-nft" | "iptables-legacy" | "nftables";
 type CommandOf<T> = T extends unknown ? Omit<T, "id"> : never;
 
 let made = 0;
@@ -23,7 +24,7 @@ export class DnsSandbox {
   #lastId = 0;
 
   /** All of it. */
-  static async open(kind: IptablesKind = "iptables-nft"): Promise<DnsSandbox> {
+  static async open(kind: RulesKind = "iptables-nft"): Promise<DnsSandbox> {
     const sandbox = new DnsSandbox();
     sandbox.mount();
     sandbox.up();
@@ -39,12 +40,17 @@ export class DnsSandbox {
     this.run("ip link set lo up");
   }
 
-  /** As `setupIPTable` and `reexecSetupResolver` of moby's libnetwork/resolver_unix.go. */
-  async startResolver(kind: IptablesKind = "iptables-nft"): Promise<void> {
+  /** As `setupIptablesNAT` and `setupNftablesNAT` of moby's libnetwork/resolver_unix.go. */
+  async startResolver(kind: RulesKind = "iptables-nft"): Promise<void> {
     const child = this.program("resolver");
     const { udp, tcp } = await new Promise<{ udp: number; tcp: number }>((resolve) => {
       child.once("message", (ports) => resolve(ports as { udp: number; tcp: number }));
     });
+    if (kind === "nftables") this.#nftablesRules(udp, tcp);
+    else this.#iptablesRules(kind, udp, tcp);
+  }
+
+  #iptablesRules(kind: Exclude<RulesKind, "nftables">, udp: number, tcp: number): void {
     const [ip, out, post] = ["127.0.0.11", "DOCKER_OUTPUT", "DOCKER_POSTROUTING"];
     for (const rule of [
       `-N ${out}`,
@@ -59,7 +65,21 @@ export class DnsSandbox {
       this.run(`${kind} -w -t nat ${rule}`);
   }
 
-  sandbox(scope: readonly NetworkId[], closed = false): Sandbox {
+  #nftablesRules(udp: number, tcp: number): void {
+    const [ip, table] = ["127.0.0.11", "ip docker-dns"];
+    for (const rule of [
+      `add table ${table}`,
+      `add chain ${table} dns-dnat { type nat hook output priority -100 ; policy accept ; }`,
+      `add rule ${table} dns-dnat ip daddr ${ip} udp dport 53 counter dnat to ${ip}:${udp}`,
+      `add rule ${table} dns-dnat ip daddr ${ip} tcp dport 53 counter dnat to ${ip}:${tcp}`,
+      `add chain ${table} dns-snat { type nat hook postrouting priority 100 ; policy accept ; }`,
+      `add rule ${table} dns-snat ip saddr ${ip} udp sport ${udp} counter snat to :53`,
+      `add rule ${table} dns-snat ip saddr ${ip} tcp sport ${tcp} counter snat to :53`,
+    ])
+      this.run(`nft ${rule}`);
+  }
+
+  sandbox(scope: Scope, closed?: Closed): Sandbox {
     return { id: this.id, path: this.path, scope, closed };
   }
 

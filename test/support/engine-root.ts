@@ -5,21 +5,39 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** Docker engines the tests run on: of Debian 12, on which the lab runs, and of Debian 13. */
-export const ENGINE_KINDS = ["20.10", "26.1"] as const;
+/**
+ * Docker engines the tests run on: of Debian 12, on which the lab runs, of Debian 13, and of the release
+ * that is yet to come. The last moves on: its kind is the oldest that it may be (`engineVersion` is what it
+ * is).
+ */
+export const ENGINE_KINDS = ["20.10", "26.1", "28.5"] as const;
 export type EngineKind = (typeof ENGINE_KINDS)[number];
+
+/** Debian's release with an engine other than the host's own. */
+const RELEASES: Readonly<Partial<Record<EngineKind, string>>> = {
+  "26.1": "trixie",
+  "28.5": "forky",
+};
 
 /** The first process of the engine's root, its id as the host's own processes see it. */
 const HOLDER = "engine-root.pid";
 
 /**
- * A Debian 13 root beside the host's own, in a mount namespace of the engine. What it has of the
+ * Another Debian's root beside the host's own, in a mount namespace of the engine. What it has of the
  * host: /proc, /sys, /dev, the lab's directory, and /run as one: the agent sees the engine's socket
  * and sandboxes, the engine the agent's plugin. A root by pivot_root(2): in a chroot the engine
- * fails to unpack images.
+ * fails to unpack images. Undefined: the kind is the host's own engine.
+ *
+ * @throws what the root could not be made of.
  */
-export async function engineRoot(lab: string, host: string): Promise<readonly string[]> {
-  const { stdout } = await run(join(import.meta.dirname, "debian-13"));
+export async function engineRoot(
+  kind: EngineKind,
+  lab: string,
+  host: string,
+): Promise<readonly string[] | undefined> {
+  const release = RELEASES[kind];
+  if (release === undefined) return undefined;
+  const { stdout } = await run(join(import.meta.dirname, "debian-root"), [release]);
   const script = [
     "set -e",
     'lower=$1 lab=$2 host=$3 root="$3/root"',

@@ -2,14 +2,16 @@ import type {
   Attachments,
   ContainerConnection,
   ContainerDetails,
+  ContainerEvent,
   ContainerId,
   DockerEngine,
   EngineContainer,
   EngineEvent,
   Health,
-} from "../../agent/docker/engine-port.ts";
+} from "../../agent/docker/engine/port.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
+import type { EngineKind } from "./engine-root.ts";
 
 /** What Docker's calls make of the plugin's side. */
 export interface FakePlugin {
@@ -22,9 +24,14 @@ export interface FakeOptions {
   readonly hostname?: string;
   readonly checked?: boolean;
   readonly stopSignal?: number;
-  readonly stopTimeoutMs?: number;
+  /** `--dns` was given. */
+  readonly resolvers?: boolean;
+  /** `-p` */
+  readonly published?: readonly string[];
   /** Aliases by network, of which the name or a part of the id is given. */
   readonly networks?: Readonly<Record<string, readonly string[]>>;
+  /** `--link`, of each of these networks. */
+  readonly links?: readonly string[];
 }
 
 interface Connection {
@@ -49,7 +56,7 @@ interface Container {
   busy: boolean;
 }
 
-type Asked = Pick<DockerEngine, "inspect" | "attachments" | "containers" | "events">;
+type Asked = Pick<DockerEngine, "inspect" | "attachments" | "containers" | "events" | "remembered">;
 
 /**
  * Docker's engine as names and health see it, in the steps in which a real one does things: what is
@@ -58,18 +65,21 @@ type Asked = Pick<DockerEngine, "inspect" | "attachments" | "containers" | "even
  */
 export class FakeEngine implements Asked {
   /** Engines since 25 say of the end of a container last that it ended. */
-  readonly kind: "20.10" | "26.1";
+  readonly kind: EngineKind;
+  /** Names of its networks without a way out. */
+  readonly internal = new Set<string>();
   /** It lists none of what it has. */
   restoring = false;
   readonly #plugin: FakePlugin;
   readonly #containers = new Map<ContainerId, Container>();
   readonly #networks = new Map<string, DockerNetworkId>();
   readonly #waiting: (() => void)[] = [];
+  readonly #happened: ContainerEvent[] = [];
   #listeners = new Set<(event: EngineEvent | undefined) => void>();
   #ids = 0;
   #clockMs = 0;
 
-  constructor(plugin: FakePlugin, kind: "20.10" | "26.1" = "20.10") {
+  constructor(plugin: FakePlugin, kind: EngineKind = "20.10") {
     this.#plugin = plugin;
     this.kind = kind;
   }
@@ -168,7 +178,7 @@ export class FakeEngine implements Asked {
       if (endpoint !== undefined) this.#plugin.leave(network, endpoint);
     if (this.kind === "20.10") this.#say(id, "die");
     this.#detachAll(container);
-    if (this.kind === "26.1") this.#say(id, "die");
+    if (this.kind !== "20.10") this.#say(id, "die");
   }
 
   rename(id: ContainerId, name: string): void {
@@ -235,7 +245,8 @@ export class FakeEngine implements Asked {
       hostname,
       checked: options.checked === true,
       stopSignal: options.stopSignal ?? 15,
-      stopTimeoutMs: options.stopTimeoutMs ?? 10_000,
+      resolvers: options.resolvers === true,
+      published: options.published ?? [],
       state,
       health,
       startedAtMs,
@@ -245,6 +256,7 @@ export class FakeEngine implements Asked {
         id: held.fresh ? undefined : held.network,
         endpoint: state === "down" ? undefined : held.endpoint,
         aliases: [...held.aliases, ...added],
+        links: options.links ?? [],
       })),
     };
   }
@@ -260,7 +272,7 @@ export class FakeEngine implements Asked {
           : [],
       ),
     );
-    return { name, endpoints };
+    return { name, internal: this.internal.has(name), endpoints };
   }
 
   async containers(): Promise<EngineContainer[]> {
@@ -297,6 +309,10 @@ export class FakeEngine implements Asked {
     } finally {
       this.#listeners.delete(listener);
     }
+  }
+
+  async remembered(): Promise<readonly ContainerEvent[]> {
+    return this.#happened.filter(({ action }) => action === "kill" || action === "pause");
   }
 
   /** As `events`, at once. */
@@ -346,7 +362,10 @@ export class FakeEngine implements Asked {
   }
 
   #say(container: ContainerId, action: string, attributes: Record<string, string> = {}): void {
-    this.#tell({ kind: "container", action, container, attributes, atMs: ++this.#clockMs });
+    const atMs = ++this.#clockMs;
+    const event = { kind: "container", action, container, attributes, atMs } as const;
+    this.#happened.push(event);
+    this.#tell(event);
   }
 
   #sayOn(network: DockerNetworkId, action: string, container: ContainerId): void {

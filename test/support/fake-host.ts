@@ -1,20 +1,22 @@
 import { createHash, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { EncryptionAdapters } from "../../agent/adapters.ts";
-import { Agent } from "../../agent/agent.ts";
-import { delegateIpam, delegateNetwork } from "../../agent/docker/delegate.ts";
-import { PluginServer } from "../../agent/docker/plugin-server.ts";
-import { FakeNameServer } from "../../agent/dns/fake-name-server.ts";
-import { FakeWireguard, FakeUnderlay } from "../../agent/encryption/fake-wireguard.ts";
-import { FakeIpsec } from "../../agent/encryption/ipsec/fake-ipsec.ts";
+import type { EncryptionAdapters } from "../../agent/encryption/adapters.ts";
+import type { AgentAdapters } from "../../agent/adapters.ts";
+import { Agent, type AgentParts } from "../../agent/agent.ts";
+import { always, delegateIpam, delegateNetwork } from "../../agent/docker/plugin/delegate.ts";
+import { PluginServer } from "../../agent/docker/plugin/server.ts";
+import { FakeNameServer } from "../fakes/fake-name-server.ts";
+import { FakeWireguard, FakeUnderlay } from "../fakes/fake-wireguard.ts";
+import { FakeIpsec } from "../fakes/fake-ipsec.ts";
 import { Secret } from "../../agent/encryption/secret.ts";
-import { MemoryMesh } from "../../agent/gossip/memory-mesh.ts";
-import { FakeKernel } from "../../agent/kernel/fake-kernel.ts";
-import type { Step } from "../../agent/core/data-plane.ts";
-import type { DataPathProof, Guards, Kernel } from "../../agent/kernel/port.ts";
-import type { Membership } from "../../agent/membership.ts";
+import { MemoryMesh } from "../fakes/memory-mesh.ts";
+import { FakeKernel } from "../fakes/fake-kernel.ts";
+import type { Step } from "../../agent/core/data-plane/kernel-state.ts";
+import type { DataPathProof, Guards, Kernel, WayOut } from "../../agent/kernel/port.ts";
+import type { Membership } from "../../agent/membership/membership-files.ts";
 import { MemoryStore } from "../../agent/store/memory-store.ts";
+import type { HostLinks } from "../../agent/membership/underlay.ts";
 import { Controller } from "../../controller/controller.ts";
 import { decodeRecord, encodeRecord } from "../../controller/encoded-record.ts";
 import { admitNode } from "../../controller/core/admission.ts";
@@ -28,6 +30,7 @@ import { sha256, systemClock } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { sealKeyPair } from "../../shared/sealed-box.ts";
 import { signCertificate, signClaim } from "../../shared/trust.ts";
+import type { UnderlayFacts } from "../../shared/underlay.ts";
 import { FillableStore } from "./fillable-store.ts";
 import { MemoryControl } from "./memory-control.ts";
 import { type Answer, callPlugin } from "./plugin-client.ts";
@@ -42,9 +45,20 @@ const guards: Guards = {
   close: async () => {},
 };
 
+const wayOut: WayOut = {
+  set: async () => {},
+  faults: async () => [],
+  onChange: () => {},
+  recheck: () => {},
+  remove: async () => {},
+  close: () => {},
+};
+
 function proofUnless(unreachable: ReadonlySet<string>): DataPathProof {
   return {
     set: async () => {},
+    faults: async () => [],
+    onLoss: () => {},
     probe: async (address) => ({
       address,
       roundTripMs: unreachable.has(address) ? undefined : 1,
@@ -58,17 +72,21 @@ function proofUnless(unreachable: ReadonlySet<string>): DataPathProof {
 /** What outlives an agent: devices, security associations, the key's file. */
 function encryptionOf(address: Ip, underlay: FakeUnderlay): FakeEncryption {
   const ipsec = new FakeIpsec();
-  const key = new Secret(randomBytes(32));
+  let key = new Secret(randomBytes(32));
   const wireguard = new FakeWireguard(underlay, address, () => Date.now());
   const down: number[] = [];
+  const silentInIpsec = new Set<string>();
   return {
     wireguard,
     ipsecKernel: ipsec,
     down,
     underlay,
     wireguardKey: () => key,
+    keepWireguardKey: (next) => void (key = next),
     transportGuards: () => guards,
     ipsec: () => ipsec,
+    silentInIpsec,
+    ipsecProof: proofUnless(silentInIpsec),
     classDown: async (port) => void down.push(port),
   };
 }
@@ -77,19 +95,48 @@ export interface FakeEncryption extends EncryptionAdapters {
   readonly wireguard: FakeWireguard;
   readonly ipsecKernel: FakeIpsec;
   readonly underlay: FakeUnderlay;
+  /** As `FakeHost.unreachable`, through IPsec. */
+  readonly silentInIpsec: Set<string>;
   /** Ports whose devices were set down. */
   readonly down: number[];
 }
 
+/** A machine whose interfaces a test changes. */
+export class FakeLinks implements HostLinks {
+  now: UnderlayFacts | undefined = { underlayMtuBytes: 1500, ownSubnets: [] };
+  #listener: () => void = () => {};
+
+  read(): Promise<UnderlayFacts | undefined> {
+    return Promise.resolve(this.now);
+  }
+
+  onChange(listener: () => void): void {
+    this.#listener = listener;
+  }
+
+  change(now: UnderlayFacts | undefined): void {
+    this.now = now;
+    this.#listener();
+  }
+
+  close(): void {
+    this.#listener = () => {};
+  }
+}
+
 /** A whole agent on fakes, with the real plugin server on a real socket. */
+/** With its parts at hand. */
+export type FakeHostAgent = Agent & AgentParts;
+
 export interface FakeHost {
-  readonly agent: Agent;
+  readonly agent: FakeHostAgent;
   readonly control: MemoryControl;
   readonly kernel: FakeKernel;
   readonly names: FakeNameServer;
   readonly encryption: FakeEncryption;
   /** Addresses in the proof network (198.18.0.k of host k) that do not answer this host. */
   readonly unreachable: Set<string>;
+  readonly links: FakeLinks;
   readonly plugin: PluginServer;
   readonly socket: string;
   readonly store: FillableStore;
@@ -99,11 +146,11 @@ export interface FakeHost {
   /** What follows a change by itself has come: the controller's newest state, the kernel's passes. */
   quiet(): Promise<void>;
   /** The agent started again, on the same disk and kernel. The caller stops it. */
-  restarted(): Promise<{ next: Agent; names: FakeNameServer }>;
+  restarted(): Promise<{ next: FakeHostAgent; names: FakeNameServer }>;
   /** The agent after the machine's next start: the same disk, nothing in the kernel. The caller stops it. */
-  rebooted(): Promise<Agent>;
+  rebooted(): Promise<FakeHostAgent>;
   /** The agent started again with nothing on disk but its membership, beside a slow kernel. */
-  diskLost(): Promise<{ next: Agent; applied: Step[] }>;
+  diskLost(): Promise<{ next: FakeHostAgent; applied: Step[] }>;
 }
 
 export interface FakeCluster {
@@ -198,28 +245,46 @@ async function fakeHost(
   const store = new FillableStore();
   const engine = undefined;
   const hostSubnets = (): [] => [];
+  const links = new FakeLinks();
   const names = new FakeNameServer();
   const unreachable = new Set<string>();
   const proof = proofUnless(unreachable);
-  const rest = { control, guards, proof, encryption, names, store, engine, hostSubnets };
+  const cutOffs = { read: (): [] => [], write: (): void => {} };
+  const rest = {
+    control,
+    guards,
+    wayOut,
+    proof,
+    encryption,
+    names,
+    store,
+    engine,
+    hostSubnets,
+    links,
+    cutOffs,
+  };
   const adapters = { ...rest, mesh, kernel, bootId: "first" };
-  const agent = new Agent(identity, membership, adapters, silentLog);
+  const made = (all: AgentAdapters): FakeHostAgent => {
+    const agent = new Agent(identity, membership, all, silentLog);
+    return Object.assign(agent, agent.parts);
+  };
+  const agent = made(adapters);
   await agent.start();
   const plugin = new PluginServer(socket, {
-    network: delegateNetwork(async () => agent.driver),
-    ipam: delegateIpam(async () => agent.ipam),
+    network: delegateNetwork(always(async () => agent.driver)),
+    ipam: delegateIpam(always(async () => agent.ipam)),
     log: silentLog,
   });
   await plugin.start();
   const tables = async (): Promise<string> => {
-    const { bindings, replication, hosting } = agent;
+    const { bindings, replication, localNetworks } = agent;
     const networks = await kernel.list();
     const hash = createHash("sha256");
     for (const { key, value } of store.list(""))
       hash.update(`${key} ${value.length} `).update(value);
     return hash
       .update(JSON.stringify([...bindings.networks()]))
-      .update(JSON.stringify(hosting.hosted().map((id) => [id, hosting.endpoints(id)])))
+      .update(JSON.stringify(localNetworks.hosted().map((id) => [id, localNetworks.endpoints(id)])))
       .update(JSON.stringify(replication.tables.state))
       .update(JSON.stringify(networks.map((id) => kernel.readNow(id))))
       .update((await controllerStore.read())?.bytes ?? "")
@@ -232,38 +297,29 @@ async function fakeHost(
       const stored = (await controllerStore.read())?.bytes;
       const newest = stored && decodeRecord(stored).state.revision;
       while (agent.replication.tables.state?.revision !== newest) await delay(1);
-      for (const network of agent.hosting.hosted()) await agent.reconciler.settle(network);
+      for (const network of agent.localNetworks.hosted()) await agent.reconciler.settle(network);
       // What an engine would be asked after its calls: it has no containers.
-      agent.hosting.refer(new Set());
-      for (const network of agent.ending.undecided()) await agent.ending.decide(network);
+      agent.localNetworks.refer(new Set());
+      for (const network of agent.networkRemoval.undecided())
+        await agent.networkRemoval.decide(network);
     }
   };
-  const restarted = async (): Promise<{ next: Agent; names: FakeNameServer }> => {
+  const restarted = async (): Promise<{ next: FakeHostAgent; names: FakeNameServer }> => {
     await plugin.stop();
     await agent.stop();
     const fresh = { mesh: new MemoryMesh(identity.node, net), names: new FakeNameServer() };
-    const next = new Agent(
-      identity,
-      membership,
-      { ...rest, ...fresh, kernel, bootId: "first" },
-      silentLog,
-    );
+    const next = made({ ...rest, ...fresh, kernel, bootId: "first" });
     await next.start();
     return { next, names: fresh.names };
   };
-  const rebooted = async (): Promise<Agent> => {
+  const rebooted = async (): Promise<FakeHostAgent> => {
     await agent.stop();
     const fresh = { mesh: new MemoryMesh(identity.node, net), kernel: new FakeKernel() };
-    const next = new Agent(
-      identity,
-      membership,
-      { ...rest, ...fresh, bootId: "second" },
-      silentLog,
-    );
+    const next = made({ ...rest, ...fresh, bootId: "second" });
     await next.start();
     return next;
   };
-  const diskLost = async (): Promise<{ next: Agent; applied: Step[] }> => {
+  const diskLost = async (): Promise<{ next: FakeHostAgent; applied: Step[] }> => {
     await agent.stop();
     const applied: Step[] = [];
     const slow: Kernel = {
@@ -277,13 +333,15 @@ async function fakeHost(
         await kernel.apply(network, steps);
       },
       containerLink: (endpoint) => kernel.containerLink(endpoint),
+      endsHere: () => kernel.endsHere(),
+      giveBackEnd: (endpoint) => kernel.giveBackEnd(endpoint),
       onChange: (listener) => kernel.onChange(listener),
       recheck: () => kernel.recheck(),
       close: () => kernel.close(),
     };
     const fresh = { mesh: new MemoryMesh(identity.node, net), store: new MemoryStore() };
     const all = { ...rest, ...fresh, kernel: slow, bootId: "first" };
-    const next = new Agent(identity, membership, all, silentLog);
+    const next = made(all);
     await next.start();
     return { next, applied };
   };
@@ -295,6 +353,7 @@ async function fakeHost(
     names,
     encryption,
     unreachable,
+    links,
     plugin,
     socket,
     store,

@@ -1,15 +1,15 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { DesiredGuards, DesiredNetwork } from "../../agent/core/data-plane.ts";
+import type { DesiredGuards, DesiredNetwork } from "../../agent/core/data-plane/kernel-state.ts";
 import {
   DEFAULT_KEY_EXCHANGE_OPTIONS,
   type KeyExchangeOptions,
-} from "../../agent/core/ipsec-options.ts";
+} from "../../agent/core/keys/ipsec-options.ts";
 import { Ipsec } from "../../agent/encryption/ipsec/ipsec.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
-import { Guarding } from "../../agent/guarding.ts";
+import { GuardReconciler } from "../../agent/kernel/guard-reconciler.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
-import { NftGuards } from "../../agent/kernel/nft-guards.ts";
+import { NftGuards } from "../../agent/kernel/nft/nft-guards.ts";
 import { NetworkId, type NodeId, Vni } from "../../shared/ids.ts";
 import type { Family, Ip } from "../../shared/ip.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
@@ -20,6 +20,7 @@ import { dataPlane, endpoint, nodeId, vtepOf } from "./cluster.ts";
 import { TestHosts } from "./hosts.ts";
 import { eventually } from "./lab-host.ts";
 import { MemoryKeyChannels } from "./memory-key-channel.ts";
+import { past, turn } from "./turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "./vxlan-datagram.ts";
 
 export const IPSEC_PORT = 7950;
@@ -38,7 +39,7 @@ export interface IpsecHost {
   readonly vtep: Ip;
   readonly kernel: LinuxKernel;
   readonly guards: NftGuards;
-  readonly guarding: Guarding;
+  readonly guardReconciler: GuardReconciler;
   ipsecKernel: LinuxIpsec;
   ipsec: Ipsec;
   readonly container: Readonly<Record<Kind, string>>;
@@ -130,10 +131,14 @@ export class IpsecHosts {
   inject(from: string, to: number, bytes: Buffer, options = ""): void {
     const file = join(this.hosts.directory, "datagram");
     writeFileSync(file, bytes);
+    const member = this.#members.some(({ netns }) => netns === from);
+    // Each time: who flushes a host's rules takes this with them.
+    if (member) turn(from, [IPSEC_PORT]);
+    const port = member ? past(IPSEC_PORT) : IPSEC_PORT;
     const target =
       this.family === 4
-        ? `UDP-SENDTO:${vtepOf(to, 4)}:${IPSEC_PORT}`
-        : `UDP6-SENDTO:[${vtepOf(to, 6)}]:${IPSEC_PORT}`;
+        ? `UDP-SENDTO:${vtepOf(to, 4)}:${port}`
+        : `UDP6-SENDTO:[${vtepOf(to, 6)}]:${port}`;
     try {
       this.hosts.in(from, `socat -u OPEN:${file} ${target}${options}`);
     } catch {
@@ -166,7 +171,7 @@ export class IpsecHosts {
     for (const host of this.#members) {
       await host.ipsec.stop();
       await host.ipsecKernel.close();
-      await host.guarding.stop();
+      await host.guardReconciler.stop();
       await host.guards.close();
       for (const network of await host.kernel.list())
         await host.kernel.apply(network, [{ kind: "retract" }]);
@@ -189,7 +194,7 @@ export class IpsecHosts {
         local: vtepOf(k, this.family),
         keys: this.#keys,
         readPeriodMs: 2000,
-        guardRetryMs: 100,
+        guards: { coalesceMs: 5, retryFirstMs: 100, retryMostMs: 100 },
       },
       {
         kernel,
@@ -208,10 +213,12 @@ export class IpsecHosts {
       hostNetns: netns,
     });
     const guards = new NftGuards({ hostNetns: netns });
-    const guarding = new Guarding(guards, () => this.desiredGuards(k, members), silentLog);
+    const guardReconciler = new GuardReconciler(guards, silentLog);
     const ipsecKernel = this.#ipsecKernel(k);
     // Where everything is slow, nft is given up before it is done with a kernel's first rules.
-    await eventually(120_000, "the guards", () => guarding.start());
+    await eventually(120_000, "the guards", () =>
+      guardReconciler.start(() => this.desiredGuards(k, members)),
+    );
     await ipsecKernel.setPolicies();
     return {
       k,
@@ -220,7 +227,7 @@ export class IpsecHosts {
       vtep: vtepOf(k, this.family),
       kernel,
       guards,
-      guarding,
+      guardReconciler,
       ipsecKernel,
       ipsec: this.#ipsec(k, ipsecKernel),
       container: {
@@ -287,7 +294,10 @@ export class IpsecHosts {
     return {
       underlayFamily: this.family,
       classPorts: { plain: PLAIN_PORT, wireguard: 7949, ipsec: IPSEC_PORT },
+      meshPorts: [7947, 7952],
       ipsec: true,
+      exposed: [],
+      sealed: [],
       vteps: others.map((j) => vtepOf(j, this.family)),
       hosting: others.flatMap((j) =>
         [SECRET, CLEAR].map(({ vni }) => ({ vtep: vtepOf(j, this.family), vni })),

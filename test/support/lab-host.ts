@@ -1,14 +1,24 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import type { Finding } from "../../agent/api/verify.ts";
+import type { Status } from "../../agent/api/status.ts";
+import { callUnix } from "../../shared/node/unix-http.ts";
 import { type EngineKind, engineRoot, enterEngineRoot } from "./engine-root.ts";
 import { thawBelow } from "./thaw.ts";
 
 const run = promisify(execFile);
 /** Of every host: the switch. Nobody answers there, unless a test does (upstream-dns.ts). */
 export const NAMESERVER = "198.51.100.254";
+/** What Node compiled, of all labs: compiling it takes as long as a lab's first agent. */
+export const COMPILED = join(
+  process.env["OVERLAY_TS_LAB_CACHE"] ?? "/var/tmp/overlay-ts-lab-cache",
+  "compiled",
+);
+const AGENT_SOCKET = "/run/overlay-ts/agent.sock";
 /** The command, from this very checkout. */
 export const OVERLAY_TS = join(import.meta.dirname, "../../deploy/overlay-ts");
 
@@ -34,8 +44,12 @@ export class LabHost {
     for (const folder of ["run", "log", "data", "docker", "tmp"])
       mkdirSync(join(directory, folder), { recursive: true });
     writeFileSync(join(directory, "resolv.conf"), `nameserver ${NAMESERVER}\n`);
+    // Kept, as a machine keeps it when it is switched off.
+    const machineId = join(directory, "machine-id");
+    if (!existsSync(machineId)) writeFileSync(machineId, `${randomBytes(16).toString("hex")}\n`);
     const script = [
       "set -e",
+      `[ ! -e /etc/machine-id ] || mount --bind "${machineId}" /etc/machine-id`,
       // Shared with the mount namespace that a newer engine has; see engine-root.ts.
       `mount --bind "${directory}/run" /run && mount --make-shared /run`,
       "mkdir -p /run/lock /run/docker/plugins",
@@ -138,7 +152,7 @@ export class LabHost {
       ...process.env,
       DOCKER_HOST: "unix:///run/docker.sock",
       OVERLAY_TS_DATA_DIR: join(this.directory, "data"),
-      OVERLAY_TS_CACHE_DIR: join(this.directory, "../cache"),
+      OVERLAY_TS_CACHE_DIR: COMPILED,
       TMPDIR: join(this.directory, "tmp"),
     };
   }
@@ -160,7 +174,12 @@ export class LabHost {
     return this.exec(...this.withEngine("/usr/bin/docker", ...args));
   }
 
-  /** Compose of the engine's Debian: 1.29 beside 20.10, 2 beside 26.1. */
+  /** What the engine is, whatever its kind is called: `28.5.2+dfsg3`. */
+  async engineVersion(): Promise<string> {
+    return (await this.docker("version", "-f", "{{.Server.Version}}")).trim();
+  }
+
+  /** Compose of the engine's Debian: 1.29 beside 20.10, 2 beside the newer ones. */
   compose(...args: string[]): Promise<string> {
     return this.exec(...this.withEngine("/usr/bin/docker-compose", ...args));
   }
@@ -177,8 +196,29 @@ export class LabHost {
     );
   }
 
+  /** The command. Its start takes half a second of a processor: for what others than a person ask, there is `ask`. */
   overlay(...args: string[]): Promise<string> {
     return this.exec(OVERLAY_TS, ...args);
+  }
+
+  /** What the agent's socket says (agent/api/routes.ts): of `networks`, `endpoints?network=app` and so on. */
+  ask<T = unknown>(what: string, method: "GET" | "POST" = "GET"): Promise<T> {
+    return callUnix<T>(this.path(AGENT_SOCKET), method, `/v1/${what}`);
+  }
+
+  status(): Promise<Status> {
+    return this.ask<Status>("status");
+  }
+
+  /** What kernel, Docker and tables do not agree on. */
+  async findings(): Promise<Finding[]> {
+    return (await this.ask<{ findings: Finding[] }>("verify")).findings;
+  }
+
+  /** @throws the findings, when there are any. */
+  async agrees(): Promise<void> {
+    const findings = await this.findings();
+    if (findings.length > 0) throw new Error(`${this.name}: ${JSON.stringify(findings)}`);
   }
 
   startAgent(...options: string[]): ChildProcess {
@@ -191,8 +231,9 @@ export class LabHost {
 
   /** Debian's engine, with everything of it in this host's directory. */
   async startEngine(kind: EngineKind, ...options: string[]): Promise<ChildProcess> {
-    if (kind === "26.1" && enterEngineRoot(this.directory).length === 0) {
-      this.service("engine-root", ...(await engineRoot(dirname(this.directory), this.directory)));
+    const root = await engineRoot(kind, dirname(this.directory), this.directory);
+    if (root !== undefined && enterEngineRoot(this.directory).length === 0) {
+      this.service("engine-root", ...root);
       await eventually(10_000, `the engine's root on ${this.name}`, async () => {
         if (enterEngineRoot(this.directory).length === 0) throw new Error(this.log("engine-root"));
       });
@@ -220,7 +261,7 @@ export class LabHost {
 
   /** Ends the agent or the controller, and waits for it. */
   async stopService(service: "agent" | "controller", signal: "TERM" | "KILL"): Promise<void> {
-    const find = `for f in /proc/[0-9]*; do tr '\\0' ' ' <$f/cmdline 2>/dev/null | grep -q '[c]li/start\\.ts ${service}' && basename $f; done`;
+    const find = `for f in /proc/[0-9]*; do tr '\\0' ' ' <$f/cmdline 2>/dev/null | grep -q '/[s]tart\\.[tj]s ${service}' && basename $f; done`;
     await this.#stop(signal, find);
   }
 
@@ -235,7 +276,10 @@ export class LabHost {
   }
 }
 
-/** Again until it succeeds; the last failure is thrown when the time is over. */
+/** Two labs and a guest share two processors: what takes a second at rest may take some. */
+const PATIENCE = 3;
+
+/** Again until it succeeds; the last failure is thrown after `PATIENCE` times the time it has on a machine at rest. */
 export async function eventually<T>(
   timeoutMs: number,
   what: string,
@@ -247,7 +291,8 @@ export async function eventually<T>(
       return await attempt();
     } catch (cause) {
       const waitedMs = Date.now() - begunMs;
-      if (waitedMs > timeoutMs) throw new Error(`${what} is not there in time`, { cause });
+      if (waitedMs > PATIENCE * timeoutMs)
+        throw new Error(`${what} is not there in time`, { cause });
       // Rarer with time: in a machine in software the asking itself holds up what is waited for.
       await delay(Math.min(Math.max(50, waitedMs / 20), 2000));
     }

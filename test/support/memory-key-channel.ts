@@ -1,4 +1,4 @@
-import type { KeyChannel } from "../../agent/encryption/ipsec-port.ts";
+import type { KeyChannel } from "../../agent/encryption/ipsec/port.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 

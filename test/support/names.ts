@@ -1,5 +1,6 @@
-import type { Holder } from "../../agent/core/names.ts";
-import type { TableChange } from "../../agent/dns/port.ts";
+import type { Attached } from "../../agent/core/names/name-table.ts";
+import type { Holder } from "../../agent/core/names/names.ts";
+import type { TableChange } from "../../agent/names/server/port.ts";
 import { EndpointId, NetworkId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { nodeId } from "./cluster.ts";
@@ -8,9 +9,22 @@ import { nodeId } from "./cluster.ts";
 
 export const net = (k: number): NetworkId => NetworkId.parse(k.toString(16).padStart(32, "0"));
 
+/** Who asks there, and is no holder of names unless a test makes it one. */
+export const on = (
+  k: number,
+  own = 0xffff,
+  links: Readonly<Record<string, string>> = {},
+): Attached => ({
+  network: net(k),
+  endpoint: endpointId(own),
+  ...(Object.keys(links).length === 0 ? {} : { links: new Map(Object.entries(links)) }),
+});
+
+const endpointId = (k: number): EndpointId => EndpointId.parse(k.toString(16).padStart(8, "0"));
+
 export function holder(k: number, names: readonly string[], changes: Partial<Holder> = {}): Holder {
   return {
-    endpoint: EndpointId.parse(k.toString(16).padStart(8, "0")),
+    endpoint: endpointId(k),
     node: nodeId(1),
     names,
     ips: [Ip.parse(`10.192.${k >> 8}.${k & 255}`)],

@@ -7,9 +7,16 @@ import type { FakeHost } from "./fake-host.ts";
 
 /** The host has a container on a network that was made on another, without an engine that says so. */
 export async function occupy({ agent }: FakeHost, network: NetworkId): Promise<void> {
-  await vi.waitFor(() => expect(agent.hosting.find(network)).toBeDefined());
-  const ips = await agent.ipam.allot(agent.hosting.record(network), AbortSignal.timeout(5000));
-  await agent.hosting.enter(network);
+  await vi.waitFor(() => expect(agent.localNetworks.find(network)).toBeDefined());
+  const ips = await agent.ipam.allot(
+    agent.localNetworks.record(network),
+    AbortSignal.timeout(5000),
+  );
+  await agent.localNetworks.enter(network);
   const mac = ruleMac(ips[0] as Ip);
-  agent.hosting.put(network, { id: EndpointId.parse("e2".repeat(32)), ...familiesOf(ips), mac });
+  agent.localNetworks.put(network, {
+    id: EndpointId.parse("e2".repeat(32)),
+    ...familiesOf(ips),
+    mac,
+  });
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
-import type { CallCounts } from "../../agent/docker/plugin-counters.ts";
+import type { CallCounts } from "../../agent/docker/plugin/counters.ts";
 import type { FakeHost } from "./fake-host.ts";
 
 /** Bodies of Docker's calls for tests, and what holds of every refusal. */

@@ -1,4 +1,4 @@
-import { awaitServer } from "../../agent/dns/waiting-questions.ts";
+import { awaitServer } from "../../agent/names/server/waiting-questions.ts";
 import { takeSupervision } from "../../shared/node/supervision.ts";
 
 /** A service that gets sockets with questions in them, and does with them what its argument says. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { LinuxWireguard } from "../../agent/encryption/linux-wireguard.ts";
+import { LinuxWireguard } from "../../agent/encryption/wireguard/linux-wireguard.ts";
 import { insideOf, type WireguardHosts } from "../contract/wireguard-contract.ts";
 import { TestHosts } from "./hosts.ts";
 

@@ -25,12 +25,40 @@ function importsOf(file: string): string[] {
 
 const PURE_PACKAGES = new Set(["zod", "cborg", "ip-address", "jose", "tweetnacl"]);
 
+/**
+ * From the lowest: a room needs those before it alone, so there is no circle of rooms. `agent`: what joins them to a
+ * host (`agent.ts`, `adapters.ts`, `lifecycle.ts`); `start`: what chooses the adapters and lives
+ * through the host's states.
+ */
+const ROOMS = [
+  "core",
+  "store",
+  "kernel",
+  "encryption",
+  "replication",
+  "membership",
+  "networks",
+  "names",
+  "docker",
+  "events",
+  "agent",
+  "api",
+  "start",
+  "cli",
+];
+
+function roomOf(file: string): string {
+  const [, room = "", inside] = file.split("/");
+  if (inside !== undefined) return room;
+  return ["agent.ts", "adapters.ts", "lifecycle.ts"].includes(room) ? "agent" : "start";
+}
+
 const isVocabulary = (name: string): boolean =>
   name.startsWith("shared/") && !name.startsWith("shared/node/");
 
 describe("arrows go one way", () => {
   test("the reader of imports reads them", () => {
-    expect(importsOf("agent/core/data-plane.ts")).toContain("shared/ids.ts");
+    expect(importsOf("agent/core/data-plane/kernel-state.ts")).toContain("shared/ids.ts");
     expect(importsOf("shared/node/system.ts")).toContain("node:crypto");
   });
 
@@ -65,5 +93,37 @@ describe("arrows go one way", () => {
 
   test.each(sources("controller"))("%s does not need the agent", (file) => {
     expect(importsOf(file).filter((name) => name.startsWith("agent/"))).toEqual([]);
+  });
+
+  test("every room of the agent has its place in the order, and a README", () => {
+    const rooms = new Set(sources("agent").map(roomOf));
+    expect([...rooms].toSorted()).toEqual([...ROOMS].toSorted());
+    const folders = ROOMS.filter((room) => existsSync(join(root, "agent", room)));
+    expect(folders.filter((room) => !existsSync(join(root, "agent", room, "README.md")))).toEqual(
+      [],
+    );
+  });
+
+  test.each(sources("agent"))("%s needs its own room and those below", (file) => {
+    const own = ROOMS.indexOf(roomOf(file));
+    const above = importsOf(file).filter(
+      (name) => name.startsWith("agent/") && ROOMS.indexOf(roomOf(name)) > own,
+    );
+    expect(above).toEqual([]);
+  });
+
+  test("no file needs itself by a circle of others", () => {
+    const files = ["agent", "controller", "shared"].flatMap(sources);
+    const needs = new Map(files.map((file) => [file, importsOf(file)]));
+    const circles: string[][] = [];
+    const clear = new Set<string>();
+    const visit = (file: string, way: readonly string[]): void => {
+      if (way.includes(file)) circles.push([...way.slice(way.indexOf(file)), file]);
+      if (clear.has(file) || way.includes(file)) return;
+      for (const needed of needs.get(file) ?? []) visit(needed, [...way, file]);
+      clear.add(file);
+    };
+    for (const file of files) visit(file, []);
+    expect(circles).toEqual([]);
   });
 });

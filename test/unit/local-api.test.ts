@@ -3,8 +3,8 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { localRoutes } from "../../agent/local-api.ts";
-import { DEFAULT_EVENT_LOG_OPTIONS } from "../../agent/event-log.ts";
+import { localRoutes } from "../../agent/api/routes.ts";
+import { DEFAULT_EVENT_LOG_OPTIONS } from "../../agent/events/event-log.ts";
 import { adminRoutes } from "../../controller/admin-api.ts";
 import { UnixHttpServer } from "../../shared/node/unix-http.ts";
 import { failOnCrashes } from "../support/crashes.ts";
@@ -23,7 +23,7 @@ beforeAll(async () => {
   [host] = cluster.hosts as [FakeHost];
   const routes = localRoutes(
     () => host.agent,
-    () => undefined,
+    () => ({ state: "member" }),
     () => host.plugin.counts(),
   );
   servers = [
@@ -172,6 +172,19 @@ describe("the agent's socket", () => {
       joined: true,
       plugin: { calls: { "NetworkDriver.Join": { asked: 1, decoded: 0, refused: 1, late: 0 } } },
     });
+  });
+
+  test("without an encrypted network there is no key to change, and what is asked for is refused in words", async () => {
+    const before = await host.tables();
+    const { status, body } = await ask(sockets.agent, "POST /v1/keys/rotate");
+    expect({ status, body }).toEqual({ status: 200, body: { rotated: [], wireguard: false } });
+    expect(await host.tables()).toBe(before);
+    const rotate = "POST /v1/keys/rotate?";
+    const none = /^this host has no IPsec keys with h1: they share no network of the kind/;
+    await refused(sockets.agent, `${rotate}node=h1`, undefined, none, 404);
+    await refused(sockets.agent, `${rotate}node=h9`, undefined, /no host h9/, 404);
+    await refused(sockets.agent, `${rotate}network=secret`, undefined, /no network secret/, 404);
+    await refused(sockets.agent, `${rotate}nod=h1`, undefined, /knows the key nod/);
   });
 
   test.each(["GET /v1/nothing", "PUT /v1/networks", "GET //", "GET /constructor"])(

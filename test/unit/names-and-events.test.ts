@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { NameRow } from "../../agent/core/name-rows.ts";
-import type { Event, Told } from "../../agent/event-log.ts";
-import { localRoutes } from "../../agent/local-api.ts";
+import type { NameRow } from "../../agent/core/names/name-rows.ts";
+import type { Event, Told } from "../../agent/events/event-log.ts";
+import { localRoutes } from "../../agent/api/routes.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
@@ -38,7 +38,7 @@ beforeAll(async () => {
         socket(i + 1),
         localRoutes(
           () => agent,
-          () => undefined,
+          () => ({ state: "member" }),
           () => plugin.counts(),
         ),
       ),
@@ -49,7 +49,9 @@ beforeAll(async () => {
     subnet: "10.7.0.0/16",
     options: { "dns.unhealthy": "leave-out" },
   });
-  await until(() => cluster.hosts.every(({ agent }) => agent.hosting.find(app.id) !== undefined));
+  await until(() =>
+    cluster.hosts.every(({ agent }) => agent.localNetworks.find(app.id) !== undefined),
+  );
 });
 
 afterAll(async () => {
@@ -60,11 +62,11 @@ afterAll(async () => {
 
 /** A container of host `k`, as Docker's calls and Docker's names put it. */
 async function put(k: number, n: number, changes: Partial<Endpoint>): Promise<Ip> {
-  const { ipam, hosting, replication } = host(k).agent;
+  const { ipam, localNetworks, replication } = host(k).agent;
   const ipv4 = Ip.parse(`10.7.${k}.${n}`);
   await ipam.claim(app, ipv4, never);
-  await hosting.enter(app.id);
-  hosting.put(app.id, { id: id(k, n), ipv4, mac: ruleMac(ipv4), ...changes });
+  await localNetworks.enter(app.id);
+  localNetworks.put(app.id, { id: id(k, n), ipv4, mac: ruleMac(ipv4), ...changes });
   await replication.completed(app.id, 5000);
   return ipv4;
 }
@@ -180,22 +182,26 @@ describe("names on other hosts", () => {
   });
 
   test("one that breaks a rule is shown with the rule", async () => {
-    const { hosting } = host(2).agent;
+    const { localNetworks } = host(2).agent;
     const ipv4 = Ip.parse("10.7.99.9");
-    hosting.put(app.id, { id: id(2, 8), ipv4, mac: ruleMac(ipv4), names: ["liar"] });
+    localNetworks.put(app.id, { id: id(2, 8), ipv4, mac: ruleMac(ipv4), names: ["liar"] });
     await until(async () => (await names(1)).some(({ name }) => name === "liar"));
     expect((await names(1)).find(({ name }) => name === "liar")?.state).toBe("not-in-block");
     const line = /app {2}liar {2}out {2}not-in-block: 10\.7\.99\.9 on h2\n/;
     await until(async () => line.test((await run(1, "events")).out));
-    hosting.remove(app.id, id(2, 8));
+    localNetworks.remove(app.id, id(2, 8));
     await until(async () => (await names(1)).every(({ name }) => name !== "liar"));
   });
 });
 
 test("a host that is not reached: its names are out, and it is told once", async () => {
   const { agent } = host(1);
-  const lost = vi.spyOn(agent, "lost").mockReturnValue(new Set([host(2).agent.identity.node]));
-  agent.watching.dirty();
+  const lost = new Set([host(2).agent.identity.node]);
+  const [altogether, through] = [
+    vi.spyOn(agent.reach, "lost").mockReturnValue(lost),
+    vi.spyOn(agent.reach, "lostThrough").mockReturnValue(lost),
+  ];
+  agent.eventSource.dirty();
   const line = /-  h2  unreachable  out on app: db\n/;
   await until(async () => line.test((await run(1, "events", "--network", "app")).out));
   expect((await names(1)).filter(({ state }) => state === "in").map(({ host }) => host)).toEqual([
@@ -204,8 +210,9 @@ test("a host that is not reached: its names are out, and it is told once", async
     "h1",
   ]);
   expect((await run(1, "names", "app")).out).toMatch(/app +db +10\.7\.2\.7 +h2 +db +unreachable\n/);
-  lost.mockRestore();
-  agent.watching.dirty();
+  altogether.mockRestore();
+  through.mockRestore();
+  agent.eventSource.dirty();
   await until(async () => (await kept(1)).at(-1)?.kind === "host-back");
 });
 
@@ -254,7 +261,7 @@ describe("events", () => {
     await heardBy("in in");
     await put(2, 20, { names: ["cache", "redis"] });
     await heardBy("changed in");
-    host(2).agent.hosting.remove(app.id, id(2, 20));
+    host(2).agent.localNetworks.remove(app.id, id(2, 20));
     const gone = await listening;
     expect(heard).toEqual(["out starting", "in in", "changed in", "gone"]);
     expect(gone).toMatchObject({
@@ -299,7 +306,7 @@ describe("events", () => {
 
   test("of a network that has ended", async () => {
     const old = await callUnix<NetworkRecord>(socket(1), "POST", "/v1/networks", { name: "old" });
-    await until(() => host(1).agent.hosting.find(old.id) !== undefined);
+    await until(() => host(1).agent.localNetworks.find(old.id) !== undefined);
     await until(() => host(1).agent.events.knows((event) => "id" in event && event.id === old.id));
     await callUnix(socket(1), "DELETE", "/v1/networks?name=old");
     const ended = async (): Promise<string[]> =>
@@ -337,7 +344,7 @@ describe("events", () => {
       { kind: "problem", what: "kernel", network: "app", message: "no space" },
       { kind: "recovered", what: "kernel", network: "app" },
     ]);
-    agent.hosting.remove(app.id, id(1, 30));
+    agent.localNetworks.remove(app.id, id(1, 30));
   });
 
   test("a view that was removed here", async () => {

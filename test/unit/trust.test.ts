@@ -15,8 +15,8 @@ import {
   verifyState,
 } from "../../shared/trust.ts";
 import { changesOf, generationOf, MAX_GENERATION, revisionOf } from "../../shared/revision.ts";
-import { Tables } from "../../agent/core/tables.ts";
-import { AdmissionRules } from "../../agent/gossip/admission-rules.ts";
+import { Tables } from "../../agent/core/tables/tables.ts";
+import { AdmissionRules } from "../../agent/replication/gossip/admission-rules.ts";
 import { clusterState, node } from "../support/cluster.ts";
 
 let root: Identity;

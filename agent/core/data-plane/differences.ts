@@ -1,4 +1,4 @@
-import type { Ip } from "../../shared/ip.ts";
+import type { Ip } from "../../../shared/ip.ts";
 import type {
   ActualNetwork,
   DesiredNetwork,
@@ -6,7 +6,8 @@ import type {
   InterfaceAddress,
   RemoteEntry,
   Step,
-} from "./data-plane.ts";
+  Wanted,
+} from "./kernel-state.ts";
 import { plan } from "./plan.ts";
 
 /** Of a thousand entries that are missing these are named. */
@@ -14,17 +15,20 @@ const NAMED = 3;
 
 /**
  * What is wrong in the kernel with a network, for who reads `verify`: each thing that a pass would do, said
- * as what it would do it for. Empty when a pass would do nothing.
+ * as what it would do it for. Empty when a pass would do nothing. What is not pruned yet is wrong all the same.
  */
-export function differences(actual: ActualNetwork, desired: DesiredNetwork | undefined): string[] {
-  if (desired === undefined)
-    return plan(actual, desired, true).map(() => "its namespace is left over");
+export function differences(actual: ActualNetwork, wanted: Wanted): string[] {
+  if (wanted.kind !== "present")
+    return plan(actual, wanted).flatMap((step) => stepTexts(step, actual));
+  const { desired } = wanted;
   if (!actual.present) return ["nothing of it is in the kernel"];
-  const mends = plan(actual, desired, true).some(({ kind }) => kind === "extend");
+  const whole = { ...wanted, prune: true };
+  const mends = plan(actual, whole).some(({ kind }) => kind === "extend");
   // With devices as they should be, the plan is of what is missing beside them.
-  const rest = plan({ ...actual, device: desired }, desired, true);
+  const rest = plan({ ...actual, device: desired, faults: [] }, whole);
   return [
     ...(mends ? deviceTexts(actual.device, desired) : []),
+    ...actual.faults,
     ...rest.flatMap((step) => stepTexts(step, actual)),
   ];
 }
@@ -76,7 +80,9 @@ function stepTexts(step: Step, actual: ActualNetwork): string[] {
     case "putPort": {
       const { endpoint, ips } = step.port;
       const held = actual.ports.some((port) => port.endpoint === endpoint);
-      const fault = held ? "has another MAC or address" : "is missing, down or not filtered";
+      const fault = held
+        ? "has another MAC or address"
+        : "is missing, down, not filtered or not as it was made";
       return [`the port of container ${ips[0] ?? endpoint} ${fault}`];
     }
     case "removePort":
@@ -112,7 +118,7 @@ function remoteTexts(remotes: readonly RemoteEntry[], actual: ActualNetwork): st
 }
 
 /** One text for all of them; none when there are none. */
-function some(which: readonly string[], text: (which: string) => string): string[] {
+export function some(which: readonly string[], text: (which: string) => string): string[] {
   if (which.length === 0) return [];
   const rest = which.length - NAMED;
   return [text(which.slice(0, NAMED).join(", ") + (rest > 0 ? ` and ${rest} more` : ""))];

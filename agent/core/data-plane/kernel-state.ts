@@ -1,7 +1,7 @@
-import type { SecurityClass } from "../../shared/cluster-state.ts";
-import type { EndpointId, NetworkId, NodeId, Vni } from "../../shared/ids.ts";
-import type { Family, Ip } from "../../shared/ip.ts";
-import type { Mac } from "../../shared/mac.ts";
+import type { SecurityClass } from "../../../shared/cluster-state.ts";
+import type { EndpointId, NetworkId, NodeId, Vni } from "../../../shared/ids.ts";
+import type { Cidr, Family, Ip } from "../../../shared/ip.ts";
+import type { Mac } from "../../../shared/mac.ts";
 
 /** A container elsewhere: one FDB entry, one neighbour an address. */
 export interface RemoteEntry {
@@ -51,6 +51,15 @@ export interface DesiredNetwork {
   readonly flood: readonly Ip[];
 }
 
+/** What a pass over one network is to do. */
+export type Wanted =
+  /** What stands of it stays as it is: who could say what belongs there was not heard, or does not work now. */
+  | { readonly kind: "keep" }
+  /** Nothing of this network belongs on this host. */
+  | { readonly kind: "absent" }
+  /** `prune`: what the kernel holds beyond `desired` may be deleted. */
+  | { readonly kind: "present"; readonly desired: DesiredNetwork; readonly prune: boolean };
+
 /** What cannot be told from a device but by its shape: another one is mended. */
 export type DeviceShape = Pick<
   DesiredNetwork,
@@ -64,6 +73,8 @@ export interface ActualNetwork {
   readonly present: boolean;
   /** Undefined: no namespace, or one without a working bridge and VXLAN device of this shape. */
   readonly device: DeviceShape | undefined;
+  /** What else is not as `extend` makes it (settings, routes, flags, rules of the port filter), in words. */
+  readonly faults: readonly string[];
   readonly ports: readonly LocalPort[];
   /** What a crash left of ports, by link: one that was never finished, or the filter's elements of one that went. */
   readonly unfinishedPorts: readonly string[];
@@ -95,6 +106,8 @@ export interface DesiredGuards {
   readonly underlayFamily: Family;
   /** UDP ports of the three classes, dropped when forwarded. */
   readonly classPorts: { plain: number; wireguard: number; ipsec: number };
+  /** TCP ports of the mesh and the controller: no container's to open. */
+  readonly meshPorts: readonly number[];
   /** IPsec's class is in use: its port is open to what comes and goes under ESP, else to nothing. */
   readonly ipsec: boolean;
   /** Admitted VTEPs. */
@@ -103,14 +116,24 @@ export interface DesiredGuards {
   readonly hosting: readonly { vtep: Ip; vni: Vni }[];
   /** (VTEP, VNI, inner MAC, inner IP): nobody speaks for another host's container. */
   readonly speakers: readonly { vtep: Ip; vni: Vni; mac: Mac; ip: Ip }[];
+  /** The same of this host itself, exposed in a network: its own processes' frames, which keep their socket. */
+  readonly exposed: readonly { vtep: Ip; vni: Vni; mac: Mac; ip: Ip }[];
+  /** Nothing is forwarded to them, see `sealedSubnets`; no two overlap. */
+  readonly sealed: readonly Cidr[];
 }
 
-/** The data-path proof network of one class on this host. */
-export interface DesiredProof {
+/** Whom this host asks through one class whether they are there. */
+export interface Asked {
+  /** Of the largest packet that has to pass. */
+  readonly mtuBytes: number;
+  readonly peers: readonly { readonly node: NodeId; readonly address: Ip }[];
+}
+
+/** The data-path proof network of a class in which VXLAN leaves the host itself. */
+export interface DesiredProof extends Asked {
   readonly vni: Vni;
   readonly udpPort: number;
   readonly localVtep: Ip;
-  readonly mtuBytes: number;
   readonly ownAddress: Ip;
   readonly prefixLength: number;
   readonly peers: readonly { node: NodeId; address: Ip; vtep: Ip }[];

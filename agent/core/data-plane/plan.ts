@@ -7,22 +7,30 @@ import {
   portLink,
   type RemoteEntry,
   type Step,
-} from "./data-plane.ts";
+  type Wanted,
+} from "./kernel-state.ts";
 
 /**
  * Ordered steps from what is to what should be; empty when they agree. Whatever adds comes first
  * and remotes before ports, so a container's first packet finds its peers; whatever deletes is
- * left out until the tables are in sync: alone or partitioned, what the kernel says stands.
+ * left out until pruning is allowed: alone or partitioned, what the kernel says stands.
  */
-export function plan(
-  actual: ActualNetwork,
-  desired: DesiredNetwork | undefined,
-  inSync: boolean,
-): Step[] {
-  if (desired === undefined) return inSync && actual.present ? [{ kind: "retract" }] : [];
+export function plan(actual: ActualNetwork, wanted: Wanted): Step[] {
+  switch (wanted.kind) {
+    case "keep":
+      return [];
+    case "absent":
+      return actual.present ? [{ kind: "retract" }] : [];
+    case "present":
+      return planPresent(actual, wanted.desired, wanted.prune);
+  }
+}
+
+function planPresent(actual: ActualNetwork, desired: DesiredNetwork, prune: boolean): Step[] {
   const steps: Step[] = [];
   // Mended in place: running containers hold the other ends of the ports.
-  const mend = actual.device === undefined || !sameShape(actual.device, desired);
+  const mend =
+    actual.device === undefined || !sameShape(actual.device, desired) || actual.faults.length > 0;
   if (mend) steps.push({ kind: "extend", desired });
 
   const vxlan = new Map(actual.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]));
@@ -51,7 +59,7 @@ export function plan(
   for (const link of [...held, ...actual.unfinishedPorts])
     if (!wantedPorts.has(link)) steps.push({ kind: "removePort", link });
 
-  if (inSync) {
+  if (prune) {
     const wantedMacs = new Set(desired.remotes.map((remote) => remote.mac));
     const staleFdb = actual.vxlanFdb.filter(({ mac }) => !wantedMacs.has(mac));
     if (staleFdb.length > 0) steps.push({ kind: "removeFdb", entries: staleFdb });

@@ -1,17 +1,10 @@
-import type { SecurityClass } from "../../shared/cluster-state.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import type { DesiredNetwork } from "./data-plane.ts";
-import { desired, type Paths } from "./desired.ts";
-import { hostsOn } from "./hosts.ts";
-import type { Tables } from "./tables.ts";
-
-/** What a pass over one network needs to know. */
-export interface Wanted {
-  /** Undefined: nothing of this network belongs on this host. */
-  readonly desired: DesiredNetwork | undefined;
-  /** What the kernel holds beyond that may be deleted. */
-  readonly inSync: boolean;
-}
+import type { SecurityClass } from "../../../shared/cluster-state.ts";
+import type { NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Wanted } from "./kernel-state.ts";
+import { desired, type Paths } from "./desired-network.ts";
+import { admittedHosts } from "../tables/admitted.ts";
+import { hostsOn, isUsedHere } from "../tables/hosts.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /** What was heard since the agent's start. */
 export interface Heard {
@@ -23,15 +16,9 @@ export interface Heard {
   readonly inSync: boolean;
 }
 
-/** It says so, or has containers there. */
-function isOn(tables: Tables, self: NodeId, network: NetworkId): boolean {
-  const endpoints = tables.documents(network).get(self)?.endpoints ?? [];
-  return endpoints.length > 0 || tables.hosts.get(self)?.hosting.includes(network) === true;
-}
-
 /** No host is left that could be asked. */
 function isOnlyMember({ state }: Tables, self: NodeId): boolean {
-  return state?.nodes.some(({ id }) => id !== self && !state.revoked.includes(id)) === false;
+  return state !== undefined && admittedHosts(state).every(({ id }) => id === self);
 }
 
 /**
@@ -50,17 +37,18 @@ export function wantedNetwork(
   const record = tables.state?.networks.find(({ id }) => id === network);
   const paths = record && pathsOf(record.encryption);
   // What stands of it is closed without our doing, and comes back with its class.
-  if (record !== undefined && paths === undefined && isOn(tables, self, network))
-    return { desired: undefined, inSync: false };
+  if (record !== undefined && paths === undefined && isUsedHere(tables, self, network))
+    return { kind: "keep" };
   const wanted = desired(tables, self, network, paths);
-  const known = record !== undefined;
-  if (wanted === undefined) return { desired: wanted, inSync: known || heard.stateIsFresh };
-  return { desired: wanted, inSync: isComplete(tables, self, network, heard) };
+  if (wanted !== undefined)
+    return { kind: "present", desired: wanted, prune: isComplete(tables, self, network, heard) };
+  const isKnown = record !== undefined || heard.stateIsFresh;
+  return { kind: isKnown ? "absent" : "keep" };
 }
 
 /**
  * All that others say of the network was had: from a host that is on it, or it was asked who is, and nobody
- * else is. Not to have heard of anybody is no answer to that.
+ * else is. Silence is not agreement.
  */
 export function isComplete(
   tables: Tables,
@@ -68,7 +56,19 @@ export function isComplete(
   network: NetworkId,
   heard: Heard,
 ): boolean {
-  const alone = !hostsOn(tables.hosts, network).some((host) => host !== self);
-  const asked = heard.hostsInSync || (heard.stateIsFresh && isOnlyMember(tables, self));
-  return asked && (alone || heard.inSync);
+  return wasAsked(tables, self, heard) && (!othersOn(tables, self, network) || heard.inSync);
+}
+
+/** It was asked who is on the network, and nobody else is: there is nothing to be had. */
+export function isAlone(tables: Tables, self: NodeId, network: NetworkId, heard: Heard): boolean {
+  return wasAsked(tables, self, heard) && !othersOn(tables, self, network);
+}
+
+/** Who is on which network: a peer, or there is none to ask. */
+function wasAsked(tables: Tables, self: NodeId, heard: Heard): boolean {
+  return heard.hostsInSync || (heard.stateIsFresh && isOnlyMember(tables, self));
+}
+
+function othersOn({ hosts }: Tables, self: NodeId, network: NetworkId): boolean {
+  return hostsOn(hosts, network).some((host) => host !== self);
 }

@@ -1,6 +1,6 @@
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import { IN } from "./members.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import { IN } from "../names/members.ts";
 import type {
   Holders,
   HoldersOfHost,

@@ -1,11 +1,16 @@
-import type { NetworkRecord, SecurityClass } from "../../shared/cluster-state.ts";
-import { claimedAddresses, type Endpoint, type NetworkDocument } from "../../shared/documents.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import type { Ignored } from "./desired.ts";
-import { ignoredOf, stateOf } from "./members.ts";
-import { namesOf } from "./names.ts";
-import type { Tables } from "./tables.ts";
+import type { NetworkRecord, SecurityClass } from "../../../shared/cluster-state.ts";
+import {
+  claimedAddresses,
+  type Endpoint,
+  type NetworkDocument,
+} from "../../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { Ignored } from "../data-plane/read-network.ts";
+import { ignoredOf, stateOf } from "../names/members.ts";
+import { namesOf } from "../names/names.ts";
+import { admittedHosts } from "../tables/admitted.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /** What a person would see of the cluster from this host at one moment. */
 export interface View {
@@ -44,9 +49,31 @@ export interface SeenHolder {
 }
 
 export interface Problem {
-  readonly what: "membership" | "kernel" | "guards" | "disk" | Exclude<SecurityClass, "none">;
+  readonly what:
+    | "membership"
+    | "identity"
+    | "kernel"
+    | "guards"
+    | "way out"
+    | "disk"
+    | "data path"
+    | "underlay"
+    | "controller"
+    | "docker"
+    | "keys"
+    | "adoption"
+    | "interfaces"
+    | "names"
+    | "published ports"
+    | "ipv6"
+    | "name server"
+    | "controller link"
+    | "mesh"
+    | Exclude<SecurityClass, "none">;
   readonly network: NetworkId | undefined;
   readonly message: string;
+  /** What to do about it. */
+  readonly next?: string | undefined;
 }
 
 export const NOTHING_SEEN: View = {
@@ -92,7 +119,7 @@ export class ViewReader {
   }
 
   #hosts({ tables: { state }, lost }: ViewSources): Map<NodeId, SeenHost> {
-    const members = (state?.nodes ?? []).filter(({ id }) => state?.revoked.includes(id) === false);
+    const members = admittedHosts(state);
     return new Map(members.map(({ id, name }) => [id, { name, lost: lost.has(id) }]));
   }
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { encodeCbor } from "../../shared/codec.ts";
-import { decodeMessage } from "./messages.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import { decodeMessage } from "../tables/messages.ts";
 import { PAIR_KEY_BYTES } from "./pair-key.ts";
 
 /** What two hosts say to each other about the keys of their pair. The longest is far below this. */

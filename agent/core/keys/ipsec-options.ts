@@ -1,5 +1,5 @@
-import { DEFAULT_SETTINGS, type KeySchedule } from "../../shared/cluster-state.ts";
-import type { Random } from "../../shared/ports.ts";
+import { DEFAULT_SETTINGS, type KeySchedule } from "../../../shared/cluster-state.ts";
+import type { Random } from "../../../shared/ports.ts";
 
 /** A key is replaced after so long, so many packets or bytes; each less up to `jitter` of it. */
 export interface RekeyLimits {

@@ -1,6 +1,6 @@
-import type { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import type { Random } from "../../shared/ports.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { Random } from "../../../shared/ports.ts";
 import type { KeyAnswer, KeyRequest } from "./ipsec-messages.ts";
 import type { KeyExchangeOptions } from "./ipsec-options.ts";
 import type { PairKey } from "./pair-key.ts";

@@ -1,4 +1,4 @@
-import { equalBytes } from "../../shared/codec.ts";
+import { equalBytes } from "../../../shared/codec.ts";
 import { type KeyAnswer, type KeyRequest, MAX_INBOUND, type Refusal } from "./ipsec-messages.ts";
 import type { Pair, PairActions } from "./ipsec-pair.ts";
 import { PAIR_KEY_BYTES, PairKey } from "./pair-key.ts";

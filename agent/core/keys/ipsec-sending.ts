@@ -1,4 +1,4 @@
-import { equalBytes } from "../../shared/codec.ts";
+import { equalBytes } from "../../../shared/codec.ts";
 import type { KeyAnswer, Refusal } from "./ipsec-messages.ts";
 import { backoffMs, jittered } from "./ipsec-options.ts";
 import type { Pair, PairActions } from "./ipsec-pair.ts";

@@ -1,8 +1,8 @@
-import { equalBytes } from "../../shared/codec.ts";
-import { assert, OverlayError } from "../../shared/errors.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import type { Random } from "../../shared/ports.ts";
+import { equalBytes } from "../../../shared/codec.ts";
+import { assert, OverlayError } from "../../../shared/errors.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { Random } from "../../../shared/ports.ts";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
@@ -97,6 +97,7 @@ export class KeyExchange {
   #wanted: ReadonlyMap<NodeId, Ip> | undefined;
   /** What the kernel has of an earlier process was read. */
   #adopted = false;
+  #settledMs = Infinity;
   readonly #steps = new Map<number, { pair: Pair | undefined; done: StepDone }>();
   readonly #asked = new Map<number, Asked>();
   #asking = 0;
@@ -156,6 +157,7 @@ export class KeyExchange {
     if (this.#wanted === undefined) return [];
     if (!this.#adopted) {
       this.#adopted = true;
+      this.#settledMs = nowMs + this.#options.adoptedMs;
       for (const { destination, spi } of sas) if (destination === this.#local) this.#spis.add(spi);
       this.#follow(this.#wanted, sas, nowMs);
     }
@@ -165,11 +167,25 @@ export class KeyExchange {
       if (!peer.receiving.held(inbound.get(peer.vtep) ?? [])) continue;
       this.#newSession(peer, nowMs);
     }
-    if (strays.length > 0) {
-      this.counters.strays += strays.length;
-      this.#remove(undefined, strays, () => {});
+    const useless = strays.filter((sa) => this.isSettled(nowMs) || this.#isHere(sa));
+    if (useless.length > 0) {
+      this.counters.strays += useless.length;
+      this.#remove(undefined, useless, () => {});
     }
     return this.#settle(nowMs);
+  }
+
+  /**
+   * All peers have their keys, or had the time for it: what is of an address that this host had before is of no use
+   * to anybody any more.
+   */
+  isSettled(nowMs: number): boolean {
+    if (!this.#adopted) return false;
+    return nowMs >= this.#settledMs || [...this.#peers.values()].every(({ ready }) => ready);
+  }
+
+  #isHere({ source, destination }: HeldSa): boolean {
+    return source === this.#local || destination === this.#local;
   }
 
   /** A peer's request; `id` is whatever the shell answers it by. */

@@ -1,4 +1,4 @@
-import { assert } from "../../shared/errors.ts";
+import { assert } from "../../../shared/errors.ts";
 
 /** AES-256 and the four bytes of salt that are the nonce's beginning (RFC 4106, 8.1). */
 export const PAIR_KEY_BYTES = 36;

@@ -1,4 +1,4 @@
-import type { Ip } from "../../shared/ip.ts";
+import type { Ip } from "../../../shared/ip.ts";
 
 /** ESP's SA of one direction of one pair (RFC 4301, 4.4.2); the destination picks the SPI. */
 export interface SaName {

@@ -1,9 +1,12 @@
 import { z } from "zod";
-import type { NodeId } from "../../shared/ids.ts";
-import { type Cidr, hostCidr, type Ip, prefixLength } from "../../shared/ip.ts";
-import { insideAddress, WIREGUARD_OVERHEAD_BYTES } from "../../shared/wireguard.ts";
-import type { DesiredGuards } from "./data-plane.ts";
-import type { Tables } from "./tables.ts";
+import type { ClusterState, NodeRecord } from "../../../shared/cluster-state.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { type Cidr, hostCidr, type Ip, prefixLength } from "../../../shared/ip.ts";
+import { VXLAN_OVERHEAD_BYTES } from "../../../shared/vxlan.ts";
+import { insideAddress, WIREGUARD_OVERHEAD_BYTES } from "../../../shared/wireguard.ts";
+import type { DesiredGuards } from "../data-plane/kernel-state.ts";
+import { admittedHosts, isBehindNat } from "../tables/admitted.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /** A Curve25519 public key as wg(8) writes it: 32 bytes in base64. */
 export const WireguardKey = z
@@ -32,7 +35,7 @@ export interface DesiredWireguard {
   readonly listenPort: number;
   readonly ownInside: Ip;
   readonly prefixLength: number;
-  /** Of the device: what the underlay leaves. */
+  /** Of the device: what the underlay leaves, or more where a network needs it. */
   readonly mtuBytes: number;
   readonly peers: readonly WireguardPeer[];
   /** Hosts that are admitted and have not said their key yet: what stands for them stays. */
@@ -78,16 +81,16 @@ export function readWireguard(tables: Tables, self: NodeId): WireguardReading | 
   const { state } = tables;
   const own = state?.nodes.find(({ id }) => id === self);
   if (state === undefined || own === undefined) return undefined;
-  const { wireguardSubnet, ports, underlayFamily } = state.settings;
+  const { wireguardSubnet, ports } = state.settings;
   const inside = (index: number): Ip => insideAddress(wireguardSubnet, index);
   const taken = new Set([tables.hosts.get(self)?.wireguardKey]);
   const peersOf = new Map<NodeId, WireguardPeer>();
   const without: WithoutTunnel[] = [];
   const undecided: Ip[] = [];
-  const keepaliveSeconds = isBehindNat(tables, self) ? KEEPALIVE_SECONDS : 0;
+  const keepaliveSeconds = isBehindNat(own) ? KEEPALIVE_SECONDS : 0;
   // Oldest first: a newer member cannot take an older one's key, and so its path, by claiming it.
-  for (const { id, index, vtep } of state.nodes.toSorted((a, b) => a.index - b.index)) {
-    if (id === self || state.revoked.includes(id)) continue;
+  for (const { id, index, vtep } of admittedHosts(state).toSorted((a, b) => a.index - b.index)) {
+    if (id === self) continue;
     const document = tables.hosts.get(id);
     const key = WireguardKey.safeParse(document?.wireguardKey);
     if (document === undefined) undecided.push(inside(index));
@@ -106,13 +109,27 @@ export function readWireguard(tables: Tables, self: NodeId): WireguardReading | 
       listenPort: ports.wireguard,
       ownInside: inside(own.index),
       prefixLength: prefixLength(wireguardSubnet),
-      mtuBytes: own.underlayMtuBytes - WIREGUARD_OVERHEAD_BYTES[underlayFamily],
+      mtuBytes: deviceMtuBytes(state, own),
       peers: [...peersOf.values()],
       undecided,
     },
     peersOf,
     without,
   };
+}
+
+/**
+ * WireGuard's packets may go in pieces, those in the tunnel may not: a network that was made when the underlay was
+ * larger keeps its path.
+ */
+function deviceMtuBytes(
+  { settings: { underlayFamily }, networks }: ClusterState,
+  { underlayMtuBytes }: NodeRecord,
+): number {
+  const carried = networks
+    .filter(({ encryption }) => encryption === "wireguard")
+    .map(({ mtuBytes }) => mtuBytes + VXLAN_OVERHEAD_BYTES[4]);
+  return Math.max(underlayMtuBytes - WIREGUARD_OVERHEAD_BYTES[underlayFamily], ...carried);
 }
 
 function reasonOf(
@@ -122,11 +139,6 @@ function reasonOf(
   if (document === undefined) return "unheard";
   if (document.wireguardKey === undefined) return "no-key";
   return wellFormed ? "key-taken" : "bad-key";
-}
-
-function isBehindNat(tables: Tables, self: NodeId): boolean {
-  const vtep = tables.hosts.get(self)?.vtep;
-  return vtep !== undefined && vtep.advertised !== vtep.local;
 }
 
 /**
@@ -147,7 +159,7 @@ export function wireguardPaths(
 
 /**
  * The host's guards as the transport namespace has them: by inside addresses, which WireGuard proves,
- * and with the class's port in the place of the plain one.
+ * and with the class's port in the place of the plain one. No container has a way out through it.
  */
 export function transportGuards(
   guards: DesiredGuards,
@@ -167,6 +179,8 @@ export function transportGuards(
     vteps: guards.vteps.flatMap((vtep) => insides.get(vtep) ?? []),
     hosting: guards.hosting.flatMap(moved),
     speakers: guards.speakers.flatMap(moved),
+    exposed: [],
+    sealed: [],
   };
 }
 
@@ -200,10 +214,11 @@ export function planPeers(
   const present = new Map(held.map((peer) => [peer.publicKey, peer]));
   const puts = peers.flatMap((peer): PeerChange[] => {
     const now = present.get(peer.publicKey);
-    if (now === undefined) return [{ kind: "add", ...peer }];
+    if (now === undefined) return added(peer, held);
     const { publicKey, endpoint, inside, keepaliveSeconds } = peer;
-    const lives =
-      now.lastHandshakeMs !== undefined && wallMs - now.lastHandshakeMs < SESSION_OVER_MS;
+    const ageMs = wallMs - (now.lastHandshakeMs ?? -Infinity);
+    // One in the future says that the clock was ahead, and nothing of how old the session is.
+    const lives = ageMs >= 0 && ageMs < SESSION_OVER_MS;
     const before = asked.get(publicKey);
     const moved = before !== undefined && !sameEndpoint(before, endpoint);
     const change = {
@@ -214,6 +229,21 @@ export function planPeers(
     return Object.keys(change).length === 0 ? [] : [{ kind: "update", publicKey, ...change }];
   });
   return [...removals, ...puts];
+}
+
+/**
+ * A host that has another key than before waits for us: what it sends stays in its device until there is a session,
+ * and its own first handshake came before we knew the key. A device begins one when it is told to keep a peer alive.
+ */
+function added(peer: WireguardPeer, held: readonly WireguardPeerState[]): PeerChange[] {
+  const address = hostCidr(peer.inside);
+  const isRenewed = held.some(({ allowed }) => allowed.includes(address));
+  if (!isRenewed || peer.keepaliveSeconds > 0) return [{ kind: "add", ...peer }];
+  const { publicKey, keepaliveSeconds } = peer;
+  return [
+    { kind: "add", ...peer, keepaliveSeconds: KEEPALIVE_SECONDS },
+    { kind: "update", publicKey, keepaliveSeconds },
+  ];
 }
 
 function sameEndpoint(a: WireguardEndpoint | undefined, b: WireguardEndpoint): boolean {

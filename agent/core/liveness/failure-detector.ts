@@ -1,4 +1,4 @@
-import type { NodeId } from "../../shared/ids.ts";
+import type { NodeId } from "../../../shared/ids.ts";
 
 /** How a host that shares a network with us is asked; the others' answers are only shown. */
 export interface PresenceOptions {
@@ -10,6 +10,8 @@ export interface PresenceOptions {
   readonly missesToLose: number;
   /** Of all hosts together: with many, each is asked more rarely. */
   readonly maxProbesPerSecond: number;
+  /** For the first answer of all: the silence of one that never answered counts only after it. */
+  readonly firstAnswerMs: number;
 }
 
 /** A dead host is lost after at most nearPeriodMs + missesToLose * timeoutMs: 2.2 s. */
@@ -19,14 +21,32 @@ export const DEFAULT_PRESENCE_OPTIONS: PresenceOptions = {
   timeoutMs: 400,
   missesToLose: 3,
   maxProbesPerSecond: 100,
+  firstAnswerMs: 0,
+};
+
+/**
+ * Through a tunnel, by those who share a network of its kind: it has keys to agree on first (a handshake that came too
+ * early is tried again after five seconds), and may be a process that waits for CPU.
+ */
+export const TUNNEL_PRESENCE_OPTIONS: PresenceOptions = {
+  ...DEFAULT_PRESENCE_OPTIONS,
+  timeoutMs: 1000,
+  firstAnswerMs: 15_000,
 };
 
 interface Peer {
+  readonly sinceMs: number;
+  /** It answered once. */
+  known: boolean;
   near: boolean;
   nextMs: number;
   misses: number;
   lost: boolean;
+  /** When it was asked last. */
+  answering: boolean;
 }
+
+const NEW_PEER = { known: false, misses: 0, lost: false, answering: false };
 
 /**
  * Which hosts this one reaches, by what their kernels answer: a host whose agent is silent is not lost,
@@ -48,7 +68,7 @@ export class Presence {
     for (const node of wanted) {
       const held = this.#peers.get(node);
       if (held === undefined)
-        this.#peers.set(node, { near: near.has(node), nextMs: nowMs, misses: 0, lost: false });
+        this.#peers.set(node, { ...NEW_PEER, near: near.has(node), sinceMs: nowMs, nextMs: nowMs });
       else {
         if (near.has(node) && !held.near) held.nextMs = Math.min(held.nextMs, nowMs);
         held.near = near.has(node);
@@ -74,7 +94,10 @@ export class Presence {
     const peer = this.#peers.get(node);
     if (peer === undefined) return false;
     const before = peer.lost;
-    peer.misses = answered ? 0 : peer.misses + 1;
+    peer.known ||= answered;
+    peer.answering = answered;
+    const counts = peer.known || nowMs - peer.sinceMs >= this.#options.firstAnswerMs;
+    peer.misses = answered || !counts ? 0 : peer.misses + 1;
     peer.lost = peer.misses >= this.#options.missesToLose;
     if (peer.near && peer.misses > 0 && !peer.lost) peer.nextMs = nowMs;
     return peer.lost !== before;
@@ -88,6 +111,11 @@ export class Presence {
 
   lost(): Set<NodeId> {
     return new Set([...this.#peers].flatMap(([node, { lost }]) => (lost ? [node] : [])));
+  }
+
+  /** Those who answered when they were asked last. */
+  answering(): Set<NodeId> {
+    return new Set([...this.#peers].flatMap(([node, { answering }]) => (answering ? [node] : [])));
   }
 
   #period({ near }: Peer): number {

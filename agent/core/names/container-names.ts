@@ -1,33 +1,36 @@
-import { isDeepStrictEqual } from "node:util";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { canonicalName, isName } from "../../shared/dns-name.ts";
-import type { Endpoint } from "../../shared/documents.ts";
-import type { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
-import type { OutReason } from "../core/names.ts";
+import type { Endpoint } from "../../../shared/documents.ts";
+import type { DockerNetworkId, EndpointId } from "../../../shared/ids.ts";
+import {
+  applyDetails,
+  applyEvent,
+  applyRemembered,
+  begin,
+  type ContainerLife,
+  differs,
+  newContainer,
+  outReason,
+} from "./container-life.ts";
+import { dockerNames, linksOf, type Named } from "./docker-names.ts";
 import type {
   Attachments,
   ContainerConnection,
   ContainerDetails,
+  ContainerEvent,
   ContainerId,
   EngineContainer,
   EngineEvent,
-  Health,
-} from "./engine-port.ts";
-import { HEALTHS } from "./engine-port.ts";
-import { KILL, TERM } from "./signals.ts";
-
-/** Docker's short id is a name too (moby pkg/stringid, TruncateID). */
-const SHORT_ID_LENGTH = 12;
-/** `docker stop` may be told to wait for longer than the container is set to. */
-const LEAST_STOP_MS = 10_000;
-/** Between the last signal and the end. */
-const STOP_SLACK_MS = 5000;
+} from "./engine-containers.ts";
+import type { Inside, Outside } from "./inside.ts";
+import type { LeftOut } from "./left-out.ts";
+import { namesOfEndpoint, withNames } from "./named-endpoint.ts";
 
 /** What is to be asked of the engine. */
 export type Look =
   | { readonly kind: "container"; readonly container: ContainerId }
-  /** Who is on the network. */
-  | { readonly kind: "network"; readonly network: DockerNetworkId };
+  /** Who is on the network of ours. */
+  | { readonly kind: "network"; readonly network: DockerNetworkId }
+  /** What kind of network it is, one of Docker's own. */
+  | { readonly kind: "other"; readonly network: DockerNetworkId };
 
 /** Where an endpoint is, for Docker. */
 interface Place {
@@ -37,25 +40,16 @@ interface Place {
   readonly networkName: string;
 }
 
-interface Known {
-  /** Undefined: not looked at yet. */
-  details: ContainerDetails | undefined;
-  /** `starting`: its networks are connected, its process does not run yet. */
-  phase: "down" | "starting" | "up";
-  paused: boolean;
-  /** Undefined: without a health check. */
-  health: Health | undefined;
-  /** It was told to stop, at `toldMs` by the engine's clock; that counts until then, by ours. */
-  stopping: { readonly untilMs: number; readonly toldMs: number } | undefined;
-}
+/** A container whose ports are published in vain. */
+export type Unpublished = Pick<ContainerDetails, "name" | "published">;
 
 /**
- * What this engine's containers are called and how they are, as far as events and looks told. Pure: the
- * time comes in, what to look at goes out. Events are applied at once, so that names come and go
- * without waiting for an answer; what a look says replaces them.
+ * Names and states of this engine's containers, from its events and its answers. Pure: what the engine is to be
+ * asked goes out as `Look`s. Events are applied at once, so that names come and go without waiting for an answer;
+ * an answer replaces them.
  */
 export class ContainerNames {
-  readonly #containers = new Map<ContainerId, Known>();
+  readonly #containers = new Map<ContainerId, ContainerLife>();
   /** An endpoint's id is never used again, so what was learnt of it stays true. */
   readonly #places = new Map<EndpointId, Place>();
   /** Docker does not have them any more and did not say so. */
@@ -65,22 +59,39 @@ export class ContainerNames {
   readonly #changed = new Set<EndpointId>();
   /** By connection, which each look brings anew. */
   readonly #named = new WeakMap<ContainerConnection, Named>();
+  /** Of Docker's own networks, as far as asked: whether each has no way out, which never changes. */
+  readonly #internal = new Map<DockerNetworkId, boolean>();
+  /** What the engine remembers of containers that were not looked at since. */
+  readonly #remembered = new Map<ContainerId, readonly ContainerEvent[]>();
   readonly #isOurs: (network: string) => network is DockerNetworkId;
+  readonly #wasStopping: (endpoint: EndpointId) => boolean;
 
-  /** `isOurs`: whether a network of the engine is one of the cluster's. */
-  constructor(isOurs: (network: string) => network is DockerNetworkId) {
+  /**
+   * @param isOurs whether a network of the engine is one of the cluster's.
+   * @param wasStopping whether this host has said of an endpoint that it is stopping: before the agent
+   *   started perhaps, by what nobody tells again.
+   */
+  constructor(
+    isOurs: (network: string) => network is DockerNetworkId,
+    wasStopping: (endpoint: EndpointId) => boolean,
+  ) {
     this.#isOurs = isOurs;
+    this.#wasStopping = wasStopping;
   }
 
-  happened(event: EngineEvent, nowMs: number): Look[] {
-    if (event.kind === "container") return this.#containerEvent(event, nowMs);
+  happened(event: EngineEvent): Look[] {
+    if (event.kind === "container") return this.#containerEvent(event);
     if (event.kind === "network") {
       const { action, network, container } = event;
-      if (action !== "connect" || container === undefined || !this.#isOurs(network)) return [];
+      if (!this.#isOurs(network)) return this.#otherNetwork(event);
+      if (action !== "connect" || container === undefined) return [];
       const known = this.#know(container);
       const again = known.details === undefined || known.phase === "up";
       // Docker says it while it starts the container, or to a container that runs.
-      if (known.phase !== "up") this.#begin(container, known, "starting");
+      if (known.phase !== "up") {
+        begin(known, "starting");
+        this.#touch(container);
+      }
       const look = { kind: "network", network } as const;
       return again ? [look, { kind: "container", container }] : [look];
     }
@@ -88,6 +99,15 @@ export class ContainerNames {
     return [...this.#containers].flatMap(([container, { phase }]) =>
       phase === "starting" ? [{ kind: "container", container }] : [],
     );
+  }
+
+  /** What the engine remembers of signals and pauses: perhaps nobody listened. */
+  remembered(events: readonly ContainerEvent[]): void {
+    this.#remembered.clear();
+    for (const [container, list] of Map.groupBy(events, (event) => event.container)) {
+      this.#remembered.set(container, list);
+      this.#recall(container);
+    }
   }
 
   /** Docker's Leave: long before DeleteEndpoint, and before any event. */
@@ -102,24 +122,32 @@ export class ContainerNames {
   }
 
   /** The answer to a look, which no event of the container overtook; undefined: there is none such. */
-  looked(container: ContainerId, details: ContainerDetails | undefined): void {
+  looked(container: ContainerId, details: ContainerDetails | undefined): Look[] {
     if (details === undefined) {
       this.#forget(container);
-      return;
+      return [];
     }
     const known = this.#know(container);
-    const { startedAtMs, state, health, connections } = details;
-    known.details = details;
-    known.phase = state === "down" ? "down" : "up";
-    known.paused = state === "paused";
-    known.health = state === "down" ? undefined : health;
-    // That was in another life.
-    if (known.stopping !== undefined && known.stopping.toldMs < startedAtMs)
-      known.stopping = undefined;
+    applyDetails(known, details, this.#wasStopping);
+    const { connections } = details;
     for (const { endpoint, id, name } of connections)
       if (endpoint !== undefined && id !== undefined && this.#isOurs(id))
         this.#place(endpoint, { container, network: id, networkName: name });
+    this.#recall(container);
     this.#touch(container);
+    return connections.flatMap(({ id }): Look[] =>
+      id === undefined || this.#isOurs(id) || this.#internal.has(id)
+        ? []
+        : [{ kind: "other", network: id }],
+    );
+  }
+
+  /** The answer to a look at one of Docker's own networks. */
+  lookedOther(network: DockerNetworkId, { internal }: Pick<Attachments, "internal">): void {
+    this.#internal.set(network, internal);
+    for (const [endpoint, { container }] of this.#places)
+      if (this.#containers.get(container)?.details?.connections.some(({ id }) => id === network))
+        this.#changed.add(endpoint);
   }
 
   /**
@@ -172,7 +200,8 @@ export class ContainerNames {
       if (here.length === 0) continue;
       for (const { endpoint } of here) if (endpoint !== undefined) running.add(endpoint);
       if (
-        this.#differs(
+        differs(
+          this.#containers.get(container.id),
           container,
           here.flatMap(({ endpoint }) => endpoint ?? []),
         )
@@ -203,13 +232,17 @@ export class ContainerNames {
    */
   say(endpoint: Endpoint): Endpoint {
     const { id } = endpoint;
-    if (this.#left.has(id) || this.#unlisted.has(id)) return said(endpoint, undefined, undefined);
+    if (this.#left.has(id) || this.#unlisted.has(id))
+      return withNames(endpoint, undefined, undefined);
     const known = this.#of(id);
     // Nothing is told of names before it is known whether there is a health check.
     if (known?.details === undefined) return endpoint;
-    if (known.phase === "down") return said(endpoint, undefined, undefined);
-    const names = this.#names(id, known.details)?.names ?? endpoint.names;
-    return said(endpoint, names, outReason(known));
+    if (known.phase === "down") return withNames(endpoint, undefined, undefined);
+    return withNames(
+      endpoint,
+      this.#names(id, known.details)?.names ?? namesOfEndpoint(endpoint),
+      outReason(known),
+    );
   }
 
   /** Endpoints of which something else may be to be said since this was last asked. */
@@ -219,35 +252,65 @@ export class ContainerNames {
     return changed;
   }
 
-  /** Who was to stop by now and did not is back. */
-  expire(nowMs: number): void {
-    for (const [container, known] of this.#containers)
-      if (known.stopping !== undefined && known.stopping.untilMs <= nowMs) {
-        known.stopping = undefined;
-        this.#touch(container);
-      }
-  }
-
-  /** When there is something to `expire`. */
-  nextMs(): number | undefined {
-    const all = [...this.#containers.values()].flatMap(({ stopping }) => stopping?.untilMs ?? []);
-    return all.length === 0 ? undefined : Math.min(...all);
+  /** What an endpoint's container alone sees; undefined: it was not looked at yet. */
+  inside(endpoint: EndpointId): Inside | undefined {
+    const details = this.#of(endpoint)?.details;
+    const connection = details && this.#connection(endpoint, details);
+    if (connection === undefined) return undefined;
+    return { links: linksOf(connection.links), outside: this.#outside(details!) };
   }
 
   /** Of this engine's endpoints: what of their names is no name, or is beyond the bound. */
-  leftOut(): number {
-    let count = 0;
-    for (const [endpoint, { container }] of this.#places) {
+  leftOut(): LeftOut[] {
+    return [...this.#places].flatMap(([endpoint, { container, networkName }]) => {
       const details = this.#containers.get(container)?.details;
-      count += (details && this.#names(endpoint, details)?.leftOut) ?? 0;
-    }
-    return count;
+      const named = details && this.#names(endpoint, details);
+      if (named === undefined) return [];
+      const of = { container: details!.name, network: networkName };
+      return (["no-name", "too-many"] as const).flatMap((why) => {
+        const names = why === "no-name" ? named.noNames : named.tooMany;
+        return names.length === 0 ? [] : [{ ...of, names, count: names.length, why }];
+      });
+    });
   }
 
-  #containerEvent(
-    { action, container, attributes, atMs }: Extract<EngineEvent, { kind: "container" }>,
-    nowMs: number,
-  ): Look[] {
+  /**
+   * Containers whose `-p` publishes nothing: all their networks have no way out, and so none in. Docker does not
+   * say it, of its own bridges neither. @param isInternal of a network of ours
+   */
+  unpublished(isInternal: (network: DockerNetworkId) => boolean): Unpublished[] {
+    return [...this.#containers.values()].flatMap(({ phase, details }) => {
+      if (phase !== "up" || details === undefined || details.published.length === 0) return [];
+      const { name, published, connections } = details;
+      const ours = connections.flatMap(({ id }) =>
+        id !== undefined && this.#isOurs(id) ? id : [],
+      );
+      const shut = ours.length > 0 && ours.every(isInternal);
+      return shut && this.#outside(details)?.wayOut === false ? [{ name, published }] : [];
+    });
+  }
+
+  #otherNetwork({ action, network, container }: Extract<EngineEvent, { kind: "network" }>): Look[] {
+    if (action === "destroy") this.#internal.delete(network as DockerNetworkId);
+    const changed = action === "connect" || action === "disconnect";
+    if (!changed || container === undefined) return [];
+    return this.#containers.get(container)?.phase === "up"
+      ? [{ kind: "container", container }]
+      : [];
+  }
+
+  /** Of its present life. */
+  #recall(container: ContainerId): void {
+    const known = this.#containers.get(container);
+    if (known?.details === undefined) return;
+    const { startedAtMs } = known.details;
+    applyRemembered(known, startedAtMs, this.#remembered.get(container) ?? []);
+    this.#remembered.delete(container);
+    this.#touch(container);
+  }
+
+  #containerEvent(event: ContainerEvent): Look[] {
+    const { action, container } = event;
     const look: Look[] = [{ kind: "container", container }];
     if (action === "create") {
       this.#know(container);
@@ -261,96 +324,59 @@ export class ContainerNames {
     // Of other networks, or created while nobody listened: `connect` and the list tell of it.
     if (known === undefined) return [];
     this.#touch(container);
-    switch (action) {
-      case "start":
-        this.#begin(container, known, "up");
-        // What was asked of it while it was down was told by no event.
-        return look;
-      case "rename":
-        return look;
-      case "pause":
-        known.paused = true;
-        // Its checks end with it (moby daemon/health.go, stopHealthchecks).
-        if (known.health !== undefined) known.health = "unhealthy";
-        return [];
-      case "unpause":
-        known.paused = false;
-        return look;
-      case "kill":
-        if (isStop(known, Number(attributes["signal"])))
-          known.stopping = { untilMs: nowMs + stopMs(known), toldMs: atMs };
-        return [];
-      case "die":
-        // Engines since 25 say it late: a container that is started again may be ahead of it.
-        if (known.phase === "up") known.phase = "down";
-        return [];
-      default: {
-        const said = /^health_status: (\w+)$/.exec(action)?.[1];
-        const health = HEALTHS.find((one) => one === said);
-        if (health !== undefined && known.phase === "up") known.health = health;
-        return [];
-      }
-    }
+    return applyEvent(known, event) ? look : [];
   }
 
-  /** A life of its own: nothing of the one before is true of it. */
-  #begin(container: ContainerId, known: Known, phase: "starting" | "up"): void {
-    known.phase = phase;
-    known.paused = false;
-    known.stopping = undefined;
-    known.health = known.details && firstHealth(known.details);
-    this.#touch(container);
-  }
-
-  #differs(container: EngineContainer, endpoints: readonly EndpointId[]): boolean {
-    const known = this.#containers.get(container.id);
-    const up = container.state !== "down";
-    if (known?.details === undefined) return up;
-    if (!up) return known.phase === "up";
-    const { name, connections } = known.details;
-    return (
-      known.phase !== "up" ||
-      container.name !== name ||
-      (container.state === "paused") !== known.paused ||
-      (!known.paused && container.health !== known.health) ||
-      endpoints.some((id) => !connections.some(({ endpoint }) => endpoint === id))
-    );
-  }
-
-  #names(endpoint: EndpointId, details: ContainerDetails): Named | undefined {
+  #connection(
+    endpoint: EndpointId,
+    { connections }: ContainerDetails,
+  ): ContainerConnection | undefined {
     const place = this.#places.get(endpoint);
     if (place === undefined) return undefined;
-    const { connections } = details;
-    const connection =
+    return (
       connections.find((held) => held.endpoint === endpoint) ??
       // Of a connection to a container that runs the aliases come with its endpoint.
       (this.#containers.get(place.container)?.phase === "up"
         ? undefined
-        : connections.find((held) => refersTo(held, place)));
+        : connections.find((held) => refersTo(held, place)))
+    );
+  }
+
+  #outside({ id: container, connections, resolvers }: ContainerDetails): Outside | undefined {
+    const ours = [...this.#places.values()].filter((place) => place.container === container);
+    const others: string[] = [];
+    let wayOut = false;
+    for (const held of connections) {
+      if (held.id !== undefined && this.#isOurs(held.id)) continue;
+      if (ours.some((place) => refersTo(held, place))) continue;
+      const internal = held.id && this.#internal.get(held.id);
+      if (internal === undefined) return undefined;
+      others.push(held.name);
+      wayOut ||= !internal;
+    }
+    return { wayOut, resolvers, others };
+  }
+
+  #names(endpoint: EndpointId, details: ContainerDetails): Named | undefined {
+    const connection = this.#connection(endpoint, details);
     if (connection === undefined) return undefined;
     let named = this.#named.get(connection);
     if (named === undefined) {
-      named = namesOf(details, connection.aliases);
+      named = dockerNames(details, connection.aliases);
       this.#named.set(connection, named);
     }
     return named;
   }
 
-  #of(endpoint: EndpointId): Known | undefined {
+  #of(endpoint: EndpointId): ContainerLife | undefined {
     const place = this.#places.get(endpoint);
     return place && this.#containers.get(place.container);
   }
 
-  #know(container: ContainerId): Known {
+  #know(container: ContainerId): ContainerLife {
     let known = this.#containers.get(container);
     if (known === undefined) {
-      known = {
-        details: undefined,
-        phase: "down",
-        paused: false,
-        health: undefined,
-        stopping: undefined,
-      };
+      known = newContainer();
       this.#containers.set(container, known);
     }
     return known;
@@ -378,60 +404,7 @@ export class ContainerNames {
   }
 }
 
-interface Named {
-  readonly names: string[];
-  readonly leftOut: number;
-}
-
-/**
- * What a container is found by on one network, its own name first: as Docker's resolver has it
- * (moby daemon/network.go, buildEndpointDNSNames, and before 25 updateNetworkConfig).
- */
-export function namesOf(
-  { id, name, hostname }: Pick<ContainerDetails, "id" | "name" | "hostname">,
-  aliases: readonly string[],
-): Named {
-  const own = [name, id.slice(0, SHORT_ID_LENGTH), hostname];
-  const all = new Set([...own, ...aliases].filter((text) => text !== "").map(canonicalName));
-  const names = [...all].filter(isName).slice(0, BOUNDS.endpointNames);
-  return { names, leftOut: all.size - names.length };
-}
-
 /** As the user wrote it before the first start, the network may be any name or id of it. */
 function refersTo({ id, name }: ContainerConnection, { network, networkName }: Place): boolean {
   return id === undefined ? name === networkName || network.startsWith(name) : id === network;
-}
-
-/** From the start on, until the first check says otherwise. */
-function firstHealth({ checked }: ContainerDetails): Health | undefined {
-  return checked ? "starting" : undefined;
-}
-
-function isStop({ details }: Known, signal: number): boolean {
-  return signal === KILL || signal === (details?.stopSignal ?? TERM);
-}
-
-function stopMs({ details }: Known): number {
-  return Math.max(details?.stopTimeoutMs ?? 0, LEAST_STOP_MS) + STOP_SLACK_MS;
-}
-
-function outReason({ paused, health, stopping }: Known): OutReason | undefined {
-  if (stopping !== undefined) return "stopping";
-  if (paused) return "paused";
-  return health === "healthy" ? undefined : health;
-}
-
-function said(
-  endpoint: Endpoint,
-  names: readonly string[] | undefined,
-  out: OutReason | undefined,
-): Endpoint {
-  const reason = names === undefined ? undefined : out;
-  if (reason === endpoint.out && isDeepStrictEqual(names, endpoint.names)) return endpoint;
-  const { names: _, out: __, ...rest } = endpoint;
-  return {
-    ...rest,
-    ...(names === undefined ? {} : { names: [...names] }),
-    ...(reason === undefined ? {} : { out: reason }),
-  };
 }

@@ -1,10 +1,10 @@
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import { type Ignored, readNetwork } from "./desired.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
+import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import { type Ignored, readNetwork } from "../data-plane/read-network.ts";
 import { namesOf, outOf } from "./names.ts";
-import type { Tables } from "./tables.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /** In answers; everything else a state can be says why it is not. */
 export const IN = "in";

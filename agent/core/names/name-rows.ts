@@ -1,8 +1,8 @@
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import type { EndpointId, NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
+import type { EndpointId, NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
 import { membersOf } from "./members.ts";
-import type { Tables } from "./tables.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /** One name and one of its holders, for `overlay-ts names`. */
 export interface NameRow {

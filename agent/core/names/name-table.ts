@@ -1,11 +1,23 @@
-import type { EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { Family, Ip } from "../../shared/ip.ts";
+import type { EndpointId, NetworkId } from "../../../shared/ids.ts";
+import type { Family, Ip } from "../../../shared/ip.ts";
 import type { Holder, NamedNetwork } from "./names.ts";
 
 /** Addresses of a name, or that it is known and none can be given. */
 export interface Found {
   readonly ips: readonly Ip[];
 }
+
+/** A network of who asks, and what it is there. */
+export interface Attached {
+  readonly network: NetworkId;
+  /** Who asks: it finds itself by all its names, whatever its state. */
+  readonly endpoint: EndpointId;
+  /** `--link`: what it alone calls others there, by canonical alias. */
+  readonly links?: ReadonlyMap<string, string> | undefined;
+}
+
+/** Whose names a question sees: those of the networks of who asks, and nobody else's. */
+export type Scope = readonly Attached[];
 
 /** Who holds one name of one network. */
 interface Sharers {
@@ -64,62 +76,117 @@ export class NameTable {
   }
 
   /**
-   * Undefined: no network of the scope has the name. As Docker does, one network answers: the first in
-   * the order of their names that has a holder to give, else one that knows the name and has none.
+   * Undefined: no network of the scope has the name. The first in the order of their names that has it
+   * decides, whoever may answer there: a fault leads to nobody, never to the service of the same name on
+   * another network. A link of who asks comes before the names of all its networks.
+   *
+   * @param family undefined: whether the name is known, and no addresses.
+   * @param patient "unknown" while a network that would decide is not known in full, and may have the name.
    */
-  find(scope: readonly NetworkId[], name: string, family: Family): Found | undefined {
-    let known: Found | undefined;
-    for (const names of this.#inOrder(scope)) {
-      const sharers = sharersOf(names, name);
-      if (sharers === undefined) continue;
-      const ips: Ip[] = [];
-      let up = false;
-      for (const holder of sharers.holders) {
-        if (holder.out !== undefined) continue;
-        up = true;
-        for (const ip of holder.ips) if (hasFamily(ip, family)) ips.push(ip);
-      }
-      if (up) return { ips: rotated(ips, turn(sharers, family)) };
-      known ??= { ips: [] };
+  find(scope: Scope, name: string, family: Family | undefined): Found | undefined;
+  find(
+    scope: Scope,
+    name: string,
+    family: Family | undefined,
+    patient: boolean,
+  ): Found | "unknown" | undefined;
+  find(
+    scope: Scope,
+    name: string,
+    family: Family | undefined,
+    patient = false,
+  ): Found | "unknown" | undefined {
+    const decided = decide(this.#inOrder(scope), name, patient);
+    if (decided === undefined || decided === "unknown") return decided;
+    const { sharers, own } = decided;
+    if (sharers === undefined || family === undefined) return NOBODY;
+    const ips: Ip[] = [];
+    for (const holder of sharers.holders) {
+      if (holder.out !== undefined && holder.endpoint !== own) continue;
+      for (const ip of holder.ips) if (hasFamily(ip, family)) ips.push(ip);
     }
-    return known;
-  }
-
-  /** A network of the scope has the name, whoever may answer for it. */
-  knows(scope: readonly NetworkId[], name: string): boolean {
-    return this.#inOrder(scope).some((names) => sharersOf(names, name) !== undefined);
+    return ips.length === 0 ? NOBODY : { ips: rotated(ips, turn(sharers, family)) };
   }
 
   /** `<container>.<network>`; undefined: nobody on a network of the scope has the address. */
-  reverse(scope: readonly NetworkId[], ip: Ip): string | undefined {
-    for (const { byIp, info } of this.#inOrder(scope)) {
-      const [own] = byIp.get(ip)?.names ?? [];
-      if (own !== undefined) return info.name === undefined ? own : `${own}.${info.name}`;
+  reverse(scope: Scope, ip: Ip): string | undefined {
+    for (const { names } of this.#inOrder(scope)) {
+      const [own] = names?.byIp.get(ip)?.names ?? [];
+      const network = names?.info.name;
+      if (own !== undefined) return network === undefined ? own : `${own}.${network}`;
     }
     return undefined;
   }
 
-  /**
-   * A name that is not known may be one of a network of the scope that is not known in full yet: it looks
-   * like one of ours. Other names need not wait for that.
-   */
-  mayCome(scope: readonly NetworkId[], name: string): boolean {
-    return scope.some((network) => {
-      const info = this.#networks.get(network)?.info;
-      if (info?.complete === true) return false;
-      return !name.includes(".") || (info?.name !== undefined && name.endsWith(`.${info.name}`));
-    });
-  }
-
-  #inOrder(scope: readonly NetworkId[]): NetworkNames[] {
-    const found = scope.flatMap((network) => this.#networks.get(network) ?? []);
-    return found.length < 2 ? found : found.sort(byName);
+  /** Networks that nothing is known of yet come first: each may be the one that decides. */
+  #inOrder(scope: Scope): Place[] {
+    const places = scope.map((attached) => ({
+      attached,
+      names: this.#networks.get(attached.network),
+    }));
+    return places.length < 2 ? places : places.sort(byName);
   }
 }
 
-function byName(a: NetworkNames, b: NetworkNames): number {
-  const [left, right] = [a, b].map(({ info }) => info.name ?? info.network);
-  return left === right ? 0 : left! < right! ? -1 : 1;
+/** A network of who asks; `names` is undefined before anything was told of it. */
+interface Place {
+  readonly attached: Attached;
+  readonly names: NetworkNames | undefined;
+}
+
+/** Who holds the name, on the network that decides; undefined: nobody there. */
+interface Decided {
+  readonly sharers: Sharers | undefined;
+  /** Who asks, there. */
+  readonly own: EndpointId;
+}
+
+const NOBODY: Found = { ips: [] };
+
+function decide(
+  inOrder: readonly Place[],
+  name: string,
+  patient: boolean,
+): Decided | "unknown" | undefined {
+  for (const { attached, names } of inOrder) {
+    const target = attached.links && linked(attached.links, name, names?.info.name);
+    if (target === undefined) continue;
+    const sharers = names?.byName.get(target);
+    if (sharers === undefined && patient && names?.info.complete !== true) return "unknown";
+    return { sharers, own: attached.endpoint };
+  }
+  for (const { attached, names } of inOrder) {
+    const sharers = names && sharersOf(names, name);
+    if (sharers !== undefined) return { sharers, own: attached.endpoint };
+    if (patient && mayCome(names, name)) return "unknown";
+  }
+  return undefined;
+}
+
+/** Docker's resolver takes a link for `<alias>.<network>` too. */
+function linked(
+  links: ReadonlyMap<string, string>,
+  name: string,
+  network: string | undefined,
+): string | undefined {
+  const target = links.get(name);
+  if (target !== undefined || network === undefined || !name.endsWith(`.${network}`)) return target;
+  return links.get(name.slice(0, -network.length - 1));
+}
+
+/**
+ * A name that is not known may be one of a network that is not known in full yet: it looks like one of
+ * ours. Other names need not wait for that.
+ */
+function mayCome(names: NetworkNames | undefined, name: string): boolean {
+  const info = names?.info;
+  if (info?.complete === true) return false;
+  return !name.includes(".") || (info?.name !== undefined && name.endsWith(`.${info.name}`));
+}
+
+function byName(a: Place, b: Place): number {
+  const [left, right] = [a, b].map(({ names }) => names && (names.info.name ?? names.info.network));
+  return left === right ? 0 : (left ?? "") < (right ?? "") ? -1 : 1;
 }
 
 /** By the name itself, or by `<name>.<network>`. */

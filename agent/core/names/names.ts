@@ -1,10 +1,11 @@
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
-import { canonicalName, isName } from "../../shared/dns-name.ts";
-import { claimedAddresses, type Endpoint } from "../../shared/documents.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import { readNetwork } from "./desired.ts";
-import type { Tables } from "./tables.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
+import { canonicalName, isName } from "../../../shared/dns-name.ts";
+import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import { readNetwork } from "../data-plane/read-network.ts";
+import type { Tables } from "../tables/tables.ts";
 
 /**
  * Why a holder of a name is in no answer. The first four are said by its own host; `unreachable` is
@@ -38,8 +39,17 @@ export interface NamedNetwork {
 }
 
 /** What an endpoint is found by, canonical, the container's own name first; empty: nothing yet. */
-export function namesOf({ names }: Pick<Endpoint, "names">): string[] {
-  return (names ?? []).map(canonicalName).filter(isName);
+export function namesOf({ names = [], moreNames = [] }: SaidNames): string[] {
+  return [...names, ...moreNames].map(canonicalName).filter(isName);
+}
+
+type SaidNames = Pick<Endpoint, "names" | "moreNames">;
+
+/** As a document says them. */
+export function namesAsSaid(names: readonly string[]): SaidNames {
+  const more = names.slice(BOUNDS.endpointNames);
+  const said = { names: names.slice(0, BOUNDS.endpointNames) };
+  return more.length === 0 ? said : { ...said, moreNames: more };
 }
 
 /** Why its own host says that it is in no answer, where the network heeds it. */

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { SignedState } from "../../shared/cluster-state.ts";
-import { HostDocument, Sha256, Version } from "../../shared/documents.ts";
-import { NodeId } from "../../shared/ids.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { SignedState } from "../../../shared/cluster-state.ts";
+import { HostDocument, Sha256, Version } from "../../../shared/documents.ts";
+import { NodeId } from "../../../shared/ids.ts";
 
 /** What hosts tell each other on the cluster topic: host documents and the controller's state. */
 

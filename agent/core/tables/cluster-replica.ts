@@ -1,12 +1,14 @@
-import { BOUNDS } from "../../shared/bounds.ts";
-import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
-import { encodeCbor, equalBytes } from "../../shared/codec.ts";
-import { type HostDocument, hostSigningBytes, type Version } from "../../shared/documents.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
+import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
+import { type HostDocument, hostSigningBytes, type Version } from "../../../shared/documents.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
+import { Questions } from "./questions.ts";
 import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
+import { OVERTAKE_PERIOD_MS } from "./own-documents.ts";
 import type { Tables } from "./tables.ts";
 import { hostHolds } from "./verify.ts";
 
@@ -60,15 +62,17 @@ export interface ClusterCounters {
   timeouts: number;
 }
 
-interface Ask {
+interface Question {
   readonly to: NodeId;
-  readonly deadlineMs: number;
   /** Whose documents were asked for. */
   readonly nodes?: readonly NodeId[];
 }
 
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
+
+/** A machine that lives and is connected overtakes this one far more often. */
+const OTHER_MACHINE_MS = 300_000;
 
 /**
  * This host's copy of what concerns the whole cluster: the controller's signed state and every
@@ -89,20 +93,24 @@ export class ClusterReplica {
   readonly #modules: ClusterReplicaModules;
   readonly #tables: Tables;
   readonly #digests: HostDigests;
-  readonly #asks = new Map<number, Ask>();
+  readonly #questions: Questions<Question>;
   #signed: SignedState | undefined;
-  #lastAsk = 0;
   #nextRoundMs = 0;
   #inSync = false;
   #stateIsFresh = false;
   /** What a peer that is sure has, and we have not yet. */
   #awaitedRevision = Infinity;
+  /** This machine's, once it has said something. */
+  #bootId: string | undefined;
+  #overtookMs = -Infinity;
+  #otherMachine: { readonly bootId: string; readonly metMs: number } | undefined;
 
   constructor(tables: Tables, options: ClusterReplicaOptions, modules: ClusterReplicaModules) {
     this.#tables = tables;
     this.#options = options;
     this.#modules = modules;
     this.#digests = new HostDigests(tables, modules.hasher);
+    this.#questions = new Questions(options.requestTimeoutMs);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
@@ -115,12 +123,13 @@ export class ClusterReplica {
   /** What this host says of itself now; nothing when it has said so already. */
   say(facts: HostFacts): ClusterOutput[] {
     const held = this.#tables.hosts.get(this.#options.node);
+    this.#bootId = facts.bootId;
     if (held !== undefined && sameFacts(held, facts)) return [];
     const version = {
       incarnation: held?.version.incarnation ?? 1,
       seq: (held?.version.seq ?? 0) + 1,
     };
-    return this.#publishOwn(facts, version);
+    return this.#publishOwn(facts, version, held?.overtook);
   }
 
   gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
@@ -129,7 +138,7 @@ export class ClusterReplica {
       case undefined:
         return [];
       case "host":
-        return this.#merge(message.document);
+        return this.#merge(message.document, nowMs);
       case "state":
         return message.revision > this.#revision()
           ? [{ kind: "verifyState", signed: message.state }]
@@ -159,8 +168,7 @@ export class ClusterReplica {
   }
 
   answered(id: number, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
-    const ask = this.#asks.get(id);
-    this.#asks.delete(id);
+    const ask = this.#questions.end(id);
     const answer = this.#decode(ClusterSyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
@@ -175,7 +183,7 @@ export class ClusterReplica {
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
-        const hosts = answer.hosts.flatMap((document) => this.#merge(document));
+        const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
         if (answer.state !== undefined)
           return [{ kind: "verifyState", signed: answer.state }, ...hosts];
@@ -187,7 +195,7 @@ export class ClusterReplica {
   }
 
   requestFailed(id: number): void {
-    this.#asks.delete(id);
+    this.#questions.end(id);
   }
 
   /** As `stateVerified`, and it came from the controller itself. */
@@ -220,11 +228,7 @@ export class ClusterReplica {
   }
 
   tick(nowMs: number): ClusterOutput[] {
-    for (const [id, { deadlineMs }] of this.#asks)
-      if (deadlineMs <= nowMs) {
-        this.#asks.delete(id);
-        this.counters.timeouts++;
-      }
+    this.counters.timeouts += this.#questions.expire(nowMs);
     if (this.#nextRoundMs > nowMs) return [];
     const { syncPeriodMs } = this.#options;
     this.#nextRoundMs = nowMs + syncPeriodMs / 2 + this.#modules.random.below(syncPeriodMs);
@@ -251,10 +255,14 @@ export class ClusterReplica {
     return this.#stateIsFresh;
   }
 
+  /** The boot id of a machine that takes part with this host's identity, as of now; undefined: none does. */
+  otherMachine(nowMs: number): string | undefined {
+    const met = this.#otherMachine;
+    return met !== undefined && nowMs - met.metMs < OTHER_MACHINE_MS ? met.bootId : undefined;
+  }
+
   nextMs(): number {
-    // All have the same time limit: who was asked first is due first.
-    const [first] = this.#asks.values();
-    return Math.min(this.#nextRoundMs, first?.deadlineMs ?? Infinity);
+    return Math.min(this.#nextRoundMs, this.#questions.nextMs());
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
@@ -285,14 +293,14 @@ export class ClusterReplica {
     return peers.length === 0 ? undefined : peers[this.#modules.random.below(peers.length)];
   }
 
-  #merge(document: HostDocument): ClusterOutput[] {
+  #merge(document: HostDocument, nowMs: number): ClusterOutput[] {
     const { verifier } = this.#modules;
     if (!this.#digests.isNews(this.#digests.entry(document))) return [];
     if (!hostHolds(document, verifier)) {
       this.counters.badSignature++;
       return [];
     }
-    if (document.node === this.#options.node) return this.#metOwn(document);
+    if (document.node === this.#options.node) return this.#metOwn(document, nowMs);
     // Anyone can sign a document; only members' are kept, or the table would have no bound.
     if (!this.#tables.isMember(document.node)) {
       this.counters.notMembers++;
@@ -304,19 +312,34 @@ export class ClusterReplica {
   }
 
   /** A newer document of our own: our disk is old. What is true now is said again, after it. */
-  #metOwn(met: HostDocument): ClusterOutput[] {
-    const held = this.#tables.hosts.get(met.node);
+  #metOwn(met: HostDocument, nowMs: number): ClusterOutput[] {
+    const isOther = met.bootId !== this.#bootId && met.overtook === this.#bootId;
+    if (isOther && this.#bootId !== undefined) this.#metOther(met.bootId, nowMs);
+    // The next comparison shows it again.
+    if (nowMs < this.#overtookMs + OVERTAKE_PERIOD_MS) return [];
+    this.#overtookMs = nowMs;
     this.counters.overtaken++;
-    return this.#publishOwn(held ?? met, { incarnation: met.version.incarnation + 1, seq: 1 });
+    const facts = this.#tables.hosts.get(met.node) ?? met;
+    const version = { incarnation: met.version.incarnation + 1, seq: 1 };
+    return this.#publishOwn(facts, version, met.bootId === facts.bootId ? undefined : met.bootId);
   }
 
-  #publishOwn(facts: HostFacts, version: Version): ClusterOutput[] {
+  /**
+   * It has met a word of this boot, and is none of it: a machine that runs beside this one, and not what this one
+   * was before it started again, which can have met nothing of now.
+   */
+  #metOther(bootId: string, nowMs: number): void {
+    this.#otherMachine = { bootId: this.otherMachine(nowMs) ?? bootId, metMs: nowMs };
+  }
+
+  #publishOwn(facts: HostFacts, version: Version, overtook: string | undefined): ClusterOutput[] {
     const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
       node,
       version,
       bootId,
+      ...(overtook === undefined ? {} : { overtook }),
       vtep,
       underlayMtuBytes,
       ...(wireguardKey === undefined ? {} : { wireguardKey }),
@@ -340,10 +363,8 @@ export class ClusterReplica {
   }
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
-    const id = ++this.#lastAsk;
-    const deadlineMs = nowMs + this.#options.requestTimeoutMs;
     const nodes = request.kind === "fetchCluster" ? { nodes: request.nodes } : {};
-    this.#asks.set(id, { to, deadlineMs, ...nodes });
+    const id = this.#questions.ask({ to, ...nodes }, nowMs);
     return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
   }
 

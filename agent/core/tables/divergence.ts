@@ -1,5 +1,5 @@
-import { equalBytes } from "../../shared/codec.ts";
-import type { NodeId } from "../../shared/ids.ts";
+import { equalBytes } from "../../../shared/codec.ts";
+import type { NodeId } from "../../../shared/ids.ts";
 
 /** A difference between two hosts ends with the comparison that shows it; one that lasts is no delay. */
 const LASTING_MS = 10_000;
@@ -12,7 +12,7 @@ interface Difference {
 }
 
 /** How comparisons with each peer ended, of one network. */
-export class Comparisons {
+export class Divergence {
   readonly #differences = new Map<NodeId, Difference>();
 
   same(peer: NodeId): void {

@@ -1,7 +1,8 @@
-import { encodeCbor, equalBytes } from "../../shared/codec.ts";
-import { compareVersions, type HostDocument, hostSigningBytes } from "../../shared/documents.ts";
-import type { Hasher } from "../../shared/ports.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
+import type { Hasher } from "../../../shared/ports.ts";
 import type { HostDigest } from "./cluster-messages.ts";
+import { isNews } from "./news.ts";
 import type { Tables } from "./tables.ts";
 
 /** All hosts' own documents: each one's version and hash, sorted by host, and the hash of it all. */
@@ -46,11 +47,8 @@ export class HostDigests {
     return { node, version, hash };
   }
 
-  /** Newer than what we hold, or the same version with other content. */
-  isNews({ node, version, hash }: HostDigest[number]): boolean {
-    const held = this.#tables.hosts.get(node);
-    if (held === undefined) return true;
-    const order = compareVersions(version, held.version);
-    return order > 0 || (order === 0 && !equalBytes(hash, this.entry(held).hash));
+  isNews(seen: HostDigest[number]): boolean {
+    const held = this.#tables.hosts.get(seen.node);
+    return isNews(seen, held, (document) => this.entry(document).hash);
   }
 }

@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
-import { NetworkDelta, NetworkDocument, Sha256, Version } from "../../shared/documents.ts";
-import { OverlayError } from "../../shared/errors.ts";
-import { NetworkId, NodeId } from "../../shared/ids.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
+import { NetworkDelta, NetworkDocument, Sha256, Version } from "../../../shared/documents.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { NetworkId, NodeId } from "../../../shared/ids.ts";
 
 /** The version of every message; another one is refused, and counted. */
 const v = z.literal(1);

@@ -1,8 +1,6 @@
-import { BOUNDS } from "../../shared/bounds.ts";
-import { equalBytes } from "../../shared/codec.ts";
-import { OverlayError } from "../../shared/errors.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 import {
-  compareVersions,
   documentHash,
   endpointsHash,
   type Endpoint,
@@ -10,10 +8,17 @@ import {
   type NetworkDocument,
   networkSigningBytes,
   type Version,
-} from "../../shared/documents.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Hasher, Signer } from "../../shared/ports.ts";
+} from "../../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Hasher, Signer } from "../../../shared/ports.ts";
+import { isNews } from "./news.ts";
 import { changeEndpoints } from "./tables.ts";
+
+/**
+ * What was overtaken once is left for so long until a comparison shows it again. Two machines with one identity
+ * would else overtake each other as fast as packets go, and all hosts would have to hear of it.
+ */
+export const OVERTAKE_PERIOD_MS = 2000;
 
 export interface OwnModules {
   readonly node: NodeId;
@@ -79,11 +84,8 @@ export function overtake(
   met: NetworkDocument,
 ): OwnChange | undefined {
   const { hasher } = modules;
-  if (held !== undefined) {
-    const order = compareVersions(met.version, held.version);
-    const same = equalBytes(documentHash(hasher, met), documentHash(hasher, held));
-    if (order < 0 || (order === 0 && same)) return undefined;
-  }
+  const hashOf = (document: NetworkDocument): Uint8Array => documentHash(hasher, document);
+  if (!isNews({ version: met.version, hash: hashOf(met) }, held, hashOf)) return undefined;
   const version = { incarnation: met.version.incarnation + 1, seq: 1 };
   const document = sign(modules, met.network, version, held?.endpoints ?? []);
   return { document, delta: announce(document, hasher) };

@@ -1,7 +1,9 @@
-import type { ClusterState } from "../../shared/cluster-state.ts";
-import type { HostDocument } from "../../shared/documents.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Hasher } from "../../shared/ports.ts";
+import type { ClusterState } from "../../../shared/cluster-state.ts";
+import type { HostDocument } from "../../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Hasher } from "../../../shared/ports.ts";
+import { admittedHosts } from "./admitted.ts";
+import { saysOn } from "./hosts.ts";
 
 /** Up to this many hosts everybody dials everybody: one hop, and nothing to choose. */
 const FULL_MESH_NODES = 16;
@@ -22,7 +24,7 @@ export function wantedPeers(
   hosted: readonly NetworkId[],
   hasher: Hasher,
 ): NodeId[] {
-  const members = state.nodes.map(({ id }) => id).filter((id) => !state.revoked.includes(id));
+  const members = admittedHosts(state).map(({ id }) => id);
   const others = members.filter((id) => id !== self);
   if (members.length <= FULL_MESH_NODES) return others.toSorted();
   const ring = members.toSorted();
@@ -37,7 +39,7 @@ export function wantedPeers(
     state.networks.flatMap(({ id, encryption }) => (encryption === "ipsec" ? [id] : [])),
   );
   for (const network of hosted) {
-    const there = others.filter((id) => hosts.get(id)?.hosting.includes(network) === true);
+    const there = others.filter((id) => saysOn(hosts, id, network));
     // They ask each other for keys.
     if (keyed.has(network)) for (const id of there) wanted.add(id);
     for (const id of nearest(self, there, network, NETWORK_PEERS, hasher)) wanted.add(id);

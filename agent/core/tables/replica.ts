@@ -1,14 +1,8 @@
-import { BOUNDS } from "../../shared/bounds.ts";
-import { encodeCbor, equalBytes } from "../../shared/codec.ts";
-import {
-  compareVersions,
-  documentHash,
-  type Endpoint,
-  type NetworkDocument,
-  type Version,
-} from "../../shared/documents.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
+import { documentHash, type Endpoint, type NetworkDocument } from "../../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
 import {
   decodeMessage,
   tryDecode,
@@ -18,9 +12,17 @@ import {
   SyncAnswer,
   SyncRequest,
 } from "./messages.ts";
-import { mayHost } from "../../shared/allowed.ts";
-import { Comparisons } from "./comparisons.ts";
-import { changeOwn, overtake, type OwnChange, type OwnModules } from "./own-documents.ts";
+import { isNews } from "./news.ts";
+import { Questions } from "./questions.ts";
+import { mayHost } from "../../../shared/allowed.ts";
+import { Divergence } from "./divergence.ts";
+import {
+  changeOwn,
+  overtake,
+  OVERTAKE_PERIOD_MS,
+  type OwnChange,
+  type OwnModules,
+} from "./own-documents.ts";
 import { Tables } from "./tables.ts";
 import { deltaHolds, documentHolds } from "./verify.ts";
 
@@ -58,14 +60,13 @@ export type Output =
     }
   | { readonly kind: "dirty"; readonly network: NetworkId };
 
-type Ask = {
-  network: NetworkId;
-  to: NodeId;
-  deadlineMs: number;
-  round: boolean;
+interface Question {
+  readonly network: NetworkId;
+  readonly to: NodeId;
+  readonly round: boolean;
   /** What was asked for, in the last step of a round. */
-  nodes?: readonly NodeId[];
-};
+  readonly nodes?: readonly NodeId[];
+}
 
 interface Topic {
   readonly joinedMs: number;
@@ -74,9 +75,10 @@ interface Topic {
   nextRoundMs: number;
   /** A peer that holds something else, as its question showed: whom to ask next. */
   differs: NodeId | undefined;
+  overtookMs: number;
   /** The hash by which a peer last differed: the same again is a difference that asking does not end. */
   readonly askedBackFor: Map<NodeId, Uint8Array>;
-  readonly comparisons: Comparisons;
+  readonly comparisons: Divergence;
 }
 
 /** What was refused or repaired, for `status`. */
@@ -116,12 +118,12 @@ export class Replica {
   readonly #modules: ReplicaModules;
   readonly #own: OwnModules;
   readonly #topics = new Map<NetworkId, Topic>();
-  readonly #asks = new Map<number, Ask>();
-  #lastAsk = 0;
+  readonly #questions: Questions<Question>;
 
   constructor(options: ReplicaOptions, modules: ReplicaModules) {
     this.#options = options;
     this.#modules = modules;
+    this.#questions = new Questions(options.requestTimeoutMs);
     this.#own = { node: options.node, hasher: modules.hasher, signer: modules.signer };
   }
 
@@ -151,8 +153,9 @@ export class Replica {
       lastRoundMs: -Infinity,
       nextRoundMs: nowMs,
       differs: undefined,
+      overtookMs: -Infinity,
       askedBackFor: new Map(),
-      comparisons: new Comparisons(),
+      comparisons: new Divergence(),
     });
     return this.tick(nowMs);
   }
@@ -160,7 +163,7 @@ export class Replica {
   /** The last endpoint left and the linger is over: the network is forgotten here. */
   leave(network: NetworkId): Output[] {
     if (!this.#topics.delete(network)) return [];
-    for (const [id, ask] of this.#asks) if (ask.network === network) this.#asks.delete(id);
+    this.#questions.forget((question) => question.network === network);
     this.tables.forgetOthers(network, this.#options.node);
     return [
       { kind: "forget", network },
@@ -194,7 +197,7 @@ export class Replica {
     if (!this.tables.isMember(delta.node)) return this.#count("notMembers");
     if (!deltaHolds(delta, this.#modules.verifier)) return this.#count("badSignature");
     if (delta.node === this.#options.node) {
-      if (!this.#differs(delta)) return [];
+      if (!this.#isNews(network, delta)) return [];
       return this.#fetch(network, from, [delta.node], nowMs);
     }
     switch (this.tables.applyDelta(delta, this.#modules.hasher)) {
@@ -218,8 +221,7 @@ export class Replica {
   }
 
   answered(id: number, bytes: Uint8Array, nowMs: number): Output[] {
-    const ask = this.#asks.get(id);
-    this.#asks.delete(id);
+    const ask = this.#questions.end(id);
     if (ask === undefined) return this.#count("staleAnswers");
     const answer = this.#decode(SyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (answer === undefined) return [];
@@ -237,7 +239,9 @@ export class Replica {
       }
       case "documents": {
         const outputs = answer.documents.flatMap((document) =>
-          document.network === ask.network ? this.#merge(document) : this.#count("malformed"),
+          document.network === ask.network
+            ? this.#merge(document, nowMs)
+            : this.#count("malformed"),
         );
         // Cut at one message's size, or something was refused: then this round proves nothing.
         const came = new Set(answer.documents.map(({ node }) => node));
@@ -253,7 +257,7 @@ export class Replica {
   }
 
   /** Later steps of a round bring what the first has shown to be missing. */
-  #compared({ network, to }: Ask, answer: SyncAnswer, nowMs: number): void {
+  #compared({ network, to }: Question, answer: SyncAnswer, nowMs: number): void {
     const comparisons = this.#topics.get(network)?.comparisons;
     if (answer.kind === "digest") {
       const { hasher } = this.#modules;
@@ -263,16 +267,12 @@ export class Replica {
   }
 
   requestFailed(id: number): void {
-    this.#asks.delete(id);
+    this.#questions.end(id);
   }
 
   /** Call at `nextMs()` or later; often does no harm. */
   tick(nowMs: number): Output[] {
-    for (const [id, ask] of this.#asks)
-      if (ask.deadlineMs <= nowMs) {
-        this.#asks.delete(id);
-        this.counters.timeouts++;
-      }
+    this.counters.timeouts += this.#questions.expire(nowMs);
     const outputs: Output[] = [];
     for (const [network, topic] of this.#topics) {
       if (topic.nextRoundMs > nowMs) continue;
@@ -297,9 +297,9 @@ export class Replica {
 
   /** When `tick` has something to do next; undefined: only after another input. */
   nextMs(): number | undefined {
-    const times = [...this.#topics.values()].map((topic) => topic.nextRoundMs);
-    for (const ask of this.#asks.values()) times.push(ask.deadlineMs);
-    return times.length === 0 ? undefined : Math.min(...times);
+    const rounds = [...this.#topics.values()].map((topic) => topic.nextRoundMs);
+    const nextMs = Math.min(this.#questions.nextMs(), ...rounds);
+    return nextMs === Infinity ? undefined : nextMs;
   }
 
   #answer(from: NodeId, request: SyncRequest): SyncAnswer {
@@ -326,20 +326,23 @@ export class Replica {
     }
   }
 
-  #merge(document: NetworkDocument): Output[] {
+  #merge(document: NetworkDocument, nowMs: number): Output[] {
     if (!this.tables.isMember(document.node)) return this.#count("notMembers");
     if (!documentHolds(document, this.#modules.hasher, this.#modules.verifier))
       return this.#count("badSignature");
-    if (document.node === this.#options.node) return this.#metOwn(document);
+    if (document.node === this.#options.node) return this.#metOwn(document, nowMs);
     if (!this.tables.mergeNetwork(document)) return [];
     this.counters.merged++;
     return this.#changed(document.network, document.node);
   }
 
-  #metOwn(met: NetworkDocument): Output[] {
+  #metOwn(met: NetworkDocument, nowMs: number): Output[] {
     const held = this.tables.documents(met.network).get(met.node);
+    const topic = this.#topics.get(met.network);
     const said = overtake(this.#own, held, met);
-    if (said === undefined) return [];
+    if (said === undefined || nowMs < (topic?.overtookMs ?? -Infinity) + OVERTAKE_PERIOD_MS)
+      return [];
+    if (topic !== undefined) topic.overtookMs = nowMs;
     this.counters.overtaken++;
     this.tables.mergeNetwork(said.document);
     return this.#said(said);
@@ -376,28 +379,18 @@ export class Replica {
     return this.#ask({ network, to, round: false }, { v: 1, kind: "fetch", network, nodes }, nowMs);
   }
 
-  #ask(ask: Omit<Ask, "deadlineMs">, request: SyncRequest, nowMs: number): Output[] {
-    const id = ++this.#lastAsk;
-    this.#asks.set(id, { ...ask, deadlineMs: nowMs + this.#options.requestTimeoutMs });
-    return [{ kind: "request", id, to: ask.to, bytes: encodeMessage(request) }];
+  #ask(question: Question, request: SyncRequest, nowMs: number): Output[] {
+    const id = this.#questions.ask(question, nowMs);
+    return [{ kind: "request", id, to: question.to, bytes: encodeMessage(request) }];
   }
 
   #newer(network: NetworkId, digest: Digest): NodeId[] {
-    return digest.filter((entry) => this.#differs({ network, ...entry })).map(({ node }) => node);
+    return digest.filter((entry) => this.#isNews(network, entry)).map(({ node }) => node);
   }
 
-  /** Newer than what we hold, or the same version with other content. */
-  #differs(seen: {
-    network: NetworkId;
-    node: NodeId;
-    version: Version;
-    hash: Uint8Array;
-  }): boolean {
-    const held = this.tables.documents(seen.network).get(seen.node);
-    if (held === undefined) return true;
-    const order = compareVersions(seen.version, held.version);
-    const same = () => equalBytes(seen.hash, documentHash(this.#modules.hasher, held));
-    return order > 0 || (order === 0 && !same());
+  #isNews(network: NetworkId, seen: Digest[number]): boolean {
+    const held = this.tables.documents(network).get(seen.node);
+    return isNews(seen, held, (document) => documentHash(this.#modules.hasher, document));
   }
 
   #digest(network: NetworkId): Digest {

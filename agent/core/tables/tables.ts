@@ -1,5 +1,5 @@
-import type { ClusterState } from "../../shared/cluster-state.ts";
-import { equalBytes } from "../../shared/codec.ts";
+import type { ClusterState } from "../../../shared/cluster-state.ts";
+import { equalBytes } from "../../../shared/codec.ts";
 import {
   compareVersions,
   endpointsHash,
@@ -9,15 +9,15 @@ import {
   type NetworkDocument,
   sortEndpoints,
   supersedes,
-} from "../../shared/documents.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Hasher } from "../../shared/ports.ts";
+} from "../../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { Hasher } from "../../../shared/ports.ts";
 
 /**
  * All that a node knows, by owner. The merge rule is the whole of it: the higher revision of the
  * state, the higher (incarnation, seq) of a document wins (`supersedes`), nothing else. Signatures were
  * checked before anything comes here; whether what a document says is allowed is asked when reading
- * (desired.ts), so merges commute, and any order of the same documents ends in the same tables.
+ * (core/data-plane/read-network.ts), so merges commute, and any order of the same documents ends in the same tables.
  */
 export class Tables {
   #state: ClusterState | undefined;

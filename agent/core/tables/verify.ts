@@ -6,8 +6,8 @@ import {
   type NetworkDocument,
   networkSigningBytes,
   sortEndpoints,
-} from "../../shared/documents.ts";
-import type { Hasher, Verifier } from "../../shared/ports.ts";
+} from "../../../shared/documents.ts";
+import type { Hasher, Verifier } from "../../../shared/ports.ts";
 
 /** The owner signed exactly these endpoints, in order, each id once. */
 export function documentHolds(

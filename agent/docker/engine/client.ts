@@ -1,8 +1,8 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
 import { z } from "zod";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { DockerNetworkId } from "../../shared/ids.ts";
-import { readAll } from "../../shared/node/unix-http.ts";
+import { asFailure, OverlayError } from "../../../shared/errors.ts";
+import { DockerNetworkId } from "../../../shared/ids.ts";
+import { readAll } from "../../../shared/node/unix-http.ts";
 import {
   AttachmentsJson,
   connectionIn,
@@ -11,11 +11,12 @@ import {
   InfoJson,
   NetworksJson,
   readEvent,
-} from "./engine-json.ts";
+} from "./json.ts";
 import type {
   Attachments,
   Connection,
   ContainerDetails,
+  ContainerEvent,
   ContainerId,
   DockerEngine,
   EngineContainer,
@@ -23,7 +24,7 @@ import type {
   EngineInfo,
   EngineNetwork,
   NewEngineNetwork,
-} from "./engine-port.ts";
+} from "./port.ts";
 
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 const TIMEOUT_MS = 30_000;
@@ -74,14 +75,22 @@ export class EngineClient implements DockerEngine {
       .parse(await this.#call("GET", path));
     const found: Connection[] = [];
     for (const { Id, State } of listed) {
-      const json = await this.#call("GET", `/containers/${Id}/json`).catch(gone);
-      const held = json === undefined ? undefined : connectionIn(json, network);
-      if (held !== undefined) found.push({ container: Id, started: State !== "created", ...held });
+      const held = await this.connection(Id, network);
+      if (held !== undefined) found.push({ ...held, started: State !== "created" });
     }
     return found;
   }
 
-  async connect(network: string, connection: Connection): Promise<void> {
+  async connection(
+    container: ContainerId,
+    network: Pick<EngineNetwork, "id" | "name">,
+  ): Promise<Omit<Connection, "started"> | undefined> {
+    const json = await this.#call("GET", `/containers/${container}/json`).catch(gone);
+    const held = json === undefined ? undefined : connectionIn(json, network);
+    return held && { container, ...held };
+  }
+
+  async connect(network: string, connection: Omit<Connection, "started">): Promise<void> {
     const { container, aliases, links, addresses } = connection;
     await this.#call("POST", `/networks/${network}/connect`, {
       Container: container,
@@ -89,7 +98,10 @@ export class EngineClient implements DockerEngine {
     });
   }
 
-  async disconnect(network: DockerNetworkId, { container }: Connection): Promise<void> {
+  async disconnect(
+    network: DockerNetworkId,
+    { container }: Pick<Connection, "container">,
+  ): Promise<void> {
     await this.#call("POST", `/networks/${network}/disconnect`, {
       Container: container,
       Force: true,
@@ -139,11 +151,27 @@ export class EngineClient implements DockerEngine {
     }
   }
 
+  async remembered(): Promise<ContainerEvent[]> {
+    const filters = encodeURIComponent(
+      JSON.stringify({ type: ["container"], event: ["kill", "pause"] }),
+    );
+    // Until a moment that has passed: then the engine does not go on with what happens.
+    const untilS = Date.now() / 1000;
+    const text = await this.#text("GET", `/events?since=0&until=${untilS}&filters=${filters}`);
+    const events = text.split("\n").map((line) => (line === "" ? undefined : readEvent(line)));
+    return events.flatMap((event) => (event?.kind === "container" ? [event] : []));
+  }
+
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    const text = await this.#text(method, path, body);
+    return text === "" ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  async #text(method: string, path: string, body?: unknown): Promise<string> {
     const response = await this.#open(method, path, body, AbortSignal.timeout(TIMEOUT_MS));
     const text = (await readAll(response, MAX_ANSWER_BYTES)).toString();
     const status = response.statusCode ?? 500;
-    if (status < 300) return text === "" ? undefined : (JSON.parse(text) as unknown);
+    if (status < 300) return text;
     throw new OverlayError({
       code: status === 404 ? "NOT_FOUND" : status === 409 ? "CONFLICT" : "DOCKER",
       op: `${method} ${path.split("?")[0]}`,

@@ -1,5 +1,6 @@
-import type { Cidr } from "../../shared/ip.ts";
-import type { DockerEngine } from "./engine-port.ts";
+import type { Failure } from "../../../shared/errors.ts";
+import type { Cidr } from "../../../shared/ip.ts";
+import type { DockerEngine } from "./port.ts";
 
 const NAME = "docker_gwbridge";
 /** Who made it: one that Swarm or Docker made is not ours to remove. */
@@ -14,12 +15,16 @@ const MADE_LABEL = "overlay-ts.made";
 export async function ensureGwbridge(
   engine: DockerEngine,
   subnet: Cidr,
-): Promise<string | undefined> {
+): Promise<Failure | undefined> {
   const held = (await engine.networks()).find(({ name }) => name === NAME);
   if (held !== undefined)
     return held.subnets.includes(subnet)
       ? undefined
-      : `${NAME} has ${held.subnets.join(", ")}, not the cluster's ${subnet}: networks must not overlap it`;
+      : {
+          code: "DOCKER",
+          message: `${NAME} has ${held.subnets.join(", ")}, not the cluster's ${subnet}: networks must not overlap it`,
+          next: `when no container runs on a network of ours, \`docker network rm ${NAME}\`: it is made again`,
+        };
   await engine.createNetwork({
     name: NAME,
     driver: "bridge",
@@ -39,7 +44,9 @@ export async function ensureGwbridge(
 }
 
 /** Only ours; one that a container still uses Docker refuses to remove. @throws DOCKER */
-export async function removeGwbridge(engine: DockerEngine): Promise<void> {
+export async function removeGwbridge(
+  engine: Pick<DockerEngine, "networks" | "removeNetwork">,
+): Promise<void> {
   const held = (await engine.networks()).find(({ name }) => name === NAME);
   if (held !== undefined && MADE_LABEL in held.labels) await engine.removeNetwork(held.id);
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
-import { parseInterfaceAddress } from "../../shared/ip.ts";
+import { DockerNetworkId, EndpointId } from "../../../shared/ids.ts";
+import { Cidr, parseInterfaceAddress } from "../../../shared/ip.ts";
+import { BUILT_IN_POOLS, type DefaultPool } from "./default-pools.ts";
 import {
   type Attachments,
   type Connection,
@@ -12,9 +13,9 @@ import {
   type Health,
   HEALTHS,
   type RunState,
-} from "./engine-port.ts";
+} from "./port.ts";
 import { signalNumber } from "./signals.ts";
-import { DRIVER } from "./views.ts";
+import { DRIVER } from "../views.ts";
 
 /** What the Engine API answers (docs.docker.com/engine/api), read into the port's types. */
 
@@ -73,10 +74,12 @@ export const NetworksJson = z.array(Network).transform((list): EngineNetwork[] =
 export const AttachmentsJson = z
   .object({
     Name: z.string(),
+    Internal: z.boolean().default(false),
     Containers: z.record(z.string(), z.object({ EndpointID: EndpointId })).nullish(),
   })
-  .transform(({ Name, Containers }): Attachments => ({
+  .transform(({ Name, Internal, Containers }): Attachments => ({
     name: Name,
+    internal: Internal,
     endpoints: Object.entries(Containers ?? {}).map(([id, { EndpointID }]) => ({
       container: id.startsWith("ep-") ? undefined : id,
       endpoint: EndpointID,
@@ -117,6 +120,7 @@ export const ContainersJson = z.array(Listed).transform((list): EngineContainer[
 const EndpointSettings = z.object({
   NetworkID: z.string().default(""),
   EndpointID: optional(EndpointId),
+  IPAddress: z.string().nullish(),
   Aliases: Texts,
   Links: Texts,
   IPAMConfig: z.record(z.string(), z.unknown()).nullish(),
@@ -140,9 +144,6 @@ export function connectionIn(
   return { aliases: held.Aliases, links: held.Links, addresses: held.IPAMConfig ?? {} };
 }
 
-/** moby container/state.go, default of `docker stop` (container/container.go, DefaultStopTimeout). */
-const STOP_TIMEOUT_S = 10;
-
 export const ContainerJson = z
   .object({
     Id: z.string(),
@@ -151,8 +152,10 @@ export const ContainerJson = z
       Hostname: z.string().default(""),
       Healthcheck: z.object({ Test: Texts }).nullish(),
       StopSignal: z.string().default(""),
-      StopTimeout: z.number().nullish(),
     }),
+    HostConfig: z
+      .object({ Dns: Texts, PortBindings: z.record(z.string(), z.unknown()).nullish() })
+      .nullish(),
     State: z.object({
       Running: z.boolean(),
       Paused: z.boolean(),
@@ -162,7 +165,7 @@ export const ContainerJson = z
     }),
     ...Connected.shape,
   })
-  .transform(({ Id, Name, Config, State, NetworkSettings }): ContainerDetails => {
+  .transform(({ Id, Name, Config, HostConfig, State, NetworkSettings }): ContainerDetails => {
     const state: RunState =
       !State.Running || State.Restarting ? "down" : State.Paused ? "paused" : "up";
     return {
@@ -172,17 +175,20 @@ export const ContainerJson = z
       // moby daemon/health.go, getProbe.
       checked: ["CMD", "CMD-SHELL"].includes(Config.Healthcheck?.Test[0] ?? ""),
       stopSignal: signalNumber(Config.StopSignal),
-      stopTimeoutMs: (Config.StopTimeout ?? STOP_TIMEOUT_S) * 1000,
+      resolvers: (HostConfig?.Dns ?? []).length > 0,
+      published: Object.keys(HostConfig?.PortBindings ?? {}).toSorted(),
       state,
       health: HEALTHS.find((health) => health === State.Health?.Status),
       startedAtMs: Date.parse(State.StartedAt),
       sandbox: NetworkSettings.SandboxKey || undefined,
       connections: Object.entries(NetworkSettings.Networks).map(
-        ([name, { NetworkID, EndpointID, Aliases }]) => ({
+        ([name, { NetworkID, EndpointID, IPAddress, Aliases, Links }]) => ({
           name,
           id: DockerNetworkId.safeParse(NetworkID).data,
           endpoint: EndpointID,
+          shown: IPAddress || undefined,
           aliases: Aliases,
+          links: Links,
         }),
       ),
     };
@@ -218,13 +224,20 @@ export const InfoJson = z
     OperatingSystem: z.string().default(""),
     SecurityOptions: Texts,
     DockerRootDir: z.string().default(""),
+    DefaultAddressPools: z.array(z.object({ Base: z.string(), Size: z.number() })).nullish(),
   })
   .transform((info): EngineInfo => ({
     version: info.ServerVersion,
     operatingSystem: info.OperatingSystem,
     securityOptions: info.SecurityOptions,
     dataRoot: info.DockerRootDir,
+    defaultPools: info.DefaultAddressPools?.flatMap(poolIn) ?? BUILT_IN_POOLS,
   }));
+
+function poolIn({ Base, Size }: { Base: string; Size: number }): DefaultPool[] {
+  const base = Cidr.safeParse(Base);
+  return base.success ? [{ base: base.data, prefixLength: Size }] : [];
+}
 
 /** `Up 5 seconds (healthy)`, `Up 2 minutes (health: starting)` (moby container/state.go, String). */
 function healthIn(status: string): Health | undefined {

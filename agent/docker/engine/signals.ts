@@ -1,9 +1,6 @@
 import { constants } from "node:os";
+import { TERM } from "../../core/names/container-life.ts";
 
-/** What `docker stop` sends to a container that asks for no other. */
-export const TERM = 15;
-/** Obeyed whatever the container makes of the others. */
-export const KILL = 9;
 /** glibc's, which moby counts from (moby/sys/signal, signal_linux.go). */
 const RTMIN = 34;
 const RTMAX = 64;

@@ -1,6 +1,7 @@
-import { OverlayError } from "../../shared/errors.ts";
-import { prefixLength } from "../../shared/ip.ts";
-import type { IpamDriver, NetworkDriver } from "./port.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { prefixLength } from "../../../shared/ip.ts";
+import type { NetworkDriver } from "./port.ts";
+import type { IpamDriver } from "../../networks/ipam-port.ts";
 import * as protocol from "./protocol.ts";
 
 /** What a call gets beside its body. */

@@ -10,6 +10,14 @@ export interface CallCounts {
   readonly late: number;
 }
 
+/** The last answer that was an error. */
+export interface Refusal {
+  /** Wall clock, ms since 1970. */
+  readonly atMs: number;
+  readonly message: string;
+  readonly next?: string;
+}
+
 /** What Docker asked of this host, by call, and what on the socket was no call at all. */
 export interface PluginCounts {
   readonly calls: Readonly<Record<string, CallCounts>>;
@@ -21,11 +29,21 @@ export interface PluginCounts {
     /** Not HTTP. */
     readonly garbage: number;
   };
+  /** By call, and under "unknown" of what was no call; for all time, however long ago. */
+  readonly lastRefused: Readonly<Record<string, Refusal>>;
 }
+
+const UNKNOWN = "unknown";
 
 export class PluginCounters {
   readonly #calls = new Map<string, Record<keyof CallCounts, number>>();
   readonly #unknown = { names: 0, methods: 0, garbage: 0 };
+  readonly #lastRefused = new Map<string, Refusal>();
+  readonly #wallMs: () => number;
+
+  constructor(wallMs: () => number) {
+    this.#wallMs = wallMs;
+  }
 
   /** `name` is one of the known calls: the table is bounded by them. */
   count(name: string, what: keyof CallCounts): void {
@@ -35,8 +53,14 @@ export class PluginCounters {
     counts[what]++;
   }
 
-  countUnknown(what: keyof PluginCounts["unknown"]): void {
+  refused(name: string, failure: Pick<Refusal, "message" | "next">): void {
+    this.count(name, "refused");
+    this.#refusedLast(name, failure);
+  }
+
+  unknown(what: keyof PluginCounts["unknown"], failure: Pick<Refusal, "message" | "next">): void {
     this.#unknown[what]++;
+    this.#refusedLast(UNKNOWN, failure);
   }
 
   counts(): PluginCounts {
@@ -44,6 +68,12 @@ export class PluginCounters {
     return {
       calls: Object.fromEntries(calls.map(([name, counts]) => [name, { ...counts }])),
       unknown: { ...this.#unknown },
+      lastRefused: Object.fromEntries(this.#lastRefused),
     };
+  }
+
+  #refusedLast(name: string, { message, next }: Pick<Refusal, "message" | "next">): void {
+    const atMs = this.#wallMs();
+    this.#lastRefused.set(name, { atMs, message, ...(next === undefined ? {} : { next }) });
   }
 }

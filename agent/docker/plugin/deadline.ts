@@ -1,4 +1,4 @@
-import { OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 
 /** A call's time, and what ends it early. */
 export interface Deadline {

@@ -1,6 +1,6 @@
-import type { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
-import type { Cidr, Ip } from "../../shared/ip.ts";
-import type { Mac } from "../../shared/mac.ts";
+import type { DockerNetworkId, EndpointId } from "../../../shared/ids.ts";
+import type { Cidr, Ip } from "../../../shared/ip.ts";
+import type { Mac } from "../../../shared/mac.ts";
 
 /**
  * What Docker's plugin calls ask of the agent (moby libnetwork/docs/remote.md, ipam.md), parsed.
@@ -68,32 +68,4 @@ export interface Joined {
   readonly prefix: string;
   /** No way out of the network (`--internal`). */
   readonly internal: boolean;
-}
-
-export interface IpamDriver {
-  requestPool(request: RequestPool, signal: AbortSignal): Promise<Pool>;
-  releasePool(pool: string): Promise<void>;
-  /** @returns the address; `subnet` gives its prefix length. */
-  requestAddress(request: RequestAddress, signal: AbortSignal): Promise<{ ip: Ip; subnet: Cidr }>;
-  releaseAddress(pool: string, ip: Ip): Promise<void>;
-}
-
-export interface RequestPool {
-  /** `--subnet`; undefined: choose. */
-  readonly subnet: Cidr | undefined;
-  /** `--ip-range`. */
-  readonly range: Cidr | undefined;
-  readonly ipv6: boolean;
-}
-
-export interface Pool {
-  readonly id: string;
-  readonly subnet: Cidr;
-}
-
-export interface RequestAddress {
-  readonly pool: string;
-  /** `--ip`, `--gateway`, or undefined: choose. */
-  readonly ip: Ip | undefined;
-  readonly purpose: "gateway" | "endpoint";
 }

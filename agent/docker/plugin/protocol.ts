@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { DockerNetworkId, EndpointId } from "../../shared/ids.ts";
+import { asFailure, OverlayError } from "../../../shared/errors.ts";
+import { DockerNetworkId, EndpointId } from "../../../shared/ids.ts";
 import {
   Cidr,
   cidrContainsCidr,
@@ -8,17 +8,11 @@ import {
   familyOf,
   Ip,
   parseInterfaceAddress,
-} from "../../shared/ip.ts";
-import { issuesOf } from "../../shared/issues.ts";
-import { Mac } from "../../shared/mac.ts";
-import type {
-  CreateEndpoint,
-  CreateNetwork,
-  Join,
-  NetworkPool,
-  RequestAddress,
-  RequestPool,
-} from "./port.ts";
+} from "../../../shared/ip.ts";
+import { issuesOf } from "../../../shared/issues.ts";
+import { Mac } from "../../../shared/mac.ts";
+import type { CreateEndpoint, CreateNetwork, Join, NetworkPool } from "./port.ts";
+import type { RequestAddress, RequestPool } from "../../networks/ipam-port.ts";
 
 /**
  * The bodies of Docker's v1 plugin calls (moby libnetwork/drivers/remote/api, ipams/remote/api),
@@ -27,6 +21,7 @@ import type {
 
 export const ADDRESS_SPACE = "overlay-ts";
 const GENERIC = "com.docker.network.generic";
+const ENABLE_IPV4 = "com.docker.network.enable_ipv4";
 const INTERNAL = "com.docker.network.internal";
 const MAC_ADDRESS = "com.docker.network.endpoint.macaddress";
 const ADDRESS_TYPE = "RequestAddressType";
@@ -46,7 +41,10 @@ const PoolData = z.object({
 });
 type PoolData = z.infer<typeof PoolData>;
 
-/** What Go writes for an address that Docker's own IPAM would not reserve: it lies outside --ip-range. */
+/**
+ * What Go writes for an address that Docker's own IPAM would not reserve, since it lies outside --ip-range;
+ * engines since 28 give the address itself.
+ */
 const NO_ADDRESS = "<nil>";
 
 /** A body that says nothing we need. */
@@ -63,12 +61,22 @@ const CreateNetworkBody = z.object({
 
 export function readCreateNetwork(body: unknown): CreateNetwork {
   const { NetworkID, Options: all, IPv4Data, IPv6Data } = parse(CreateNetworkBody, body);
+  if (all?.[ENABLE_IPV4] === false) throw withoutIpv4();
   return {
     id: NetworkID,
     options: parse(StringOptions, all?.[GENERIC]) ?? {},
     internal: all?.[INTERNAL] === true,
     pools: [...poolsOf(4, IPv4Data ?? []), ...poolsOf(6, IPv6Data ?? [])],
   };
+}
+
+/** Engines since 28 can; on the others such a network has IPv4, and containers here would not reach it. */
+function withoutIpv4(): OverlayError {
+  return new OverlayError({
+    code: "UNSUPPORTED",
+    message: "an overlay-ts network has IPv4 on every host: engines before 28 have none without it",
+    next: "leave --ipv4=false away; --ipv6 makes it dual stack",
+  });
 }
 
 /** @throws INVALID for a second one: a network has one subnet of each family. */
@@ -91,8 +99,8 @@ function reservedOf(name: string, text: string): Ip {
   if (text !== NO_ADDRESS) return interfaceAddress(text);
   throw new OverlayError({
     code: "INVALID",
-    message: `Docker does not say which address --aux-address ${name} is: it lies outside of --ip-range`,
-    next: "add --ipam-driver overlay-ts, or choose it inside of the range",
+    message: `Docker before 28 does not say which address --aux-address ${name} is: it lies outside of --ip-range`,
+    next: "add --ipam-driver overlay-ts, choose it inside of the range, or make the network on a host with Docker 28",
   });
 }
 

@@ -6,16 +6,22 @@ import {
   STATUS_CODES,
 } from "node:http";
 import type { Duplex } from "node:stream";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { HttpDrain } from "../../shared/node/http-drain.ts";
-import { endUnread, listenUnix, readJson, type UnixAddress } from "../../shared/node/unix-http.ts";
-import type { Log } from "../../shared/ports.ts";
-import { oneLine } from "../../shared/text.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { asFailure, type Failure, OverlayError } from "../../../shared/errors.ts";
+import { HttpDrain } from "../../../shared/node/http-drain.ts";
+import {
+  endUnread,
+  listenUnix,
+  readJson,
+  type UnixAddress,
+} from "../../../shared/node/unix-http.ts";
+import type { Log } from "../../../shared/ports.ts";
+import { oneLine } from "../../../shared/text.ts";
 import { withinDeadline } from "./deadline.ts";
-import { type Call, pluginCalls } from "./plugin-calls.ts";
-import { PluginCounters, type PluginCounts } from "./plugin-counters.ts";
-import type { IpamDriver, NetworkDriver } from "./port.ts";
+import { type Call, pluginCalls } from "./calls.ts";
+import { PluginCounters, type PluginCounts } from "./counters.ts";
+import type { NetworkDriver } from "./port.ts";
+import type { IpamDriver } from "../../networks/ipam-port.ts";
 
 /** dockerd has no time limit of its own: a call that hangs would hang it. */
 export const CALL_TIMEOUT_MS = 25_000;
@@ -47,7 +53,7 @@ export class PluginServer {
   readonly #log: Log;
   readonly #calls: Readonly<Record<string, Call>>;
   readonly #timeoutMs: () => number;
-  readonly #counters = new PluginCounters();
+  readonly #counters = new PluginCounters(Date.now);
   readonly #server: Server;
   readonly #drain: HttpDrain;
 
@@ -89,13 +95,15 @@ export class PluginServer {
     const name = (request.url ?? "").slice(1);
     const call = Object.hasOwn(this.#calls, name) ? this.#calls[name] : undefined;
     if (call === undefined) {
-      this.#counters.countUnknown("names");
+      const failure = saidOf(unknownCall(name));
+      this.#counters.unknown("names", failure);
       // Docker takes 404 as: this call is not supported (moby pkg/plugins, IsNotFound).
-      return failed(unknownCall(name), 404);
+      return failed(failure, 404);
     }
     if (request.method !== "POST") {
-      this.#counters.countUnknown("methods");
-      return failed(notPost(name, request.method ?? ""), 405);
+      const failure = saidOf(notPost(name, request.method ?? ""));
+      this.#counters.unknown("methods", failure);
+      return failed(failure, 405);
     }
     this.#counters.count(name, "asked");
     const gone = new AbortController();
@@ -122,22 +130,24 @@ export class PluginServer {
       this.#log.debug({ name, ms: Math.round(performance.now() - begunMs) }, "plugin call");
       return { status: 200, body: body as object };
     } catch (error) {
-      this.#counters.count(name, "refused");
-      const { code, message } = asFailure(error);
-      this.#log.warn({ name, code, message: oneLine(message, MAX_ERROR_CHARS) }, "call refused");
-      return failed(error, code === "TOO_LARGE" ? 413 : 500);
+      const failure = saidOf(error);
+      const { code, message } = failure;
+      this.#counters.refused(name, failure);
+      this.#log.warn({ name, code, message }, "call refused");
+      return failed(failure, code === "TOO_LARGE" ? 413 : 500);
     }
   }
 
   /** Not HTTP, or a head of too many bytes. */
   #garbage(error: NodeJS.ErrnoException, socket: Duplex): void {
-    this.#counters.countUnknown("garbage");
+    const failure = saidOf(notHttp(error.code ?? ""));
+    this.#counters.unknown("garbage", failure);
     if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
     }
     const status = error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400;
-    const body = JSON.stringify(failed(notHttp(error.code ?? "")).body);
+    const body = JSON.stringify(failed(failure).body);
     const head = [
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       `content-type: ${CONTENT_TYPE}`,
@@ -148,14 +158,19 @@ export class PluginServer {
   }
 }
 
+/** What Docker is told, and `status` shows. */
+function saidOf(error: unknown): Failure {
+  const failure = asFailure(error);
+  const { message, next = "see the agent's log: `journalctl -u overlay-ts-agent`" } = failure;
+  return { ...failure, message: oneLine(message, MAX_ERROR_CHARS), next };
+}
+
 /**
  * Network calls read Err, IPAM calls Error (moby libnetwork/drivers/remote, ipams/remote): in both,
  * with a status that is none of success.
  */
-function failed(error: unknown, status = 500): Answer {
-  const { message, next } = asFailure(error);
-  const said = oneLine(message, MAX_ERROR_CHARS);
-  const text = `${said} (${next ?? "see the agent's log: `journalctl -u overlay-ts-agent`"})`;
+function failed({ message, next }: Failure, status = 500): Answer {
+  const text = `${message} (${next})`;
   return { status, body: { Err: text, Error: text } };
 }
 

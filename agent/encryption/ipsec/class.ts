@@ -1,16 +1,17 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Settings } from "../shared/cluster-state.ts";
-import { asFailure, type Failure } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
-import type { Ip } from "../shared/ip.ts";
-import type { Clock, Log, Random } from "../shared/ports.ts";
-import { classPeers, type Paths } from "./core/desired.ts";
-import { DEFAULT_KEY_EXCHANGE_OPTIONS, rekeyLimits } from "./core/ipsec-options.ts";
-import type { Tables } from "./core/tables.ts";
-import type { EncryptedClass } from "./encrypted-class.ts";
-import type { IpsecKernel, KeyChannel } from "./encryption/ipsec-port.ts";
-import { DEFAULT_IPSEC_TIMES, Ipsec } from "./encryption/ipsec/ipsec.ts";
-import { PassLoop } from "./pass-loop.ts";
+import type { Settings } from "../../../shared/cluster-state.ts";
+import { asFailure, type Failure } from "../../../shared/errors.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { Clock, Log, Random } from "../../../shared/ports.ts";
+import { classPeers, type Paths } from "../../core/data-plane/desired-network.ts";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS, rekeyLimits } from "../../core/keys/ipsec-options.ts";
+import { saysOn } from "../../core/tables/hosts.ts";
+import type { Tables } from "../../core/tables/tables.ts";
+import type { EncryptionClass } from "../class-port.ts";
+import type { IpsecKernel, KeyChannel } from "./port.ts";
+import { DEFAULT_IPSEC_TIMES, Ipsec } from "./ipsec.ts";
+import { PassLoop } from "../../../shared/node/pass-loop.ts";
 
 export interface IpsecClassModules {
   readonly self: NodeId;
@@ -40,7 +41,7 @@ interface Standing {
 }
 
 /** IPsec's class on this host: policies, and a key a direction with each host that shares a network of it. */
-export class IpsecClass implements EncryptedClass {
+export class IpsecClass implements EncryptionClass {
   readonly #modules: IpsecClassModules;
   readonly #loop: PassLoop;
   readonly #waiting = new Set<() => void>();
@@ -56,7 +57,7 @@ export class IpsecClass implements EncryptedClass {
     this.#loop = new PassLoop(
       () => this.#pass(),
       (failure) => {
-        if (failure !== undefined) log.error({ ...failure }, "IPsec does not stand");
+        if (failure !== undefined) log.error({ ...failure }, "IPsec set-up failed; tried again");
         seenChanged();
       },
     );
@@ -73,7 +74,14 @@ export class IpsecClass implements EncryptedClass {
 
   /** The class's port is open to what is under ESP. From the start, where an agent before us had it so. */
   isOpen(): boolean {
-    return this.#standing !== undefined || (!this.#refused && this.#isHere());
+    return this.#standing !== undefined || (!this.#refused && this.isHere());
+  }
+
+  /** This host is on a network of the class. */
+  isHere(): boolean {
+    const { tables, self } = this.#modules;
+    const ofClass = tables.state?.networks.filter(({ encryption }) => encryption === "ipsec") ?? [];
+    return ofClass.some(({ id }) => saysOn(tables.hosts, self, id));
   }
 
   paths(): Paths | undefined {
@@ -113,9 +121,11 @@ export class IpsecClass implements EncryptedClass {
     return ipsec && { peers: ipsec.status(), counters: ipsec.counters() };
   }
 
-  async withdraw(): Promise<void> {
-    await this.#loop.stop();
-    await this.#takeDown();
+  /** What is not as it was written, and the next look puts back. */
+  async faults(): Promise<string[]> {
+    const { kernel } = this.#standing ?? {};
+    if (kernel === undefined || (await kernel.verifyPolicies())) return [];
+    return ["its policies are not what was written"];
   }
 
   async stop(): Promise<void> {
@@ -128,12 +138,12 @@ export class IpsecClass implements EncryptedClass {
     const { tables, self, stateIsFresh } = this.#modules;
     const own = tables.state?.nodes.find(({ id }) => id === self);
     if (tables.state === undefined || own === undefined) return;
-    if (!this.#isHere()) {
+    if (!this.isHere()) {
       if (!this.#isClear && stateIsFresh()) await this.#takeDown();
       return;
     }
     const peers = classPeers(tables, self, "ipsec");
-    if (this.#standing !== undefined && this.#standing.local !== own.vtep) await this.#takeDown();
+    if (this.#standing !== undefined && this.#standing.local !== own.vtep) await this.#move();
     if (this.#standing === undefined) await this.#stand(own.vtep, tables.state.settings, peers);
     else {
       this.#standing.ipsec.limit(rekeyLimits(tables.state.settings.keySchedule));
@@ -178,7 +188,7 @@ export class IpsecClass implements EncryptedClass {
     const udpPort = tables.state?.settings.ports.vxlanIpsec;
     if (failure !== undefined && udpPort !== undefined)
       classDown(udpPort).catch((error: unknown) =>
-        log.error({ ...asFailure(error) }, "IPsec networks could not be set down"),
+        log.error({ ...asFailure(error) }, "could not set IPsec networks down"),
       );
     // Their devices are made again.
     this.#look("again");
@@ -209,6 +219,14 @@ export class IpsecClass implements EncryptedClass {
     return [...peers].every((node) => ready?.has(node) === true || lost().has(node));
   }
 
+  /** What is of the address of before goes when the new keys are there. */
+  async #move(): Promise<void> {
+    const standing = this.#standing;
+    this.#standing = undefined;
+    await standing?.ipsec.stop();
+    await standing?.kernel.close();
+  }
+
   async #takeDown(): Promise<void> {
     const { makeKernel, tables, self, opened } = this.#modules;
     const standing = this.#standing;
@@ -220,22 +238,11 @@ export class IpsecClass implements EncryptedClass {
     const own = tables.state?.nodes.find(({ id }) => id === self);
     const udpPort = tables.state?.settings.ports.vxlanIpsec;
     if (own === undefined || udpPort === undefined) return;
-    // A kernel that has none of it holds none of it.
+    // Without IPsec in the kernel there is nothing to remove.
     const kernel = standing?.kernel ?? unless(() => makeKernel(own.vtep, udpPort));
     await kernel?.removeAll();
     await kernel?.close();
     this.#isClear = true;
-  }
-
-  /** This host is on a network of the class. */
-  #isHere(): boolean {
-    const { tables, self } = this.#modules;
-    const hosting = new Set(tables.hosts.get(self)?.hosting);
-    return (
-      tables.state?.networks.some(
-        ({ id, encryption }) => encryption === "ipsec" && hosting.has(id),
-      ) === true
-    );
   }
 }
 

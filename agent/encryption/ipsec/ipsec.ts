@@ -1,24 +1,24 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { asFailure, type Failure } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Clock, Log, Random } from "../../../shared/ports.ts";
-import { KeyExchange, type KeyOutput, type PeerStatus } from "../../core/ipsec.ts";
-import type { KeyExchangeOptions, RekeyLimits } from "../../core/ipsec-options.ts";
-import type { KeyExchangeCounters } from "../../core/ipsec-pair.ts";
-import { saText } from "../../core/security-association.ts";
-import type { IpsecKernel, KeyChannel } from "../ipsec-port.ts";
+import { KeyExchange, type KeyOutput, type PeerStatus } from "../../core/keys/ipsec.ts";
+import type { KeyExchangeOptions, RekeyLimits } from "../../core/keys/ipsec-options.ts";
+import type { KeyExchangeCounters } from "../../core/keys/ipsec-pair.ts";
+import { PassLoop, type PassLoopTimes } from "../../../shared/node/pass-loop.ts";
+import { saText } from "../../core/keys/security-association.ts";
+import type { IpsecKernel, KeyChannel } from "./port.ts";
 
 export interface IpsecOptions {
   readonly local: Ip;
   readonly keys: KeyExchangeOptions;
   /** Between two comparisons of the kernel with what is believed of it; counters are read with them. */
   readonly readPeriodMs: number;
-  /** After a write of policies that failed. */
-  readonly guardRetryMs: number;
+  /** Of the policies: what is looked at again, and what is written again after a failure. */
+  readonly guards?: PassLoopTimes | undefined;
 }
 
-export const DEFAULT_IPSEC_TIMES = { readPeriodMs: 10_000, guardRetryMs: 500 } as const;
+export const DEFAULT_IPSEC_TIMES = { readPeriodMs: 10_000 } as const;
 
 export interface IpsecModules {
   readonly kernel: IpsecKernel;
@@ -52,15 +52,19 @@ export class Ipsec {
   #timerAtMs = Infinity;
   #rescheduling = false;
   #reading: NodeJS.Timeout | undefined;
-  #guarding = false;
-  #unguarded = false;
-  #guardFailure: Failure | undefined;
+  readonly #guards: PassLoop;
+  #leftElsewhere = false;
   #stopped = false;
 
   constructor(options: IpsecOptions, modules: IpsecModules) {
     this.#options = options;
     this.#modules = modules;
     this.#keys = new KeyExchange(options.local, options.keys, modules.random);
+    this.#guards = new PassLoop(
+      () => this.#guard(),
+      (failure) => this.#guarded(failure),
+      options.guards,
+    );
   }
 
   /**
@@ -73,10 +77,10 @@ export class Ipsec {
     await kernel.setPolicies();
     kernel.onLoss((of) => {
       if (of === "associations") this.#readSoon(COALESCE_MS);
-      else void this.#guard();
+      else this.#guards.dirty();
     });
     // Lost between the writing and the listening.
-    void this.#guard();
+    this.#guards.dirty();
     this.want(peers);
     channel.serve((from, bytes) => this.#serve(from, bytes));
     await new Promise<void>((resolve) => {
@@ -101,7 +105,7 @@ export class Ipsec {
 
   /** No key, no path: true while both directions are in the kernel and the policies are. */
   ready(node: NodeId): boolean {
-    return this.#guardFailure === undefined && this.#keys.ready(node);
+    return this.guardFailure() === undefined && this.#keys.ready(node);
   }
 
   /** Called with a peer whose `ready` has changed. */
@@ -118,7 +122,7 @@ export class Ipsec {
   }
 
   guardFailure(): Failure | undefined {
-    return this.#guardFailure;
+    return this.#guards.failure();
   }
 
   /** New keys with one peer or all, without a packet lost. */
@@ -137,7 +141,7 @@ export class Ipsec {
   /** The periodic comparison, now. */
   check(): void {
     this.#readSoon(0);
-    void this.#guard();
+    this.#guards.dirty();
   }
 
   /** The kernel goes on with the keys it has. */
@@ -146,6 +150,7 @@ export class Ipsec {
     clearTimeout(this.#timer);
     clearTimeout(this.#reading);
     this.#work.length = 0;
+    await this.#guards.stop();
     await this.#working;
   }
 
@@ -238,41 +243,31 @@ export class Ipsec {
 
   async #read(): Promise<void> {
     try {
-      this.#carryOut(this.#keys.held(await this.#modules.kernel.list(), this.#nowMs()));
+      const { kernel } = this.#modules;
+      this.#carryOut(this.#keys.held(await kernel.list(), this.#nowMs()));
+      await this.#leaveElsewhere();
     } catch (error) {
       this.#modules.log.warn({ ...asFailure(error) }, "the IPsec SAs could not be read");
     }
     this.#readSoon(this.#options.readPeriodMs);
-    void this.#guard();
+    this.#guards.dirty();
   }
 
-  /** One at a time, and again for what happened meanwhile, until the policies stand. */
+  /** Once: another address is another process. The new keys are there before the old policies go. */
+  async #leaveElsewhere(): Promise<void> {
+    if (this.#leftElsewhere || !this.#keys.isSettled(this.#nowMs())) return;
+    await this.#modules.kernel.removeElsewhere();
+    this.#leftElsewhere = true;
+  }
+
   async #guard(): Promise<void> {
-    this.#unguarded = true;
-    if (this.#guarding) return;
-    this.#guarding = true;
     const { kernel, log } = this.#modules;
-    while (this.#unguarded && !this.#stopped) {
-      this.#unguarded = false;
-      try {
-        if (!(await kernel.verifyPolicies())) {
-          log.warn({}, "the IPsec policies were changed by somebody else and are put back");
-          await kernel.setPolicies();
-        }
-        this.#guarded(undefined);
-      } catch (error) {
-        this.#guarded(asFailure(error));
-        this.#unguarded = true;
-        await delay(this.#options.guardRetryMs);
-      }
-    }
-    this.#guarding = false;
+    if (await kernel.verifyPolicies()) return;
+    log.warn({}, "the IPsec policies were changed by somebody else and are put back");
+    await kernel.setPolicies();
   }
 
   #guarded(failure: Failure | undefined): void {
-    const before = this.#guardFailure;
-    this.#guardFailure = failure;
-    if ((before === undefined) === (failure === undefined)) return;
     if (failure !== undefined)
       this.#modules.log.error({ ...failure }, "IPsec policies are missing");
     this.#guardListener(failure);

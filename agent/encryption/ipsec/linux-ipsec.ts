@@ -2,13 +2,13 @@ import type { RawNetlinkSocket } from "netlink";
 import { systemRandom } from "../../../shared/node/system.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import type { Ip } from "../../../shared/ip.ts";
-import { PAIR_KEY_BYTES, PairKey } from "../../core/pair-key.ts";
-import { type HeldSa, type SaName } from "../../core/security-association.ts";
+import { PAIR_KEY_BYTES, PairKey } from "../../core/keys/pair-key.ts";
+import { type HeldSa, type SaName } from "../../core/keys/security-association.ts";
 import { decodeFrames } from "../../kernel/netlink/codec.ts";
 import { NETLINK, openNetlinkSocket } from "../../kernel/netlink/raw-socket.ts";
 import { Netlink } from "../../kernel/netlink/socket.ts";
 import * as xfrm from "../../kernel/netlink/xfrm.ts";
-import type { IpsecKernel } from "../ipsec-port.ts";
+import type { IpsecKernel } from "./port.ts";
 import { classPolicies } from "./policies.ts";
 
 export interface LinuxIpsecOptions {
@@ -94,14 +94,13 @@ export class LinuxIpsec implements IpsecKernel {
   }
 
   async verifyPolicies(): Promise<boolean> {
-    const { udpPort } = this.#options;
-    const held = new Set(
-      (await this.#socket.dump(xfrm.dumpPolicies)).flatMap((message) => {
-        const policy = xfrm.decodePolicy(message, udpPort);
-        return policy === undefined ? [] : [xfrm.policyText(policy)];
-      }),
-    );
+    const held = new Set((await this.#heldPolicies()).map(xfrm.policyText));
     return this.#policies.every((policy) => held.has(xfrm.policyText(policy)));
+  }
+
+  async removeElsewhere(): Promise<void> {
+    const elsewhere = await this.#elsewhere();
+    if (elsewhere.length > 0) await this.#removePolicies(elsewhere);
   }
 
   async list(): Promise<HeldSa[]> {
@@ -135,18 +134,34 @@ export class LinuxIpsec implements IpsecKernel {
   async removeAll(): Promise<void> {
     this.#listener = () => {};
     await this.remove(await this.list());
-    const { udpPort } = this.#options;
     // Blocks last: what is sent meanwhile goes nowhere.
-    const requests = this.#policies
-      .toReversed()
-      .map((policy) => xfrm.deletePolicy(policy, udpPort));
-    await this.#write(() => this.#gone(requests));
+    await this.#removePolicies([...(await this.#elsewhere()), ...this.#policies.toReversed()]);
   }
 
   close(): Promise<void> {
     this.#socket.close();
     this.#news.close();
     return Promise.resolve();
+  }
+
+  /** Of the port, and in the shape of ours. */
+  async #heldPolicies(): Promise<xfrm.Policy[]> {
+    const messages = await this.#socket.dump(xfrm.dumpPolicies);
+    return messages.flatMap((message) => xfrm.decodePolicy(message, this.#options.udpPort) ?? []);
+  }
+
+  /** A policy that requires names our reqid: nobody else has written it. */
+  async #elsewhere(): Promise<xfrm.Policy[]> {
+    const own = new Set(this.#policies.map(xfrm.policyText));
+    return (await this.#heldPolicies()).filter(
+      (policy) => policy.action === "require" && !own.has(xfrm.policyText(policy)),
+    );
+  }
+
+  async #removePolicies(policies: readonly xfrm.Policy[]): Promise<void> {
+    const { udpPort } = this.#options;
+    const requests = policies.map((policy) => xfrm.deletePolicy(policy, udpPort));
+    await this.#write(() => this.#gone(requests));
   }
 
   /** One by one would be a wait each; what is already gone says ESRCH or ENOENT. */

@@ -1,6 +1,6 @@
 import { OverlayError } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
-import type { KeyChannel } from "../ipsec-port.ts";
+import type { KeyChannel } from "./port.ts";
 import { AnswerKey, sealAnswer } from "./sealed-answer.ts";
 
 const PUBLIC_KEY_BYTES = 32;

@@ -1,6 +1,6 @@
-import type { NodeId } from "../../shared/ids.ts";
-import type { PairKey } from "../core/pair-key.ts";
-import type { HeldSa, SaName } from "../core/security-association.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { PairKey } from "../../core/keys/pair-key.ts";
+import type { HeldSa, SaName } from "../../core/keys/security-association.ts";
 
 /** IPsec of this host's kernel, for one VTEP and the class's UDP port. */
 export interface IpsecKernel {
@@ -13,7 +13,12 @@ export interface IpsecKernel {
   setPolicies(): Promise<void>;
   /** True when the kernel's policies are what `setPolicies` writes. */
   verifyPolicies(): Promise<boolean>;
-  /** All SAs of ours, also those of an earlier process. */
+  /**
+   * Policies of ours for other addresses than the VTEP go: the host was there before. Their SAs are in `list`.
+   * @throws NETLINK.
+   */
+  removeElsewhere(): Promise<void>;
+  /** All SAs of ours, also those of an earlier process, and of another address of this host. */
   list(): Promise<HeldSa[]>;
   /** Never replaces: @throws NETLINK EEXIST when the destination has this SPI already. */
   put(sa: SaName, key: PairKey): Promise<void>;
@@ -21,7 +26,7 @@ export interface IpsecKernel {
   remove(sas: readonly SaName[]): Promise<void>;
   /** SAs or policies went, or may have gone, behind our back. */
   onLoss(listener: (of: "associations" | "policies") => void): void;
-  /** For `leave`: SAs first, then policies; nothing of ours stays. */
+  /** For `leave`: SAs first, then policies; nothing of ours stays, of whatever address. */
   removeAll(): Promise<void>;
   /** Sockets only: the data plane goes on. */
   close(): Promise<void>;

@@ -1,23 +1,23 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Failure } from "../shared/errors.ts";
-import type { NodeId } from "../shared/ids.ts";
-import type { Log } from "../shared/ports.ts";
-import type { EncryptedClass } from "./encrypted-class.ts";
-import { desiredGuards, type Paths } from "./core/desired.ts";
-import type { Tables } from "./core/tables.ts";
+import type { Failure } from "../../../shared/errors.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Log } from "../../../shared/ports.ts";
+import type { EncryptionClass } from "../class-port.ts";
+import { desiredGuards, type Paths } from "../../core/data-plane/desired-network.ts";
+import type { Tables } from "../../core/tables/tables.ts";
 import {
   readWireguard,
   transportGuards,
   type WireguardKey,
   wireguardPaths,
   type WireguardReading,
-} from "./core/wireguard.ts";
-import type { WireguardTunnel } from "./encryption/port.ts";
-import type { Secret } from "./encryption/secret.ts";
-import { wireguardPublicKey } from "./encryption/wireguard-keys.ts";
-import { Guarding } from "./guarding.ts";
-import type { Guards } from "./kernel/port.ts";
-import { PassLoop } from "./pass-loop.ts";
+} from "../../core/keys/wireguard.ts";
+import type { WireguardTunnel } from "./port.ts";
+import type { Secret } from "../secret.ts";
+import { newWireguardKey, wireguardPublicKey } from "./keys.ts";
+import { GuardReconciler } from "../../kernel/guard-reconciler.ts";
+import type { Guards } from "../../kernel/port.ts";
+import { PassLoop } from "../../../shared/node/pass-loop.ts";
 
 export interface WireguardClassModules {
   readonly self: NodeId;
@@ -28,6 +28,8 @@ export interface WireguardClassModules {
   readonly makeGuards: () => Guards;
   /** Read, or made, with the first network of the class. @throws INVALID */
   readonly privateKey: () => Secret;
+  /** The one that follows it. @throws when the disk does not take it */
+  readonly keepKey: (key: Secret) => void;
   /** The public half, for the host document, is another one. */
   readonly keyChanged: () => void;
   readonly pathsChanged: () => void;
@@ -39,12 +41,12 @@ export interface WireguardClassModules {
  * WireGuard's class on this host: with the first network of the cluster that is of it, wherever that is,
  * a tunnel to all hosts, so that no container waits for a first handshake; without any, nothing.
  */
-export class WireguardClass implements EncryptedClass {
+export class WireguardClass implements EncryptionClass {
   readonly #modules: WireguardClassModules;
   readonly #loop: PassLoop;
   /** Undefined: it may stand since before this agent. */
   #stands: boolean | undefined;
-  #guarded: { readonly guards: Guards; readonly guarding: Guarding } | undefined;
+  #guarded: { readonly guards: Guards; readonly guardReconciler: GuardReconciler } | undefined;
   #privateKey: Secret | undefined;
   #publicKey: WireguardKey | undefined;
   #reading: WireguardReading | undefined;
@@ -56,7 +58,8 @@ export class WireguardClass implements EncryptedClass {
     this.#loop = new PassLoop(
       () => this.#pass(),
       (failure) => {
-        if (failure !== undefined) log.error({ ...failure }, "WireGuard does not stand");
+        if (failure !== undefined)
+          log.error({ ...failure }, "WireGuard set-up failed; tried again");
         seenChanged();
       },
     );
@@ -65,12 +68,12 @@ export class WireguardClass implements EncryptedClass {
 
   dirty(): void {
     this.#loop.dirty();
-    this.#guarded?.guarding.dirty();
+    this.#guarded?.guardReconciler.dirty();
   }
 
   check(): void {
     this.#loop.dirty();
-    void this.#guarded?.guarding.check();
+    void this.#guarded?.guardReconciler.check();
   }
 
   paths(): Paths | undefined {
@@ -87,11 +90,11 @@ export class WireguardClass implements EncryptedClass {
 
   async settled(): Promise<void> {
     await this.#loop.tried();
-    await this.#guarded?.guarding.settled();
+    await this.#guarded?.guardReconciler.settled();
   }
 
   /** Of the transport namespace, while it stands. */
-  guards(): { readonly guards: Guards; readonly guarding: Guarding } | undefined {
+  guards(): { readonly guards: Guards; readonly guardReconciler: GuardReconciler } | undefined {
     return this.#guarded;
   }
 
@@ -105,15 +108,31 @@ export class WireguardClass implements EncryptedClass {
     return tables.hosts.get(self)?.wireguardKey;
   }
 
+  /**
+   * Another key. The device has it first, and what it sends waits in it for the others to know the key: what they
+   * send is heard by sessions that stand, and who hears of the key begins the new session.
+   * @returns false: this host has no key, so there is none to change
+   * @throws STORE when the disk does not take it: the one before stays
+   */
+  rotate(): boolean {
+    if (this.#publicKey === undefined) return false;
+    const next = newWireguardKey();
+    // On disk first: an agent that ends here goes on with the new one.
+    this.#modules.keepKey(next);
+    this.#privateKey = next;
+    this.#loop.dirty();
+    return true;
+  }
+
   /** Who is a peer and who is not, at the last pass. */
   reading(): WireguardReading | undefined {
     return this.#reading;
   }
 
-  async withdraw(): Promise<void> {
-    await this.#loop.stop();
-    await this.#unguard();
-    await this.#modules.tunnel.remove();
+  /** What is not as the tables say, and the next pass mends. */
+  async faults(): Promise<string[]> {
+    if (this.#reading === undefined || this.#privateKey === undefined) return [];
+    return this.#modules.tunnel.faults(this.#privateKey, this.#reading.desired);
   }
 
   async stop(): Promise<void> {
@@ -137,8 +156,9 @@ export class WireguardClass implements EncryptedClass {
     this.#reading = reading;
     // Guards are in the namespace that the tunnel has made; no network's device is there before.
     await this.#guard();
-    if (this.#publicKey === undefined) {
-      this.#publicKey = wireguardPublicKey(this.#privateKey);
+    const publicKey = wireguardPublicKey(this.#privateKey);
+    if (publicKey !== this.#publicKey) {
+      this.#publicKey = publicKey;
       keyChanged();
     }
     const state = await tunnel.read();
@@ -158,19 +178,19 @@ export class WireguardClass implements EncryptedClass {
   }
 
   async #guard(): Promise<void> {
-    if (this.#guarded !== undefined) return this.#guarded.guarding.dirty();
+    if (this.#guarded !== undefined) return this.#guarded.guardReconciler.dirty();
     const { makeGuards, log, seenChanged } = this.#modules;
     const guards = makeGuards();
-    const guarding = new Guarding(guards, () => this.#wantGuards(), log, seenChanged);
-    await guarding.start();
-    this.#guarded = { guards, guarding };
+    const guardReconciler = new GuardReconciler(guards, log, seenChanged);
+    await guardReconciler.start(() => this.#wantGuards());
+    this.#guarded = { guards, guardReconciler };
   }
 
   /** They stay as long as their namespace does. */
   async #unguard(): Promise<void> {
     const guarded = this.#guarded;
     this.#guarded = undefined;
-    await guarded?.guarding.stop();
+    await guarded?.guardReconciler.stop();
     await guarded?.guards.close();
   }
 

@@ -1,14 +1,15 @@
-import { OverlayError } from "../../shared/errors.ts";
-import type { PeerChange } from "../core/wireguard.ts";
-import type { Link } from "../kernel/netlink/route.ts";
-import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { portHolder } from "../../../shared/node/port-holder.ts";
+import type { PeerChange } from "../../core/keys/wireguard.ts";
+import type { Link } from "../../kernel/netlink/route.ts";
+import type { WireguardDevice } from "../../kernel/netlink/wireguard.ts";
 import type { WireguardState } from "./port.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "../secret.ts";
 
 /** The one name of the device, in the transport namespace and of its process. */
 export const WIREGUARD_DEVICE = "ovwg0";
 
-/** What runs the device: the kernel, or a process. The interface itself is the same for both. */
+/** The driver of the device: the kernel or wireguard-go. The interface is the same for both. */
 export interface DeviceDriver {
   readonly by: WireguardState["by"];
   /** The interface in the transport namespace, down. @throws UNSUPPORTED when this host cannot. */
@@ -38,8 +39,8 @@ export function portTaken(port: number, cause?: unknown): OverlayError {
   return new OverlayError(
     {
       code: "PORT_TAKEN",
-      message: `WireGuard's UDP port ${port} is another program's on this host`,
-      next: `see who has it: \`ss -lunp sport = :${port}\``,
+      message: `UDP port ${port}, which WireGuard needs, is taken by ${portHolder("udp", port) ?? "another program or device"}`,
+      next: `end it, or give it another port: \`ss -Hulnp sport = :${port}\``,
     },
     { cause },
   );

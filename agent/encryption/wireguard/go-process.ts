@@ -1,8 +1,9 @@
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { accessSync, constants, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { asFailure, OverlayError } from "../../../shared/errors.ts";
+import { startProgram } from "../../../shared/node/start-program.ts";
 
 const run = promisify(execFile);
 
@@ -74,9 +75,8 @@ class DetachedProcess implements WireguardProcess {
     const [file = "", ...args] =
       this.#netns === undefined ? command : ["nsenter", `--net=${this.#netns}`, ...command];
     return new Promise((resolve, reject) => {
-      const child = spawn(file, args, { detached: true, stdio: "ignore" });
-      child.once("error", reject);
-      child.once("spawn", () => {
+      const child = startProgram(file, args, { detached: true, stdio: "ignore" }, reject);
+      child?.once("spawn", () => {
         child.unref();
         resolve(child.pid ?? 0);
       });

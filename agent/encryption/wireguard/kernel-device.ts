@@ -1,12 +1,12 @@
-import { OverlayError } from "../../shared/errors.ts";
-import type { PeerChange } from "../core/wireguard.ts";
-import { genlFamily } from "../kernel/netlink/genl.ts";
-import { NETLINK } from "../kernel/netlink/raw-socket.ts";
-import * as route from "../kernel/netlink/route.ts";
-import { Netlink, RtNetlink } from "../kernel/netlink/socket.ts";
-import * as wireguard from "../kernel/netlink/wireguard.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import type { PeerChange } from "../../core/keys/wireguard.ts";
+import { genlFamily } from "../../kernel/netlink/genl.ts";
+import { NETLINK } from "../../kernel/netlink/raw-socket.ts";
+import * as route from "../../kernel/netlink/route.ts";
+import { Netlink, RtNetlink } from "../../kernel/netlink/socket.ts";
+import * as wireguard from "../../kernel/netlink/wireguard.ts";
 import { type DeviceDriver, needingPort } from "./device.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "../secret.ts";
 import type { Transport } from "./transport.ts";
 
 /** WireGuard of the kernel (drivers/net/wireguard), over generic netlink. */

@@ -1,11 +1,11 @@
 import { createPrivateKey, createPublicKey, type JsonWebKey } from "node:crypto";
 import { chmodSync, existsSync, readFileSync } from "node:fs";
-import { fromBase64Url, toBase64Url } from "../../shared/base64url.ts";
-import { OverlayError } from "../../shared/errors.ts";
-import { writeSecret } from "../../shared/node/files.ts";
-import { systemRandom } from "../../shared/node/system.ts";
-import { WireguardKey } from "../core/wireguard.ts";
-import { Secret } from "./secret.ts";
+import { fromBase64Url, toBase64Url } from "../../../shared/base64url.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { writeSecret } from "../../../shared/node/files.ts";
+import { systemRandom } from "../../../shared/node/system.ts";
+import { WireguardKey } from "../../core/keys/wireguard.ts";
+import { Secret } from "../secret.ts";
 
 const KEY_BYTES = 32;
 // RFC 8410: what stands before the 32 raw bytes of an X25519 key in PKCS #8.
@@ -16,7 +16,7 @@ const PKCS8_PREFIX = Buffer.from("302e020100300506032b656e04220420", "hex");
  * @throws INVALID when the file is damaged.
  */
 export function hostWireguardKey(path: string): Secret {
-  if (!existsSync(path)) writeSecret(path, `${toBase64Url(systemRandom.bytes(KEY_BYTES))}\n`);
+  if (!existsSync(path)) keepWireguardKey(path, newWireguardKey());
   // Restored from a backup it may be others' to read.
   chmodSync(path, 0o600);
   const bytes = decode(readFileSync(path, "utf8").trim());
@@ -26,6 +26,15 @@ export function hostWireguardKey(path: string): Secret {
     message: `${path} holds no WireGuard key`,
     next: "restore it from a backup, or delete it: the host gets a new key, and tells the others",
   });
+}
+
+export function newWireguardKey(): Secret {
+  return new Secret(systemRandom.bytes(KEY_BYTES));
+}
+
+/** In the place of the one before. */
+export function keepWireguardKey(path: string, key: Secret): void {
+  writeSecret(path, `${toBase64Url(key.reveal())}\n`);
 }
 
 /** What the host tells the others. */

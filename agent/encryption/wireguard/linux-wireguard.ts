@@ -1,23 +1,26 @@
-import { OverlayError } from "../../shared/errors.ts";
-import { systemClock } from "../../shared/node/system.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import { systemClock } from "../../../shared/node/system.ts";
+import type { InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
 import {
   type DesiredWireguard,
   planPeers,
   type WireguardEndpoint,
   type WireguardKey,
-} from "../core/wireguard.ts";
-import { InTurn } from "../in-turn.ts";
-import * as route from "../kernel/netlink/route.ts";
-import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
-import { transportNetns } from "../kernel/netns.ts";
+} from "../../core/keys/wireguard.ts";
+import { KeyedMutex } from "../../../shared/node/keyed-mutex.ts";
+import { inetFaultsOf, mendInet } from "../../kernel/proof/lone-link.ts";
+import type * as route from "../../kernel/netlink/route.ts";
+import type { WireguardDevice } from "../../kernel/netlink/wireguard.ts";
+import { transportNetns } from "../../kernel/netns.ts";
 import { type DeviceDriver, WIREGUARD_DEVICE } from "./device.ts";
 import { KernelDevice } from "./kernel-device.ts";
 import type { WireguardState, WireguardTunnel } from "./port.ts";
-import type { Secret } from "./secret.ts";
+import type { Secret } from "../secret.ts";
 import { Transport } from "./transport.ts";
-import { WireguardGoDevice } from "./wireguard-go-device.ts";
-import { type WireguardProcess, wireguardProcess } from "./wireguard-go-process.ts";
-import { wireguardPublicKey } from "./wireguard-keys.ts";
+import { WireguardGoDevice } from "./go-device.ts";
+import { type WireguardProcess, wireguardProcess } from "./go-process.ts";
+import { wireguardPublicKey } from "./keys.ts";
 
 export interface LinuxWireguardOptions {
   /** Where namespaces are pinned; /run/overlay-ts/netns in service. */
@@ -37,7 +40,7 @@ export class LinuxWireguard implements WireguardTunnel {
   readonly #kernel: DeviceDriver;
   readonly #process: DeviceDriver;
   readonly #listeners: (() => void)[] = [];
-  readonly #turn = new InTurn<"device">();
+  readonly #turn = new KeyedMutex<"device">();
   /** Endpoints as they were desired last: what the device says else, it has learnt. */
   #asked: ReadonlyMap<WireguardKey, WireguardEndpoint> = new Map();
 
@@ -80,6 +83,29 @@ export class LinuxWireguard implements WireguardTunnel {
     };
   }
 
+  async faults(privateKey: Secret, desired: DesiredWireguard): Promise<string[]> {
+    const link = await this.#transport.link(this.#name);
+    if (link === undefined) return ["its device is missing"];
+    const { mtuBytes, listenPort } = desired;
+    const held = await this.#driverOf(link).read();
+    const changes = planPeers(held.peers, desired, this.#asked, systemClock.wallMs());
+    const { socket } = this.#transport;
+    return [
+      ...(link.up ? [] : ["its device is down"]),
+      ...(link.mtuBytes === mtuBytes ? [] : [`its MTU is ${link.mtuBytes}, not ${mtuBytes}`]),
+      ...(held.publicKey === wireguardPublicKey(privateKey) ? [] : ["its key is another one"]),
+      ...(held.listenPort === listenPort ? [] : [`its port is ${held.listenPort}`]),
+      ...changes.map(({ kind, publicKey }) => `the peer ${publicKey} is ${PEER_FAULTS[kind]}`),
+      ...(await inetFaultsOf(socket, link.index, addressIn(desired))),
+      ...this.#transport.settingFaults(),
+    ];
+  }
+
+  async echo(inside: Ip, bytes: number, timeoutMs: number): Promise<number | undefined> {
+    if (!this.#transport.exists()) return undefined;
+    return this.#transport.ping.echo(inside, bytes, timeoutMs);
+  }
+
   onLoss(listener: () => void): void {
     this.#listeners.push(listener);
   }
@@ -106,12 +132,13 @@ export class LinuxWireguard implements WireguardTunnel {
     const held = await driver.read();
     await this.#identity(driver, held, privateKey, desired.listenPort);
     await this.#peers(driver, held, desired);
-    await this.#address(link, desired);
     if (!link.up || link.mtuBytes !== desired.mtuBytes)
       await driver.up(link, desired.mtuBytes, desired.listenPort);
+    // One address: the peers know no other.
+    await mendInet(this.#transport.socket, link.index, addressIn(desired));
   }
 
-  /** What stands is kept, whatever the kernel has learnt since: a tunnel is not cut for a better one. */
+  /** A tunnel of wireguard-go is kept even when the kernel has WireGuard now: replacing it would cut traffic. */
   async #device(mtuBytes: number): Promise<{ driver: DeviceDriver; link: route.Link }> {
     const standing = await this.#transport.link(this.#name);
     if (standing !== undefined) {
@@ -175,22 +202,12 @@ export class LinuxWireguard implements WireguardTunnel {
     await driver.change(changes);
     this.#asked = new Map(desired.peers.map(({ publicKey, endpoint }) => [publicKey, endpoint]));
   }
+}
 
-  /** One address: the peers know no other. */
-  async #address(
-    { index }: route.Link,
-    { ownInside, prefixLength }: DesiredWireguard,
-  ): Promise<void> {
-    const held = await this.#transport.addresses(index);
-    const isOurs = (ip: string, length: number): boolean =>
-      ip === ownInside && length === prefixLength;
-    const others = held.filter((address) => !isOurs(address.ip, address.prefixLength));
-    const missing = others.length === held.length;
-    await this.#transport.socket.batch([
-      ...others.map((address) => route.deleteAddress(index, address.ip, address.prefixLength)),
-      ...(missing ? [route.addAddress(index, ownInside, prefixLength)] : []),
-    ]);
-  }
+const PEER_FAULTS = { add: "missing", update: "another one", remove: "not ours" } as const;
+
+function addressIn({ ownInside, prefixLength }: DesiredWireguard): InterfaceAddress {
+  return { ip: ownInside, prefixLength };
 }
 
 function answers(driver: DeviceDriver): Promise<boolean> {

@@ -1,8 +1,12 @@
-import type { Ip } from "../../shared/ip.ts";
-import type { DesiredWireguard, WireguardKey, WireguardPeerState } from "../core/wireguard.ts";
-import type { Secret } from "./secret.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type {
+  DesiredWireguard,
+  WireguardKey,
+  WireguardPeerState,
+} from "../../core/keys/wireguard.ts";
+import type { Secret } from "../secret.ts";
 
-/** What the device was found to be. No private key is in it. */
+/** The device as it was read, without the private key. */
 export interface WireguardState {
   /** Which implementation runs the device. */
   readonly by: "kernel" | "wireguard-go";
@@ -30,6 +34,10 @@ export interface WireguardTunnel {
   set(privateKey: Secret, desired: DesiredWireguard): Promise<void>;
   /** Undefined: there is no device. */
   read(): Promise<WireguardState | undefined>;
+  /** What the next `set` of the same would mend, in words for `verify`; empty: nothing. */
+  faults(privateKey: Secret, desired: DesiredWireguard): Promise<string[]>;
+  /** Milliseconds until a peer's kernel answered an echo of that size, DF set; undefined: it did not within the time. */
+  echo(inside: Ip, bytes: number, timeoutMs: number): Promise<number | undefined>;
   /** Called when the device or its address is lost behind our back; the next `set` puts it back. */
   onLoss(listener: () => void): void;
   /** For `leave`: nothing of ours stays. */

@@ -1,16 +1,31 @@
 import { closeSync, openSync } from "node:fs";
-import { OverlayError } from "../../shared/errors.ts";
-import type { InterfaceAddress } from "../core/data-plane.ts";
-import { linkNamed } from "../kernel/netlink/dumps.ts";
-import * as route from "../kernel/netlink/route.ts";
-import { RtNetlink } from "../kernel/netlink/socket.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import type { InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
+import { addressesOf, linkNamed } from "../../kernel/netlink/dumps.ts";
+import * as route from "../../kernel/netlink/route.ts";
+import { RtNetlink } from "../../kernel/netlink/socket.ts";
 import {
   createPinnedNetns,
   deletePinnedNetns,
+  ECHO_SOCKETS,
+  inNetns,
   isPinnedNetns,
+  netSettingFaults,
   setNetSettings,
-} from "../kernel/netns.ts";
-import { Watch } from "../kernel/watch.ts";
+} from "../../kernel/netns.ts";
+import { PingSocket } from "../../kernel/proof/ping-socket.ts";
+import { Watch } from "../../kernel/watch.ts";
+
+const SETTINGS = [
+  ["ipv4/ip_forward", "0"],
+  ["ipv4/conf/all/accept_redirects", "0"],
+  ["ipv4/conf/default/accept_redirects", "0"],
+  // The path is as wide as the device: a member's ICMP could only make it narrower for others.
+  ["ipv4/ip_no_pmtu_disc", "2"],
+  ["ipv6/conf/all/disable_ipv6", "1"],
+  ["ipv6/conf/default/disable_ipv6", "1"],
+  ECHO_SOCKETS,
+] as const;
 
 /**
  * The namespace that WireGuard's device shares with the VXLAN sockets of its class, and with nothing
@@ -21,6 +36,7 @@ export class Transport {
   readonly #onLoss: () => void;
   #socket: RtNetlink | undefined;
   #watch: Watch | undefined;
+  #ping: PingSocket | undefined;
 
   constructor(path: string, onLoss: () => void) {
     this.path = path;
@@ -36,21 +52,23 @@ export class Transport {
       this.close();
       createPinnedNetns(this.path);
     }
-    setNetSettings(this.path, [
-      ["ipv4/ip_forward", "0"],
-      ["ipv4/conf/all/accept_redirects", "0"],
-      ["ipv4/conf/default/accept_redirects", "0"],
-      // The path is as wide as the device: a member's ICMP could only make it narrower for others.
-      ["ipv4/ip_no_pmtu_disc", "2"],
-      ["ipv6/conf/all/disable_ipv6", "1"],
-      ["ipv6/conf/default/disable_ipv6", "1"],
-    ]);
+    setNetSettings(this.path, SETTINGS);
+  }
+
+  /** What of its settings somebody changed. */
+  settingFaults(): string[] {
+    return netSettingFaults(this.path, SETTINGS);
   }
 
   /** A socket of the namespace, which must be there. */
   get socket(): RtNetlink {
     this.#watch ??= new Watch(this.path, this.#onLoss);
     return (this.#socket ??= new RtNetlink(this.path));
+  }
+
+  /** The same, to ask peers. */
+  get ping(): PingSocket {
+    return (this.#ping ??= inNetns(this.path, () => new PingSocket()));
   }
 
   /** Losses are not told meanwhile: they are our own. */
@@ -79,10 +97,7 @@ export class Transport {
   }
 
   async addresses(index: number): Promise<InterfaceAddress[]> {
-    return (await this.socket.dump(route.dumpAddresses))
-      .flatMap((message) => route.decodeAddress(message) ?? [])
-      .filter((address) => address.index === index)
-      .map(({ ip, prefixLength }) => ({ ip, prefixLength }));
+    return (await addressesOf(this.socket))(index);
   }
 
   /** Runs `work` with an open descriptor of the namespace, to make or move devices into it. */
@@ -103,7 +118,9 @@ export class Transport {
   close(): void {
     this.#socket?.close();
     this.#watch?.close();
+    this.#ping?.close();
     this.#socket = undefined;
     this.#watch = undefined;
+    this.#ping = undefined;
   }
 }

@@ -1,12 +1,12 @@
-import { hostCidr, Ip } from "../../shared/ip.ts";
-import type { Cidr } from "../../shared/ip.ts";
+import { hostCidr, Ip } from "../../../shared/ip.ts";
+import type { Cidr } from "../../../shared/ip.ts";
 import type {
   PeerChange,
   WireguardEndpoint,
   WireguardKey,
   WireguardPeerState,
-} from "../core/wireguard.ts";
-import type { WireguardDevice } from "../kernel/netlink/wireguard.ts";
+} from "../../core/keys/wireguard.ts";
+import type { WireguardDevice } from "../../kernel/netlink/wireguard.ts";
 
 /**
  * The configuration protocol of WireGuard in processes (wireguard.com/xplatform): lines of

@@ -1,7 +1,7 @@
 import { OverlayError } from "../../../shared/errors.ts";
 import type { Request, RtNetlink } from "./socket.ts";
 
-/** What is gone already is as wanted. */
+/** Deleting what does not exist counts as success. */
 
 /** Links: the kernel needs milliseconds for each. */
 export async function deleteOneByOne(

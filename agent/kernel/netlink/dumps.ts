@@ -1,12 +1,17 @@
 import type { Ip } from "../../../shared/ip.ts";
 import * as neighbour from "./neighbour.ts";
 import * as route from "./route.ts";
-import type { RtNetlink } from "./socket.ts";
+import type { Request, RtNetlink } from "./socket.ts";
 
-/** What a namespace holds, asked of a socket in it. */
+/** Dumps of a namespace's links, addresses and neighbours through a socket in it. */
 
-export async function linksOf(socket: RtNetlink): Promise<route.Link[]> {
-  return (await socket.dump(route.dumpLinks)).map(route.decodeLink);
+/** `netnsId`: of another namespace, by the number that the socket's own has for it. */
+export async function linksOf(socket: RtNetlink, netnsId?: number): Promise<route.Link[]> {
+  return (await socket.dump(inNamespace(route.dumpLinks, netnsId))).map(route.decodeLink);
+}
+
+function inNamespace(request: Request, netnsId: number | undefined): Request {
+  return netnsId === undefined ? request : route.inNamespace(request, netnsId);
 }
 
 export async function linkNamed(socket: RtNetlink, name: string): Promise<route.Link | undefined> {
@@ -23,8 +28,9 @@ export async function neighboursOf(
 /** Of each link by its index, without the link-local ones that it gives itself. */
 export async function addressesOf(
   socket: RtNetlink,
+  netnsId?: number,
 ): Promise<(link: number) => { ip: Ip; prefixLength: number }[]> {
-  const all = (await socket.dump(route.dumpAddresses)).flatMap(
+  const all = (await socket.dump(inNamespace(route.dumpAddresses, netnsId))).flatMap(
     (message) => route.decodeAddress(message) ?? [],
   );
   return (link) =>

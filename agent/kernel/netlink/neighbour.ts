@@ -1,10 +1,11 @@
 import { bytesToIp, familyOf, type Ip, ipToBytes } from "../../../shared/ip.ts";
-import { bytesToMac, type Mac, macToBytes } from "../../../shared/mac.ts";
+import { type Mac, macToBytes } from "../../../shared/mac.ts";
 import {
   addressFamily,
   attr,
   CREATE,
   decodeAttributes,
+  decodeMac,
   type NetlinkMessage,
   REPLACE,
 } from "./codec.ts";
@@ -116,6 +117,8 @@ export interface Neighbour {
   readonly index: number;
   /** Pushed by a control plane: ours, in a namespace of ours. */
   readonly extLearned: boolean;
+  /** Neither learned nor aged: as `putStaticFdb` writes it. */
+  readonly isStatic: boolean;
   /** Of the bridge's table, not of VXLAN's. */
   readonly master: boolean;
   readonly mac: Mac | undefined;
@@ -131,11 +134,9 @@ export function decodeNeighbour({ payload }: NetlinkMessage): Neighbour {
   return {
     index: payload.readInt32LE(4),
     extLearned: (payload.readUInt8(10) & NTF.extLearned) !== 0,
+    isStatic: (payload.readUInt16LE(8) & NUD.noarp) !== 0,
     master: attributes.has(NDA.master),
-    mac:
-      mac?.length === 6 && (mac[0] ?? 1) % 2 === 0 && mac.some((byte) => byte !== 0)
-        ? bytesToMac(mac)
-        : undefined,
+    mac: decodeMac(mac),
     flood: mac?.equals(ZERO_MAC) === true,
     destination: destination === undefined ? undefined : bytesToIp(destination),
   };

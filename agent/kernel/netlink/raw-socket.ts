@@ -16,7 +16,7 @@ const getsockname = libc.func(
 );
 
 /** Families of netlink(7) that are spoken here. */
-export const NETLINK = { route: 0, xfrm: 6, generic: 16 } as const;
+export const NETLINK = { route: 0, xfrm: 6, netfilter: 12, generic: 16 } as const;
 export type NetlinkFamily = (typeof NETLINK)[keyof typeof NETLINK];
 
 const AF_NETLINK = 16;
@@ -27,6 +27,7 @@ const SO_RCVBUFFORCE = 33;
 const SO_PROTOCOL = 38;
 const SOL_NETLINK = 270;
 const NETLINK_NO_ENOBUFS = 5;
+const NETLINK_GET_STRICT_CHK = 12;
 const RECEIVE_BYTES = 8 << 20;
 
 /**
@@ -47,6 +48,8 @@ export function openNetlinkSocket(
     try {
       const fd = descriptorOf(socket, family);
       set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+      // Else a dump of addresses does not look at which namespace it is to be of (net/ipv4/devinet.c).
+      set(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
       set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES);
       for (const group of groups) socket.addMembership(group);
       return socket;

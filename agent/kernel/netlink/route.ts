@@ -6,6 +6,7 @@ import {
   type Attributes,
   CREATE,
   decodeAttributes,
+  decodeMac,
   decodeText,
   type NetlinkMessage,
   REPLACE,
@@ -15,6 +16,7 @@ import {
   u32,
 } from "./codec.ts";
 import { RTM_DELNEIGH } from "./neighbour.ts";
+import { RTM_DELROUTE, RTM_DELRULE, RTM_NEWRULE } from "./routing.ts";
 import type { Request } from "./socket.ts";
 
 /** rtnetlink messages on links and addresses (linux/rtnetlink.h, if_link.h), as requests and back. */
@@ -29,30 +31,28 @@ const EXCL = 0x200;
 const IFF_UP = 1;
 /** Ours alone to give out: no need to ask whether somebody has it already (linux/if_addr.h). */
 const IFA_F_NODAD = 2;
+const IFA_TARGET_NETNSID = 10;
 
-const IFLA = {
+export const IFLA = {
   address: 1,
   ifname: 3,
   mtu: 4,
+  link: 5,
   master: 10,
   linkinfo: 18,
   alias: 20,
   netnsFd: 28,
   extMask: 29,
+  linkNetnsId: 37,
+  targetNetnsId: 46,
 } as const;
 const RTEXT_FILTER_SKIP_STATS = 8;
-const LINKINFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const;
+export const LINKINFO = { kind: 1, data: 2, slaveKind: 4, slaveData: 5 } as const;
 const VXLAN = { id: 1, ttl: 5, local: 4, learning: 7, port: 15, local6: 17, df: 29 } as const;
-const BRPORT = {
-  learning: 8,
-  unicastFlood: 9,
-  mcastFlood: 27,
-  bcastFlood: 30,
-  neighSuppress: 32,
-  locked: 39,
-} as const;
+const BRPORT_ISOLATED = 33;
 const BR_MCAST_SNOOPING = 23;
 const VETH_INFO_PEER = 1;
+const VXLAN_TTL = 64;
 const VXLAN_DF_SET = 1;
 
 function ifinfo(index: number, up: boolean): Buffer {
@@ -63,7 +63,7 @@ function ifinfo(index: number, up: boolean): Buffer {
   return out;
 }
 
-function newLink(
+export function newLink(
   op: string,
   index: number,
   up: boolean,
@@ -78,12 +78,26 @@ export function addBridge(name: string, mac: Mac, mtuBytes: number): Request {
     attr(IFLA.ifname, text(name)),
     attr(IFLA.address, macToBytes(mac)),
     attr(IFLA.mtu, u32(mtuBytes)),
-    attr(
-      IFLA.linkinfo,
-      attr(LINKINFO.kind, text("bridge")),
-      attr(LINKINFO.data, attr(BR_MCAST_SNOOPING, u8(0))),
-    ),
+    bridgeSettings(),
   ]);
+}
+
+/** What a bridge is made with, while it stands. */
+export function setBridge(index: number): Request {
+  return newLink(`IFLA_BR_MCAST_SNOOPING ${index}`, index, true, [bridgeSettings()], 0);
+}
+
+/** Also of the same MAC the kernel forgets all neighbours of the link. */
+export function setMac(index: number, mac: Mac): Request {
+  return newLink(`IFLA_ADDRESS ${mac}`, index, true, [attr(IFLA.address, macToBytes(mac))], 0);
+}
+
+function bridgeSettings(): Buffer {
+  return attr(
+    IFLA.linkinfo,
+    attr(LINKINFO.kind, text("bridge")),
+    attr(LINKINFO.data, attr(BR_MCAST_SNOOPING, u8(0))),
+  );
 }
 
 export interface VxlanShape {
@@ -108,7 +122,7 @@ export function addVxlan(name: string, shape: VxlanShape, mac: Mac, netnsFd: num
         LINKINFO.data,
         attr(VXLAN.id, u32(shape.vni)),
         attr(local, ipToBytes(shape.localVtep)),
-        attr(VXLAN.ttl, u8(64)),
+        attr(VXLAN.ttl, u8(VXLAN_TTL)),
         attr(VXLAN.learning, u8(0)),
         attr(VXLAN.port, u16be(shape.udpPort)),
         attr(VXLAN.df, u8(VXLAN_DF_SET)),
@@ -130,9 +144,10 @@ export function addWireguard(name: string, mtuBytes: number, netnsFd: number): R
   ]);
 }
 
-/** To another namespace, where it is down and keeps its name. */
+/** To another namespace, where it is down and has this name; `eth%d` is the first of such that is free. */
 export function moveLink(index: number, name: string, netnsFd: number): Request {
-  return newLink(`IFLA_NET_NS_FD ${name}`, index, false, [attr(IFLA.netnsFd, u32(netnsFd))], 0);
+  const parts = [attr(IFLA.netnsFd, u32(netnsFd)), attr(IFLA.ifname, text(name))];
+  return newLink(`IFLA_NET_NS_FD ${name}`, index, false, parts, 0);
 }
 
 /** `name` here, `peer` in its namespace with the container's MAC. */
@@ -159,34 +174,11 @@ export function addVeth(
   ]);
 }
 
-/** `vxlanFlood`: of a network whose broadcast and multicast leave the host. */
-export type PortRole = "vxlan" | "vxlanFlood" | "container";
-
-/** Into the bridge, with the role's flags, up. Two messages: the flags need the port to exist. */
-export function makePort(index: number, bridge: number, role: PortRole): Request[] {
-  const on = (type: number): Buffer => attr(type, u8(1));
-  const off = (type: number): Buffer => attr(type, u8(0));
-  const copies = role === "vxlanFlood" ? on : off;
-  const flags =
-    role === "container"
-      ? [on(BRPORT.locked)]
-      : [copies(BRPORT.mcastFlood), copies(BRPORT.bcastFlood), on(BRPORT.neighSuppress)];
-  return [
-    newLink(`IFLA_MASTER ${role}`, index, false, [attr(IFLA.master, u32(bridge))], 0),
-    newLink(
-      `IFLA_BRPORT ${role}`,
-      index,
-      true,
-      [
-        attr(
-          IFLA.linkinfo,
-          attr(LINKINFO.slaveKind, text("bridge")),
-          attr(LINKINFO.slaveData, off(BRPORT.learning), off(BRPORT.unicastFlood), ...flags),
-        ),
-      ],
-      0,
-    ),
-  ];
+/** To no other isolated port of its bridge goes a frame from this one. */
+export function isolatePort({ index, name }: Pick<Link, "index" | "name">): Request {
+  const flags = attr(LINKINFO.slaveData, attr(BRPORT_ISOLATED, u8(1)));
+  const info = attr(IFLA.linkinfo, attr(LINKINFO.slaveKind, text("bridge")), flags);
+  return newLink(`IFLA_BRPORT_ISOLATED ${name}`, index, false, [info], 0);
 }
 
 export function deleteLink(index: number, name: string): Request {
@@ -236,12 +228,32 @@ export function setDown(index: number): Request {
 }
 
 /** Multicast groups of linux/rtnetlink.h, and what in them is news to us. */
-export const RTNLGRP = { link: 1, neigh: 3 } as const;
+export const RTNLGRP = {
+  link: 1,
+  neigh: 3,
+  address: 5,
+  route: 7,
+  rule: 8,
+  address6: 9,
+  route6: 11,
+  rule6: 19,
+} as const;
+
+/** A link that is new, changed or gone. */
+export function changedLink(message: NetlinkMessage): Link | undefined {
+  const isLink = message.type === RTM_NEWLINK || message.type === RTM_DELLINK;
+  return isLink ? decodeLink(message) : undefined;
+}
 
 export function isLoss({ type, payload }: NetlinkMessage): boolean {
   switch (type) {
     case RTM_DELLINK:
     case RTM_DELNEIGH:
+    case RTM_DELADDR:
+    case RTM_DELROUTE:
+    case RTM_DELRULE:
+    // A rule comes before all routes: with a new one they may be of no use.
+    case RTM_NEWRULE:
       return true;
     case RTM_NEWLINK:
       return (payload.readUInt32LE(8) & IFF_UP) === 0;
@@ -264,6 +276,16 @@ export const dumpAddresses: Request = {
   parts: [Buffer.alloc(8)],
 };
 
+/** Of another namespace, by the number that the socket's own has for it. The socket must be a strict one. */
+export function inNamespace(dump: Request, netnsId: number): Request {
+  const type = dump.type === RTM_GETADDR ? IFA_TARGET_NETNSID : IFLA.targetNetnsId;
+  return {
+    ...dump,
+    op: `${dump.op} of namespace ${netnsId}`,
+    parts: [...dump.parts, attr(type, u32(netnsId))],
+  };
+}
+
 export interface Link {
   readonly index: number;
   readonly name: string;
@@ -274,16 +296,32 @@ export interface Link {
   readonly up: boolean;
   /** Index of the bridge it is a port of, 0 for none. */
   readonly master: number;
-  /** Of a bridge port: it gets what goes to everybody. */
-  readonly multicastFlood: boolean;
-  readonly vxlan: { vni: number; udpPort: number; localVtep: Ip } | undefined;
+  readonly mac: Mac | undefined;
+  /** Of a veth whose other end is in another namespace: where, by this one's number for it, and its index there. */
+  readonly peer: { readonly netnsId: number; readonly index: number } | undefined;
+  /** Of a bridge port, as the kernel says them. */
+  readonly portFlags: Attributes;
+  /** Of a bridge port: see `isolatePort`. */
+  readonly isolated: boolean;
+  /** Of a bridge: it listens who wants which multicast, which ours does not. */
+  readonly snoops: boolean;
+  readonly vxlan: VxlanSettings | undefined;
+}
+
+export interface VxlanSettings {
+  readonly vni: number;
+  readonly udpPort: number;
+  readonly localVtep: Ip;
+  /** TTL, learning and DF are as `addVxlan` makes them. */
+  readonly asMade: boolean;
 }
 
 export function decodeLink({ payload }: NetlinkMessage): Link {
   const attributes = decodeAttributes(payload.subarray(16));
   const info = decodeAttributes(attributes.get(IFLA.linkinfo) ?? Buffer.alloc(0));
   const kind = decodeText(info.get(LINKINFO.kind));
-  const isVxlan = kind === "vxlan";
+  const data = decodeAttributes(info.get(LINKINFO.data) ?? Buffer.alloc(0));
+  const portFlags = decodeAttributes(info.get(LINKINFO.slaveData) ?? Buffer.alloc(0));
   return {
     index: payload.readInt32LE(4),
     name: decodeText(attributes.get(IFLA.ifname)),
@@ -292,23 +330,31 @@ export function decodeLink({ payload }: NetlinkMessage): Link {
     mtuBytes: attributes.get(IFLA.mtu)?.readUInt32LE() ?? 0,
     up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     master: attributes.get(IFLA.master)?.readUInt32LE() ?? 0,
-    multicastFlood: isVxlan && portFlag(info, BRPORT.mcastFlood),
-    vxlan: isVxlan ? decodeVxlan(info) : undefined,
+    mac: decodeMac(attributes.get(IFLA.address)),
+    peer: decodePeer(attributes),
+    portFlags,
+    isolated: portFlags.get(BRPORT_ISOLATED)?.readUInt8() === 1,
+    snoops: kind === "bridge" && data.get(BR_MCAST_SNOOPING)?.readUInt8() === 1,
+    vxlan: kind === "vxlan" ? decodeVxlan(data) : undefined,
   };
 }
 
-function portFlag(info: Attributes, flag: number): boolean {
-  const port = decodeAttributes(info.get(LINKINFO.slaveData) ?? Buffer.alloc(0));
-  return port.get(flag)?.readUInt8() === 1;
+function decodePeer(attributes: Attributes): Link["peer"] {
+  const netnsId = attributes.get(IFLA.linkNetnsId)?.readInt32LE() ?? -1;
+  const index = attributes.get(IFLA.link)?.readUInt32LE();
+  return netnsId < 0 || index === undefined ? undefined : { netnsId, index };
 }
 
-function decodeVxlan(info: Attributes): Link["vxlan"] {
-  const data = decodeAttributes(info.get(LINKINFO.data) ?? Buffer.alloc(0));
+function decodeVxlan(data: Attributes): Link["vxlan"] {
   const local = data.get(VXLAN.local) ?? data.get(VXLAN.local6);
   const vni = data.get(VXLAN.id)?.readUInt32LE();
   const udpPort = data.get(VXLAN.port)?.readUInt16BE();
   if (local === undefined || vni === undefined || udpPort === undefined) return undefined;
-  return { vni, udpPort, localVtep: bytesToIp(local) };
+  const asMade =
+    data.get(VXLAN.ttl)?.readUInt8() === VXLAN_TTL &&
+    data.get(VXLAN.learning)?.readUInt8() === 0 &&
+    data.get(VXLAN.df)?.readUInt8() === VXLAN_DF_SET;
+  return { vni, udpPort, localVtep: bytesToIp(local), asMade };
 }
 
 export interface Address {

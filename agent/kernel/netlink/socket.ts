@@ -24,7 +24,7 @@ export interface Request {
   readonly parts: Buffer[];
 }
 
-/** What was sent at once and is not answered yet. */
+/** Requests that were sent together and are not all answered yet. */
 interface Pending {
   readonly requests: readonly Request[];
   readonly firstSeq: number;

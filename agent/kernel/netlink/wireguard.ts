@@ -4,7 +4,7 @@ import type {
   WireguardEndpoint,
   WireguardKey,
   WireguardPeerState,
-} from "../../core/wireguard.ts";
+} from "../../core/keys/wireguard.ts";
 import {
   attr,
   type Attributes,

@@ -1,6 +1,6 @@
-import type { HeldSa, SaName } from "../../core/security-association.ts";
-import { saText } from "../../core/security-association.ts";
-import type { PairKey } from "../../core/pair-key.ts";
+import type { HeldSa, SaName } from "../../core/keys/security-association.ts";
+import { saText } from "../../core/keys/security-association.ts";
+import type { PairKey } from "../../core/keys/pair-key.ts";
 import { bytesToIp, familyOf, type Ip, ipToBytes } from "../../../shared/ip.ts";
 import { attr, decodeAttributes, type NetlinkMessage, u32 } from "./codec.ts";
 import type { Request } from "./socket.ts";

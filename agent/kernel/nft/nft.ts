@@ -1,7 +1,8 @@
-import { spawn } from "node:child_process";
-import { OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { startProgram } from "../../../shared/node/start-program.ts";
 
-const TIMEOUT_MS = 10_000;
+/** The first script after a boot waits for the kernel to load what it names. */
+const TIMEOUT_MS = 30_000;
 
 /**
  * The nft program (nftables(8)) in some namespace. One process a transaction, never one an entry: a
@@ -30,17 +31,26 @@ export class Nft {
     }
   }
 
+  /** A table that `script` makes, as it is listed: made in a namespace that ends with the listing. */
+  async form(script: string, family: "inet" | "bridge", name: string): Promise<unknown[]> {
+    const list = `nft -f - && nft -j list table ${family} ${name}`;
+    const text = await this.#start("unshare", ["--net", "sh", "-c", list], script, `form ${name}`);
+    return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+  }
+
   /** Runs until `signal` aborts; each line of `nft monitor`. */
   monitor(onLine: (line: string) => void, onEnd: () => void, signal: AbortSignal): void {
     const [command, args] = this.#argv(["monitor"]);
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "ignore"], signal });
+    const stdio = ["ignore", "pipe", "ignore"] as const;
+    // One that was not started has no end of its own.
+    const child = startProgram(command, args, { stdio: [...stdio], signal }, () => {});
+    if (child === undefined) return onEnd();
     let rest = "";
-    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
       const lines = (rest + chunk).split("\n");
       rest = lines.pop() ?? "";
       for (const line of lines) onLine(line);
     });
-    child.on("error", () => {});
     child.on("close", onEnd);
   }
 
@@ -51,35 +61,40 @@ export class Nft {
   }
 
   #run(args: string[], input: string, op: string): Promise<string> {
+    return this.#start(...this.#argv(args), input, op);
+  }
+
+  #start(command: string, args: string[], input: string, op: string): Promise<string> {
     return new Promise((resolve, reject) => {
-      const [command, all] = this.#argv(args);
-      const child = spawn(command, all, {
-        stdio: ["pipe", "pipe", "pipe"],
-        timeout: TIMEOUT_MS,
-      });
+      const child = startProgram(command, args, { stdio: "pipe", timeout: TIMEOUT_MS }, reject);
       let stdout = "";
       let stderr = "";
-      child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
-      child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
-      child.on("error", (cause) => reject(failed(op, cause.message, cause)));
-      child.on("close", (status) => {
+      child?.stdout?.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
+      child?.stderr?.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
+      child?.on("close", (status) => {
         if (status === 0) resolve(stdout);
         else reject(failed(op, stderr.trim().split("\n")[0] ?? `nft ended with ${status}`));
       });
-      child.stdin.on("error", () => {});
-      child.stdin.end(input);
+      child?.stdin?.on("error", () => {});
+      child?.stdin?.end(input);
     });
   }
 }
 
-function failed(op: string, why: string, cause?: unknown): OverlayError {
-  return new OverlayError(
-    {
-      code: "NETLINK",
-      op: `nft ${op}`,
-      message: `nftables refused (${op}): ${why}`,
-      next: "check that nftables is installed and the kernel has nf_tables",
-    },
-    { cause },
-  );
+/** Chains and rules without what changes by itself: handles. */
+export function rulesOf(table: readonly unknown[]): string {
+  const kept = table.flatMap((entry) => {
+    const { chain, rule } = entry as Record<string, Record<string, unknown> | undefined>;
+    return chain ?? rule ?? [];
+  });
+  return JSON.stringify(kept, (name, value: unknown) => (name === "handle" ? undefined : value));
+}
+
+function failed(op: string, why: string): OverlayError {
+  return new OverlayError({
+    code: "NETLINK",
+    op: `nft ${op}`,
+    message: `nftables refused (${op}): ${why}`,
+    next: "check that nftables is installed and the kernel has nf_tables",
+  });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import koffi from "koffi";
-import { OverlayError } from "../../shared/errors.ts";
-import { type Ip, ipToBytes } from "../../shared/ip.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { type Ip, ipToBytes } from "../../../shared/ip.ts";
 
 const libc = koffi.load("libc.so.6");
 const socket = libc.func("int socket(int domain, int type, int protocol)");
@@ -22,6 +22,8 @@ const IP_MTU_DISCOVER = 10;
 const IP_PMTUDISC_PROBE = 3;
 const ECHO_REQUEST = 8;
 const ECHO_REPLY = 0;
+/** IPv4 header without options, ICMP header: what of a packet is not payload. */
+const HEADERS_BYTES = 28;
 
 /**
  * Echo requests with DF from an unprivileged ICMP socket (icmp(7)), of the namespace it is made
@@ -45,11 +47,11 @@ export class PingSocket {
     setsockopt(this.#fd, IPPROTO_IP, IP_MTU_DISCOVER, probe, 4);
   }
 
-  /** Milliseconds until the answer came; undefined: none within the time. */
-  async echo(to: Ip, payloadBytes: number, timeoutMs: number): Promise<number | undefined> {
+  /** Milliseconds until the answer came to a packet of that size; undefined: none within the time. */
+  async echo(to: Ip, bytes: number, timeoutMs: number): Promise<number | undefined> {
     if (this.#closed) return undefined;
     const seq = (this.#lastSeq = (this.#lastSeq + 1) & 0xffff);
-    const message = Buffer.alloc(8 + payloadBytes, 0x5a);
+    const message = Buffer.alloc(8 + bytes - HEADERS_BYTES, 0x5a);
     message.writeUInt8(ECHO_REQUEST, 0);
     message.writeUInt8(0, 1);
     message.writeUInt16BE(0, 2);

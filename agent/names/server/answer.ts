@@ -1,8 +1,7 @@
 import dnsPacket from "dns-packet";
-import { canonicalName } from "../../shared/dns-name.ts";
-import type { NetworkId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import type { NameTable } from "../core/name-table.ts";
+import { canonicalName } from "../../../shared/dns-name.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { NameTable, Scope } from "../../core/names/name-table.ts";
 import { reverseName } from "./reverse-name.ts";
 
 /** Whoever asked keeps an answer this long: what a change of holders may cost. */
@@ -19,6 +18,7 @@ const OPCODE_MASK = 0x7800;
 /** Of a query's flags the answer repeats RD and CD. */
 const REPEATED = dnsPacket.RECURSION_DESIRED | dnsPacket.CHECKING_DISABLED;
 const NXDOMAIN = 3;
+const REFUSED = 5;
 /** RFC 6891, 6.1.3: BADVERS is 16, its upper eight bits in the OPT record. */
 const BADVERS_UPPER = 1;
 /** An OPT and a signature. */
@@ -54,18 +54,23 @@ type Data =
   | { readonly type: "A" | "AAAA"; readonly data: readonly Ip[] }
   | { readonly type: "PTR"; readonly data: readonly string[] };
 
-/** What is said to one query (RFC 1035, 4.1): of the names that `scope` sees and nothing else. */
+/**
+ * What is said to one query (RFC 1035, 4.1): of the names that `scope` sees and nothing else.
+ *
+ * @param patient it can wait: else it is never `unknown`.
+ */
 export function reply(
   query: Buffer,
   names: NameTable,
-  scope: readonly NetworkId[],
+  scope: Scope,
   transport: Transport,
+  patient = true,
 ): Reply {
   const question = parse(query);
   if (question === undefined) return "forward";
-  const found = look(question, names, scope);
-  if (found === undefined)
-    return names.mayCome(scope, canonicalName(question.name)) ? "unknown" : "forward";
+  const found = look(question, names, scope, patient);
+  if (found === undefined) return "forward";
+  if (found === "unknown") return found;
   if (question.opt !== undefined && question.opt.ednsVersion !== 0)
     return echoing(query, question, encode(question, [], { badVersion: true }), 0);
   const fitting = fit(question, found, transport);
@@ -77,6 +82,22 @@ export function reply(
 export function refusal(query: Buffer): Buffer | undefined {
   const question = parse(query);
   return question && encode(question, [], { rcode: NXDOMAIN });
+}
+
+/** For who must not ask others: that there is no such name, REFUSED for what is no question of ours. */
+export function denial(query: Buffer): Buffer | undefined {
+  const denied = refusal(query);
+  if (denied !== undefined || query.length < HEADER_BYTES) return denied;
+  const header = Buffer.alloc(HEADER_BYTES);
+  query.copy(header, 0, 0, 2);
+  header.writeUInt16BE(QR | (query.readUInt16BE(2) & OPCODE_MASK) | REFUSED, 2);
+  return header;
+}
+
+/** Undefined: not one question that we understand. */
+export function nameAsked(query: Buffer): string | undefined {
+  const question = parse(query);
+  return question && canonicalName(question.name);
 }
 
 /** Undefined: not one question of class IN, or not a standard query. */
@@ -103,13 +124,17 @@ function parse(query: Buffer): Question | undefined {
 function look(
   { name, type }: Question,
   names: NameTable,
-  scope: readonly NetworkId[],
-): Data | undefined {
+  scope: Scope,
+  patient: boolean,
+): Data | "unknown" | undefined {
   const canonical = canonicalName(name);
-  if (type === "A" || type === "AAAA") {
-    const found = names.find(scope, canonical, type === "A" ? 4 : 6);
-    if (found !== undefined) return { type, data: found.ips };
-  } else if (names.knows(scope, canonical)) return { type: "PTR", data: [] };
+  const family = type === "A" ? 4 : type === "AAAA" ? 6 : undefined;
+  const found = names.find(scope, canonical, family, patient);
+  if (found === "unknown") return found;
+  if (found !== undefined)
+    return family === undefined
+      ? { type: "PTR", data: [] }
+      : { type: family === 4 ? "A" : "AAAA", data: found.ips };
   const ip = reverseName(canonical);
   const own = ip && names.reverse(scope, ip);
   return own === undefined ? undefined : { type: "PTR", data: type === "PTR" ? [own] : [] };

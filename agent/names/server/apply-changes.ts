@@ -1,5 +1,5 @@
-import type { NetworkId } from "../../shared/ids.ts";
-import type { NameTable } from "../core/name-table.ts";
+import type { NetworkId } from "../../../shared/ids.ts";
+import type { NameTable } from "../../core/names/name-table.ts";
 import type { TableChange } from "./port.ts";
 
 /** @returns the networks that look different now. */

@@ -12,7 +12,11 @@ const UNREAD_BYTES = 256 * 1024;
 export interface ConversationModules {
   readonly counters: Counters;
   /** Answers now, or later, or has it forwarded; exactly one of the two. */
-  readonly ask: (query: Buffer, answer: (bytes: Buffer) => void, forward: () => void) => void;
+  readonly ask: (
+    query: Buffer,
+    answer: (bytes: Buffer | undefined) => void,
+    forward: () => void,
+  ) => void;
   /** A descriptor that connects to Docker's resolver; undefined: not now. */
   readonly openUpstream: () => number | undefined;
   readonly closed: () => boolean;
@@ -71,9 +75,10 @@ export class Conversation {
     );
   }
 
-  #answer(bytes: Buffer): void {
+  /** Undefined: nothing can be said. */
+  #answer(bytes: Buffer | undefined): void {
     this.#unanswered--;
-    if (!this.#client.destroyed) this.#client.write(framed(bytes));
+    if (!this.#client.destroyed && bytes !== undefined) this.#client.write(framed(bytes));
     this.#endIfDone();
   }
 

@@ -1,6 +1,6 @@
 import { closeSync, statfsSync, statSync } from "node:fs";
-import { OverlayError } from "../../shared/errors.ts";
-import { inNetns, namespaceOf } from "../kernel/netns.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { inNetns, namespaceOf } from "../../kernel/netns.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
 import { Nftables } from "./nftables.ts";
 import {

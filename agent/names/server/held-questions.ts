@@ -1,4 +1,4 @@
-import type { NetworkId } from "../../shared/ids.ts";
+import type { NetworkId } from "../../../shared/ids.ts";
 
 /** As long as a peer's first exchange takes; well within a resolver's own patience (5 s). */
 const HOLD_MS = 1500;
@@ -8,7 +8,7 @@ const HELD_PER_ASKER = 100;
 /** A question about a name that is not known yet. */
 export interface HeldQuestion {
   readonly asker: object;
-  readonly scope: () => readonly NetworkId[];
+  readonly networks: () => readonly NetworkId[];
   /** @param last it must be decided now. @returns whether it was. */
   readonly decide: (last: boolean) => boolean;
 }
@@ -32,7 +32,7 @@ export class HeldQuestions {
 
   changed(networks: ReadonlySet<NetworkId>): void {
     for (const question of this.#held.keys())
-      if (question.scope().some((network) => networks.has(network)) && question.decide(false))
+      if (question.networks().some((network) => networks.has(network)) && question.decide(false))
         this.#remove(question);
   }
 

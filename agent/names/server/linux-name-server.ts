@@ -1,9 +1,11 @@
 import { closeSync, readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
-import { WorkerCalls } from "../../shared/node/worker-calls.ts";
-import type { Log } from "../../shared/ports.ts";
-import { InTurn } from "../in-turn.ts";
+import { asFailure, type Failure, OverlayError } from "../../../shared/errors.ts";
+import { WorkerCalls } from "../../../shared/node/worker-calls.ts";
+import type { Log } from "../../../shared/ports.ts";
+import { KeyedMutex } from "../../../shared/node/keyed-mutex.ts";
+import { RetriedWork } from "../../../shared/node/retried-work.ts";
+import { threadFile } from "../../../shared/node/thread-file.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
 import { HangWatch } from "./hang-watch.ts";
@@ -66,8 +68,9 @@ export class LinuxNameServer implements NameServer {
   /** Everything that is open and ours, adopted and not asked for yet included. */
   readonly #sockets = new Map<SandboxId, KeptSockets>();
   readonly #adopted = new Set<SandboxId>();
-  readonly #turns = new InTurn<SandboxId>();
+  readonly #turns = new KeyedMutex<SandboxId>();
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #retried: RetriedWork;
   #closedDrops = 0;
   #worker: Worker | undefined;
   #watch: HangWatch | undefined;
@@ -93,7 +96,15 @@ export class LinuxNameServer implements NameServer {
     this.#checkMs = checkMs;
     this.#patienceMs = patienceMs;
     this.#adoptedMs = adoptedMs;
+    this.#retried = new RetriedWork((failure) => {
+      if (failure !== undefined)
+        log.error({ ...failure }, "name server could not be started; tried again");
+    });
     this.#adopt(adopted);
+  }
+
+  failure(): Failure | undefined {
+    return this.#retried.failure();
   }
 
   async start(): Promise<void> {
@@ -135,7 +146,10 @@ export class LinuxNameServer implements NameServer {
       try {
         await this.#call("withdraw", id);
       } catch (error) {
-        this.#log.debug({ sandbox: id, ...asFailure(error) }, "withdrawn without the worker");
+        this.#log.debug(
+          { sandbox: id, ...asFailure(error) },
+          "could not withdraw a container's names through the thread; its sockets are closed here",
+        );
       }
       // What no worker had, or has any more.
       this.#forget(id);
@@ -197,7 +211,7 @@ export class LinuxNameServer implements NameServer {
       reserve: this.#reserve,
       checkMs: this.#checkMs,
     };
-    const worker = new Worker(new URL("names-worker.ts", import.meta.url), {
+    const worker = new Worker(threadFile("names-worker", import.meta.url), {
       workerData: options,
       // Sockets are closed by who owns them: this side.
       trackUnmanagedFds: false,
@@ -207,7 +221,7 @@ export class LinuxNameServer implements NameServer {
     this.#worker = worker;
     worker.on("message", (message: FromWorker) => this.#heard(message));
     worker.on("error", (error) =>
-      this.#log.error({ message: asFailure(error).message }, "name server failed"),
+      this.#log.error({ err: error }, "the name server's thread failed; it starts again"),
     );
     worker.on("exit", () => this.#ended(worker));
     this.#thread = (await this.#send(START_TIMEOUT_MS, "start")) as string;
@@ -233,12 +247,13 @@ export class LinuxNameServer implements NameServer {
   }
 
   async #again(): Promise<void> {
-    this.#log.warn({ sandboxes: this.#wanted.size }, "name server started again");
     try {
       await this.#begin();
       this.#restartMs = RESTART_MS;
+      this.#log.warn({ sandboxes: this.#wanted.size }, "name server started again");
+      this.#retried.went(undefined);
     } catch (error) {
-      this.#log.error({ ...asFailure(error) }, "name server not started");
+      this.#retried.went(notStarted(asFailure(error)));
       await this.#worker?.terminate();
     }
   }
@@ -301,7 +316,10 @@ export class LinuxNameServer implements NameServer {
       this.#letGo = true;
       this.#switchAll(false);
       this.#counters.count("watchdogLetGo");
-      this.#log.error({ sandboxes: this.#wanted.size }, "name server hangs: Docker's answers");
+      this.#log.error(
+        { sandboxes: this.#wanted.size },
+        "name server hung; Docker's resolver takes over",
+      );
     }
     if (nowMs - this.#watch.aliveMs > END_HUNG_MS) void worker.terminate();
   }
@@ -333,7 +351,7 @@ export class LinuxNameServer implements NameServer {
   #comesRound(): void {
     if (!this.#letGo) return;
     this.#letGo = false;
-    this.#log.info({}, "name server comes round again");
+    this.#log.info({}, "name server answers again");
     for (const [id, sockets] of this.#sockets)
       if (!this.#adopted.has(id)) this.#switch(sockets, true);
   }
@@ -385,7 +403,10 @@ export class LinuxNameServer implements NameServer {
     try {
       setTransparent(fd, on);
     } catch (error) {
-      this.#log.warn({ ...asFailure(error) }, "a socket cannot be switched");
+      this.#log.warn(
+        { ...asFailure(error) },
+        "could not make a container's DNS socket transparent, or stop that",
+      );
     }
   }
 
@@ -410,4 +431,14 @@ export class LinuxNameServer implements NameServer {
     }, ms);
     this.#timers.add(timer);
   }
+}
+
+function notStarted({ code, message, next }: Failure): Failure {
+  return {
+    code,
+    message: `the name server cannot be started: ${message}`,
+    next:
+      next ??
+      "containers have Docker's own names meanwhile; if it stays so, restart overlay-ts-agent",
+  };
 }

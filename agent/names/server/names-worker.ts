@@ -1,8 +1,8 @@
 import { readlinkSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { assert } from "../../shared/errors.ts";
-import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
-import { answerCall } from "../../shared/node/worker-calls.ts";
+import { assert } from "../../../shared/errors.ts";
+import { giveBackMemory } from "../../../shared/node/give-back-memory.ts";
+import { answerCall } from "../../../shared/node/worker-calls.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
 import { reserveIn } from "./low-descriptors.ts";

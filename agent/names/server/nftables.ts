@@ -1,5 +1,5 @@
 import koffi, { type KoffiFunc, type LibraryHandle } from "koffi";
-import { OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 import { makeRoomBelow, reserveBelow } from "./low-descriptors.ts";
 
 /** In the package `libnftables1`, which nftables itself depends on. */

@@ -1,5 +1,7 @@
-import type { Holder, NamedNetwork } from "../core/names.ts";
-import type { EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Scope } from "../../core/names/name-table.ts";
+import type { Holder, NamedNetwork } from "../../core/names/names.ts";
+import type { Failure } from "../../../shared/errors.ts";
+import type { EndpointId, NetworkId } from "../../../shared/ids.ts";
 
 /** A container's network namespace, by the id in Docker's SandboxKey (12 hex). */
 export type SandboxId = string & { readonly __brand: "SandboxId" };
@@ -9,13 +11,21 @@ export interface Sandbox {
   /** SandboxKey: where Docker mounts the namespace, sooner or later. */
   readonly path: string;
   /** The overlay networks it is on: what its questions see, all of it and nothing else. */
-  readonly scope: readonly NetworkId[];
-  /**
-   * Every one of these is internal. When the container has no other way out either, Docker's resolver has
-   * nobody to ask, and on some engines never says so: a name that Docker does not answer is then
-   * answered as one that is not there.
-   */
-  readonly closed: boolean;
+  readonly scope: Scope;
+  /** Undefined: one of its networks leads out, and what is no name of ours is Docker's to answer. */
+  readonly closed: Closed | undefined;
+}
+
+/**
+ * Of a container that has no way out. Docker's resolver has nobody to ask for it, and on some engines
+ * never says so; on others it asks all the same, from the host, when the host's resolver is on the
+ * host's loopback (CVE-2024-29018). So it is asked only for what may be one of its own names.
+ */
+export interface Closed {
+  /** `--dns`: its servers are asked from within the container, and no others: all may be asked for. */
+  readonly resolvers: boolean;
+  /** The names of Docker's own networks that it is on besides. Undefined: not known yet, in a moment. */
+  readonly others: readonly string[] | undefined;
 }
 
 /** A change of what names there are. A network's first change is `network`. */
@@ -57,6 +67,8 @@ export interface NameServer {
   check(): Promise<readonly SandboxId[]>;
   /** By what happened: answered, forwarded, refused, dropped, … */
   counters(): Promise<Readonly<Record<string, number>>>;
+  /** Why none answers now, and is started again; absent: it cannot fail. */
+  failure?(): Failure | undefined;
   /** As `Mesh`: for the watchdog. */
   owesSinceMs(): number | undefined;
   /**

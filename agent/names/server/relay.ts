@@ -8,7 +8,7 @@ const SERVFAIL = 2;
 const REFUSED = 5;
 
 /**
- * What a client on closed networks is told: Docker's answer, and NXDOMAIN where there is none or it
+ * The answer to a client on internal networks: Docker's answer, and NXDOMAIN where there is none or it
  * says that it could not ask. Undefined: nothing can be said.
  */
 export function closedAnswer(query: Buffer, answer: Buffer | undefined): Buffer | undefined {

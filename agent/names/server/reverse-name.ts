@@ -1,4 +1,4 @@
-import type { Ip } from "../../shared/ip.ts";
+import type { Ip } from "../../../shared/ip.ts";
 
 /** The address that a name in in-addr.arpa (RFC 1035, 3.5) or ip6.arpa (RFC 3596, 2.5) asks for. */
 export function reverseName(canonical: string): Ip | undefined {

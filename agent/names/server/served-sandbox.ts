@@ -1,31 +1,24 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from "node:dgram";
 import { createServer, type Server } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import type { NameTable } from "../core/name-table.ts";
-import { inNetns } from "../kernel/netns.ts";
-import { reply, type Transport } from "./answer.ts";
+import { canonicalName } from "../../../shared/dns-name.ts";
+import type { NameTable } from "../../core/names/name-table.ts";
+import { inNetns } from "../../kernel/netns.ts";
+import { denial, nameAsked, reply, type Transport } from "./answer.ts";
 import { Conversation } from "./conversation.ts";
 import type { Counters } from "./counters.ts";
 import type { Gate } from "./gate.ts";
 import type { HeldQuestions } from "./held-questions.ts";
-import type { Sandbox } from "./port.ts";
+import type { Closed, Sandbox } from "./port.ts";
 import { type Client, clientPacket } from "./reinjection.ts";
 import { awaitAnswer, closedAnswer } from "./relay.ts";
-import {
-  duplicate,
-  hasWayOut,
-  openUpstream,
-  receiveState,
-  sendBytes,
-  sendPacket,
-} from "./sockets.ts";
-import { TokenBucket } from "../../shared/token-bucket.ts";
+import { duplicate, openUpstream, receiveState, sendBytes, sendPacket } from "./sockets.ts";
+import { TokenBucket } from "../../../shared/token-bucket.ts";
 
 /** What one container may have forwarded: about what Docker's own resolver does of external names. */
 const FORWARDED_PER_SECOND = 5000;
 const FORWARDED_BURST = 2000;
 const RELAYS = 64;
-const WAY_OUT_MS = 1000;
 const CONNECTIONS = 64;
 /** Of all sandboxes together: connections that are accepted have low descriptors. */
 const ALL_CONNECTIONS = 400;
@@ -53,8 +46,6 @@ export class ServedSandbox {
   readonly #conversations = new Set<Conversation>();
   readonly #bucket = new TokenBucket(FORWARDED_PER_SECOND, FORWARDED_BURST, performance.now());
   #relays = 0;
-  #wayOut = false;
-  #wayOutSeenMs = -Infinity;
   #closed = false;
 
   constructor(sandbox: Sandbox, gate: Gate, modules: ServingModules) {
@@ -81,7 +72,7 @@ export class ServedSandbox {
         counters,
         ask: (query, answer, forward) => this.#ask(query, "tcp", answer, forward),
         openUpstream: () => this.#openUpstream(),
-        closed: () => this.#isClosed(),
+        closed: () => this.sandbox.closed !== undefined,
       });
       const all = [this.#conversations, modules.conversations];
       for (const set of all) set.add(conversation);
@@ -131,22 +122,36 @@ export class ServedSandbox {
   #ask(
     query: Buffer,
     transport: Transport,
-    answer: (bytes: Buffer) => void,
+    answer: (bytes: Buffer | undefined) => void,
     forward: () => void,
   ): void {
     const { names, held, counters } = this.#modules;
     const decide = (last: boolean): boolean => {
       const { scope } = this.sandbox;
-      const said = reply(query, names, scope, transport);
+      const said = reply(query, names, scope, transport, !last);
       if (typeof said === "object") {
         counters.count(said.records > 0 ? "answered" : "nodata");
         answer(said.bytes);
-      } else if (said === "unknown" && !last) return false;
-      else forward();
+        return true;
+      }
+      if (said === "unknown") return false;
+      const { closed } = this.sandbox;
+      if (closed === undefined || mayAskDocker(closed, query)) forward();
+      else if (closed.others === undefined && !last) return false;
+      else {
+        counters.count("notThere");
+        answer(denial(query));
+      }
       return true;
     };
     if (decide(false)) return;
-    if (held.hold({ asker: this, scope: () => this.sandbox.scope, decide })) {
+    if (
+      held.hold({
+        asker: this,
+        networks: () => this.sandbox.scope.map(({ network }) => network),
+        decide,
+      })
+    ) {
       counters.count("held");
       return;
     }
@@ -154,29 +159,16 @@ export class ServedSandbox {
     decide(true);
   }
 
-  /** What comes back after the end is nobody's any more. */
-  #answer(bytes: Buffer, { port, address }: Client): void {
-    if (!this.#closed) this.#udp.send(bytes, port, address);
+  /** Answers that come after the end are dropped. */
+  #answer(bytes: Buffer | undefined, { port, address }: Client): void {
+    if (!this.#closed && bytes !== undefined) this.#udp.send(bytes, port, address);
   }
 
   #forward(query: Buffer, client: Client): void {
     const { counters } = this.#modules;
     if (!this.#bucket.take(performance.now())) counters.count("droppedFlood");
-    else if (!this.#isClosed() || !this.#relay(query, client)) this.#reinject(query, client);
-  }
-
-  /** Whether others can be asked from there; other networks than ours come and go unsaid. */
-  #isClosed(): boolean {
-    if (!this.sandbox.closed) return false;
-    const nowMs = performance.now();
-    if (nowMs - this.#wayOutSeenMs > WAY_OUT_MS)
-      try {
-        this.#wayOut = inNetns(this.sandbox.path, hasWayOut);
-        this.#wayOutSeenMs = nowMs;
-      } catch {
-        // The namespace is going.
-      }
-    return !this.#wayOut;
+    else if (this.sandbox.closed === undefined || !this.#relay(query, client))
+      this.#reinject(query, client);
   }
 
   #reinject(query: Buffer, client: Client): void {
@@ -223,4 +215,17 @@ export class ServedSandbox {
       return undefined;
     }
   }
+}
+
+/**
+ * Whether Docker's resolver is asked on behalf of who has no way out. Its own names are single labels, or
+ * end with the name of the network; what is neither it would ask others for.
+ */
+function mayAskDocker({ resolvers, others = [] }: Closed, query: Buffer): boolean {
+  if (resolvers) return true;
+  const name = others.length === 0 ? undefined : nameAsked(query);
+  if (name === undefined) return false;
+  return (
+    !name.includes(".") || others.some((network) => name.endsWith(`.${canonicalName(network)}`))
+  );
 }

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
-import { asFailure } from "../../shared/errors.ts";
-import { NameTable } from "../core/name-table.ts";
+import { asFailure } from "../../../shared/errors.ts";
+import { NameTable } from "../../core/names/name-table.ts";
 import { applyChanges } from "./apply-changes.ts";
 import type { Conversation } from "./conversation.ts";
 import type { Counters } from "./counters.ts";
@@ -81,7 +81,7 @@ export class Serving {
       place.sandbox = sandbox;
       place.served.sandbox = sandbox;
       // Its networks are others now: what waited may be answered.
-      this.#held.changed(new Set(sandbox.scope));
+      this.#held.changed(new Set(sandbox.scope.map(({ network }) => network)));
       return;
     }
     const nowMs = performance.now();

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import koffi from "koffi";
-import { OverlayError } from "../../shared/errors.ts";
-import { errnoName } from "../kernel/errno.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { errnoName } from "../../kernel/errno.ts";
 import { DNS_PORT, RESOLVER_ADDRESS } from "./reinjection.ts";
 
 /**
@@ -110,18 +110,6 @@ export function openGateSockets(): GateSockets {
 
 export function openRawSocket(): number {
   return marked(open(SOCK_RAW, IPPROTO_RAW, "raw"));
-}
-
-/**
- * Docker's resolver asks others from inside the namespace: without a route to anywhere it cannot. The
- * address is one that nobody has (RFC 5737), and nothing is sent to it.
- */
-export function hasWayOut(): boolean {
-  const fd = open(SOCK_DGRAM, 0, "UDP");
-  const to = socketAddress("192.0.2.1", DNS_PORT);
-  const reached = connect(fd, to, to.length) as number;
-  closeSync(fd);
-  return reached === 0;
 }
 
 /** Asks Docker's resolver, past our rules. Over TCP it is still connecting when this returns. */

@@ -1,8 +1,8 @@
-import type { EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { Holder, NamedNetwork } from "../core/names.ts";
+import type { EndpointId, NetworkId } from "../../../shared/ids.ts";
+import type { Holder, NamedNetwork } from "../../core/names/names.ts";
 import type { TableChange } from "./port.ts";
 
-/** What a worker was told of names, to tell it to the next one. */
+/** A copy of the name table, for the next worker when one ends. */
 export class TableCopy {
   readonly #networks = new Map<
     NetworkId,

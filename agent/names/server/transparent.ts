@@ -1,6 +1,6 @@
 import koffi from "koffi";
 
-// No errors.ts: this is loaded while containers wait for answers, and that brings all of zod.
+// No shared/errors.ts: this is loaded while containers wait for answers, and that brings all of zod.
 
 const libc = koffi.load("libc.so.6");
 const setsockopt = libc.func(

@@ -1,6 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { giveUp, type Patience, STATES, takeOver } from "./patience.ts";
 import { letDockerAnswer, markOf, setMark } from "./transparent.ts";
+import { threadFile } from "../../../shared/node/thread-file.ts";
 
 /**
  * From the end of one agent until the next one serves, containers' questions wait in the sockets that
@@ -40,7 +41,7 @@ export function awaitServer(sockets: readonly number[], patienceMs: number): Wai
   for (const fd of sockets) setMark(fd, Math.min(markOf(fd) + 1, FAILED_STARTS));
   // A timer of this thread would have to wait itself: it is busy loading the program.
   if (state[0] === STATES.waiting) {
-    const worker = new Worker(new URL("patience-worker.ts", import.meta.url), {
+    const worker = new Worker(threadFile("patience-worker", import.meta.url), {
       workerData: patience,
     });
     worker.on("error", () => giveUp(patience));

@@ -1,4 +1,4 @@
-import type { WorkerAnswer, WorkerCall } from "../../shared/node/worker-calls.ts";
+import type { WorkerAnswer, WorkerCall } from "../../../shared/node/worker-calls.ts";
 import type { GateSockets } from "./sockets.ts";
 import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
 

@@ -1,6 +1,6 @@
-import type { NodeClaim, SignedNodeClaim } from "../../shared/cluster-state.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import { verifyClaim } from "../../shared/trust.ts";
+import type { NodeClaim, SignedNodeClaim } from "../../../shared/cluster-state.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { verifyClaim } from "../../../shared/trust.ts";
 import type { Admission } from "./port.ts";
 
 export type Refusal = "badClaim" | "wrongPeer" | "notAdmitted" | "revoked" | "flooding";

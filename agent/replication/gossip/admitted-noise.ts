@@ -6,14 +6,14 @@ import type {
   SecuredConnection,
 } from "@libp2p/interface";
 import { lpStream } from "@libp2p/utils";
-import { SignedNodeClaim } from "../../shared/cluster-state.ts";
-import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
-import { OverlayError } from "../../shared/errors.ts";
-import { NodeId } from "../../shared/ids.ts";
+import { SignedNodeClaim } from "../../../shared/cluster-state.ts";
+import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import { NodeId } from "../../../shared/ids.ts";
 import type { AdmissionRules, Refusal } from "./admission-rules.ts";
+import { DEFAULT_DIAL_TIMEOUTS } from "./dialling.ts";
 
 const MAX_CLAIM_BYTES = 64 * 1024;
-const CLAIM_TIMEOUT_MS = 5000;
 
 export interface AdmittedNoiseOptions {
   /** Our own, shown to every peer. */
@@ -71,7 +71,7 @@ async function exchange(
   own: SignedNodeClaim,
   outer: AbortSignal | undefined,
 ): Promise<{ claim: SignedNodeClaim }> {
-  const timeout = AbortSignal.timeout(CLAIM_TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(DEFAULT_DIAL_TIMEOUTS.mostMs);
   const signal = outer === undefined ? timeout : AbortSignal.any([outer, timeout]);
   const framed = lpStream(connection, { maxDataLength: MAX_CLAIM_BYTES });
   await framed.write(encodeCbor(own), { signal });

@@ -1,16 +1,26 @@
-import type { NodeId } from "../../shared/ids.ts";
-import type { Random } from "../../shared/ports.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Random } from "../../../shared/ports.ts";
 import type { MeshPeer } from "./port.ts";
 
 const FIRST_RETRY_MS = 200;
 const MAX_RETRY_MS = 10_000;
-const DIAL_TIMEOUT_MS = 5000;
+
+export interface DialTimeouts {
+  readonly firstMs: number;
+  readonly mostMs: number;
+}
+
+/** The handshake takes a tenth of a second at rest; on hosts without CPU it takes seconds at both ends. */
+export const DEFAULT_DIAL_TIMEOUTS: DialTimeouts = { firstMs: 5000, mostMs: 20_000 };
+
 /** A connection that stood this long was a good one. */
 const STABLE_MS = 5000;
 
 interface Target {
   peer: MeshPeer;
   retryMs: number;
+  /** Longer after each dial that it ended: a host that is slow would never be connected. */
+  timeoutMs: number;
   timer: NodeJS.Timeout | undefined;
   dialling: boolean;
   upSinceMs: number;
@@ -21,6 +31,7 @@ export class Dialling {
   readonly #dial: (peer: MeshPeer, signal: AbortSignal) => Promise<unknown>;
   readonly #connected: (node: NodeId) => boolean;
   readonly #random: Random;
+  readonly #timeouts: DialTimeouts;
   readonly #targets = new Map<NodeId, Target>();
   readonly #stopping = new AbortController();
 
@@ -28,10 +39,12 @@ export class Dialling {
     dial: (peer: MeshPeer, signal: AbortSignal) => Promise<unknown>,
     connected: (node: NodeId) => boolean,
     random: Random,
+    timeouts = DEFAULT_DIAL_TIMEOUTS,
   ) {
     this.#dial = dial;
     this.#connected = connected;
     this.#random = random;
+    this.#timeouts = timeouts;
   }
 
   want(peers: readonly MeshPeer[]): void {
@@ -48,6 +61,7 @@ export class Dialling {
         const target = {
           peer,
           retryMs: FIRST_RETRY_MS,
+          timeoutMs: this.#timeouts.firstMs,
           timer: undefined,
           dialling: false,
           upSinceMs: -STABLE_MS,
@@ -87,13 +101,12 @@ export class Dialling {
     const { signal } = this.#stopping;
     if (target.dialling || signal.aborted || this.#connected(target.peer.node)) return;
     target.dialling = true;
+    const timeout = AbortSignal.timeout(target.timeoutMs);
     try {
-      await this.#dial(
-        target.peer,
-        AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]),
-      );
+      await this.#dial(target.peer, AbortSignal.any([signal, timeout]));
       target.upSinceMs = performance.now();
     } catch {
+      if (timeout.aborted) target.timeoutMs = Math.min(target.timeoutMs * 2, this.#timeouts.mostMs);
       // Down, not started yet, or behind a firewall: `status` shows who is not connected.
       if (this.#targets.get(target.peer.node) !== target) return;
       this.#later(target);

@@ -1,5 +1,5 @@
-import type { NodeId } from "../../shared/ids.ts";
-import { TokenBucket } from "../../shared/token-bucket.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { TokenBucket } from "../../../shared/token-bucket.ts";
 
 export interface FloodLimitsOptions {
   /** Of one peer, in units of work; see `gossipWork`. What is above is dropped: anti-entropy repairs. */

@@ -1,9 +1,11 @@
 import { Worker } from "node:worker_threads";
-import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
-import { asFailure } from "../../shared/errors.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import { WorkerCalls } from "../../shared/node/worker-calls.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { ControlChannel, ControllerAddress } from "../../../controller/wire/channel.ts";
+import { asFailure, type Failure } from "../../../shared/errors.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { WorkerCalls } from "../../../shared/node/worker-calls.ts";
+import type { Log } from "../../../shared/ports.ts";
+import { RetriedWork } from "../../../shared/node/retried-work.ts";
+import { threadFile } from "../../../shared/node/thread-file.ts";
 import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion } from "./port.ts";
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
 
@@ -26,9 +28,12 @@ export class Libp2pMesh implements Mesh {
   /** The line to the controller: there is one libp2p, and it is in the worker. */
   readonly control: ControlChannel = {
     exchange: async (to, request, timeoutMs) =>
-      (await this.#call("exchange", to, request, timeoutMs)) as Awaited<
-        ReturnType<ControlChannel["exchange"]>
-      >,
+      // It has a time limit of its own, in the worker.
+      (await this.#send(
+        "exchange",
+        [to, request, timeoutMs],
+        timeoutMs + CALL_TIMEOUT_MS,
+      )) as Awaited<ReturnType<ControlChannel["exchange"]>>,
     watch: (to, heard, signal) => this.#watch(to, heard, signal),
     close: () => Promise.resolve(),
   };
@@ -40,10 +45,18 @@ export class Libp2pMesh implements Mesh {
   #started = false;
   #pingedMs: number | undefined;
   #stopped = false;
+  readonly #retried: RetriedWork;
 
   constructor(options: MeshOptions, log: Log) {
     this.#options = options;
     this.#log = log;
+    this.#retried = new RetriedWork((failure) => {
+      if (failure !== undefined) log.error({ ...failure }, "mesh not started");
+    });
+  }
+
+  failure(): Failure | undefined {
+    return this.#retried.failure();
   }
 
   async start(handlers: MeshHandlers): Promise<void> {
@@ -123,7 +136,7 @@ export class Libp2pMesh implements Mesh {
   }
 
   async #begin(): Promise<void> {
-    const worker = new Worker(new URL("mesh-worker.ts", import.meta.url), {
+    const worker = new Worker(threadFile("mesh-worker", import.meta.url), {
       workerData: this.#options,
       // Ten times what an idle mesh uses; a leak ends the worker, not the agent.
       resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 4 },
@@ -131,7 +144,7 @@ export class Libp2pMesh implements Mesh {
     this.#worker = worker;
     worker.on("message", (message: FromWorker) => this.#heard(message));
     worker.on("error", (error) =>
-      this.#log.error({ message: asFailure(error).message }, "mesh worker failed"),
+      this.#log.error({ err: error }, "the mesh's thread failed; it starts again"),
     );
     worker.on("exit", () => this.#ended(worker));
     await this.#send("start", [], START_TIMEOUT_MS);
@@ -149,14 +162,15 @@ export class Libp2pMesh implements Mesh {
   }
 
   async #again(): Promise<void> {
-    this.#log.warn({}, "mesh started again");
     try {
       await this.#begin();
+      this.#log.warn({}, "mesh started again");
       if (this.#admission !== undefined) this.#tell("admit", this.#admission);
       for (const [topic, key] of this.#topics) await this.#call("join", topic, key);
       this.#tell("wantPeers", this.#wanted);
+      this.#retried.went(undefined);
     } catch (error) {
-      this.#log.error({ ...asFailure(error) }, "mesh not started");
+      this.#retried.went(notStarted(asFailure(error)));
       await this.#worker?.terminate();
     }
   }
@@ -232,4 +246,12 @@ export class Libp2pMesh implements Mesh {
   #post(message: ToWorker): void {
     this.#worker?.postMessage(message);
   }
+}
+
+function notStarted({ code, message, next }: Failure): Failure {
+  return {
+    code,
+    message: `the mesh cannot be started, and this host hears of no other: ${message}`,
+    next: next ?? "it is tried again every second; if that does not help, restart overlay-ts-agent",
+  };
 }

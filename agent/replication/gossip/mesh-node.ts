@@ -7,19 +7,21 @@ import { peerIdFromString } from "@libp2p/peer-id";
 import { tcp } from "@libp2p/tcp";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p, type Libp2p } from "libp2p";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { asFailure, assert, OverlayError } from "../../shared/errors.ts";
-import { NodeId } from "../../shared/ids.ts";
-import { sha256, systemRandom } from "../../shared/node/system.ts";
-import { TokenBucket } from "../../shared/token-bucket.ts";
-import { protocolsOf, WIRE_VERSIONS } from "../../shared/wire-version.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { asFailure, assert, OverlayError } from "../../../shared/errors.ts";
+import { NodeId } from "../../../shared/ids.ts";
+import { portHolder } from "../../../shared/node/port-holder.ts";
+import { sha256, systemRandom } from "../../../shared/node/system.ts";
+import { TokenBucket } from "../../../shared/token-bucket.ts";
+import { protocolsOf, WIRE_VERSIONS } from "../../../shared/wire-version.ts";
 import { AdmissionRules } from "./admission-rules.ts";
 import { admittedNoise } from "./admitted-noise.ts";
-import { Dialling } from "./dialling.ts";
+import { DEFAULT_DIAL_TIMEOUTS, Dialling } from "./dialling.ts";
 import { FloodLimits, GOSSIP_LIMITS, gossipWork } from "./flood-limits.ts";
 import { otherVersion } from "./other-version.ts";
 import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion } from "./port.ts";
 import { RequestStream, serveRequests } from "./request-stream.ts";
+import { RequestStreams } from "./request-streams.ts";
 import { Sealing } from "./sealing.ts";
 
 /** Two hosts that share 1,000 networks compare 700 of them a second, and all at once when they meet. */
@@ -46,7 +48,12 @@ export class MeshNode implements Mesh {
   readonly #paces = new Map<NodeId, TokenBucket>();
   readonly #versions: readonly number[];
   readonly #otherVersions = new Map<NodeId, readonly number[]>();
-  readonly #requests = new Map<NodeId, Promise<RequestStream>>();
+  readonly #requests = new RequestStreams(async (to, signal, ended) => {
+    const connection = this.#started().getConnections(peerIdFromString(to))[0];
+    if (connection === undefined) throw new Error("not connected");
+    const stream = await connection.newStream(protocolsOf("sync", this.#versions), { signal });
+    return new RequestStream(stream, ended);
+  });
   #handlers: MeshHandlers | undefined;
   #node: Libp2p<Services> | undefined;
   #dialling: Dialling | undefined;
@@ -136,8 +143,7 @@ export class MeshNode implements Mesh {
 
   async request(to: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
     try {
-      const stream = await this.#requestStream(to, AbortSignal.timeout(timeoutMs));
-      return await stream.request(bytes, timeoutMs);
+      return await this.#requests.request(to, bytes, timeoutMs);
     } catch (error) {
       this.#count("requestsFailed");
       const { code, message } = asFailure(error);
@@ -205,6 +211,8 @@ export class MeshNode implements Mesh {
         connectionManager: {
           inboundConnectionThreshold: 1000,
           maxIncomingPendingConnections: 256,
+          dialTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
+          inboundUpgradeTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
           maxConnections: 2000,
         },
         connectionMonitor: { pingInterval: 10_000 },
@@ -226,7 +234,7 @@ export class MeshNode implements Mesh {
         },
       });
     } catch (error) {
-      throw listenFailure(error, `${listen.address}:${listen.port}`);
+      throw listenFailure(error, listen);
     }
   }
 
@@ -237,24 +245,6 @@ export class MeshNode implements Mesh {
     if (opened === undefined) this.#count("unsealed");
     else if (opened.length > BOUNDS.gossipMessageBytes) this.#count("tooLarge");
     else this.#handlers?.message(topic, from, opened);
-  }
-
-  /** One a peer, made with the first request and again after it ended. */
-  async #requestStream(to: NodeId, signal: AbortSignal): Promise<RequestStream> {
-    const connection = this.#started().getConnections(peerIdFromString(to))[0];
-    if (connection === undefined) throw new Error("not connected");
-    let made = this.#requests.get(to);
-    if (made === undefined) {
-      const ended = (): void => {
-        if (this.#requests.get(to) === made) this.#requests.delete(to);
-      };
-      made = connection
-        .newStream(protocolsOf("sync", this.#versions), { signal })
-        .then((stream) => new RequestStream(stream, ended));
-      this.#requests.set(to, made);
-      made.catch(ended);
-    }
-    return made;
   }
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {
@@ -315,17 +305,18 @@ function limitGossip(service: GossipSub, bears: (peer: NodeId, work: number) => 
   };
 }
 
-function listenFailure(error: unknown, where: string): OverlayError {
+function listenFailure(error: unknown, { address, port }: MeshOptions["listen"]): OverlayError {
+  const where = `${address}:${port}`;
   const text = [asFailure(error).message, String((error as Error).cause)].join(" ");
   const taken = /EADDRINUSE|address already in use/i.test(text);
   return new OverlayError(
     {
       code: taken ? "PORT_TAKEN" : "INTERNAL",
       message: taken
-        ? `the mesh port ${where}/tcp is in use`
+        ? `the mesh port ${where}/tcp is taken by ${portHolder("tcp", port) ?? "another program"}`
         : `the mesh cannot listen on ${where}/tcp: ${asFailure(error).message}`,
       next: taken
-        ? "end the program that has it (see `ss -ltnp`)"
+        ? `end it, or give it another port: \`ss -Htlnp sport = :${port}\``
         : "check that the address is still this host's (`ip address`)",
     },
     { cause: error },

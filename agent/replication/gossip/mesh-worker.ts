@@ -1,9 +1,9 @@
 import { parentPort, workerData } from "node:worker_threads";
-import { assert, OverlayError } from "../../shared/errors.ts";
-import { answerCall } from "../../shared/node/worker-calls.ts";
-import { giveBackMemory } from "../../shared/node/give-back-memory.ts";
-import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
-import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
+import { assert, OverlayError } from "../../../shared/errors.ts";
+import { answerCall } from "../../../shared/node/worker-calls.ts";
+import { giveBackMemory } from "../../../shared/node/give-back-memory.ts";
+import type { ControlChannel, ControllerAddress } from "../../../controller/wire/channel.ts";
+import { Libp2pChannel } from "../../../controller/wire/libp2p-channel.ts";
 import { MeshNode } from "./mesh-node.ts";
 import type { MeshHandlers, MeshOptions } from "./port.ts";
 import type { FromWorker, MeshMethod, ToWorker } from "./worker-protocol.ts";
@@ -61,10 +61,12 @@ async function call(id: number, method: MeshMethod, args: unknown[]): Promise<un
     case "stop":
       await control.close();
       return mesh.stop();
-    default:
+    default: {
+      // Each of the remaining names is a method of the mesh, or this does not compile.
+      const work: (...of: never[]) => unknown = mesh[method];
+      return work.apply(mesh, args as never[]);
+    }
   }
-  const callable = mesh as unknown as Record<string, (...args: unknown[]) => unknown>;
-  return callable[method]?.(...args);
 }
 
 port.on("message", (message: ToWorker) => {

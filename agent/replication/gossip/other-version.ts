@@ -4,14 +4,14 @@ import type {
   SecureConnectionOptions,
 } from "@libp2p/interface";
 import { lpStream } from "@libp2p/utils";
-import { NodeId } from "../../shared/ids.ts";
+import { NodeId } from "../../../shared/ids.ts";
 import {
   decodeVersions,
   encodeVersions,
   noCommonVersion,
   VERSIONS_BYTES,
   VERSIONS_PROTOCOL,
-} from "../../shared/wire-version.ts";
+} from "../../../shared/wire-version.ts";
 
 const TIMEOUT_MS = 5000;
 

@@ -1,6 +1,7 @@
-import type { SignedNodeClaim } from "../../shared/cluster-state.ts";
-import type { NodeId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import type { SignedNodeClaim } from "../../../shared/cluster-state.ts";
+import type { Failure } from "../../../shared/errors.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
 
 export interface MeshPeer {
   readonly node: NodeId;
@@ -59,6 +60,8 @@ export interface Mesh {
   counters(): Promise<Readonly<Record<string, number>>>;
   /** With whom no connection can be; until one can. */
   otherVersions(): Promise<readonly OtherVersion[]>;
+  /** Why it cannot be started again after it ended; absent: it cannot fail. */
+  failure?(): Failure | undefined;
   /** Monotonic milliseconds since when it owes a sign of life; undefined: it owes none. */
   owesSinceMs(): number | undefined;
   stop(): Promise<void>;

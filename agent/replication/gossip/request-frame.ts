@@ -1,4 +1,4 @@
-import { OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 
 /** A request or its answer on a stream: an id of four bytes, a kind, the body; its length stands before it. */
 export const HEADER_BYTES = 5;

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Stream } from "@libp2p/interface";
 import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
-import { BOUNDS } from "../../shared/bounds.ts";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
-import type { TokenBucket } from "../../shared/token-bucket.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import { asFailure, OverlayError } from "../../../shared/errors.ts";
+import type { TokenBucket } from "../../../shared/token-bucket.ts";
 import { frame, HEADER_BYTES, KIND, unframe } from "./request-frame.ts";
 
 /** At once, on one stream: more is read when one of them has its answer. */

@@ -1,5 +1,5 @@
 import nacl from "tweetnacl";
-import type { Random } from "../../shared/ports.ts";
+import type { Random } from "../../../shared/ports.ts";
 
 /** A topic's payload: 24 bytes of random nonce, then XSalsa20-Poly1305 (tweetnacl secretbox). */
 export class Sealing {

@@ -1,5 +1,5 @@
-import type { NodeId } from "../../shared/ids.ts";
-import type { WorkerAnswer, WorkerCall } from "../../shared/node/worker-calls.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { WorkerAnswer, WorkerCall } from "../../../shared/node/worker-calls.ts";
 
 /** What main thread and worker tell each other: calls with an id and their answers, and events. */
 

@@ -1,7 +1,7 @@
 import { decode } from "cborg";
-import { ClusterReplica } from "../../../agent/core/cluster-replica.ts";
-import { DEFAULT_REPLICA_OPTIONS } from "../../../agent/core/replica.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+import { ClusterReplica } from "../../../agent/core/tables/cluster-replica.ts";
+import { DEFAULT_REPLICA_OPTIONS } from "../../../agent/core/tables/replica.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";

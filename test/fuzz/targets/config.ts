@@ -1,5 +1,5 @@
 import { readEnvironment } from "../../../agent/cli/environment.ts";
-import { parseMembership } from "../../../agent/membership.ts";
+import { parseMembership } from "../../../agent/membership/membership-files.ts";
 import { decodeRecord } from "../../../controller/encoded-record.ts";
 import { formatToken, parseToken } from "../../../shared/token.ts";
 import { recordings } from "../../fixtures/recordings.ts";

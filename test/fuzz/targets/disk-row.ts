@@ -1,6 +1,6 @@
-import { Bindings } from "../../../agent/bindings.ts";
-import { Sandboxes } from "../../../agent/sandboxes.ts";
-import { SavedTables } from "../../../agent/saved-tables.ts";
+import { AddressPools } from "../../../agent/networks/address-pools.ts";
+import { JoinedSandboxes } from "../../../agent/names/joined-sandboxes.ts";
+import { SavedTables } from "../../../agent/replication/saved-tables.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { app } from "../../support/cluster.ts";
@@ -14,7 +14,7 @@ import { hold, type Target } from "../target.ts";
 export async function diskRow(): Promise<Target> {
   const rows = (await recordings()).agentRow;
   return {
-    decoder: "Disk: SavedTables, Bindings, Sandboxes",
+    decoder: "Disk: SavedTables, Bindings, JoinedSandboxes",
     recorded: Object.entries(rows).map(([key, value]) =>
       Buffer.concat([Buffer.from(`${key}\n`), value]),
     ),
@@ -33,7 +33,7 @@ export async function diskRow(): Promise<Target> {
       saved.hosts();
       saved.documents();
       saved.key(app.id);
-      const [pools, joined] = [new Bindings(disk).pools(), new Sandboxes(disk).all()];
+      const [pools, joined] = [new AddressPools(disk).all(), new JoinedSandboxes(disk).all()];
       hold(pools.length <= 2 && joined.length <= 2, "an entry is there more than once");
       const { losses } = disk.status();
       hold(

@@ -1,10 +1,10 @@
 import dnsPacket from "dns-packet";
-import { NameTable } from "../../../agent/core/name-table.ts";
-import { refusal, reply } from "../../../agent/dns/answer.ts";
-import { applyChanges } from "../../../agent/dns/apply-changes.ts";
-import { framed, Unframer } from "../../../agent/dns/framing.ts";
-import { closedAnswer } from "../../../agent/dns/relay.ts";
-import { holder, holders, net, network } from "../../support/names.ts";
+import { NameTable } from "../../../agent/core/names/name-table.ts";
+import { refusal, reply } from "../../../agent/names/server/answer.ts";
+import { applyChanges } from "../../../agent/names/server/apply-changes.ts";
+import { framed, Unframer } from "../../../agent/names/server/framing.ts";
+import { closedAnswer } from "../../../agent/names/server/relay.ts";
+import { holder, holders, network, on } from "../../support/names.ts";
 import { hold, type Target } from "../target.ts";
 
 const QUESTIONS = [
@@ -25,8 +25,8 @@ export function dnsQuery(): Promise<Target> {
     recorded: QUESTIONS.flatMap(([name, type]) => [query(name, type), query(name, type, 1232)]),
     feed: (input) => {
       const asked = Buffer.from(input);
-      const overTcp = reply(asked, names, [net(1)], "tcp");
-      const overUdp = reply(asked, names, [net(1)], "udp");
+      const overTcp = reply(asked, names, [on(1)], "tcp");
+      const overUdp = reply(asked, names, [on(1)], "udp");
       hold(typeof overTcp === typeof overUdp, "UDP and TCP understand different things");
       const refused = refusal(asked);
       closedAnswer(asked, Buffer.from(input.subarray(input.length >> 1)));

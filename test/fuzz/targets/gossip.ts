@@ -1,8 +1,8 @@
 import { decode } from "cborg";
-import { changeEndpoints } from "../../../agent/core/tables.ts";
-import { documentHolds } from "../../../agent/core/verify.ts";
-import { DEFAULT_REPLICA_OPTIONS, Replica } from "../../../agent/core/replica.ts";
-import { Sealing } from "../../../agent/gossip/sealing.ts";
+import { changeEndpoints } from "../../../agent/core/tables/tables.ts";
+import { documentHolds } from "../../../agent/core/tables/verify.ts";
+import { DEFAULT_REPLICA_OPTIONS, Replica } from "../../../agent/core/tables/replica.ts";
+import { Sealing } from "../../../agent/replication/gossip/sealing.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import {
   supersedes,

@@ -1,4 +1,4 @@
-import { decodeKeyAnswer, decodeKeyRequest } from "../../../agent/core/ipsec-messages.ts";
+import { decodeKeyAnswer, decodeKeyRequest } from "../../../agent/core/keys/ipsec-messages.ts";
 import { AnswerKey, sealAnswer } from "../../../agent/encryption/ipsec/sealed-answer.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { hold, refusing, type Target } from "../target.ts";

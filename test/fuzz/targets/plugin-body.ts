@@ -1,5 +1,6 @@
-import { pluginCalls } from "../../../agent/docker/plugin-calls.ts";
-import type { IpamDriver, NetworkDriver } from "../../../agent/docker/port.ts";
+import { pluginCalls } from "../../../agent/docker/plugin/calls.ts";
+import type { NetworkDriver } from "../../../agent/docker/plugin/port.ts";
+import type { IpamDriver } from "../../../agent/networks/ipam-port.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 import { Mac } from "../../../shared/mac.ts";
 import { goodBody, SILENT_CALLS, TELLING_CALLS } from "../../support/plugin-bodies.ts";

@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PluginServer } from "../../../agent/docker/plugin-server.ts";
-import type { IpamDriver, NetworkDriver } from "../../../agent/docker/port.ts";
+import { PluginServer } from "../../../agent/docker/plugin/server.ts";
+import type { NetworkDriver } from "../../../agent/docker/plugin/port.ts";
+import type { IpamDriver } from "../../../agent/networks/ipam-port.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { goodBody, TELLING_CALLS } from "../../support/plugin-bodies.ts";

@@ -1,5 +1,5 @@
 import { decode } from "cborg";
-import { documentHolds } from "../../../agent/core/verify.ts";
+import { documentHolds } from "../../../agent/core/tables/verify.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import {
   endpointsHash,

@@ -1,9 +1,9 @@
-import { Replication } from "../../../agent/replication.ts";
-import type { Mesh, MeshHandlers } from "../../../agent/gossip/port.ts";
-import { SavedTables } from "../../../agent/saved-tables.ts";
+import { Replication } from "../../../agent/replication/replication.ts";
+import type { Mesh, MeshHandlers } from "../../../agent/replication/gossip/port.ts";
+import { SavedTables } from "../../../agent/replication/saved-tables.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
-import { decodeKeyRequest } from "../../../agent/core/ipsec-messages.ts";
+import { decodeKeyRequest } from "../../../agent/core/keys/ipsec-messages.ts";
 import { MeshKeyChannel } from "../../../agent/encryption/ipsec/mesh-key-channel.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import {
@@ -11,6 +11,7 @@ import {
   ed25519Verifier,
   sha256,
   systemClock,
+  systemTimers,
 } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { verifyState } from "../../../shared/trust.ts";
@@ -88,26 +89,19 @@ export async function replicationOf(cluster: SignedCluster): Promise<{
   const saved = new SavedTables(new Disk(new MemoryStore()));
   for (const document of cluster.documents) saved.saveHost(document);
   for (const document of cluster.networks) saved.saveDocument(document);
-  const replication = new Replication(
-    self.node,
-    {
-      mesh,
-      saved,
-      clock: systemClock,
-      random: seededRandom(1),
-      hasher: sha256,
-      signer: ed25519Signer(self.seed),
-      verifier: ed25519Verifier(),
-      log: silentLog,
-      verifyState: (signed) => verifyState(cluster.root.publicKey, signed),
-    },
-    {
-      dirty: () => {},
-      changed: () => {},
-      keysAsked: (from, bytes) => keys.asked(from, bytes),
-      disconnected: () => {},
-    },
-  );
+  const replication = new Replication(self.node, {
+    mesh,
+    saved,
+    clock: systemClock,
+    timers: systemTimers,
+    random: seededRandom(1),
+    hasher: sha256,
+    signer: ed25519Signer(self.seed),
+    verifier: ed25519Verifier(),
+    log: silentLog,
+    verifyState: (signed) => verifyState(cluster.root.publicKey, signed),
+    answerKeys: (from, bytes) => keys.asked(from, bytes),
+  });
   await replication.restore(cluster.signed);
   await replication.start();
   await replication.join(app.id, new Uint8Array(32));

@@ -1,7 +1,7 @@
 import type { Stream, StreamMuxer } from "@libp2p/interface";
 import { mockMuxer, multiaddrConnectionPair } from "@libp2p/utils";
-import { frame, KIND } from "../../../agent/gossip/request-frame.ts";
-import { serveRequests } from "../../../agent/gossip/request-stream.ts";
+import { frame, KIND } from "../../../agent/replication/gossip/request-frame.ts";
+import { serveRequests } from "../../../agent/replication/gossip/request-stream.ts";
 import { TokenBucket } from "../../../shared/token-bucket.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { hold, type Target } from "../target.ts";

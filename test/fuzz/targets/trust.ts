@@ -1,5 +1,5 @@
 import { decode } from "cborg";
-import { AdmissionRules } from "../../../agent/gossip/admission-rules.ts";
+import { AdmissionRules } from "../../../agent/replication/gossip/admission-rules.ts";
 import { toBase64Url } from "../../../shared/base64url.ts";
 import { SignedNodeClaim, SignedState } from "../../../shared/cluster-state.ts";
 import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";

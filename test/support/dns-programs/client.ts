@@ -1,7 +1,7 @@
 import { createSocket } from "node:dgram";
 import { connect } from "node:net";
 import dnsPacket from "dns-packet";
-import { Unframer, framed } from "../../../agent/dns/framing.ts";
+import { Unframer, framed } from "../../../agent/names/server/framing.ts";
 
 /** A container's program that asks: in its namespace, told over IPC what to ask. */
 

@@ -1,7 +1,7 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 import dnsPacket from "dns-packet";
-import { framed, Unframer } from "../../../agent/dns/framing.ts";
+import { framed, Unframer } from "../../../agent/names/server/framing.ts";
 
 /**
  * Stands in for Docker's resolver: on ports of its choice on 127.0.0.11, as libnetwork's is. What it

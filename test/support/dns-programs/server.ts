@@ -1,5 +1,5 @@
-import { LinuxNameServer } from "../../../agent/dns/linux-name-server.ts";
-import type { Sandbox, TableChange } from "../../../agent/dns/port.ts";
+import { LinuxNameServer } from "../../../agent/names/server/linux-name-server.ts";
+import type { Sandbox, TableChange } from "../../../agent/names/server/port.ts";
 import { silentLog } from "../../../shared/ports.ts";
 
 /** A process of its own that serves names, to be killed; told over IPC what. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { NameServer, SandboxId, SandboxStatus } from "../../../agent/dns/port.ts";
-import { unservedSandboxes } from "../../../agent/names-check.ts";
-import { namesStatus } from "../../../agent/names-status.ts";
+import type { NameServer, SandboxId, SandboxStatus } from "../../../agent/names/server/port.ts";
+import { unservedSandboxes } from "../../../agent/api/verify-names.ts";
+import { namesStatus } from "../../../agent/api/names-status.ts";
 
 const id = (digit: string): SandboxId => digit.repeat(12) as SandboxId;
 const at = (digit: string, state: SandboxStatus["state"], problem?: string): SandboxStatus => ({

@@ -1,10 +1,15 @@
+import assert from "node:assert";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
-import { portLink, type Step } from "../../../agent/core/data-plane.ts";
-import type { SandboxId } from "../../../agent/dns/port.ts";
-import { type Finding, verify } from "../../../agent/findings.ts";
+import {
+  type DesiredNetwork,
+  portLink,
+  type Step,
+} from "../../../agent/core/data-plane/kernel-state.ts";
+import type { SandboxId } from "../../../agent/names/server/port.ts";
+import { type Finding, verify } from "../../../agent/api/verify.ts";
 import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
 import { NetworkId } from "../../../shared/ids.ts";
@@ -56,7 +61,13 @@ async function found(): Promise<string[]> {
   return (await verify(host.agent)).map(({ what, text }) => `${what}: ${text}`);
 }
 
-const remote = () => host.agent.wanting.want(network).desired!.remotes[0]!;
+function desired(): DesiredNetwork {
+  const wanted = host.agent.desiredNetworks.want(network);
+  assert(wanted.kind === "present");
+  return wanted.desired;
+}
+
+const remote = () => desired().remotes[0]!;
 
 test.each<[string, () => Step, RegExp[]]>([
   [
@@ -81,7 +92,7 @@ test.each<[string, () => Step, RegExp[]]>([
     "another MTU",
     () => ({
       kind: "extend",
-      desired: { ...host.agent.wanting.want(network).desired!, mtuBytes: 1300 },
+      desired: { ...desired(), mtuBytes: 1300 },
     }),
     [/^kernel: its MTU is 1300 and should be 1450/],
   ],
@@ -95,9 +106,11 @@ test.each<[string, () => Step, RegExp[]]>([
 test("a network that cannot be read hides nothing else", async () => {
   vi.spyOn(host.kernel, "read").mockRejectedValue(new Error("EPERM"));
   vi.spyOn(host.agent.adapters.guards, "verify").mockResolvedValue(false);
+  vi.spyOn(host.agent.adapters.wayOut, "faults").mockResolvedValue(["a port is not isolated"]);
   expect(await found()).toEqual([
     "kernel: cannot be read: EPERM",
     "guards: the nftables table is not what was written",
+    "way out: a port is not isolated",
   ]);
 });
 
@@ -109,8 +122,7 @@ test("what is believed of the kernel is read again for it", async () => {
 
 test("a namespace of a network that is not here", async () => {
   const left = NetworkId.parse("77".repeat(16));
-  const { desired } = host.agent.wanting.want(network);
-  host.kernel.applyNow(left, [{ kind: "extend", desired: { ...desired!, network: left } }]);
+  host.kernel.applyNow(left, [{ kind: "extend", desired: { ...desired(), network: left } }]);
   expect(await verify(host.agent)).toEqual([
     { what: "leftover", network: left, text: "its namespace is left over" },
   ] satisfies Finding[]);
@@ -118,7 +130,7 @@ test("a namespace of a network that is not here", async () => {
 });
 
 test("a container whose questions nobody answers, and one that is served and not there", async () => {
-  const [id] = host.agent.resolving.wanted() as [SandboxId];
+  const [id] = host.agent.nameServerFeed.wanted() as [SandboxId];
   const sandbox = host.names.served.get(id)!;
   const strange = "cafe00000000" as SandboxId;
   host.names.served.delete(id);
@@ -132,7 +144,7 @@ test("a container whose questions nobody answers, and one that is served and not
 });
 
 test("rules in a container's namespace that are not as they should be are put back with the look", async () => {
-  host.names.changed.add(host.agent.resolving.wanted()[0]!);
+  host.names.changed.add(host.agent.nameServerFeed.wanted()[0]!);
   expect(await found()).toEqual([expect.stringMatching(/^names: sandbox \w+ asked Docker alone/)]);
 });
 
@@ -169,6 +181,20 @@ test("the state, and what hosts say of themselves, on disk", async () => {
     expect.stringMatching(/^tables: what h[12] says of itself was on disk otherwise/),
   ]);
   expect(host.store.list("")).toEqual(before);
+});
+
+test("endpoints of ours on a network that this host does not say that it is on", async () => {
+  const { replication, identity, localNetworks } = host.agent;
+  const own = replication.tables.hosts.get(identity.node)!;
+  const say = vi.spyOn(localNetworks, "say").mockReturnValue();
+  replication.say({ ...own, hosting: [] });
+  expect(await found()).toEqual([
+    expect.stringMatching(
+      /^tables: this host has endpoints on it and does not say that it is on it/,
+    ),
+  ]);
+  say.mockRestore();
+  localNetworks.say();
 });
 
 test("a word that its owner did not sign, until the agent starts anew; it is not kept", async () => {

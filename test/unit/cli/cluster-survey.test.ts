@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import type {
   ClusterSyncAnswer,
   ClusterSyncRequest,
-} from "../../../agent/core/cluster-messages.ts";
-import type { Mesh, MeshHandlers, MeshPeer } from "../../../agent/gossip/port.ts";
-import { Meeting } from "../../../agent/meeting.ts";
-import { FOR_CLUSTER, FOR_NETWORK, requestFor } from "../../../agent/sync-requests.ts";
+} from "../../../agent/core/tables/cluster-messages.ts";
+import type { Mesh, MeshHandlers, MeshPeer } from "../../../agent/replication/gossip/port.ts";
+import { ClusterSurvey } from "../../../agent/cli/cluster-survey.ts";
+import { FOR_CLUSTER, FOR_NETWORK, requestFor } from "../../../agent/replication/request-kinds.ts";
 import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
 import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
 import type { NodeId } from "../../../shared/ids.ts";
@@ -88,7 +88,7 @@ test("of several the highest wins; who joined since is asked too", async () => {
     [3, at(5, 3)],
     [4, at(10, 4)],
   ]);
-  const { newest, answered, silent } = await new Meeting(hosts.mesh, known, verify).meet();
+  const { newest, answered, silent } = await new ClusterSurvey(hosts.mesh, known, verify).meet();
   expect(newest?.state.revision).toBe(10);
   expect(answered.toSorted()).toEqual([1, 2, 3, 4].map(nodeId));
   expect(silent).toEqual([]);
@@ -99,7 +99,7 @@ test("what is forged does not count, nor does who told it; who is away is named"
     [1, { ...at(99, 3), controllerCertificate: "forged" }],
     [2, at(7, 3)],
   ]);
-  const { newest, answered, silent } = await new Meeting(hosts.mesh, known, verify).meet(50);
+  const { newest, answered, silent } = await new ClusterSurvey(hosts.mesh, known, verify).meet(50);
   expect(newest?.state.revision).toBe(7);
   expect(answered).toEqual([nodeId(2)]);
   expect(silent).toEqual([nodeId(1), nodeId(3)]);
@@ -107,14 +107,14 @@ test("what is forged does not count, nor does who told it; who is away is named"
 
 test("nobody has more than was known", async () => {
   const hosts = new Hosts([1, 2, 3].map((k) => [k, at(5, 3)] as const));
-  const { newest, answered } = await new Meeting(hosts.mesh, known, verify).meet();
+  const { newest, answered } = await new ClusterSurvey(hosts.mesh, known, verify).meet();
   expect(newest).toBeUndefined();
   expect(answered).toHaveLength(3);
 });
 
 test("a newer state is told, and who holds it is known", async () => {
   const hosts = new Hosts([1, 2, 3].map((k) => [k, at(5, 3)] as const));
-  const meeting = new Meeting(hosts.mesh, known, verify);
+  const meeting = new ClusterSurvey(hosts.mesh, known, verify);
   await meeting.meet();
   expect((await meeting.tell(at(8, 3), 8)).toSorted()).toEqual([1, 2, 3].map(nodeId));
   for (const state of hosts.held.values()) expect(state).toEqual(at(8, 3));
@@ -122,7 +122,7 @@ test("a newer state is told, and who holds it is known", async () => {
 
 test("nobody takes itself for in sync by comparing with it", async () => {
   const hosts = new Hosts([[1, at(8, 3)]]);
-  const meeting = new Meeting(hosts.mesh, known, verify);
+  const meeting = new ClusterSurvey(hosts.mesh, known, verify);
   await meeting.meet(1);
   const hash = new Uint8Array(32);
   const compare = (revision: number) =>

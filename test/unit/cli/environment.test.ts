@@ -12,8 +12,13 @@ describe("the environment", () => {
       runDirectory: "/run/overlay-ts",
       logLevel: "info",
       token: undefined,
+      patienceMs: undefined,
       debug: false,
     });
+  });
+
+  test("a slow machine's patience is a number", () => {
+    expect(readEnvironment({ OVERLAY_TS_PATIENCE_MS: "600000" }).patienceMs).toBe(600_000);
   });
 
   test.each<[Record<string, string>, RegExp]>([

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Happening } from "../../../agent/core/events.ts";
+import type { Happening } from "../../../agent/core/events/events.ts";
 import { eventLine } from "../../../agent/cli/event-lines.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { app, endpoint, nodeId } from "../../support/cluster.ts";

@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -247,4 +256,13 @@ test("what is there is not written over", () => {
   expect(readFileSync(file, "utf8")).toBe(text);
   expect(readdirSync(directory).filter((name) => name.startsWith("there"))).toEqual(["there"]);
   expect(() => writeNewSecret(join(directory, "none", "file"), text)).toThrow(/cannot be written/);
+});
+
+test("a secret is not written into what somebody planted where it could be guessed to pass", () => {
+  const [file, victim] = [join(directory, "secret"), join(directory, "victim")];
+  writeFileSync(victim, "kept");
+  symlinkSync(victim, `${file}.${process.pid}.new`);
+  writeNewSecret(file, text);
+  expect(readFileSync(victim, "utf8")).toBe("kept");
+  expect(readFileSync(file, "utf8")).toBe(text);
 });

@@ -55,3 +55,23 @@ test.each([
   );
   await expect(request).rejects.toThrow(words);
 });
+
+test.each([
+  [7947, /7947\/tcp is not the controller: it is the mesh's port$/],
+  [7000, /7000\/tcp is not the controller$/],
+])("whoever speaks another language on port %i is not the controller", async (port, words) => {
+  const error = new Error("dial", { cause: new Error("could not negotiate /noise") });
+  const channel: ControlChannel = {
+    exchange: () => Promise.reject(error),
+    watch: () => Promise.reject(error),
+    close: () => Promise.resolve(),
+  };
+  const client = new ControlClient(channel, () => ({ ...address, port }), 2000);
+  await expect(client.request({ v: 1, kind: "state", revision: 0 }, "state")).rejects.toMatchObject(
+    {
+      code: "UNREACHABLE",
+      message: expect.stringMatching(words),
+      next: expect.stringMatching(/the controller's, 7952/),
+    },
+  );
+});

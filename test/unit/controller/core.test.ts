@@ -95,7 +95,7 @@ describe("admission", () => {
     const kept = released(record, untilMs - 1);
     expect(kept).toBe(record);
     expect(allotBlock(kept, nodeId(3), id, 4).result.block).not.toBe(block);
-    expect(() => grantAddress(kept, nodeId(3), id, ip)).toThrow(/a host's that is removed/);
+    expect(() => grantAddress(kept, nodeId(3), id, ip)).toThrow(/a host that was removed/);
     const free = released(record, untilMs);
     expect(free.quarantine).toBeUndefined();
     expect(allotBlock(free, nodeId(3), id, 4).result.block).toBe(block);
@@ -104,8 +104,11 @@ describe("admission", () => {
     expect(released(ended, wallMs).quarantine).toBeUndefined();
   });
 
-  test("the controller's own host stays", () => {
-    expect(() => revokeNode(cluster(2), "h1", 0)).toThrow(/controller/);
+  test("the controller's own host stays, and it is said how it can go", () => {
+    const next = (text: RegExp) =>
+      expect.objectContaining({ code: "FORBIDDEN", next: expect.stringMatching(text) as string });
+    expect(() => revokeNode(cluster(2), "h1", 0)).toThrow(next(/controller promote/));
+    expect(() => revokeNode(cluster(1), "h1", 0)).toThrow(next(/uninstall\.sh --purge --force/));
   });
 });
 

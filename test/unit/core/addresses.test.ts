@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { freeAddresses, nextAddress } from "../../../agent/core/addresses.ts";
+import { freeAddresses, nextAddress } from "../../../agent/core/ipam.ts";
 import { Cidr, type Ip } from "../../../shared/ip.ts";
 import { app, nodeId } from "../../support/cluster.ts";
 

@@ -3,10 +3,10 @@ import {
   type ClusterOutput,
   ClusterReplica,
   type HostFacts,
-} from "../../../agent/core/cluster-replica.ts";
-import { ClusterSyncRequest } from "../../../agent/core/cluster-messages.ts";
-import { decodeMessage } from "../../../agent/core/messages.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+} from "../../../agent/core/tables/cluster-replica.ts";
+import { ClusterSyncRequest } from "../../../agent/core/tables/cluster-messages.ts";
+import { decodeMessage } from "../../../agent/core/tables/messages.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";

@@ -1,27 +1,28 @@
 import { describe, expect, test } from "vitest";
-import { desiredProof } from "../../../agent/proving.ts";
-import { changeOwn } from "../../../agent/core/own-documents.ts";
+import { desiredProof } from "../../../agent/core/liveness/proofs.ts";
+import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
 import {
   desired,
   desiredGuards,
   type Paths,
   plainPaths,
-  readNetwork,
-} from "../../../agent/core/desired.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+} from "../../../agent/core/data-plane/desired-network.ts";
+import { readNetwork } from "../../../agent/core/data-plane/read-network.ts";
+import { outermost } from "../../../agent/core/data-plane/sealed.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
-import type { Endpoint, HostDocument } from "../../../shared/documents.ts";
+import type { Endpoint } from "../../../shared/documents.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
-import { Mac } from "../../../shared/mac.ts";
-import type { NetworkId } from "../../../shared/ids.ts";
+import { derivedMacs, Mac, ruleMac } from "../../../shared/mac.ts";
 import {
   app,
   clusterState,
   endpoint,
   hashSigner,
+  hostDocument,
+  node,
   nodeId,
-  vtepOf,
   withIpv6,
 } from "../../support/cluster.ts";
 
@@ -39,22 +40,10 @@ function tablesWith(
   return tables;
 }
 
-function hostDocument(k: number, hosting: NetworkId[]): HostDocument {
-  return {
-    node: nodeId(k),
-    version: { incarnation: 1, seq: 1 },
-    bootId: "b",
-    vtep: { advertised: vtepOf(k), local: vtepOf(k) },
-    underlayMtuBytes: 1500,
-    capabilities: [],
-    hosting,
-    signature: new Uint8Array(64),
-  };
-}
-
 const reasons = (tables: Tables): string[] =>
   readNetwork(tables, app).ignored.map(({ reason }) => reason);
 const freeMac = Mac.parse("02:aa:00:00:00:01");
+const { gateway } = app.subnets[0]!;
 
 describe("desired", () => {
   test("of a host that says it is on the network no more, nothing counts, whatever its document holds", () => {
@@ -65,13 +54,16 @@ describe("desired", () => {
       );
     const both = [endpoint(2, 5).mac, endpoint(3, 6).mac];
     expect(macs()).toEqual(both);
-    tables.mergeHost(hostDocument(2, [app.id]));
+    tables.mergeHost(hostDocument(2, { hosting: [app.id] }));
     expect(macs()).toEqual(both);
-    const left = { ...hostDocument(2, []), version: { incarnation: 1, seq: 2 } };
+    const left = { ...hostDocument(2), version: { incarnation: 1, seq: 2 } };
     tables.mergeHost(left);
     expect(macs()).toEqual([endpoint(3, 6).mac]);
     expect(reasons(tables)).toEqual(["not-hosting"]);
-    tables.mergeHost({ ...hostDocument(2, [app.id]), version: { incarnation: 1, seq: 3 } });
+    tables.mergeHost({
+      ...hostDocument(2, { hosting: [app.id] }),
+      version: { incarnation: 1, seq: 3 },
+    });
     expect(macs()).toEqual(both);
   });
 
@@ -120,13 +112,27 @@ describe("desired", () => {
 
   test.each<[string, Endpoint, string]>([
     ["an address of another host's block", endpoint(3, 9), "not-in-block"],
-    ["a victim's MAC", { ...endpoint(2, 5), mac: endpoint(1, 5).mac }, "mac-rule"],
-    ["the gateway", { ...endpoint(2, 5), ipv4: app.subnets[0]!.gateway }, "gateway"],
+    ["a victim's MAC", { ...endpoint(2, 5), mac: endpoint(1, 5).mac }, "mac-taken"],
+    ["the gateway's MAC", { ...endpoint(2, 5), mac: ruleMac(gateway) }, "mac-taken"],
+    ["the gateway", { ...endpoint(2, 5), ipv4: gateway }, "gateway"],
     ["no address", { id: endpoint(2, 5).id, mac: freeMac }, "no-address"],
   ])("a member that claims %s is ignored", (_, claim, reason) => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [claim] });
     expect(reasons(tables)).toEqual([reason]);
     expect(desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes).toEqual([]);
+  });
+
+  test("a MAC that another address would derive counts, until somebody has that address", () => {
+    const kept = { ...endpoint(2, 5), mac: endpoint(3, 5).mac };
+    expect(reasons(tablesWith({ 1: [endpoint(1, 5)], 2: [kept] }))).toEqual([]);
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [kept], 3: [endpoint(3, 5)] });
+    expect(readNetwork(tables, app).ignored).toEqual([
+      { node: nodeId(2), endpoint: kept.id, reason: "mac-taken" },
+    ]);
+    // Nobody but the address's holder says it by either of its two MACs.
+    const [, spare] = derivedMacs(endpoint(3, 5).ipv4!);
+    const both = { 2: [{ ...kept, mac: spare }], 3: [{ ...endpoint(3, 5), mac: spare }] };
+    expect(readNetwork(tablesWith(both), app).ignored).toMatchObject([{ node: nodeId(2) }]);
   });
 
   test("of two that claim one free MAC the same one wins everywhere", () => {
@@ -158,7 +164,17 @@ describe("desired", () => {
     const documents = { 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] };
     expect(reasons(tablesWith(documents, { revoked: [nodeId(2)] }))).toEqual(["not-admitted"]);
     const closed = { ...app, hosts: [nodeId(1)] };
-    expect(readNetwork(tablesWith(documents), closed).ignored[0]?.reason).toBe("not-allowed");
+    expect(
+      readNetwork(tablesWith(documents, { networks: [closed] }), closed).ignored[0]?.reason,
+    ).toBe("not-allowed");
+  });
+
+  test("a host that its token keeps to other networks is not there", () => {
+    const nodes = [node(1), { ...node(2), allowedNetworks: ["web"] }];
+    const documents = { 2: [endpoint(2, 5)] };
+    expect(reasons(tablesWith(documents, { nodes }))).toEqual(["not-allowed"]);
+    nodes[1] = { ...node(2), allowedNetworks: [app.name!] };
+    expect(reasons(tablesWith(documents, { nodes }))).toEqual([]);
   });
 
   test("a granted address inside another's block is its holder's: the most specific block decides", () => {
@@ -212,7 +228,7 @@ describe("desired", () => {
         [2, [app.id]],
         [3, []],
       ] as const)
-        tables.mergeHost(hostDocument(k, [...hosting]));
+        tables.mergeHost(hostDocument(k, { hosting: [...hosting] }));
       return desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.flood;
     };
     expect(flood({ ...app, multicast: true })).toEqual(["198.51.100.2"]);
@@ -238,16 +254,51 @@ describe("desired", () => {
     expect(desiredProof(tables.state!, nodeId(2))).toBeUndefined();
   });
 
+  test.each<[string, Partial<NetworkRecord>, string[]]>([
+    ["in clear, with a way out", {}, []],
+    ["internal", { internal: true }, ["10.192.0.0/16"]],
+    ["of WireGuard", { encryption: "wireguard" }, ["10.192.0.0/16"]],
+    ["of IPsec", { encryption: "ipsec" }, ["10.192.0.0/16"]],
+  ])(
+    "guards: nothing goes around a network that is %s, where the host is on it",
+    (_, kind, sealed) => {
+      const networks = [{ ...app, ...kind }];
+      const on = tablesWith({ 1: [endpoint(1, 5)] }, { networks });
+      expect(desiredGuards(on, nodeId(1), ["none"])?.sealed).toEqual(sealed);
+      expect(desiredGuards(on, nodeId(2), ["none"])?.sealed).toEqual([]);
+      const joining = tablesWith({}, { networks });
+      joining.mergeHost(hostDocument(2, { hosting: [app.id] }));
+      expect(desiredGuards(joining, nodeId(2), ["none"])?.sealed).toEqual(sealed);
+    },
+  );
+
+  test("guards: a subnet within another is not told of twice", () => {
+    const [wide, within, apart] = ["10.5.0.0/16", "10.5.3.0/24", "10.6.0.0/16"].map((text) =>
+      Cidr.parse(text),
+    );
+    expect(outermost([apart!, within!, wide!, wide!])).toEqual([wide, apart]);
+  });
+
   test("guards: who hosts and who speaks, never ourselves", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] });
-    tables.mergeHost(hostDocument(2, [app.id]));
+    tables.mergeHost(hostDocument(2, { hosting: [app.id] }));
     expect(desiredGuards(tables, nodeId(1), ["none"])).toEqual({
       underlayFamily: 4,
       classPorts: { plain: 7948, wireguard: 7949, ipsec: 7950 },
+      meshPorts: [7947, 7952],
       ipsec: false,
+      exposed: [],
+      sealed: [],
       vteps: ["198.51.100.2", "198.51.100.3"],
       hosting: [{ vtep: "198.51.100.2", vni: 256 }],
       speakers: [{ vtep: "198.51.100.2", vni: 256, mac: "02:42:0a:c0:02:05", ip: "10.192.2.5" }],
     });
+  });
+
+  test("guards: what this host's own processes send by its address in a network", () => {
+    const tables = tablesWith({ 1: [endpoint(1, 5), { ...endpoint(1, 6), role: "host" }] });
+    expect(desiredGuards(tables, nodeId(1), ["none"])?.exposed).toEqual([
+      { vtep: "198.51.100.1", vni: 256, mac: "02:42:0a:c0:01:06", ip: "10.192.1.6" },
+    ]);
   });
 });

@@ -4,12 +4,12 @@ import {
   type DesiredNetwork,
   portLink,
   type RemoteEntry,
-} from "../../../agent/core/data-plane.ts";
-import { differences } from "../../../agent/core/differences.ts";
+} from "../../../agent/core/data-plane/kernel-state.ts";
+import { differences } from "../../../agent/core/data-plane/differences.ts";
 import { EndpointId } from "../../../shared/ids.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { Mac } from "../../../shared/mac.ts";
-import { dataPlane, endpoint, vtepOf } from "../../support/cluster.ts";
+import { dataPlane, endpoint, present, vtepOf } from "../../support/cluster.ts";
 
 /** What `verify` says of each thing that can be wrong in the kernel, by words that name it. */
 
@@ -28,6 +28,7 @@ const asItShould: ActualNetwork = {
   network: desired.network,
   present: true,
   device: desired,
+  faults: [],
   ports: desired.ports,
   unfinishedPorts: [],
   vxlanFdb: desired.remotes.map(({ mac, vtep }) => ({ mac, vtep })),
@@ -36,12 +37,12 @@ const asItShould: ActualNetwork = {
   flood: desired.flood,
 };
 const said = (changes: Partial<ActualNetwork>): string[] =>
-  differences({ ...asItShould, ...changes }, desired);
+  differences({ ...asItShould, ...changes }, present(desired));
 
 test("nothing of a network that is as it should be, or neither wanted nor there", () => {
   expect(said({})).toEqual([]);
   const none = { ...asItShould, present: false, device: undefined };
-  expect(differences(none, undefined)).toEqual([]);
+  expect(differences(none, { kind: "absent" })).toEqual([]);
 });
 
 const stranger = { ip: Ip.parse("10.192.9.9"), mac: Mac.parse("02:00:00:00:00:09") };
@@ -81,7 +82,7 @@ test.each<[string, Partial<ActualNetwork>, string]>([
   [
     "a missing port",
     { ports: [] },
-    "the port of container 10.192.1.5 is missing, down or not filtered",
+    "the port of container 10.192.1.5 is missing, down, not filtered or not as it was made",
   ],
   [
     "a port with another address",
@@ -115,6 +116,7 @@ test.each<[string, Partial<ActualNetwork>, string]>([
     { device: { ...desired, gateways: [] } },
     "its gateway is missing and should be 10.192.0.1/16 fd00:192::1/64",
   ],
+  ["a setting that is another", { faults: ["its setting s is 1"] }, "its setting s is 1"],
   ["no namespace", { present: false, device: undefined }, "nothing of it is in the kernel"],
 ])("%s is the one thing said", (_what, changes, text) => {
   expect(said(changes)).toEqual([text]);
@@ -130,7 +132,7 @@ describe("what does not fit one line", () => {
       const { mac, ipv4 } = endpoint(2 + Math.floor(i / 200), 2 + (i % 200));
       return { mac, vtep: vtepOf(2), ips: [ipv4!] };
     });
-    const texts = differences({ ...asItShould, ...nothing }, { ...desired, remotes });
+    const texts = differences({ ...asItShould, ...nothing }, present({ ...desired, remotes }));
     expect(texts[0]).toBe(
       "the VXLAN device has no entry for 10.192.2.2, 10.192.2.3, 10.192.2.4 and 997 more",
     );
@@ -141,5 +143,7 @@ describe("what does not fit one line", () => {
 const nothing = { vxlanFdb: [], bridgeFdb: [], neighbours: [] };
 
 test("a namespace that nobody wants is left over", () => {
-  expect(differences(asItShould, undefined)).toEqual(["its namespace is left over"]);
+  expect(differences(asItShould, { kind: "absent" })).toEqual(["its namespace is left over"]);
+  // Nobody has said yet what belongs there.
+  expect(differences(asItShould, { kind: "keep" })).toEqual([]);
 });

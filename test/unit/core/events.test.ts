@@ -1,6 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { concerns, difference, type Happening, NAMES_TOLD } from "../../../agent/core/events.ts";
-import { NOTHING_SEEN, type SeenHolder, type View } from "../../../agent/core/view.ts";
+import {
+  concerns,
+  difference,
+  type Happening,
+  NAMES_TOLD,
+} from "../../../agent/core/events/events.ts";
+import { NOTHING_SEEN, type SeenHolder, type View } from "../../../agent/core/events/view.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { app, endpoint, nodeId } from "../../support/cluster.ts";
 

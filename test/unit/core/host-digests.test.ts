@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { HostDigests } from "../../../agent/core/host-digests.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+import { HostDigests } from "../../../agent/core/tables/host-digests.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { clusterState, node, nodeId } from "../../support/cluster.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { KeyExchange, type KeyOutput } from "../../../agent/core/ipsec.ts";
+import { KeyExchange, type KeyOutput } from "../../../agent/core/keys/ipsec.ts";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
@@ -8,9 +8,9 @@ import {
   type KeyAnswer,
   type KeyRequest,
   MAX_INBOUND,
-} from "../../../agent/core/ipsec-messages.ts";
-import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../../agent/core/ipsec-options.ts";
-import type { HeldSa, SaName } from "../../../agent/core/security-association.ts";
+} from "../../../agent/core/keys/ipsec-messages.ts";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../../agent/core/keys/ipsec-options.ts";
+import type { HeldSa, SaName } from "../../../agent/core/keys/security-association.ts";
 import { hex } from "../../../shared/codec.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { membersOf } from "../../../agent/core/members.ts";
-import { nameRows } from "../../../agent/core/name-rows.ts";
-import { holdersOf } from "../../../agent/core/names.ts";
-import { changeOwn } from "../../../agent/core/own-documents.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+import { membersOf } from "../../../agent/core/names/members.ts";
+import { nameRows } from "../../../agent/core/names/name-rows.ts";
+import { holdersOf } from "../../../agent/core/names/names.ts";
+import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { sha256 } from "../../../shared/node/system.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { wantedPeers } from "../../../agent/core/peers.ts";
+import { wantedPeers } from "../../../agent/core/tables/peers.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { app, clusterState, node } from "../../support/cluster.ts";

@@ -1,5 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_PRESENCE_OPTIONS, Presence } from "../../../agent/core/presence.ts";
+import {
+  DEFAULT_PRESENCE_OPTIONS,
+  Presence,
+} from "../../../agent/core/liveness/failure-detector.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { nodeId } from "../../support/cluster.ts";
 
@@ -57,12 +60,46 @@ describe("which hosts are reached", () => {
     expect(course.presence.lost()).toEqual(new Set());
   });
 
+  test("a dead host is known as lost after 1.2 to 2.2 s, whenever it dies: the promise, not the options", () => {
+    const took = [0, 1, 250, 500, 999, 1000].map((diedMs) => {
+      const course = new Course([near]);
+      course.until(diedMs, true);
+      let nowMs = diedMs;
+      while (!course.presence.lost().has(near) && nowMs < 60_000) course.until(++nowMs, false);
+      return nowMs - diedMs;
+    });
+    expect(Math.max(...took)).toBeLessThanOrEqual(2200);
+    expect(Math.min(...took)).toBeGreaterThanOrEqual(1200);
+  });
+
   test("a single answer between starts the count anew", () => {
     const presence = of([near]);
     for (let k = 1; k < missesToLose; k++) presence.heard(near, false, k);
     presence.heard(near, true, 10);
     for (let k = 1; k < missesToLose; k++) expect(presence.heard(near, false, 10 + k)).toBe(false);
     expect(presence.heard(near, false, 20)).toBe(true);
+  });
+
+  test("one that never answered has its time for the first answer, and one that did has none", () => {
+    const firstAnswerMs = 15_000;
+    const silent = (answersAtMs?: number): number => {
+      const presence = new Presence({ ...DEFAULT_PRESENCE_OPTIONS, firstAnswerMs });
+      presence.set([near], new Set([near]), 0);
+      for (let nowMs = 0; ; nowMs += 500)
+        if (nowMs === answersAtMs) presence.heard(near, true, nowMs);
+        else if (presence.heard(near, false, nowMs)) return nowMs;
+    };
+    expect(silent()).toBe(firstAnswerMs + (missesToLose - 1) * 500);
+    expect(silent(1000)).toBe(1000 + missesToLose * 500);
+  });
+
+  test("who answered the last question is answering", () => {
+    const presence = of([near, far]);
+    presence.heard(near, true, 1);
+    presence.heard(far, true, 1);
+    presence.heard(far, false, 2);
+    expect(presence.answering()).toEqual(new Set([near]));
+    expect(presence.lost()).toEqual(new Set());
   });
 
   test("in doubt it is asked at once", () => {

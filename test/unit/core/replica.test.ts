@@ -1,5 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../../../agent/core/replica.ts";
+import {
+  DEFAULT_REPLICA_OPTIONS,
+  type Output,
+  Replica,
+} from "../../../agent/core/tables/replica.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";

@@ -1,24 +1,22 @@
 import { expect, test } from "vitest";
-import { plainPaths } from "../../../agent/core/desired.ts";
-import { changeOwn } from "../../../agent/core/own-documents.ts";
-import { Tables } from "../../../agent/core/tables.ts";
-import { type Heard, wantedNetwork } from "../../../agent/core/wanted.ts";
+import { plainPaths } from "../../../agent/core/data-plane/desired-network.ts";
+import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
+import {
+  type Heard,
+  isAlone,
+  isComplete,
+  wantedNetwork,
+} from "../../../agent/core/data-plane/prune-gate.ts";
 import { sha256 } from "../../../shared/node/system.ts";
-import type { HostDocument } from "../../../shared/documents.ts";
-import { app, clusterState, endpoint, hashSigner, nodeId, vtepOf } from "../../support/cluster.ts";
-
-function word(k: number): HostDocument {
-  return {
-    node: nodeId(k),
-    version: { incarnation: 1, seq: 1 },
-    bootId: "b",
-    vtep: { advertised: vtepOf(k), local: vtepOf(k) },
-    underlayMtuBytes: 1500,
-    capabilities: [],
-    hosting: [app.id],
-    signature: new Uint8Array(64),
-  };
-}
+import {
+  app,
+  clusterState,
+  endpoint,
+  hashSigner,
+  hostDocument,
+  nodeId,
+} from "../../support/cluster.ts";
 
 /** Host 1 with a container; `others`: whose words it holds; `known`: the state has the network. */
 function tablesOf(here: boolean, others: readonly number[], known = true): Tables {
@@ -26,7 +24,7 @@ function tablesOf(here: boolean, others: readonly number[], known = true): Table
   tables.mergeState(clusterState(3, known ? {} : { networks: [] }));
   const own = { node: nodeId(1), hasher: sha256, signer: hashSigner(nodeId(1)) };
   if (here) tables.mergeNetwork(changeOwn(own, app.id, undefined, [endpoint(1, 5)], []).document);
-  for (const k of others) tables.mergeHost(word(k));
+  for (const k of others) tables.mergeHost(hostDocument(k, { hosting: [app.id] }));
   return tables;
 }
 
@@ -38,10 +36,12 @@ test("deleting: the last host of a cluster has nobody to ask, when that is the n
   const tables = tablesOf(true, []);
   const nodes = tables.state!.nodes.filter(({ id }) => id === nodeId(1));
   tables.mergeState({ ...tables.state!, revision: tables.state!.revision + 1, nodes });
-  const may = (heard: Heard) =>
-    wantedNetwork(tables, nodeId(1), app.id, plain(tables), heard).inSync;
-  expect(may({ ...nothing, stateIsFresh: true })).toBe(true);
-  expect(may(nothing)).toBe(false);
+  const wanted = (heard: Heard) => wantedNetwork(tables, nodeId(1), app.id, plain(tables), heard);
+  expect(wanted({ ...nothing, stateIsFresh: true })).toMatchObject({
+    kind: "present",
+    prune: true,
+  });
+  expect(wanted(nothing)).toMatchObject({ kind: "present", prune: false });
 });
 
 test.each([
@@ -84,18 +84,29 @@ test.each([
   ],
 ] as const)("deleting: %s", (_what, here, others, known, heard, may) => {
   const tables = tablesOf(here, others, known);
-  const { desired, inSync } = wantedNetwork(tables, nodeId(1), app.id, plain(tables), heard);
-  expect([desired !== undefined, inSync]).toEqual([here, may]);
+  const wanted = wantedNetwork(tables, nodeId(1), app.id, plain(tables), heard);
+  expect(wanted).toMatchObject(
+    here ? { kind: "present", prune: may } : { kind: may ? "absent" : "keep" },
+  );
 });
 
 test.each([
-  ["with containers here", true, false],
-  ["with none", false, true],
-] as const)("a network whose class does not stand, %s", (_what, here, mayGo) => {
+  ["with containers here", true, "keep"],
+  ["with none", false, "absent"],
+] as const)("a network whose class does not stand, %s", (_what, here, kind) => {
   const heard = { stateIsFresh: true, hostsInSync: true, inSync: true };
   const tables = tablesOf(here, [2], true);
-  expect(wantedNetwork(tables, nodeId(1), app.id, () => undefined, heard)).toEqual({
-    desired: undefined,
-    inSync: mayGo,
-  });
+  expect(wantedNetwork(tables, nodeId(1), app.id, () => undefined, heard)).toEqual({ kind });
+});
+
+test("alone on a network is who asked who is on it, and then it is in sync as well", () => {
+  const asked: Heard = { ...nothing, hostsInSync: true };
+  const standing = (tables: Tables, heard: Heard) => [
+    isAlone(tables, nodeId(1), app.id, heard),
+    isComplete(tables, nodeId(1), app.id, heard),
+  ];
+  expect(standing(tablesOf(true, []), asked)).toEqual([true, true]);
+  expect(standing(tablesOf(true, []), nothing)).toEqual([false, false]);
+  expect(standing(tablesOf(true, [2]), asked)).toEqual([false, false]);
+  expect(standing(tablesOf(true, [2]), { ...asked, inSync: true })).toEqual([false, true]);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { desiredGuards } from "../../../agent/core/desired.ts";
-import { Tables } from "../../../agent/core/tables.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-network.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import {
   planPeers,
   readWireguard,
@@ -8,30 +8,26 @@ import {
   WireguardKey,
   wireguardPaths,
   type WireguardPeerState,
-} from "../../../agent/core/wireguard.ts";
+} from "../../../agent/core/keys/wireguard.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../../shared/cluster-state.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import { hostCidr, Ip } from "../../../shared/ip.ts";
-import { app, clusterState, nodeId, vtepOf } from "../../support/cluster.ts";
+import {
+  app,
+  clusterState,
+  hostDocument as clusterHost,
+  node,
+  nodeId,
+  vtepOf,
+} from "../../support/cluster.ts";
 
 const keyOf = (n: number): WireguardKey =>
   WireguardKey.parse(Buffer.alloc(32, n).toString("base64"));
 const insideOf = (k: number): Ip => Ip.parse(`198.19.0.${k}`);
 
 function hostDocument(k: number, changes: Partial<HostDocument> = {}): HostDocument {
-  return {
-    node: nodeId(k),
-    version: { incarnation: 1, seq: 1 },
-    bootId: "b",
-    vtep: { advertised: vtepOf(k), local: vtepOf(k) },
-    underlayMtuBytes: 1500,
-    wireguardKey: keyOf(k),
-    capabilities: [],
-    hosting: [],
-    signature: new Uint8Array(64),
-    ...changes,
-  };
+  return clusterHost(k, { wireguardKey: keyOf(k), ...changes });
 }
 
 function tablesWith(documents: readonly HostDocument[], state: Partial<ClusterState> = {}): Tables {
@@ -71,6 +67,14 @@ describe("who is a peer", () => {
     expect(read(tablesWith(all, { settings })).desired.mtuBytes).toBe(1420);
   });
 
+  test("a network that was made when the underlay was larger keeps its path, in pieces", () => {
+    const nodes = [1, 2, 3].map((k) => ({ ...node(k), underlayMtuBytes: 1400 }));
+    const made = [{ ...app, encryption: "wireguard" as const, mtuBytes: 1390 }];
+    const desired = (networks: (typeof app)[]) =>
+      read(tablesWith(all, { nodes, networks })).desired.mtuBytes;
+    expect([desired([]), desired([app]), desired(made)]).toEqual([1340, 1340, 1440]);
+  });
+
   test("a revoked host is none, whatever its document says", () => {
     const { desired, without } = read(tablesWith(all, { revoked: [nodeId(2)] }));
     expect(desired.peers.map(({ inside }) => inside)).toEqual([insideOf(3)]);
@@ -97,8 +101,10 @@ describe("who is a peer", () => {
   });
 
   test("a host behind NAT keeps its way in open", () => {
-    const vtep = { advertised: vtepOf(1), local: Ip.parse("192.168.1.7") };
-    const tables = tablesWith([hostDocument(1, { vtep }), hostDocument(2)]);
+    const tables = tablesWith([hostDocument(1), hostDocument(2)]);
+    const [own, ...others] = tables.state!.nodes;
+    const nodes = [{ ...own!, behindNat: Ip.parse("192.168.1.7") }, ...others];
+    tables.mergeState({ ...tables.state!, revision: tables.state!.revision + 1, nodes });
     expect(read(tables).desired.peers[0]?.keepaliveSeconds).toBe(25);
   });
 });
@@ -159,7 +165,9 @@ describe("the difference", () => {
     const renewed = { ...desired.peers[0]!, publicKey: keyOf(22) };
     expect(plan([state(2), state(3)], { peers: [renewed, desired.peers[1]!] })).toEqual([
       { kind: "remove", publicKey: keyOf(2) },
-      { kind: "add", ...renewed },
+      // Kept alive for a moment: the session begins here, where both keys are known.
+      { kind: "add", ...renewed, keepaliveSeconds: 25 },
+      { kind: "update", publicKey: renewed.publicKey, keepaliveSeconds: 0 },
     ]);
   });
 
@@ -190,6 +198,13 @@ describe("the difference", () => {
     ["learnt, after a restart its session lives", learnt, NOW - 100_000, new Map(), false],
     ["the host moved, its session lives", learnt, NOW - 100_000, elsewhere, true],
     ["learnt, its session is dead", learnt, NOW - 300_000, asWritten, true],
+    [
+      "learnt, its handshake is in the future: the clock was ahead",
+      learnt,
+      NOW + 1000,
+      asWritten,
+      true,
+    ],
     ["never heard", learnt, undefined, new Map(), true],
     ["none at all", undefined, undefined, asWritten, true],
   ] as const)("an endpoint: %s", (_, endpoint, lastHandshakeMs, asked, written) => {

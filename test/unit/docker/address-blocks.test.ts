@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, expect, test, vi } from "vitest";
-import { readNetwork } from "../../../agent/core/desired.ts";
+import { readNetwork } from "../../../agent/core/data-plane/read-network.ts";
 import { DockerNetworkId, type NetworkId } from "../../../shared/ids.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 import { failOnCrashes } from "../../support/crashes.ts";
@@ -41,7 +41,7 @@ const CREATE_ENDPOINT = "NetworkDriver.CreateEndpoint";
 const id = (n: number): string => `${n}`.padStart(64, "f");
 const start = (n: number) => done(h1, CREATE_ENDPOINT, createEndpoint(`10.9.0.${n}/24`, id(n)));
 
-/** As docker-side.ts does when the engine has told the network. */
+/** As agent/docker/network-sync.ts does when the engine has told the network. */
 async function tellName(...dockerRanges: string[]): Promise<void> {
   await h1.agent.controller.request(
     {
@@ -63,8 +63,8 @@ async function blocks(): Promise<string[]> {
 
 /** Of h1's containers, those in whose addresses other hosts believe. */
 function believed(): string[] {
-  const { replication, hosting } = h1.agent;
-  const { holders } = readNetwork(replication.tables, hosting.record(network));
+  const { replication, localNetworks } = h1.agent;
+  const { holders } = readNetwork(replication.tables, localNetworks.record(network));
   return holders.map(({ endpoint }) => endpoint.ipv4 ?? "none").toSorted();
 }
 
@@ -72,10 +72,10 @@ test("containers that start before the engine has told --ip-range keep their add
   for (const n of [10, 150, 200]) await start(n);
   await tellName("10.9.0.128/25");
   expect(believed()).toEqual(["10.9.0.10", "10.9.0.150", "10.9.0.200"]);
-  const { ipam, hosting } = h2.agent;
+  const { ipam, localNetworks } = h2.agent;
   await h2.quiet();
   const claim = ipam.claim(
-    hosting.record(network),
+    localNetworks.record(network),
     Ip.parse("10.9.0.10"),
     AbortSignal.timeout(5000),
   );
@@ -95,12 +95,12 @@ test("so does one whose host has not heard yet that the range was told", async (
 test.each([10, 150])(
   "a call for .%i that came too late leaves Docker's part as it is",
   async (n) => {
-    const { ipam, hosting } = h1.agent;
+    const { ipam, localNetworks } = h1.agent;
     const asked = vi.spyOn(h1.agent.controller, "request");
     const call = new AbortController();
     const release = h1.control.hold();
     const named = tellName("10.9.0.128/25");
-    const claim = ipam.claim(hosting.record(network), Ip.parse(`10.9.0.${n}`), call.signal);
+    const claim = ipam.claim(localNetworks.record(network), Ip.parse(`10.9.0.${n}`), call.signal);
     const refused = expect(claim).rejects.toThrow(/aborted/);
     await until(() => asked.mock.calls.length === 2);
     call.abort();

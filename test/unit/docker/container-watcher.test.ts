@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type ErrorCode, OverlayError } from "../../../shared/errors.ts";
+import { NetworkId } from "../../../shared/ids.ts";
 import type { FakeOptions } from "../../support/fake-engine.ts";
 import { NamedHost } from "../../support/named-host.ts";
 
@@ -14,7 +15,7 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     host = new NamedHost(kind);
   });
 
-  afterEach(() => host.naming.stop());
+  afterEach(() => host.containerWatcher.stop());
 
   /** What is said in the end, and that no list is needed for it, and none changes it. */
   async function expectSaid(said: Record<string, string>): Promise<void> {
@@ -131,33 +132,161 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     await expectSaid({ c1: said });
   });
 
-  test("one that was told to stop and goes on is back, later than it had to end", async () => {
+  test("one that was told to stop is out until it lives anew: nobody tells how long it was given", async () => {
     vi.useFakeTimers();
     try {
       host = new NamedHost(kind);
-      const slow = { ...APP, stopTimeoutMs: 40_000 };
-      const ids = [host.engine.run("plain", APP), host.engine.run("slow", slow)];
+      const id = host.engine.run("c1", CHECKED);
       await vi.advanceTimersByTimeAsync(100);
-      for (const id of ids) host.engine.kill(id, 15);
-      await vi.advanceTimersByTimeAsync(14_900);
-      expect(host.said()).toEqual({ plain: "stopping", slow: "stopping" });
-      await vi.advanceTimersByTimeAsync(200);
-      expect(host.said()).toEqual({ plain: "in", slow: "stopping" });
-      await vi.advanceTimersByTimeAsync(30_000);
-      expect(host.said()).toEqual({ plain: "in", slow: "in" });
+      host.engine.check(id, "healthy");
+      host.engine.kill(id, 15);
+      await vi.advanceTimersByTimeAsync(600_000);
+      expect(host.said()).toEqual({ c1: "stopping" });
+      host.engine.check(id, "unhealthy");
+      host.engine.check(id, "healthy");
+      await vi.advanceTimersByTimeAsync(100);
+      expect(host.said()).toEqual({ c1: "stopping" });
+      host.engine.end(id);
+      host.engine.start(id);
+      host.engine.check(id, "healthy");
+      await vi.advanceTimersByTimeAsync(100);
+      expect(host.said()).toEqual({ c1: "in" });
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  test("an agent that starts meanwhile keeps it out, and knows its next life from this one", async () => {
+    const id = host.engine.run("c1", { networks: { app: [], db: [] } });
+    await host.quiet();
+    host.engine.kill(id, 15);
+    await expectSaid({ c1: "stopping" });
+    host.restart();
+    await host.list();
+    await host.quiet();
+    expect([...host.own.values()].map(({ out }) => out)).toEqual(["stopping", "stopping"]);
+    host.engine.end(id);
+    host.engine.start(id);
+    await expectSaid({ c1: "in" });
+    host.engine.kill(id, 15);
+    await host.quiet();
+    host.containerWatcher.stop();
+    host.engine.end(id);
+    host.engine.start(id);
+    host.restart();
+    await host.list();
+    await expectSaid({ c1: "in" });
+  });
+
+  test("a stop that nobody heard is asked for when events are heard again; of this life only", async () => {
+    host.hold = true;
+    const [a, b, c] = ["a", "b", "c"].map((name) => host.engine.run(name, APP));
+    host.deliver();
+    await host.quiet();
+    host.engine.kill(a!, 15);
+    host.engine.kill(b!, 15);
+    host.engine.pause(b!);
+    host.engine.unpause(b!);
+    host.engine.kill(c!, 15);
+    host.engine.end(c!);
+    host.engine.start(c!);
+    host.held.length = 0;
+    host.containerWatcher.happened({ kind: "listening" });
+    await host.list();
+    await host.quiet();
+    expect(host.said()).toEqual({ a: "stopping", b: "in", c: "in" });
+    host.restart();
+    host.engine.kill(c!, 15);
+    host.held.length = 0;
+    host.containerWatcher.happened({ kind: "listening" });
+    await host.list();
+    await host.quiet();
+    expect(host.said()).toEqual({ a: "stopping", b: "in", c: "stopping" });
+  });
+
+  test("whoever pauses it and has it go on did not mean it to end; a stop goes on after a pause before it", async () => {
+    const id = host.engine.run("c1", APP);
+    await host.quiet();
+    host.engine.kill(id, 15);
+    host.engine.pause(id);
+    await expectSaid({ c1: "paused" });
+    host.engine.unpause(id);
+    await expectSaid({ c1: "in" });
+    // As Docker stops one that is paused.
+    host.engine.pause(id);
+    host.engine.kill(id, 15);
+    host.engine.unpause(id);
+    await expectSaid({ c1: "stopping" });
+  });
+
+  test("what a container alone sees: its links on each network, before it runs", async () => {
+    const id = host.engine.create("c1", { ...APP, links: ["lv:DB"], resolvers: true });
+    await host.quiet();
+    host.engine.beginStart(id);
+    await host.quiet();
+    expect([...host.inside.values()]).toEqual([
+      { links: { db: "lv" }, outside: { wayOut: false, resolvers: true, others: [] } },
+    ]);
+    host.engine.endStart(id);
+    await expectSaid({ c1: "in" });
+  });
+
+  test("ports that are published on networks without a way out alone are named, while it runs there", async () => {
+    const [app, db] = ["0", "1"].map((digit) => NetworkId.parse(digit.repeat(32))) as [
+      NetworkId,
+      NetworkId,
+    ];
+    const web = { published: ["80/tcp"] };
+    const id = host.engine.run("web", { networks: { app: [], db: [] }, ...web });
+    host.engine.run("quiet", APP);
+    await host.quiet();
+    const named = () => host.containerWatcher.unpublished();
+    expect(named()).toEqual([]);
+    host.closed.add(app);
+    expect(named()).toEqual([]);
+    host.closed.add(db);
+    expect(named()).toEqual([{ name: "web", published: ["80/tcp"] }]);
+    // One that leads out is enough.
+    host.engine.connect(id, "bridge");
+    await host.quiet();
+    expect(named()).toEqual([]);
+    host.engine.disconnect(id, "bridge");
+    await host.quiet();
+    expect(named()).toHaveLength(1);
+    host.engine.end(id);
+    await host.quiet();
+    expect(named()).toEqual([]);
+  });
+
+  test("which of Docker's own networks it is on, and whether one leads out, as they come and go", async () => {
+    host.engine.internal.add("near");
+    const id = host.engine.run("c1", { networks: { app: [], near: [] } });
+    await host.quiet();
+    const outside = () => [...host.inside.values()][0]?.outside;
+    expect(outside()).toEqual({ wayOut: false, resolvers: false, others: ["near"] });
+    host.engine.connect(id, "bridge");
+    await host.quiet();
+    expect(outside()).toEqual({ wayOut: true, resolvers: false, others: ["near", "bridge"] });
+    host.engine.disconnect(id, "bridge");
+    await host.quiet();
+    expect(outside()).toEqual({ wayOut: false, resolvers: false, others: ["near"] });
+    // Also when nobody told.
+    host.hold = true;
+    host.engine.connect(id, "bridge");
+    host.held.length = 0;
+    await host.list();
+    await host.quiet();
+    expect(outside()).toMatchObject({ wayOut: true });
   });
 
   test("an end takes the names before Docker takes the endpoint", async () => {
     const id = host.engine.run("c1", APP);
     await expectSaid({ c1: "in" });
     const [endpoint] = [...host.own.keys()];
-    host.naming.left(endpoint!);
+    host.containerWatcher.left(endpoint!);
     await expectSaid({});
     expect(host.own.size).toBe(1);
-    host.naming.joined(endpoint!);
+    host.containerWatcher.joined(endpoint!);
     await expectSaid({ c1: "in" });
     host.engine.end(id);
     await expectSaid({});
@@ -180,7 +309,7 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     host.engine.end(id);
     host.engine.beginStart(id);
     await host.quiet();
-    host.naming.happened({
+    host.containerWatcher.happened({
       kind: "container",
       action: "die",
       container: id,
@@ -257,7 +386,7 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     /** Events are lost, and then others are heard again. */
     async function listed(): Promise<void> {
       host.held.length = 0;
-      host.naming.happened({ kind: "listening" });
+      host.containerWatcher.happened({ kind: "listening" });
       await host.list();
       await host.quiet();
     }
@@ -316,7 +445,7 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     test("another agent, which has the documents of the one before", async () => {
       const ids = ["a", "b", "c", "d"].map((name) => host.engine.run(name, APP));
       await listed();
-      host.naming.stop();
+      host.containerWatcher.stop();
       host.engine.pause(ids[0]!);
       host.engine.rename(ids[1]!, "bb");
       // Docker gave it up while nobody listened.
@@ -382,28 +511,51 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     };
     refuse("DOCKER");
     host.engine.run("c1", APP);
-    await vi.waitFor(() => expect(host.naming.status().failedLooks).toBeGreaterThan(1));
+    await vi.waitFor(() => expect(host.containerWatcher.status().failedLooks).toBeGreaterThan(1));
+    expect(host.containerWatcher.failure()).toMatchObject({
+      message: "the engine does not say what its containers are called: not now",
+      next: expect.stringContaining("journalctl -u docker"),
+    });
     host.ask = ask;
     await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }), { timeout: 10_000 });
+    expect(host.containerWatcher.failure()).toBeUndefined();
     refuse("UNREACHABLE");
     host.engine.run("c2", APP);
     await host.quiet();
+    // Who lists it says so.
+    expect(host.containerWatcher.failure()).toBeUndefined();
     host.ask = ask;
     await host.list();
     await host.quiet();
     expect(host.said()).toEqual({ c1: "in", c2: "in" });
   });
 
-  test("what is no name is left out, and counted", async () => {
+  test("what is no name is left out, counted and told; more than a document has names is said with it", async () => {
     const aliases = ["ok", "with space", "-", "a..b", "x".repeat(64)];
     host.engine.run("c1", { networks: { app: aliases } });
     await host.quiet();
     expect(namesOf("c1")?.slice(2)).toEqual(["ok", "-"]);
-    expect(host.naming.status().leftOut).toBe(3);
-    const many = Array.from({ length: 40 }, (_, k) => `a${k}`);
+    expect(host.containerWatcher.status().leftOut).toBe(3);
+    const many = Array.from({ length: 140 }, (_, k) => `a${k}`);
     host.engine.run("c2", { networks: { app: many } });
     await host.quiet();
-    expect(namesOf("c2")).toHaveLength(32);
-    expect(host.naming.status().leftOut).toBe(3 + 10);
+    const c2 = [...host.own.values()].find(({ names }) => names?.[0] === "c2");
+    expect([c2?.names?.length, c2?.moreNames?.length]).toEqual([32, 96]);
+    const { leftOut, leftOutNames } = host.containerWatcher.status();
+    expect(leftOut).toBe(3 + 14);
+    expect(leftOutNames).toEqual([
+      {
+        container: "c1",
+        network: "app",
+        why: "no-name",
+        names: ["with space", "a..b", "x".repeat(64)],
+        count: 3,
+      },
+      { container: "c2", network: "app", why: "too-many", names: many.slice(126), count: 14 },
+    ]);
+    const { changes } = host;
+    await host.list();
+    await host.quiet();
+    expect(host.changes).toBe(changes);
   });
 });

@@ -8,8 +8,8 @@ import { fakeCluster, type FakeHost } from "../../support/fake-host.ts";
 import { callPlugin } from "../../support/plugin-client.ts";
 
 /**
- * Docker's calls as engines of several versions make them, played in their order. The files say what
- * they were derived from. A text that begins with `$` stands for what an earlier answer said there.
+ * Docker's calls as engines before 28 make them, played in their order; of later ones there are recordings
+ * (engine-recordings.test.ts). The files say what they were derived from. A text that begins with `$` stands for what an earlier answer said there.
  */
 const Exchange = z.strictObject({
   why: z.string().optional(),
@@ -27,7 +27,7 @@ const fixtures = new URL("../../fixtures/", import.meta.url);
 
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-test.each(readdirSync(fixtures).filter((name) => name.startsWith("docker-")))(
+test.each(readdirSync(fixtures).filter((name) => /^docker-.*\.json$/.test(name)))(
   "%s is answered",
   async (name) => {
     const [, ...exchanges] = Fixture.parse(
@@ -69,13 +69,13 @@ test.each(["", "/run/docker/plugins/overlay-ts.sock", "plugin.moby.localhost", "
 );
 
 async function holdings(host: FakeHost) {
-  const { bindings, replication } = host.agent;
+  const { bindings, ipam, replication } = host.agent;
   await host.quiet();
   const documents = host.kernel.list();
   return {
     networks: replication.tables.state?.networks,
     bound: [...bindings.networks()],
-    pools: bindings.pools(),
+    pools: ipam.pools.all(),
     kernel: await documents,
   };
 }

@@ -3,7 +3,7 @@ import type {
   Connection,
   EngineNetwork,
   NewEngineNetwork,
-} from "../../../agent/docker/engine-port.ts";
+} from "../../../agent/docker/engine/port.ts";
 import { giveWay, type GiveWayModules } from "../../../agent/docker/give-way.ts";
 import { viewOf } from "../../../agent/docker/views.ts";
 import { OverlayError } from "../../../shared/errors.ts";
@@ -23,6 +23,9 @@ const network: EngineNetwork = {
   dockerRanges: [],
 };
 
+const QUIET_MS = 60;
+const REPLACEMENT = DockerNetworkId.parse("b".repeat(64));
+
 const container = (name: string, started = true): Connection => ({
   container: name,
   started,
@@ -38,6 +41,8 @@ class FakeEngine {
   readonly looks: Connection[][];
   readonly refuseRemovals: number;
   taken = false;
+  /** Who is on it when it is to be removed for the first time. */
+  came: Connection[] = [];
   #removals = 0;
 
   constructor(looks: Connection[][], refuseRemovals = 0) {
@@ -56,17 +61,19 @@ class FakeEngine {
           this.said.push(`disconnect ${id}`);
         },
         removeNetwork: async () => {
-          if (++this.#removals <= this.refuseRemovals) throw new Error("has active endpoints");
+          if (++this.#removals <= this.refuseRemovals) {
+            // Who came in that moment, and is moved once.
+            this.looks[0] = this.#removals === 1 ? this.came : [];
+            throw new Error("has active endpoints");
+          }
           this.said.push("remove");
         },
         createNetwork: async (request: NewEngineNetwork) => {
           if (this.taken) throw new OverlayError({ code: "CONFLICT", message: "exists" });
           this.said.push(`create ${request.name}`);
-          return DockerNetworkId.parse("b".repeat(64));
+          return REPLACEMENT;
         },
       },
-      unbind: () => this.said.push("unbind"),
-      bindAgain: () => this.said.push("bind again"),
       log: silentLog,
     };
   }
@@ -74,12 +81,12 @@ class FakeEngine {
 
 describe("a network that gives way", () => {
   const give = (engine: FakeEngine): Promise<void> =>
-    giveWay(network, viewOf(app, "app"), engine.modules());
+    giveWay(network, viewOf(app, "app"), engine.modules(), QUIET_MS);
 
-  test("is no longer ours when it goes, and is there again at once", async () => {
+  test("goes, and the other is there at once", async () => {
     const engine = new FakeEngine([[]]);
     await give(engine);
-    expect(engine.said).toEqual(["unbind", "remove", "create app"]);
+    expect(engine.said).toEqual(["remove", "create app"]);
   });
 
   test("takes its containers over, with their aliases", async () => {
@@ -87,10 +94,9 @@ describe("a network that gives way", () => {
     await give(engine);
     expect(engine.said).toEqual([
       "disconnect x",
-      "unbind",
       "remove",
       "create app",
-      "connect x (alias-of-x) to app",
+      `connect x (alias-of-x) to ${REPLACEMENT}`,
     ]);
   });
 
@@ -100,17 +106,21 @@ describe("a network that gives way", () => {
     expect(engine.said[0]).toBe("disconnect x");
   });
 
+  test("is left to who made it, until nobody comes or goes", async () => {
+    const engine = new FakeEngine([[], [], [container("x")], [container("x")]]);
+    await give(engine);
+    expect(engine.said.slice(0, 2)).toEqual(["disconnect x", "remove"]);
+  });
+
   test("takes over who started meanwhile", async () => {
-    const engine = new FakeEngine([[], [], [container("x")]], 1);
+    const engine = new FakeEngine([[]], 1);
+    engine.came = [container("x")];
     await give(engine);
     expect(engine.said).toEqual([
-      "unbind",
-      "bind again",
       "disconnect x",
-      "unbind",
       "remove",
       "create app",
-      "connect x (alias-of-x) to app",
+      `connect x (alias-of-x) to ${REPLACEMENT}`,
     ]);
   });
 
@@ -122,8 +132,9 @@ describe("a network that gives way", () => {
   });
 
   test("that cannot go keeps its containers", async () => {
-    const engine = new FakeEngine([[], [container("x")], []], 9);
+    const engine = new FakeEngine([[]], 99);
+    engine.came = [container("x")];
     await expect(give(engine)).rejects.toThrow(/active endpoints/);
-    expect(engine.said.slice(-2)).toEqual(["bind again", "connect x (alias-of-x) to app"]);
+    expect(engine.said).toEqual(["disconnect x", "connect x (alias-of-x) to app"]);
   });
 });

@@ -3,9 +3,10 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { delegateIpam, delegateNetwork } from "../../../agent/docker/delegate.ts";
-import { PluginServer } from "../../../agent/docker/plugin-server.ts";
-import type { IpamDriver, NetworkDriver } from "../../../agent/docker/port.ts";
+import { always, delegateIpam, delegateNetwork } from "../../../agent/docker/plugin/delegate.ts";
+import { PluginServer } from "../../../agent/docker/plugin/server.ts";
+import type { NetworkDriver } from "../../../agent/docker/plugin/port.ts";
+import type { IpamDriver } from "../../../agent/networks/ipam-port.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { failOnCrashes } from "../../support/crashes.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
@@ -75,7 +76,7 @@ describe("a call that ends after its deadline", () => {
     await tooLate("NetworkDriver.CreateNetwork", createNetwork());
     expect((await cluster.controller.state()).networks).toEqual([]);
     expect(host.agent.bindings.networks().size).toBe(0);
-    expect(host.agent.bindings.pool(PoolID as string)?.network).toBeUndefined();
+    expect(host.agent.ipam.pools.get(PoolID as string)?.network).toBeUndefined();
     await done(host, "NetworkDriver.CreateNetwork", createNetwork());
     expect((await cluster.controller.state()).networks).toHaveLength(1);
   });
@@ -86,27 +87,26 @@ describe("a call that ends after its deadline", () => {
     // An address that the controller must grant first.
     const body = createEndpoint("10.7.0.9/24");
     await tooLate("NetworkDriver.CreateEndpoint", body);
-    expect(host.agent.hosting.endpoints(network)).toEqual([]);
-    expect(host.agent.hosting.hosted()).toEqual([]);
+    expect(host.agent.localNetworks.endpoints(network)).toEqual([]);
+    expect(host.agent.localNetworks.hosted()).toEqual([]);
     expect(await granted()).toEqual([]);
     await done(host, "NetworkDriver.CreateEndpoint", body);
-    expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+    expect(host.agent.localNetworks.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
   });
 
-  test("CreateEndpoint that waits for the mesh: the network lingers, and goes", async () => {
+  test("CreateEndpoint that waits for the mesh: no endpoint, and the network lingers", async () => {
     await makeNetwork(host);
-    const { hosting } = host.agent;
+    const { localNetworks, replication } = host.agent;
     const entering = Promise.withResolvers<void>();
-    const enter = vi.spyOn(hosting, "enter").mockReturnValue(entering.promise);
-    const notUsed = vi.spyOn(hosting, "notUsed");
+    const join = vi.spyOn(replication, "join").mockReturnValue(entering.promise);
     const name = "NetworkDriver.CreateEndpoint";
     const { status } = await callPlugin(socket, name, createEndpoint("10.7.0.9/24"));
     expect(status).toBe(500);
     entering.resolve();
     await until(() => impatient.counts().calls[name]?.late === 1);
-    expect(hosting.endpoints(networkId())).toEqual([]);
-    expect(enter).toHaveBeenCalledOnce();
-    expect(notUsed).toHaveBeenCalledWith(networkId());
+    expect(localNetworks.endpoints(networkId())).toEqual([]);
+    expect(join).toHaveBeenCalledOnce();
+    expect(localNetworks.hosted()).toEqual([networkId()]);
   });
 
   test("CreateNetwork, asked again meanwhile: what the second got is not taken back", async () => {
@@ -140,7 +140,7 @@ describe("a call that ends after its deadline", () => {
     const PoolID = await makeNetwork(host);
     await host.quiet();
     await tooLate("IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
-    expect([...host.agent.bindings.used(networkId())]).toEqual([]);
+    expect([...host.agent.leases.of(networkId())]).toEqual([]);
     expect(await granted()).toEqual([]);
     await done(host, "IpamDriver.RequestAddress", { PoolID, Address: "10.7.0.9", Options: null });
   });
@@ -148,7 +148,7 @@ describe("a call that ends after its deadline", () => {
   test("RequestAddress that waits for a block", async () => {
     const PoolID = await makeNetwork(host);
     await tooLate("IpamDriver.RequestAddress", { PoolID, Address: "", Options: null });
-    expect([...host.agent.bindings.used(networkId())]).toEqual([]);
+    expect([...host.agent.leases.of(networkId())]).toEqual([]);
   });
 
   test("DeleteNetwork waits for nobody: what becomes of the network is decided after it", async () => {
@@ -192,7 +192,7 @@ describe("a call that ends after its deadline", () => {
     await until(() => counts()?.refused === 1);
     release();
     await until(() => counts()?.late === 1);
-    expect(host.agent.hosting.endpoints(networkId())).toEqual([]);
+    expect(host.agent.localNetworks.endpoints(networkId())).toEqual([]);
     await patient.stop();
   });
 });
@@ -217,8 +217,8 @@ test("what a starting agent was asked too long ago it does not begin; what was g
   const starting = Promise.withResolvers<void>();
   const path = join(directory, "starting.sock");
   const modules = {
-    network: delegateNetwork(() => starting.promise.then(() => network)),
-    ipam: delegateIpam(() => starting.promise.then(() => ipam)),
+    network: delegateNetwork(always(() => starting.promise.then(() => network))),
+    ipam: delegateIpam(always(() => starting.promise.then(() => ipam))),
     log: silentLog,
   };
   const server = new PluginServer(path, { ...modules, timeoutMs: () => 20 });

@@ -47,9 +47,9 @@ async function nothing(name: string, body: unknown): Promise<void> {
 }
 
 const ids = (): string[] => {
-  const { bindings, hosting } = host.agent;
+  const { bindings, localNetworks } = host.agent;
   return [...new Set(bindings.networks().values())].flatMap((network) =>
-    hosting.endpoints(network).map(({ id }) => id),
+    localNetworks.endpoints(network).map(({ id }) => id),
   );
 };
 
@@ -128,10 +128,10 @@ describe("in the wrong order", () => {
     const poolId = await makeNetwork(host);
     await makeEndpoint(host, poolId);
     const network = networkId();
-    const { bindings, hosting } = host.agent;
+    const { bindings, localNetworks } = host.agent;
     await done(host, "NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
-    expect(hosting.endpoints(network)).toEqual([]);
-    expect([...bindings.used(network)]).toEqual([]);
+    expect(localNetworks.endpoints(network)).toEqual([]);
+    expect([...host.agent.leases.of(network)]).toEqual([]);
     expect(bindings.removed()).toEqual(new Set([network]));
   });
 
@@ -168,7 +168,7 @@ describe("twice", () => {
     const other = await done(host, "IpamDriver.RequestPool", body);
     await host.quiet();
     await nothing("NetworkDriver.CreateNetwork", createNetwork());
-    const network = host.agent.bindings.pool(other["PoolID"] as string)?.network;
+    const network = host.agent.ipam.pools.get(other["PoolID"] as string)?.network;
     expect(network).toBeUndefined();
   });
 
@@ -199,7 +199,7 @@ describe("twice", () => {
     const reason = /endpoint f1f1f1f1f1f1 is on this network with 10\.7\.0\.\d+/;
     const moved = createEndpoint("10.7.0.77/24");
     await refused(host, "NetworkDriver.CreateEndpoint", moved, reason, inDecoded);
-    const [own] = host.agent.hosting.endpoints(networkId());
+    const [own] = host.agent.localNetworks.endpoints(networkId());
     const renamed = createEndpoint(`${own?.ipv4}/24`, ENDPOINT, "0a:00:00:00:00:01");
     await refused(host, "NetworkDriver.CreateEndpoint", renamed, reason, inDecoded);
   });
@@ -290,7 +290,7 @@ describe("at once", () => {
         done(host, "NetworkDriver.CreateNetwork", createNetwork({ id })),
       ),
     );
-    const bound = pools.map(({ PoolID }) => host.agent.bindings.pool(PoolID as string)?.network);
+    const bound = pools.map(({ PoolID }) => host.agent.ipam.pools.get(PoolID as string)?.network);
     expect(new Set(bound)).toEqual(new Set(host.agent.bindings.networks().values()));
   });
 
@@ -308,7 +308,7 @@ describe("at once", () => {
     expect({ status, body }).toMatchObject({ status: 500 });
     expect(body["Err"]).toMatch(/knows no network|has no network/);
     expect((await deleted).status).toBe(200);
-    expect(host.agent.hosting.endpoints(network)).toEqual([]);
+    expect(host.agent.localNetworks.endpoints(network)).toEqual([]);
   });
 
   test("CreateEndpoint and a view that goes, of a network that stays", async () => {
@@ -321,13 +321,13 @@ describe("at once", () => {
     host.agent.bindings.unbind(DockerNetworkId.parse(NETWORK));
     release();
     expect((await created).body["Err"]).toMatch(/knows no network 9a9a/);
-    expect(host.agent.hosting.endpoints(network)).toEqual([]);
+    expect(host.agent.localNetworks.endpoints(network)).toEqual([]);
   });
 
   test("pools that nobody makes a network of are bounded", async () => {
     const body = { AddressSpace: "overlay-ts", Pool: SUBNET, SubPool: "", Options: {}, V6: false };
     for (let i = 0; i < 100; i++) await done(host, "IpamDriver.RequestPool", body);
-    expect(host.agent.bindings.pools()).toHaveLength(64);
+    expect(host.agent.ipam.pools.all()).toHaveLength(64);
   });
 });
 

@@ -1,9 +1,10 @@
 import { Disk } from "../../../agent/store/disk.ts";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Bindings } from "../../../agent/bindings.ts";
-import type { ContainerId, EngineNetwork } from "../../../agent/docker/engine-port.ts";
+import { Bindings } from "../../../agent/networks/bindings.ts";
+import { Leases } from "../../../agent/networks/leases.ts";
+import type { ContainerId, EngineNetwork } from "../../../agent/docker/engine/port.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
-import { Unlisted } from "../../../agent/unlisted.ts";
+import { OrphanSweeper } from "../../../agent/docker/orphan-sweeper.ts";
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
@@ -18,24 +19,29 @@ let listed: EndpointId[];
 let container: ContainerId | undefined;
 let left: EndpointId[];
 let bindings: Bindings;
-let unlisted: Unlisted;
+let leases: Leases;
+let orphanSweeper: OrphanSweeper;
 
 beforeEach(() => {
   vi.useFakeTimers();
   record = app;
   [own, listed, left] = [[], [], []];
-  bindings = new Bindings(new Disk(new MemoryStore()));
+  const disk = new Disk(new MemoryStore());
+  bindings = new Bindings(disk);
+  leases = new Leases(disk);
   bindings.bind(VIEW, app.id);
-  unlisted = new Unlisted({
+  orphanSweeper = new OrphanSweeper({
     self: nodeId(1),
     engine: {
       attachments: async () => ({
         name: "app",
+        internal: false,
         endpoints: listed.map((id) => ({ container, endpoint: id })),
       }),
     },
     bindings,
-    hosting: {
+    leases,
+    localNetworks: {
       endpoints: () => own,
       find: () => record,
       hosted: () => (own.length === 0 ? [] : [app.id]),
@@ -43,7 +49,7 @@ beforeEach(() => {
         own = own.filter((one) => one.id !== id);
       },
     },
-    resolving: { leave: async (id) => void left.push(id) },
+    nameServerFeed: { leave: async (id) => void left.push(id) },
     log: silentLog,
   });
 });
@@ -56,10 +62,10 @@ afterEach(() => {
 async function looks(seconds: number, shown: readonly DockerNetworkId[] = [VIEW]): Promise<void> {
   for (let passed = 0; passed <= seconds; passed += 10) {
     const views = shown.map((id) => ({ id }) as EngineNetwork);
-    unlisted.forgetViews(views);
-    unlisted.endUnmade(views, record === undefined ? [] : [record]);
-    await unlisted.dropEndpoints();
-    unlisted.releaseAddresses();
+    orphanSweeper.forgetViews(views);
+    orphanSweeper.endUnmade(views, record === undefined ? [] : [record]);
+    await orphanSweeper.dropEndpoints();
+    orphanSweeper.releaseAddresses();
     vi.advanceTimersByTime(10_000);
   }
 }
@@ -69,39 +75,39 @@ test("an endpoint that Docker does not list goes, with its address; a new one ha
   const exposed = { ...endpoint(1, 3), role: "host" as const };
   own = [stays, goes, exposed];
   listed = [stays.id];
-  for (const { ipv4 } of own) bindings.reserve(app.id, ipv4!);
-  expect(unlisted.dueInMs()).toBe(Infinity);
+  for (const { ipv4 } of own) leases.reserve(app.id, ipv4!);
+  expect(orphanSweeper.dueInMs()).toBe(Infinity);
   await looks(20);
   expect(own).toEqual([stays, goes, exposed]);
-  expect(unlisted.dueInMs()).toBe(0);
+  expect(orphanSweeper.dueInMs()).toBe(0);
   await looks(0);
   expect(own).toEqual([stays, exposed]);
-  expect(unlisted.dueInMs()).toBe(Infinity);
-  expect([...bindings.used(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
+  expect(orphanSweeper.dueInMs()).toBe(Infinity);
+  expect([...leases.of(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
   expect(left).toEqual([goes.id]);
 });
 
 test("an address that was asked for, given back and asked for again is not given away", async () => {
   const { ipv4 } = endpoint(1, 1);
-  bindings.reserve(app.id, ipv4!);
+  leases.reserve(app.id, ipv4!);
   await looks(0);
-  bindings.release(app.id, ipv4!);
+  leases.release(app.id, ipv4!);
   await looks(60);
-  bindings.reserve(app.id, ipv4!);
+  leases.reserve(app.id, ipv4!);
   await looks(20);
-  expect([...bindings.used(app.id)]).toEqual([ipv4]);
+  expect([...leases.of(app.id)]).toEqual([ipv4]);
   await looks(20);
-  expect([...bindings.used(app.id)]).toEqual([]);
+  expect([...leases.of(app.id)]).toEqual([]);
 });
 
 test("an address of a network whose view went without giving it back is free again", async () => {
   const { ipv4 } = endpoint(1, 1);
-  bindings.reserve(app.id, ipv4!);
+  leases.reserve(app.id, ipv4!);
   bindings.unbind(VIEW);
   await looks(20);
-  expect([...bindings.used(app.id)]).toEqual([ipv4]);
+  expect([...leases.of(app.id)]).toEqual([ipv4]);
   await looks(20);
-  expect([...bindings.used(app.id)]).toEqual([]);
+  expect([...leases.of(app.id)]).toEqual([]);
 });
 
 test("of a network whose view went, with no word of its containers, these go", async () => {
@@ -141,7 +147,7 @@ test("verify names what Docker and the tables do not both have; the host's own i
   own = [gone, { ...endpoint(1, 3), role: "host" }, endpoint(1, 4)];
   listed = [unknown.id, endpoint(1, 4).id];
   container = "c0ffee".repeat(10);
-  expect(await unlisted.differences()).toEqual([
+  expect(await orphanSweeper.differences()).toEqual([
     {
       network: app.id,
       text: "it has no container 10.192.1.1, which the tables have: it goes within a minute",
@@ -152,23 +158,23 @@ test("verify names what Docker and the tables do not both have; the host's own i
     },
   ]);
   container = undefined;
-  expect((await unlisted.differences())[1]?.text).toMatch(/which the tables have not$/);
+  expect((await orphanSweeper.differences())[1]?.text).toMatch(/which the tables have not$/);
   listed = [gone.id, endpoint(1, 4).id];
-  expect(await unlisted.differences()).toEqual([]);
+  expect(await orphanSweeper.differences()).toEqual([]);
 });
 
 test("verify says who keeps a network that has ended", async () => {
   record = undefined;
   listed = [endpoint(1, 1).id];
   container = "c0ffee".repeat(10);
-  expect(await unlisted.differences()).toEqual([
+  expect(await orphanSweeper.differences()).toEqual([
     {
       network: app.id,
       text: "it has ended, and c0ffeec0ffee is on app: `docker network disconnect -f app c0ffeec0ffee`",
     },
   ]);
   container = undefined;
-  expect((await unlisted.differences())[0]?.text).toBe(
+  expect((await orphanSweeper.differences())[0]?.text).toBe(
     "it has ended, and Docker has endpoint 00010001 on app",
   );
 });

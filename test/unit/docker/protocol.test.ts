@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import * as protocol from "../../../agent/docker/protocol.ts";
+import * as protocol from "../../../agent/docker/plugin/protocol.ts";
 
 /** Bodies as Docker 20.10.24 sent them. */
 const NETWORK = "9ad4e269a17f701a230ebc9da637ea96a17c88c90ae42f2126a89c3c2075ce23";
@@ -75,6 +75,34 @@ describe("Docker's calls", () => {
       mac: "aa:bb:cc:dd:ee:f0",
       macGiven: true,
     });
+  });
+
+  test("--ipv4=false: refused by name, for a network is the same on every host", () => {
+    const network = (ipv4: boolean) => () =>
+      protocol.readCreateNetwork({
+        NetworkID: NETWORK,
+        Options: { "com.docker.network.enable_ipv4": ipv4, "com.docker.network.enable_ipv6": true },
+        IPv4Data: [],
+        IPv6Data: [{ AddressSpace: "overlay-ts", Pool: "fd00:9::/64", Gateway: "fd00:9::1/64" }],
+      });
+    expect(network(false)).toThrow(/has IPv4 on every host: engines before 28/);
+    expect(network(true)).not.toThrow();
+  });
+
+  test("--aux-address outside of --ip-range: kept, where the engine says which one it is", () => {
+    const network = (printer: string) =>
+      protocol.readCreateNetwork({
+        NetworkID: NETWORK,
+        Options: {},
+        IPv4Data: [
+          { AddressSpace: "LocalDefault", Pool: "10.9.0.0/24", AuxAddresses: { printer } },
+        ],
+        IPv6Data: [],
+      });
+    expect(network("10.9.0.200/24").pools[0]?.reserved).toEqual(["10.9.0.200"]);
+    expect(() => network("<nil>")).toThrow(
+      /Docker before 28 does not say which address --aux-address printer is: it lies outside/,
+    );
   });
 
   test("RequestAddress: for whom", () => {

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { EngineNetwork } from "../../../agent/docker/engine-port.ts";
-import { planViews, shownNetwork, viewOf } from "../../../agent/docker/views.ts";
+import type { EngineNetwork } from "../../../agent/docker/engine/port.ts";
+import { planViews, shownNetwork, unheededSubnets, viewOf } from "../../../agent/docker/views.ts";
 import { DockerNetworkId, NetworkId } from "../../../shared/ids.ts";
+import { Cidr } from "../../../shared/ip.ts";
 import { app } from "../../support/cluster.ts";
 
 const docker = (digit: string): DockerNetworkId => DockerNetworkId.parse(digit.repeat(64));
@@ -43,7 +44,23 @@ describe("an engine's views", () => {
   test("shown, under whatever id: nothing to do", () => {
     const bound = new Map([[docker("a"), app.id]]);
     const plan = planViews([app], [view("app", docker("a"))], bound, always);
-    expect(plan).toEqual({ create: [], remove: [], tell: [], conflicts: [] });
+    expect(plan).toEqual({ create: [], remove: [], tell: [], conflicts: [], unheeded: [] });
+  });
+
+  test("an IPv6 subnet that was given without `--ipv6` is named; of a dual network, and of others', none", () => {
+    const bound = new Map([[docker("a"), app.id]]);
+    const subnets = ["10.192.0.0/16", "fd00:1::/64"];
+    const shown = { ...view("app", docker("a")), subnets };
+    const named = (network = app, ...views: EngineNetwork[]) =>
+      planViews([network], views, bound, always).unheeded;
+    expect(named(app, shown)).toEqual([{ network: app.id, name: "app", subnets: ["fd00:1::/64"] }]);
+    const six = { ...app.subnets[0]!, subnet: Cidr.parse("fd00:1::/64") };
+    expect(named({ ...app, subnets: [...app.subnets, six] }, shown)).toEqual([]);
+    expect(named(app, { ...shown, subnets: ["10.192.0.0/16"] })).toEqual([]);
+    expect(named(app, { ...shown, id: docker("b") }, { ...shown, driver: "bridge" })).toEqual([]);
+    // Made again with another IPv4 subnet the view has the one that its user gave, and is named still.
+    const again = viewOf(app, "app", unheededSubnets(app, shown)).ipam.config;
+    expect(again.map(({ subnet }) => subnet)).toEqual(subnets);
   });
 
   test("of a network that ended: removed; of one that is not ours: left alone", () => {

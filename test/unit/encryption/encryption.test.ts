@@ -2,9 +2,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { RemoteEntry } from "../../../agent/core/data-plane.ts";
+import type { RemoteEntry } from "../../../agent/core/data-plane/kernel-state.ts";
 import { VNI_OPTION } from "../../../agent/docker/views.ts";
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
+import { statusOf } from "../../../agent/api/status.ts";
+import { verify } from "../../../agent/api/verify.ts";
+import { wireguardPublicKey } from "../../../agent/encryption/wireguard/keys.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { failOnCrashes } from "../../support/crashes.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
@@ -96,7 +99,69 @@ async function whole(paths: readonly string[]): Promise<void> {
       .toEqual(paths.filter((_, other) => other !== i));
 }
 
+/** Of h2, as h1 has it. */
+async function seenFrom1(of: "wireguard" | "ipsec") {
+  const node = h2.agent.identity.node;
+  const { encryption, dataPath, problems } = await statusOf(h1.agent);
+  const { path, why } = encryption[of]!.peers.find((peer) => peer.node === node)!;
+  return {
+    path,
+    why,
+    inClear: dataPath.find((proof) => proof.node === node)?.roundTripMs !== undefined,
+    problem: problems?.find(({ what }) => what === of)?.message.split(",")[0],
+    outOn: (["none", "wireguard", "ipsec"] as const).filter((encrypted) =>
+      h1.agent.reach.lostThrough(encrypted).has(node),
+    ),
+    lost: h1.agent.reach.lost().has(node),
+  };
+}
+
+const REACHED = {
+  path: true,
+  why: undefined,
+  inClear: true,
+  problem: undefined,
+  outOn: [],
+  lost: false,
+};
+
+/** The class answers, then is dead for h2 alone, then answers. */
+async function deadAndBack(of: "wireguard" | "ipsec", dead: Set<string>, address: string) {
+  await expect.poll(() => answersThrough(of), eventually).toEqual([true, true]);
+  expect(await seenFrom1(of)).toEqual(REACHED);
+  dead.add(address);
+  const title = of === "wireguard" ? "WireGuard" : "IPsec";
+  await expect
+    .poll(() => seenFrom1(of), eventually)
+    .toEqual({
+      path: false,
+      why: "silent",
+      inClear: true,
+      problem: `no answer through ${title} from h2`,
+      outOn: [of],
+      lost: false,
+    });
+  expect(await answersThrough(of)).toEqual([false, true]);
+  dead.clear();
+  await expect.poll(() => seenFrom1(of), eventually).toEqual(REACHED);
+}
+
+/** Of h2 and h3, asked now. */
+async function answersThrough(of: "wireguard" | "ipsec"): Promise<boolean[]> {
+  const all = await h1.agent.dataPaths.probeAll();
+  return all
+    .filter(({ encryption }) => encryption === of)
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map(({ roundTripMs }) => roundTripMs !== undefined);
+}
+
 describe("a network through WireGuard", () => {
+  test("a peer that is silent through the tunnel is so for its networks, and for no others", async () => {
+    await everywhere({ encryption: "wireguard" });
+    await whole(inside);
+    await deadAndBack("wireguard", h1.encryption.underlay.silent, inside[1]!);
+  });
+
   test("hosts reach each other by their addresses inside, on the class's port", async () => {
     await everywhere({ encryption: "wireguard" });
     await whole(inside);
@@ -139,7 +204,7 @@ describe("a network through WireGuard", () => {
     expect(answer.body["Err"]).toMatch(
       /is encrypted \(wireguard\), and this host cannot: this host has no WireGuard \(load the/,
     );
-    expect(h3.agent.encrypting.failures()).toMatchObject([{ encryption: "wireguard" }]);
+    expect(h3.agent.encryption.failures()).toMatchObject([{ encryption: "wireguard" }]);
     await expect.poll(() => remotes(h1).map(({ vtep }) => vtep)).toEqual([inside[1]]);
   });
 
@@ -150,24 +215,67 @@ describe("a network through WireGuard", () => {
     const failing = vi
       .spyOn(h1.encryption.wireguard, "set")
       .mockRejectedValue(new OverlayError({ code: "NETLINK", message: "no device" }));
-    h1.agent.encrypting.check();
-    await expect.poll(() => h1.agent.encrypting.failure("wireguard")?.message).toBe("no device");
+    h1.agent.encryption.check();
+    await expect.poll(() => h1.agent.encryption.failure("wireguard")?.message).toBe("no device");
     await h1.agent.reconciler.settle(record(h1).id);
     expect(applied).not.toHaveBeenCalled();
     failing.mockRestore();
-    await expect.poll(() => h1.agent.encrypting.failure("wireguard"), eventually).toBeUndefined();
+    await expect.poll(() => h1.agent.encryption.failure("wireguard"), eventually).toBeUndefined();
     await whole(inside);
   });
 
   test("a host whose key is not told has no path; nothing else does for it", async () => {
-    const { wireguard } = h3.agent.encrypting;
+    const { wireguard } = h3.agent.encryption;
     vi.spyOn(wireguard, "publicKey").mockReturnValue(undefined);
     await everywhere({ encryption: "wireguard" });
     await expect.poll(() => remotes(h1).map(({ vtep }) => vtep), eventually).toEqual([inside[1]]);
     expect(wireguard.reading()?.peersOf.size).toBe(2);
-    expect(h1.agent.encrypting.wireguard.reading()?.without).toEqual([
+    expect(h1.agent.encryption.wireguard.reading()?.without).toEqual([
       { node: h3.agent.identity.node, reason: "no-key" },
     ]);
+    // Nothing gets there: its containers are in no answer on this network, and it is lost on no other.
+    const node = h3.agent.identity.node;
+    const { reach } = h1.agent;
+    await expect.poll(() => reach.lostThrough("wireguard").has(node), eventually).toBe(true);
+    expect([reach.lostThrough("none").has(node), reach.lost().has(node)]).toEqual([false, false]);
+    const { problems } = await statusOf(h1.agent);
+    expect(problems).toMatchObject([
+      { what: "wireguard", message: expect.stringContaining("no key of WireGuard with h3") },
+    ]);
+  });
+
+  test("a host's key is changed: in its file, its device and with the others, and no path is ever away", async () => {
+    await everywhere({ encryption: "wireguard" });
+    await whole(inside);
+    const { wireguard } = h1.agent.encryption;
+    const before = wireguard.publicKey();
+    const applied = vi.spyOn(h2.kernel, "apply");
+    const keysAt2 = async () =>
+      (await h2.encryption.wireguard.read())?.peers.map(({ publicKey }) => publicKey);
+    expect(wireguard.rotate()).toBe(true);
+    await expect.poll(keysAt2, eventually).not.toContain(before);
+    const after = wireguardPublicKey(h1.encryption.wireguardKey());
+    expect(await keysAt2()).toContain(after);
+    expect(after).not.toBe(before);
+    expect(wireguard.publicKey()).toBe(after);
+    expect((await h1.encryption.wireguard.read())?.publicKey).toBe(after);
+    expect(applied).not.toHaveBeenCalled();
+    await whole(inside);
+  });
+
+  test("a key that the disk does not take is no key: the one before stays", async () => {
+    await everywhere({ encryption: "wireguard" });
+    await whole(inside);
+    const { wireguard } = h1.agent.encryption;
+    const before = wireguard.publicKey();
+    vi.spyOn(h1.encryption, "keepWireguardKey").mockImplementation(() => {
+      throw new OverlayError({ code: "STORE", message: "full" });
+    });
+    expect(() => wireguard.rotate()).toThrow("full");
+    expect(wireguard.publicKey()).toBe(before);
+    h1.agent.encryption.check();
+    await h1.agent.encryption.wireguard.tried();
+    expect((await h1.encryption.wireguard.read())?.publicKey).toBe(before);
   });
 
   test("an agent that starts again never says less than its key, and takes nothing away", async () => {
@@ -183,7 +291,7 @@ describe("a network through WireGuard", () => {
     });
     const applied = vi.spyOn(h1.kernel, "apply");
     const { next } = await h1.restarted();
-    await expect.poll(() => next.encrypting.paths("wireguard")?.remote.size, eventually).toBe(2);
+    await expect.poll(() => next.encryption.paths("wireguard")?.remote.size, eventually).toBe(2);
     await next.reconciler.settle(record(h1).id);
     expect(applied).not.toHaveBeenCalled();
     await done(h2, "NetworkDriver.DeleteEndpoint", endpointBody(endpointOf(2)));
@@ -199,8 +307,8 @@ describe("a network through WireGuard", () => {
       await done(host, "NetworkDriver.DeleteEndpoint", endpointBody(endpointOf(i + 1)));
       await done(host, "NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
     }
-    for (const host of cluster.hosts) host.agent.hosting.refer(new Set());
-    await h1.agent.ending.decide(record(h1).id);
+    for (const host of cluster.hosts) host.agent.localNetworks.refer(new Set());
+    await h1.agent.networkRemoval.decide(record(h1).id);
     for (const host of cluster.hosts) {
       await expect.poll(() => host.encryption.wireguard.read(), eventually).toBeUndefined();
       await expect
@@ -233,6 +341,39 @@ describe("a network through IPsec", () => {
     expect(await h1.encryption.ipsecKernel.verifyPolicies()).toBe(true);
   });
 
+  test("policies that went without a word are found by verify, and put back with the next look", async () => {
+    const missing = { what: "ipsec", text: "its policies are not what was written" };
+    await everywhere({ encryption: "ipsec" });
+    await whole(vteps);
+    await expect.poll(() => verify(h1.agent), eventually).toEqual([]);
+    await h1.encryption.ipsecKernel.removeAll();
+    expect(await verify(h1.agent)).toEqual([missing]);
+    vi.spyOn(h1.encryption.ipsecKernel, "verifyPolicies").mockRejectedValueOnce(new Error("EPERM"));
+    expect(await verify(h1.agent)).toEqual([{ ...missing, text: "cannot be read: EPERM" }]);
+    h1.agent.encryption.check();
+    await expect.poll(() => verify(h1.agent), eventually).toEqual([]);
+  });
+
+  test("a peer that is silent under ESP is so for its networks, and for no others", async () => {
+    await everywhere({ encryption: "ipsec" });
+    await whole(vteps);
+    await deadAndBack("ipsec", h1.encryption.silentInIpsec, "198.18.0.2");
+  });
+
+  test("a peer of 0.1.0, which answers nothing there, is not taken for dead", async () => {
+    const { tables } = h1.agent.replication;
+    const merge = tables.mergeHost.bind(tables);
+    const { node } = h1.agent.identity;
+    vi.spyOn(tables, "mergeHost").mockImplementation((document) =>
+      merge(document.node === node ? document : { ...document, capabilities: [] }),
+    );
+    h1.encryption.silentInIpsec.add("198.18.0.2");
+    await everywhere({ encryption: "ipsec" });
+    await whole(vteps);
+    expect(await answersThrough("ipsec")).toEqual([]);
+    expect(await seenFrom1("ipsec")).toEqual(REACHED);
+  });
+
   test("a host that is on no such network has no key, no policy", async () => {
     await container(h1, 1, await on(h1, { encryption: "ipsec" }));
     await container(h2, 2, await view(h2));
@@ -263,10 +404,10 @@ describe("a network through IPsec", () => {
     kernel.policyFailure = new OverlayError({ code: "NETLINK", message: "policies refused" });
     kernel.flushPolicies();
     await expect.poll(() => h1.encryption.down, eventually).toEqual([7950]);
-    expect(h1.agent.encrypting.failure("ipsec")?.message).toBe("policies refused");
-    expect(h1.agent.encrypting.paths("ipsec")).toBeUndefined();
+    expect(h1.agent.encryption.failure("ipsec")?.message).toBe("policies refused");
+    expect(h1.agent.encryption.paths("ipsec")).toBeUndefined();
     kernel.policyFailure = undefined;
-    await expect.poll(() => h1.agent.encrypting.failure("ipsec"), eventually).toBeUndefined();
+    await expect.poll(() => h1.agent.encryption.failure("ipsec"), eventually).toBeUndefined();
     await whole(vteps);
   });
 
@@ -289,7 +430,7 @@ describe("a network through IPsec", () => {
     const applied = vi.spyOn(h1.kernel, "apply");
     const before = await names(h1);
     const { next } = await h1.restarted();
-    await expect.poll(() => next.encrypting.paths("ipsec")?.remote.size, eventually).toBe(2);
+    await expect.poll(() => next.encryption.paths("ipsec")?.remote.size, eventually).toBe(2);
     expect(await names(h1)).toEqual(before);
     await next.reconciler.settle(record(h1).id);
     expect(applied).not.toHaveBeenCalled();

@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../../agent/core/ipsec-options.ts";
-import { saText } from "../../../agent/core/security-association.ts";
-import { FakeIpsec } from "../../../agent/encryption/ipsec/fake-ipsec.ts";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { DEFAULT_KEY_EXCHANGE_OPTIONS } from "../../../agent/core/keys/ipsec-options.ts";
+import { saText } from "../../../agent/core/keys/security-association.ts";
+import { FakeIpsec } from "../../fakes/fake-ipsec.ts";
 import { Ipsec } from "../../../agent/encryption/ipsec/ipsec.ts";
 import { type Failure, OverlayError } from "../../../shared/errors.ts";
 import { systemClock, systemRandom } from "../../../shared/node/system.ts";
@@ -14,21 +14,23 @@ describe("IPsec of a host as it runs", () => {
   const running: Ipsec[] = [];
   const kernels = new Map<number, FakeIpsec>();
 
-  function host(k: number): Ipsec {
-    const kernel = kernels.get(k) ?? new FakeIpsec();
+  function host(k: number, local = vtepOf(k), adoptedMs = 50): Ipsec {
+    const before = kernels.get(k);
+    const isMoved = before !== undefined && local !== vtepOf(k);
+    const kernel = isMoved ? new FakeIpsec(local, before) : (before ?? new FakeIpsec());
     kernels.set(k, kernel);
     const ipsec = new Ipsec(
       {
-        local: vtepOf(k),
+        local,
         keys: {
           ...DEFAULT_KEY_EXCHANGE_OPTIONS,
           retryMs: 20,
           outboundGraceMs: 20,
           inboundGraceMs: 20,
-          adoptedMs: 50,
+          adoptedMs,
         },
         readPeriodMs: 10_000,
-        guardRetryMs: 10,
+        guards: { coalesceMs: 1, retryFirstMs: 10, retryMostMs: 10 },
       },
       {
         kernel,
@@ -46,7 +48,7 @@ describe("IPsec of a host as it runs", () => {
     new Map([1, 2, 3].filter((j) => j !== k).map((j) => [nodeId(j), vtepOf(j)]));
 
   async function three(): Promise<Ipsec[]> {
-    const hosts = [1, 2, 3].map(host);
+    const hosts = [1, 2, 3].map((k) => host(k));
     await Promise.all(hosts.map((ipsec, i) => ipsec.start(peersOf(i + 1))));
     await allReady(hosts);
     return hosts;
@@ -132,6 +134,49 @@ describe("IPsec of a host as it runs", () => {
     expect(one!.ready(nodeId(2))).toBe(true);
   });
 
+  test("of a host that moved keys and policies of the old address stay until the new keys are there, and no longer", async () => {
+    const [one, two, three_] = await three();
+    const kernel = kernels.get(1)!;
+    await one!.stop();
+    channels.cut.add(nodeId(1));
+    const moved = host(1, vtepOf(4), 600_000);
+    await moved.start(peersOf(1));
+    const ofOld = async () =>
+      (await kernel.list()).filter(({ source, destination }) =>
+        [source, destination].includes(vtepOf(1)),
+      ).length;
+    // What the first reading would have removed is removed before the second.
+    const readings = vi.spyOn(kernels.get(1)!, "list");
+    moved.check();
+    await soon(() => readings.mock.calls.length).toBe(1);
+    expect([await ofOld(), await kernel.verifyPolicies()]).toEqual([4, true]);
+
+    channels.cut.clear();
+    for (const [ipsec, k] of [
+      [two!, 2],
+      [three_!, 3],
+    ] as const)
+      ipsec.want(new Map([...peersOf(k), [nodeId(1), vtepOf(4)]]));
+    await soon(() => [2, 3].every((k) => moved.ready(nodeId(k)))).toBe(true);
+    moved.check();
+    await soon(async () => [await ofOld(), await kernel.verifyPolicies()]).toEqual([0, false]);
+    expect(await kernels.get(1)!.verifyPolicies()).toBe(true);
+    expect([2, 3].every((k) => moved.ready(nodeId(k)))).toBe(true);
+  });
+
+  test("a peer that is away does not keep what is of the old address for ever", async () => {
+    const [one] = await three();
+    const kernel = kernels.get(1)!;
+    await one!.stop();
+    channels.cut.add(nodeId(1));
+    const moved = host(1, vtepOf(4), 50);
+    await moved.start(peersOf(1));
+    await soon(async () => {
+      moved.check();
+      return [(await kernel.list()).length, await kernel.verifyPolicies()];
+    }).toEqual([0, false]);
+  });
+
   test("SAs that are flushed on one host are new on all its pairs, soon", async () => {
     const hosts = await three();
     const kernel = kernels.get(1)!;
@@ -165,7 +210,7 @@ describe("IPsec of a host as it runs", () => {
 
   test("a peer that cannot be reached has no path, and has one when it can", async () => {
     channels.cut.add(nodeId(3));
-    const hosts = [1, 2, 3].map(host);
+    const hosts = [1, 2, 3].map((k) => host(k));
     await Promise.all(hosts.map((ipsec, i) => ipsec.start(peersOf(i + 1))));
     await soon(() => hosts[0]!.ready(nodeId(2))).toBe(true);
     expect(hosts[0]!.ready(nodeId(3))).toBe(false);

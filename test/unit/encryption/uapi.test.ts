@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import type { PeerChange, WireguardKey } from "../../../agent/core/wireguard.ts";
+import type { PeerChange, WireguardKey } from "../../../agent/core/keys/wireguard.ts";
 import {
   changePeers,
   decodeAnswer,
   decodeDevice,
   setIdentity,
-} from "../../../agent/encryption/uapi.ts";
+} from "../../../agent/encryption/wireguard/uapi.ts";
 import { Ip } from "../../../shared/ip.ts";
 
 const key = (byte: number): WireguardKey =>

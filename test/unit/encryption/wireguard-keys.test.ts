@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Secret } from "../../../agent/encryption/secret.ts";
-import { hostWireguardKey, wireguardPublicKey } from "../../../agent/encryption/wireguard-keys.ts";
+import { hostWireguardKey, wireguardPublicKey } from "../../../agent/encryption/wireguard/keys.ts";
 
 let directory: string;
 beforeEach(() => {

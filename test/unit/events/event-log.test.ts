@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Happening } from "../../../agent/core/events.ts";
-import { type Event, EventLog, type Question, type Told } from "../../../agent/event-log.ts";
+import type { Happening } from "../../../agent/core/events/events.ts";
+import { type Event, EventLog, type Question, type Told } from "../../../agent/events/event-log.ts";
 import { nodeId } from "../../support/cluster.ts";
 
 const joined = (k: number): Happening => ({

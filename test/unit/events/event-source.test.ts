@@ -1,8 +1,8 @@
 import { expect, test, vi } from "vitest";
-import { Tables } from "../../../agent/core/tables.ts";
-import type { ViewSources } from "../../../agent/core/view.ts";
-import { EventLog, type Told } from "../../../agent/event-log.ts";
-import { Watching } from "../../../agent/watching.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
+import type { ViewSources } from "../../../agent/core/events/view.ts";
+import { EventLog, type Told } from "../../../agent/events/event-log.ts";
+import { EventSource } from "../../../agent/events/event-source.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { systemClock } from "../../../shared/node/system.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
@@ -18,53 +18,53 @@ function make() {
     return { tables, lost: new Set(world.lost), ...rest };
   };
   const events = new EventLog(systemClock);
-  const watching = new Watching(sources, events);
+  const eventSource = new EventSource(sources, events);
   const kinds = async (): Promise<string[]> => {
     const told: Told[] = [];
     const question = { follow: false, wanted: () => true };
     for await (const one of events.read(question, AbortSignal.abort())) told.push(one);
     return told.map(({ kind }) => kind);
   };
-  return { world, events, watching, kinds };
+  return { world, events, eventSource, kinds };
 }
 
 test("what was there at the start did not happen; what changes then did", async () => {
-  const { world, watching, kinds } = make();
-  watching.start();
+  const { world, eventSource, kinds } = make();
+  eventSource.start();
   world.lost = [nodeId(2)];
-  watching.dirty();
+  eventSource.dirty();
   await vi.waitFor(async () => expect(await kinds()).toEqual(["started", "host-unreachable"]));
   world.lost = [];
-  watching.dirty();
+  eventSource.dirty();
   await vi.waitFor(async () => expect((await kinds()).at(-1)).toBe("host-back"));
-  watching.stop();
+  eventSource.stop();
 });
 
 test("a hundred changes at once are one look, and none is lost", async () => {
-  const { world, watching, events } = make();
-  watching.start();
+  const { world, eventSource, events } = make();
+  eventSource.start();
   for (let i = 0; i < 100; i++) {
     world.tampered++;
-    watching.dirty();
+    eventSource.dirty();
   }
   await vi.waitFor(() => expect(events.counters()["told"]).toBe(2));
   expect(world.reads).toBe(2);
   const told = events.knows((event) => event.kind === "guards-tampered" && event.times === 100);
   expect(told).toBe(true);
-  watching.stop();
+  eventSource.stop();
 });
 
 test("before the start and after the end nothing is looked at", async () => {
   vi.useFakeTimers();
   try {
-    const { world, watching } = make();
-    watching.dirty();
+    const { world, eventSource } = make();
+    eventSource.dirty();
     vi.runAllTimers();
     expect(world.reads).toBe(0);
-    watching.start();
-    watching.dirty();
-    watching.stop();
-    watching.dirty();
+    eventSource.start();
+    eventSource.dirty();
+    eventSource.stop();
+    eventSource.dirty();
     vi.runAllTimers();
     expect(world.reads).toBe(1);
   } finally {
@@ -75,13 +75,13 @@ test("before the start and after the end nothing is looked at", async () => {
 test("nothing marked, nothing read", () => {
   vi.useFakeTimers();
   try {
-    const { world, watching } = make();
-    watching.start();
+    const { world, eventSource } = make();
+    eventSource.start();
     expect(vi.getTimerCount()).toBe(0);
-    watching.dirty();
+    eventSource.dirty();
     vi.runAllTimers();
     expect([world.reads, vi.getTimerCount()]).toEqual([2, 0]);
-    watching.stop();
+    eventSource.stop();
   } finally {
     vi.useRealTimers();
   }

@@ -12,7 +12,11 @@ const link = (index: number): Link => ({
   mtuBytes: 1450,
   up: true,
   master: 0,
-  multicastFlood: false,
+  mac: undefined,
+  portFlags: new Map(),
+  snoops: false,
+  peer: undefined,
+  isolated: false,
   vxlan: undefined,
 });
 const devices = { bridge: link(2), vxlan: link(3) };
@@ -21,6 +25,7 @@ const { mac, ipv4 } = endpoint(2, 5);
 const entry = (changes: Partial<Neighbour>): Neighbour => ({
   index: 3,
   extLearned: true,
+  isStatic: false,
   master: false,
   mac,
   flood: false,

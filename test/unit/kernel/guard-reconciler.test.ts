@@ -1,8 +1,8 @@
 import { expect, test, vi } from "vitest";
-import type { DesiredGuards } from "../../../agent/core/data-plane.ts";
-import { desiredGuards } from "../../../agent/core/desired.ts";
-import { Tables } from "../../../agent/core/tables.ts";
-import { Guarding } from "../../../agent/guarding.ts";
+import type { DesiredGuards } from "../../../agent/core/data-plane/kernel-state.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-network.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
+import { GuardReconciler } from "../../../agent/kernel/guard-reconciler.ts";
 import type { Guards } from "../../../agent/kernel/port.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
@@ -21,40 +21,45 @@ function make(set: (desired: DesiredGuards) => Promise<void> = async () => {}) {
   tables.mergeState(clusterState(2));
   const changed = vi.fn<() => void>();
   const want = (): DesiredGuards | undefined => desiredGuards(tables, nodeId(1), ["none"]);
-  const guarding = new Guarding(guards, want, silentLog, changed);
-  return { guarding, changed, tamper: () => tamper() };
+  const guardReconciler = new GuardReconciler(guards, silentLog, changed);
+  return {
+    guardReconciler,
+    start: () => guardReconciler.start(want),
+    changed,
+    tamper: () => tamper(),
+  };
 }
 
 test("each time that somebody else changes them is counted, told, and put right", async () => {
   const set = vi.fn<() => Promise<void>>(async () => {});
-  const { guarding, changed, tamper } = make(set);
-  await guarding.start();
-  expect([guarding.tampered(), changed.mock.calls.length]).toEqual([0, 0]);
+  const { guardReconciler, start, changed, tamper } = make(set);
+  await start();
+  expect([guardReconciler.tampered(), changed.mock.calls.length]).toEqual([0, 0]);
   tamper();
   tamper();
-  expect([guarding.tampered(), changed.mock.calls.length]).toEqual([2, 2]);
-  await guarding.settled();
+  expect([guardReconciler.tampered(), changed.mock.calls.length]).toEqual([2, 2]);
+  await guardReconciler.settled();
   expect(set.mock.calls.length).toBeGreaterThan(1);
-  await guarding.stop();
+  await guardReconciler.stop();
 });
 
 test("a failure is told when it begins and when it is over; success is not told", async () => {
   let fails = false;
-  const { guarding, changed } = make(async () => {
+  const { guardReconciler, start, changed } = make(async () => {
     if (fails) throw new Error("no nft");
   });
-  await guarding.start();
-  guarding.dirty();
-  await guarding.settled();
+  await start();
+  guardReconciler.dirty();
+  await guardReconciler.settled();
   expect(changed).not.toHaveBeenCalled();
   fails = true;
-  guarding.dirty();
-  await vi.waitFor(() => expect(guarding.failure()?.message).toBe("no nft"));
+  guardReconciler.dirty();
+  await vi.waitFor(() => expect(guardReconciler.failure()?.message).toBe("no nft"));
   expect(changed).toHaveBeenCalled();
   fails = false;
   changed.mockClear();
-  await guarding.settled();
-  await vi.waitFor(() => expect(guarding.failure()).toBeUndefined());
+  await guardReconciler.settled();
+  await vi.waitFor(() => expect(guardReconciler.failure()).toBeUndefined());
   expect(changed).toHaveBeenCalledTimes(1);
-  await guarding.stop();
+  await guardReconciler.stop();
 });

@@ -67,6 +67,7 @@ describe("netlink", () => {
     expect(decodeNeighbour({ type, flags, seq: 0, payload })).toEqual({
       index: 3,
       extLearned: true,
+      isStatic: true,
       master: false,
       mac,
       flood: false,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { PairKey } from "../../../agent/core/pair-key.ts";
+import { PairKey } from "../../../agent/core/keys/pair-key.ts";
 import { classPolicies } from "../../../agent/encryption/ipsec/policies.ts";
 import { encodeFrame, decodeFrames } from "../../../agent/kernel/netlink/codec.ts";
 import type { Request } from "../../../agent/kernel/netlink/socket.ts";

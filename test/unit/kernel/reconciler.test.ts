@@ -1,12 +1,14 @@
 import { expect, test, vi } from "vitest";
-import type { ActualNetwork, Step } from "../../../agent/core/data-plane.ts";
+import type { ActualNetwork, Step } from "../../../agent/core/data-plane/kernel-state.ts";
 import {
   DEFAULT_RECONCILER_OPTIONS,
   Reconciler,
   type ReconcilerModules,
-} from "../../../agent/reconciler.ts";
+} from "../../../agent/kernel/reconciler.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { NetworkId } from "../../../shared/ids.ts";
+import type { Ip } from "../../../shared/ip.ts";
+import type { Mac } from "../../../shared/mac.ts";
 import { silentLog } from "../../../shared/ports.ts";
 
 const app = NetworkId.parse("a".repeat(32));
@@ -15,6 +17,7 @@ const nothing = (network: NetworkId): ActualNetwork => ({
   network,
   present: true,
   device: undefined,
+  faults: [],
   ports: [],
   unfinishedPorts: [],
   vxlanFdb: [],
@@ -34,12 +37,12 @@ function make(overrides: Partial<ReconcilerModules> = {}) {
         return Promise.resolve();
       },
     },
-    want: () => ({ desired: undefined, inSync: true }),
+    want: () => ({ kind: "absent" }),
     plan: () => [retract],
     log: silentLog,
     ...overrides,
   };
-  const options = { ...DEFAULT_RECONCILER_OPTIONS, retryFirstMs: 1, retryMaxMs: 4 };
+  const options = { ...DEFAULT_RECONCILER_OPTIONS, retryFirstMs: 1, retryMostMs: 4 };
   return { reconciler: new Reconciler(options, modules), applied };
 }
 
@@ -52,6 +55,29 @@ test("a pass reads, plans and applies; a plan of nothing writes nothing", async 
   expect(idle.applied).toEqual([]);
   expect(idle.reconciler.status(app)).toMatchObject({ passes: 1, stepsApplied: 0 });
   await Promise.all([reconciler.stop(), idle.reconciler.stop()]);
+});
+
+test("entries that were dumped and written are counted: what a change costs the kernel", async () => {
+  const entry = { mac: "02:42:0a:00:00:02" as Mac, vtep: "198.51.100.2" as Ip };
+  const full = (network: NetworkId): ActualNetwork => ({
+    ...nothing(network),
+    vxlanFdb: [entry, entry],
+    bridgeFdb: [entry.mac],
+    neighbours: [{ ip: "10.0.0.2" as Ip, mac: entry.mac }],
+    flood: [entry.vtep],
+  });
+  const steps: Step[] = [
+    { kind: "putRemotes", remotes: [{ ...entry, ips: ["10.0.0.2" as Ip, "fd00::2" as Ip] }] },
+    { kind: "removeNeighbours", ips: ["10.0.0.3" as Ip] },
+    { kind: "putFlood", vteps: [entry.vtep] },
+  ];
+  const { reconciler } = make({
+    kernel: { read: (network) => Promise.resolve(full(network)), apply: () => Promise.resolve() },
+    plan: () => steps,
+  });
+  await reconciler.settle(app);
+  expect(reconciler.status(app)).toMatchObject({ entriesRead: 5, entriesWritten: 5 });
+  await reconciler.stop();
 });
 
 test("a hundred events cost two passes: the first at once, the rest together", async () => {
@@ -74,7 +100,7 @@ test("settle waits for a pass that began after it", async () => {
     },
     want: () => {
       seen.push(wanted);
-      return { desired: undefined, inSync: true };
+      return { kind: "absent" };
     },
   });
   reconciler.dirty(app);
@@ -120,6 +146,27 @@ test("a failed pass is told to who waits, retried until it works, and stops no o
   failing = false;
   await vi.waitFor(() => expect(applied).toEqual([web, app]));
   await vi.waitFor(() => expect(reconciler.status(app)?.failure).toBeUndefined());
+  await reconciler.stop();
+});
+
+test("the same failure again is logged once, another one too", async () => {
+  const lines: unknown[] = [];
+  const texts = ["one", "one", "one", "two", "two"];
+  const { reconciler } = make({
+    kernel: {
+      read: (network) => {
+        const text = texts.shift();
+        return text === undefined
+          ? Promise.resolve(nothing(network))
+          : Promise.reject(new Error(text));
+      },
+      apply: () => Promise.resolve(),
+    },
+    log: { ...silentLog, warn: ({ message }) => lines.push(message) },
+  });
+  reconciler.dirty(app);
+  await vi.waitFor(() => expect(reconciler.status(app)).toMatchObject({ failures: 5, passes: 6 }));
+  expect(lines).toEqual(["one", "two"]);
   await reconciler.stop();
 });
 

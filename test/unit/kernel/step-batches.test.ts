@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { LocalPort, Step } from "../../../agent/core/data-plane.ts";
+import type { LocalPort, Step } from "../../../agent/core/data-plane/kernel-state.ts";
 import { batchesOf, PORTS_AT_ONCE } from "../../../agent/kernel/step-batches.ts";
 import { endpoint } from "../../support/cluster.ts";
 

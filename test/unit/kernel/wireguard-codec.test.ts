@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { PeerChange, WireguardKey } from "../../../agent/core/wireguard.ts";
+import type { PeerChange, WireguardKey } from "../../../agent/core/keys/wireguard.ts";
 import {
   attr,
   encodeFrame,

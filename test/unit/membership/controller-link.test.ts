@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { ControllerLink } from "../../../agent/controller-link.ts";
+import { expect, test, vi } from "vitest";
+import { ControllerLink } from "../../../agent/membership/controller-link.ts";
 import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
 import type { ControlAnswer, ControlRequest } from "../../../controller/wire/messages.ts";
@@ -22,6 +22,8 @@ function linked() {
   const came: SignedState[] = [];
   let answer: ControlAnswer | undefined = done;
   let watches = 0;
+  let isHere = true;
+  let cut = (): void => {};
   const channel: ControlChannel = {
     exchange: async (_to, request) => {
       asked.push(decodeCbor(request, 1e6) as ControlRequest);
@@ -30,16 +32,17 @@ function linked() {
     },
     watch: (_to, _heard, signal) => {
       watches++;
-      return new Promise((_resolve, reject) =>
-        signal.addEventListener("abort", () => reject(new Error("aborted")), { once: true }),
-      );
+      return new Promise((_resolve, reject) => {
+        cut = () => reject(new Error("it ended"));
+        signal.addEventListener("abort", () => reject(new Error("aborted")), { once: true });
+      });
     },
     close: async () => {},
   };
   const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(9) };
   const link = new ControllerLink(
     new ControlClient(channel, () => address),
-    { revision: () => 7, came: async (state) => void came.push(state) },
+    { revision: () => 7, isController: () => isHere, came: async (state) => void came.push(state) },
     silentLog,
   );
   const ask = () => link.request({ v: 1, kind: "removeNetwork", network: app.id }, "done");
@@ -49,6 +52,11 @@ function linked() {
     asked,
     came,
     watches: () => watches,
+    cut: () => cut(),
+    moves: (to: "here" | "away") => {
+      isHere = to === "here";
+      link.stateChanged();
+    },
     answers: (next: ControlAnswer | undefined) => (answer = next),
   };
 }
@@ -80,17 +88,52 @@ test("why the controller decided nothing is kept until it decides again", async 
   expect(link.failure()).toBeUndefined();
 });
 
+test("one that was away is asked again until it is back, whoever was asking; one that answers is not", async () => {
+  const { link, ask, asked, answers } = linked();
+  link.check();
+  expect(asked).toEqual([]);
+  answers(undefined);
+  await expect(link.refresh()).rejects.toMatchObject({ code: "UNREACHABLE" });
+  expect(link.failure()?.next).toMatch(/systemctl status overlay-ts-controller/);
+  await expect(ask()).rejects.toMatchObject({ code: "UNREACHABLE" });
+  answers({ v: 1, kind: "state" });
+  link.check();
+  link.check();
+  await vi.waitFor(() => expect(link.failure()).toBeUndefined());
+  expect(asked.map(({ kind }) => kind)).toEqual(["state", "removeNetwork", "state"]);
+});
+
+test("on its own host a controller that ends is known to be away, though nobody asks it anything", async () => {
+  const { link, answers, cut } = linked();
+  link.start();
+  answers(undefined);
+  cut();
+  const patient = { timeout: 10_000 };
+  const away = /does not answer: nobody there/;
+  await vi.waitFor(() => expect(link.failure()?.message).toMatch(away), patient);
+  answers({ v: 1, kind: "state" });
+  cut();
+  await vi.waitFor(() => expect(link.failure()).toBeUndefined(), patient);
+  await link.stop();
+});
+
 test("it is watched while it is here, when it comes, and again when it comes back", async () => {
-  const { link, watches } = linked();
-  for (const [isHere, times] of [
-    [false, 0],
-    [true, 1],
-    [true, 1],
-    [false, 1],
-    [true, 2],
+  const { link, watches, moves } = linked();
+  moves("here");
+  expect(watches(), "before the start").toBe(0);
+  moves("away");
+  link.start();
+  for (const [to, times] of [
+    ["away", 0],
+    ["here", 1],
+    ["here", 1],
+    ["away", 1],
+    ["here", 2],
   ] as const) {
-    link.watch(isHere);
+    moves(to);
     expect(watches()).toBe(times);
   }
   await link.stop();
+  moves("here");
+  expect(watches(), "after the end").toBe(2);
 });

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { StillMember } from "../../../agent/still-member.ts";
+import { RevocationCheck } from "../../../agent/membership/revocation-check.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { silentLog } from "../../../shared/ports.ts";
 
@@ -8,12 +8,12 @@ let revoked: boolean;
 let answer: "member" | "UNAUTHENTICATED" | "UNREACHABLE" | "STALE";
 let asked: number;
 let changes: number;
-let still: StillMember;
+let still: RevocationCheck;
 
 beforeEach(() => {
   vi.useFakeTimers();
   [misses, revoked, answer, asked, changes] = [false, false, "member", 0, 0];
-  still = new StillMember({
+  still = new RevocationCheck({
     misses: () => misses,
     revoked: () => revoked,
     ask: async () => {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import type { Step } from "../../../agent/core/data-plane.ts";
+import type { Step } from "../../../agent/core/data-plane/kernel-state.ts";
 import { compareVersions } from "../../../shared/documents.ts";
 import type { NetworkId } from "../../../shared/ids.ts";
 import { fakeCluster, type FakeHost } from "../../support/fake-host.ts";
@@ -22,12 +22,14 @@ test("with the machine's next start its containers are gone and their addresses 
   expect(status).toBe(200);
   const [network] = [...host.agent.bindings.networks().values()];
   if (network === undefined) throw new Error("no network");
-  const exposed = await host.agent.exposing.expose(network);
-  expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toContain(ENDPOINT);
+  const exposed = await host.agent.hostEndpoints.expose(network);
+  expect(host.agent.localNetworks.endpoints(network).map(({ id }) => id)).toContain(ENDPOINT);
   await host.plugin.stop();
   const after = await host.rebooted();
-  expect(after.hosting.endpoints(network)).toMatchObject([{ role: "host", ipv4: exposed.ips[0] }]);
-  expect([...after.bindings.used(network)]).toEqual(exposed.ips);
+  expect(after.localNetworks.endpoints(network)).toMatchObject([
+    { role: "host", ipv4: exposed.ips[0] },
+  ]);
+  expect([...after.leases.of(network)]).toEqual(exposed.ips);
   await after.stop();
 });
 
@@ -44,7 +46,9 @@ test("a lost database takes nothing from the containers that run, however slow t
   await host.plugin.stop();
   const { next, applied } = await host.diskLost();
   // The state at joining knows no network; the newest comes while the kernel is read.
-  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await expect
+    .poll(() => next.localNetworks.endpoints(network).map(({ id }) => id))
+    .toEqual([ENDPOINT]);
   await next.reconciler.settle(network);
   expect(applied.map(({ kind }) => kind)).not.toContain("retract");
   expect(applied.map(({ kind }) => kind)).not.toContain("removePort");
@@ -84,7 +88,9 @@ test("a lost database takes no entry of others' while nobody can be asked who th
   const { host, other, network, entries } = await pair("10.9.0");
   await other.agent.stop();
   const { next, applied } = await host.diskLost();
-  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await expect
+    .poll(() => next.localNetworks.endpoints(network).map(({ id }) => id))
+    .toEqual([ENDPOINT]);
   await next.reconciler.settle(network);
   expect(applied.filter(isRemoval)).toEqual([]);
   expect(entries()).toEqual([1, 1]);
@@ -100,8 +106,12 @@ test("a lost database takes no entry of ours: peers are not told meanwhile that 
     apply(id, steps);
   };
   const { next, applied } = await host.diskLost();
-  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
-  await expect.poll(() => next.wanting.want(network).inSync, { timeout: 10_000 }).toBe(true);
+  await expect
+    .poll(() => next.localNetworks.endpoints(network).map(({ id }) => id))
+    .toEqual([ENDPOINT]);
+  await expect
+    .poll(() => next.desiredNetworks.want(network), { timeout: 10_000 })
+    .toMatchObject({ kind: "present", prune: true });
   await next.reconciler.settle(network);
   await other.agent.reconciler.settle(network);
   expect([...applied, ...there].filter(isRemoval)).toEqual([]);
@@ -115,9 +125,9 @@ test("a lost database does not make us say again what we said before: our word g
   const { node } = host.agent.identity;
   const held = () => other.agent.replication.tables.documents(network).get(node);
   for (const names of [["db"], ["db", "app"]])
-    host.agent.hosting.amend(
+    host.agent.localNetworks.amend(
       network,
-      host.agent.hosting.endpoints(network).map((endpoint) => ({ ...endpoint, names })),
+      host.agent.localNetworks.endpoints(network).map((endpoint) => ({ ...endpoint, names })),
     );
   await expect.poll(() => held()?.version.seq).toBe(3);
   const before = held()!;

@@ -1,11 +1,11 @@
 import dnsPacket from "dns-packet";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { NameTable } from "../../../agent/core/name-table.ts";
-import { applyChanges } from "../../../agent/dns/apply-changes.ts";
-import { refusal, reply, type Transport, TTL_S } from "../../../agent/dns/answer.ts";
+import { NameTable } from "../../../agent/core/names/name-table.ts";
+import { applyChanges } from "../../../agent/names/server/apply-changes.ts";
+import { refusal, reply, type Transport, TTL_S } from "../../../agent/names/server/answer.ts";
 import { Ip } from "../../../shared/ip.ts";
-import { holder, holders, net, network } from "../../support/names.ts";
+import { holder, holders, network, on } from "../../support/names.ts";
 
 const names = new NameTable();
 applyChanges(names, [
@@ -23,7 +23,7 @@ applyChanges(names, [
   network(2, "other"),
   holders(2, [holder(7, ["secret"])]),
 ]);
-const scope = [net(1)];
+const scope = [on(1)];
 
 interface Query {
   readonly name?: string;

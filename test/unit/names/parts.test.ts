@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { framed, Unframer } from "../../../agent/dns/framing.ts";
-import { gateTable, leadsTo } from "../../../agent/dns/gate-table.ts";
-import { HangWatch } from "../../../agent/dns/hang-watch.ts";
-import { clientPacket } from "../../../agent/dns/reinjection.ts";
-import { reverseName } from "../../../agent/dns/reverse-name.ts";
+import { framed, Unframer } from "../../../agent/names/server/framing.ts";
+import { gateTable, leadsTo } from "../../../agent/names/server/gate-table.ts";
+import { HangWatch } from "../../../agent/names/server/hang-watch.ts";
+import { clientPacket } from "../../../agent/names/server/reinjection.ts";
+import { reverseName } from "../../../agent/names/server/reverse-name.ts";
 import { TokenBucket } from "../../../shared/token-bucket.ts";
 import { bytesToIp } from "../../../shared/ip.ts";
 

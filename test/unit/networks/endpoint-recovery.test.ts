@@ -1,10 +1,10 @@
-import { beforeEach, expect, test } from "vitest";
-import { Adoption } from "../../../agent/adoption.ts";
-import { Bindings } from "../../../agent/bindings.ts";
-import type { LocalPort } from "../../../agent/core/data-plane.ts";
-import { changeOwn } from "../../../agent/core/own-documents.ts";
-import { Tables } from "../../../agent/core/tables.ts";
-import { FakeKernel } from "../../../agent/kernel/fake-kernel.ts";
+import { beforeEach, expect, test, vi } from "vitest";
+import { EndpointRecovery } from "../../../agent/networks/endpoint-recovery.ts";
+import { Leases } from "../../../agent/networks/leases.ts";
+import type { LocalPort } from "../../../agent/core/data-plane/kernel-state.ts";
+import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
+import { FakeKernel } from "../../fakes/fake-kernel.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
@@ -30,7 +30,7 @@ const web: NetworkRecord = { ...app, id: NetworkId.parse("0b".repeat(16)), name:
 
 let tables: Tables;
 let kernel: FakeKernel;
-let bindings: Bindings;
+let leases: Leases;
 let fresh: boolean;
 /** What does not fit its document. */
 let full: EndpointId | undefined;
@@ -38,22 +38,22 @@ let full: EndpointId | undefined;
 let entered: NetworkId[];
 let unused: NetworkId[];
 let dirty: NetworkId[];
-let adoption: Adoption;
+let endpointRecovery: EndpointRecovery;
 
 beforeEach(() => {
   tables = new Tables();
   kernel = new FakeKernel();
-  bindings = new Bindings(new Disk(new MemoryStore()));
+  leases = new Leases(new Disk(new MemoryStore()));
   fresh = false;
   full = undefined;
   [entered, unused, dirty] = [[], [], []];
-  adoption = new Adoption({
+  endpointRecovery = new EndpointRecovery({
     self: SELF,
     bootId: "this boot",
     kernel,
     replication: { tables, stateIsFresh: () => fresh, change },
-    bindings,
-    hosting: {
+    leases,
+    localNetworks: {
       endpoints,
       adopt: (network, held) => {
         if (held.id === full) throw new OverlayError({ code: "FULL", message: "no room" });
@@ -62,9 +62,22 @@ beforeEach(() => {
       enterAgain: async (network) => void entered.push(network),
       notUsed: (network) => unused.push(network),
     },
-    reconciler: { dirty: (network) => dirty.push(network) },
+    lookedAt: (network) => dirty.push(network),
     log: silentLog,
   });
+});
+
+test("before an address is given, it is known which containers run here; or none is given", async () => {
+  const held = endpoint(1, 5);
+  inKernel(app, [portOf(held)]);
+  await endpointRecovery.start();
+  stateKnows(2, [app]);
+  const read = vi.spyOn(kernel, "read").mockRejectedValueOnce(new Error("EPERM"));
+  await expect(endpointRecovery.adopted(app.id)).rejects.toThrow(/is not known: EPERM/);
+  await endpointRecovery.adopted(app.id);
+  expect(leases.of(app.id)).toContain(held.ipv4);
+  await endpointRecovery.adopted(app.id);
+  expect(read).toHaveBeenCalledTimes(2);
 });
 
 function endpoints(network: NetworkId): readonly Endpoint[] {
@@ -118,18 +131,18 @@ test("ports that no document knows are said again as they stand, and their addre
     { endpoint: id, mac, ips: [ipv4!, ipv6!, linkLocalOf(mac)] },
     { ...portOf(own), host: [{ ip: own.ipv4!, prefixLength: 16 }] },
   ]);
-  await adoption.start();
+  await endpointRecovery.start();
   expect(endpoints(app.id)).toEqual([container, own]);
-  expect(bindings.used(app.id)).toEqual(new Set([ipv4, ipv6, own.ipv4]));
+  expect(leases.of(app.id)).toEqual(new Set([ipv4, ipv6, own.ipv4]));
   expect([entered, unused, dirty]).toEqual([[app.id], [], [app.id]]);
-  expect(adoption.waiting()).toEqual([]);
+  expect(endpointRecovery.waiting()).toEqual([]);
 });
 
 test("documents that know endpoints of the network are believed, whatever the kernel holds", async () => {
   stateKnows(1, [app]);
   change(app.id, [endpoint(1, 2)]);
   inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
-  await adoption.start();
+  await endpointRecovery.start();
   expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
   expect([entered, unused, dirty]).toEqual([[], [], []]);
 });
@@ -138,17 +151,17 @@ test("a network that the state does not know yet waits for the next; what was sa
   stateKnows(1, []);
   inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
   inKernel(web);
-  await adoption.start();
-  expect(adoption.waiting()).toEqual([app.id, web.id]);
+  await endpointRecovery.start();
+  expect(endpointRecovery.waiting()).toEqual([app.id, web.id]);
   expect(endpoints(app.id)).toEqual([]);
   const named: Endpoint = { ...endpoint(1, 2), names: ["db"] };
   change(app.id, [named]);
   stateKnows(2, [app, web]);
-  await adoption.adopt();
+  await endpointRecovery.adopt();
   expect(endpoints(app.id)).toEqual([named, endpoint(1, 3)]);
-  expect(bindings.used(app.id)).toEqual(new Set([endpoint(1, 3).ipv4]));
+  expect(leases.of(app.id)).toEqual(new Set([endpoint(1, 3).ipv4]));
   expect([entered, unused, dirty]).toEqual([[app.id], [web.id], [app.id, web.id]]);
-  expect(adoption.waiting()).toEqual([]);
+  expect(endpointRecovery.waiting()).toEqual([]);
 });
 
 test("what cannot be read goes on waiting, and is adopted with the next round", async () => {
@@ -157,13 +170,13 @@ test("what cannot be read goes on waiting, and is adopted with the next round", 
   const read = kernel.read.bind(kernel);
   kernel.read = () =>
     Promise.reject(new OverlayError({ code: "NETLINK", message: "no", op: "dump" }));
-  await expect(adoption.start()).rejects.toThrow(OverlayError);
-  expect(adoption.waiting()).toEqual([app.id]);
+  await expect(endpointRecovery.start()).rejects.toThrow(OverlayError);
+  expect(endpointRecovery.waiting()).toEqual([app.id]);
   fresh = true;
-  adoption.giveUpUnknown();
-  expect(adoption.waiting()).toEqual([app.id]);
+  endpointRecovery.giveUpUnknown();
+  expect(endpointRecovery.waiting()).toEqual([app.id]);
   kernel.read = read;
-  await adoption.adopt();
+  await endpointRecovery.adopt();
   expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
 });
 
@@ -171,11 +184,11 @@ test("what cannot be said goes on waiting too, and the rest of it is said with t
   stateKnows(1, [app]);
   inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
   full = endpoint(1, 3).id;
-  await expect(adoption.start()).rejects.toThrow(OverlayError);
-  expect(adoption.waiting()).toEqual([app.id]);
+  await expect(endpointRecovery.start()).rejects.toThrow(OverlayError);
+  expect(endpointRecovery.waiting()).toEqual([app.id]);
   expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
   full = undefined;
-  await adoption.adopt();
+  await endpointRecovery.adopt();
   expect(endpoints(app.id)).toEqual([endpoint(1, 2), endpoint(1, 3)]);
   expect(entered).toEqual([app.id]);
 });
@@ -183,13 +196,13 @@ test("what cannot be said goes on waiting too, and the rest of it is said with t
 test("a network that no state names is given up when the state is fresh, not before", async () => {
   stateKnows(1, []);
   inKernel(app, [portOf(endpoint(1, 2))]);
-  await adoption.start();
-  adoption.giveUpUnknown();
-  expect(adoption.waiting()).toEqual([app.id]);
+  await endpointRecovery.start();
+  endpointRecovery.giveUpUnknown();
+  expect(endpointRecovery.waiting()).toEqual([app.id]);
   expect([unused, dirty]).toEqual([[], []]);
   fresh = true;
-  adoption.giveUpUnknown();
-  expect(adoption.waiting()).toEqual([]);
+  endpointRecovery.giveUpUnknown();
+  expect(endpointRecovery.waiting()).toEqual([]);
   expect([unused, dirty]).toEqual([[app.id], [app.id]]);
   expect(endpoints(app.id)).toEqual([]);
 });
@@ -206,10 +219,10 @@ test.each([
     const own: Endpoint = { ...endpoint(1, 1), role: "host" };
     const all = [own, withIpv6(endpoint(1, 2)), { ...endpoint(1, 3), role: "container" as const }];
     change(app.id, all);
-    for (const ip of all.flatMap(claimedAddresses)) bindings.reserve(app.id, ip);
-    adoption.forgetLastBoot();
+    for (const ip of all.flatMap(claimedAddresses)) leases.reserve(app.id, ip);
+    endpointRecovery.forgetLastBoot();
     const left = all.slice(0, stays);
     expect(endpoints(app.id)).toEqual(left);
-    expect(bindings.used(app.id)).toEqual(new Set(left.flatMap(claimedAddresses)));
+    expect(leases.of(app.id)).toEqual(new Set(left.flatMap(claimedAddresses)));
   },
 );

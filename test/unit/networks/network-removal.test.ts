@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Bindings } from "../../../agent/bindings.ts";
-import { Ending } from "../../../agent/ending.ts";
+import { Bindings } from "../../../agent/networks/bindings.ts";
+import { NetworkRemoval } from "../../../agent/networks/network-removal.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import type { NodeId } from "../../../shared/ids.ts";
@@ -26,11 +26,11 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function endingOf(createdBy: NodeId, lost: readonly NodeId[] = []): Ending {
-  return new Ending({
+function endingOf(createdBy: NodeId, lost: readonly NodeId[] = []): NetworkRemoval {
+  return new NetworkRemoval({
     self,
     bindings,
-    hosting: { find: () => ({ ...app, createdBy }) },
+    localNetworks: { find: () => ({ ...app, createdBy }) },
     replication: {
       tables: {
         state,
@@ -59,27 +59,27 @@ test("made here and needed by nobody, it ends", async () => {
 });
 
 test("another host's word that it needs it no more has its time to come", async () => {
-  const ending = endingOf(self);
+  const networkRemoval = endingOf(self);
   needing = [nodeId(2)];
-  await ending.decide(app.id);
+  await networkRemoval.decide(app.id);
   vi.advanceTimersByTime(1000);
-  await ending.decide(app.id);
+  await networkRemoval.decide(app.id);
   expect(undecided()).toBe(true);
   needing = [];
-  await ending.decide(app.id);
+  await networkRemoval.decide(app.id);
   expect(removed).toHaveLength(1);
   expect(undecided()).toBe(false);
 });
 
 test("what another host still needs then is put back, and each time anew", async () => {
-  const ending = endingOf(self);
+  const networkRemoval = endingOf(self);
   needing = [nodeId(2)];
   for (let round = 0; round < 2; round++) {
     bindings.markRemoved(app.id);
-    await ending.decide(app.id);
+    await networkRemoval.decide(app.id);
     expect(undecided()).toBe(true);
     vi.advanceTimersByTime(2000);
-    await ending.decide(app.id);
+    await networkRemoval.decide(app.id);
     expect(undecided()).toBe(false);
   }
   expect(removed).toEqual([]);

@@ -1,7 +1,6 @@
 import { Disk } from "../../../agent/store/disk.ts";
 import { expect, test } from "vitest";
-import { Bindings } from "../../../agent/bindings.ts";
-import { GivenBack } from "../../../agent/given-back.ts";
+import { ReturnedBlocks } from "../../../agent/networks/returned-blocks.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 import { app, clusterState, nodeId } from "../../support/cluster.ts";
@@ -9,7 +8,7 @@ import { app, clusterState, nodeId } from "../../support/cluster.ts";
 const block = Cidr.parse("10.192.1.0/24");
 const own = { network: app.id, block, node: nodeId(1) };
 const others = { network: app.id, block: Cidr.parse("10.192.2.0/24"), node: nodeId(2) };
-const made = (store = new MemoryStore()) => new GivenBack(new Bindings(new Disk(store)));
+const made = (store = new MemoryStore()) => new ReturnedBlocks(new Disk(store));
 
 test("from the question on nothing of the block is given out, until it is answered", () => {
   const held = made();
@@ -51,4 +50,19 @@ test("what the state gives to nobody, or to another, is forgotten", () => {
   held.forget(nodeId(1), clusterState(2, { blocks: [others] }));
   expect(held.has(app.id, block)).toBe(false);
   expect(made(store).has(app.id, block)).toBe(false);
+});
+
+test("a block whose return fails stays marked; one whose return is answered does not", async () => {
+  const held = made();
+  const lost = held.giveBack(own, () => Promise.reject(new Error("no controller")));
+  await expect(lost).rejects.toThrow("no controller");
+  expect(held.has(app.id, block)).toBe(true);
+  held.granted(own);
+  expect(held.has(app.id, block)).toBe(false);
+  await held.giveBack(own, () => {
+    held.granted(own);
+    expect(held.has(app.id, block)).toBe(true);
+    return Promise.resolve();
+  });
+  expect(held.has(app.id, block)).toBe(false);
 });

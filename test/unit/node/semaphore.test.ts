@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { AtMost } from "../../../agent/at-most.ts";
+import { Semaphore } from "../../../shared/node/semaphore.ts";
 
 test("at most so many at once, in order, and a failure gives its place to the next", async () => {
-  const atMost = new AtMost(2);
+  const atMost = new Semaphore(2);
   const begun: number[] = [];
   const ends = Array.from({ length: 4 }, () => Promise.withResolvers<number>());
   const results = ends.map(({ promise }, i) =>

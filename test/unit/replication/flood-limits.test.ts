@@ -1,5 +1,9 @@
 import { expect, test } from "vitest";
-import { FloodLimits, GOSSIP_LIMITS, gossipWork } from "../../../agent/gossip/flood-limits.ts";
+import {
+  FloodLimits,
+  GOSSIP_LIMITS,
+  gossipWork,
+} from "../../../agent/replication/gossip/flood-limits.ts";
 import { nodeId } from "../../support/cluster.ts";
 
 const { perSecond, burst, toleratedPerSecond, toleratedBurst, cutMs } = GOSSIP_LIMITS;

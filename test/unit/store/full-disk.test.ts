@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
-import { statusOf } from "../../../agent/status.ts";
+import { statusOf } from "../../../agent/api/status.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import type { NetworkId } from "../../../shared/ids.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
@@ -53,8 +53,8 @@ test("a new container is refused in words, nobody hears of it, and it comes when
     createEndpoint("10.7.0.10/24", OTHER_ENDPOINT),
   );
   expect(refused).toMatchObject({ status: 500, body: { Err: expect.stringMatching(FULL) } });
-  expect(host.agent.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
-  expect(host.agent.bindings.used(network)).not.toContain("10.7.0.10");
+  expect(host.agent.localNetworks.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  expect(host.agent.leases.of(network)).not.toContain("10.7.0.10");
   const { disk } = await statusOf(host.agent);
   expect(disk.failure?.message).toMatch(/disk is full/);
   host.store.full = false;
@@ -100,7 +100,9 @@ test("a document on disk that its owner did not sign is lost alone, told, and co
   const all = { follow: false, wanted: () => true };
   for await (const event of next.events.read(all, AbortSignal.abort())) heard.push(event);
   expect(heard).toContainEqual(expect.objectContaining({ kind: "lost-from-disk", what: key }));
-  await expect.poll(() => next.hosting.endpoints(network).map(({ id }) => id)).toEqual([ENDPOINT]);
+  await expect
+    .poll(() => next.localNetworks.endpoints(network).map(({ id }) => id))
+    .toEqual([ENDPOINT]);
   await next.stop();
 });
 

@@ -1,30 +1,33 @@
 import { decode } from "cborg";
 import { describe, expect, test } from "vitest";
 import type { z } from "zod";
-import { Bindings } from "../../../agent/bindings.ts";
+import { AddressPools } from "../../../agent/networks/address-pools.ts";
+import { Bindings } from "../../../agent/networks/bindings.ts";
+import { Leases } from "../../../agent/networks/leases.ts";
+import { ReturnedBlocks } from "../../../agent/networks/returned-blocks.ts";
 import {
   ClusterGossip,
   ClusterSyncAnswer,
   ClusterSyncRequest,
-} from "../../../agent/core/cluster-messages.ts";
+} from "../../../agent/core/tables/cluster-messages.ts";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
   KeyAnswer,
   KeyRequest,
-} from "../../../agent/core/ipsec-messages.ts";
+} from "../../../agent/core/keys/ipsec-messages.ts";
 import {
   decodeMessage,
   GossipMessage,
   SyncAnswer,
   SyncRequest,
-} from "../../../agent/core/messages.ts";
-import { deltaHolds, documentHolds } from "../../../agent/core/verify.ts";
-import { frame, unframe } from "../../../agent/gossip/request-frame.ts";
-import { Sealing } from "../../../agent/gossip/sealing.ts";
-import { parseMembership } from "../../../agent/membership.ts";
-import { Sandboxes } from "../../../agent/sandboxes.ts";
-import { SavedTables } from "../../../agent/saved-tables.ts";
+} from "../../../agent/core/tables/messages.ts";
+import { deltaHolds, documentHolds } from "../../../agent/core/tables/verify.ts";
+import { frame, unframe } from "../../../agent/replication/gossip/request-frame.ts";
+import { Sealing } from "../../../agent/replication/gossip/sealing.ts";
+import { parseMembership } from "../../../agent/membership/membership-files.ts";
+import { JoinedSandboxes } from "../../../agent/names/joined-sandboxes.ts";
+import { SavedTables } from "../../../agent/replication/saved-tables.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
@@ -39,6 +42,7 @@ import { formatToken, parseToken } from "../../../shared/token.ts";
 import { signState, verifyClaim, verifyState } from "../../../shared/trust.ts";
 import { asText, recorded } from "../../fixtures/recorded.ts";
 import { type Recordings, recordings, TOPIC_KEY } from "../../fixtures/recordings.ts";
+import { Cidr } from "../../../shared/ip.ts";
 import { app } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { signedCluster } from "../../support/signed-cluster.ts";
@@ -148,11 +152,11 @@ describe.each(VERSIONS)("what %s wrote", (version) => {
     expect(documentHolds(document!, sha256, verifier)).toBe(true);
     const bindings = new Bindings(disk);
     expect([...bindings.networks().values()]).toEqual([app.id]);
-    expect(bindings.pool("pool-1")).toMatchObject({ network: app.id });
-    expect([...bindings.used(app.id)]).toEqual(["10.192.1.5"]);
+    expect(new AddressPools(disk).get("pool-1")).toMatchObject({ network: app.id });
+    expect([...new Leases(disk).of(app.id)]).toEqual(["10.192.1.5"]);
     expect([...bindings.removed()]).toEqual([app.id]);
-    expect([...bindings.returning(app.id)]).toEqual(["10.192.1.0/24"]);
-    expect(new Sandboxes(disk).all()).toHaveLength(1);
+    expect(new ReturnedBlocks(disk).has(app.id, Cidr.parse("10.192.1.0/24"))).toBe(true);
+    expect(new JoinedSandboxes(disk).all()).toHaveLength(1);
     expect(disk.status().losses).toEqual([]);
   });
 

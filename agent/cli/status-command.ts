@@ -1,0 +1,232 @@
+import type { ControllerStatus } from "../../controller/admin-api.ts";
+import { type Failure, OverlayError } from "../../shared/errors.ts";
+import { leftOutText } from "../core/names/left-out.ts";
+import { isNarrow } from "../core/liveness/narrow-paths.ts";
+import type { ProofStatus } from "../membership/failure-detector.ts";
+import type { Problem } from "../core/events/view.ts";
+import type { Finding } from "../api/verify.ts";
+import type { NotRunning, Status } from "../api/status.ts";
+import { callAgent, callController, type Context } from "./context.ts";
+import { print, table } from "./output.ts";
+import { refusedText } from "./refused-text.ts";
+import { lossText } from "../store/loss.ts";
+
+/** What this host says of itself: `status`, `verify`, `probe`. */
+
+export async function status(context: Context): Promise<void> {
+  const found = await callAgent<Status | NotRunning>(context, "GET", "/v1/status");
+  if (!found.joined && found.problem !== undefined) throw new OverlayError(found.problem);
+  const controllerHere = await controllerStatus(context);
+  print(context, { ...found, controllerHere }, () =>
+    [
+      found.joined ? statusText(found) : notRunningText(found),
+      ...controllerText(
+        controllerHere?.problem ?? (found.joined ? found.controller.failure : undefined),
+      ),
+    ].join("\n"),
+  );
+}
+
+function notRunningText({ state }: NotRunning): string {
+  return state === "starting"
+    ? "this host is a member; its agent is starting"
+    : "not joined: see `overlay-ts init` and `join`";
+}
+
+/** Of the controller on this host; undefined: none runs here. */
+function controllerStatus(context: Context): Promise<ControllerStatus | undefined> {
+  return callController<ControllerStatus>(context, "GET", "/v1/status").catch(() => undefined);
+}
+
+/** Without a controller its decisions wait; everything else goes on. */
+function controllerText(problem: Failure | undefined): string[] {
+  if (problem === undefined) return [];
+  return ["", `controller: ${problem.message}`, `  → ${problem.next ?? ""}`];
+}
+
+/** By the rule that is broken: what its own host's people can do. */
+const IGNORED_NEXT: Readonly<Record<string, string>> = {
+  "not-in-block": "its address is not one of that host's: restart the container there",
+  "not-allowed":
+    "that host's token did not allow this network: `overlay-ts leave` there, `overlay-ts node rm` on the controller's host, then join it with another",
+  gateway: "it has the gateway's address: give it another `--ip`",
+  "mac-taken": "another container has its MAC: start one of them without `--mac-address`",
+  "address-taken": "another container has its address: restart one of them",
+  "no-address": "it has no address: restart the container there",
+};
+
+function statusText(found: Status): string {
+  const proofs = new Map(found.dataPath.map((proof) => [proof.node, proof]));
+  const peers = found.peers.map(({ node, name, connected }) => {
+    const proof = proofs.get(node);
+    return [name, connected ? "yes" : "NO", proof === undefined ? "?" : pathText(proof, "NO")];
+  });
+  const networks = found.networks.map((network) => [
+    network.name ?? network.id,
+    String(network.endpoints),
+    String(network.remotes),
+    syncText(network),
+    network.pass?.failure?.message ?? "ok",
+  ]);
+  const ignored = found.networks.flatMap((network) =>
+    network.ignored.map(
+      ({ host, endpoint, reason }) =>
+        `ignored on ${network.name ?? network.id}: container ${endpoint.slice(0, 12)} of ${host}: ${reason} (${IGNORED_NEXT[reason] ?? "see `overlay-ts verify` there"})`,
+    ),
+  );
+  const dropped = Object.entries(found.guards.dropped).filter(([, count]) => count > 0);
+  const removed = found.removed && [found.removed.message, `  → ${found.removed.next ?? ""}`, ""];
+  return [
+    ...(removed ?? []),
+    `${found.name}  cluster ${found.cluster}  revision ${found.revision}  controller ${found.controller.address}:${found.controller.port}`,
+    "",
+    table(["PEER", "MESH", "DATA PATH"], peers),
+    "",
+    table(["NETWORK", "HERE", "ELSEWHERE", "IN SYNC", "KERNEL"], networks),
+    ...found.tooLarge.flatMap(({ name, id, needsUnderlayBytes }) => [
+      "",
+      `not for this host: ${name ?? id}, which needs an underlay of ${needsUnderlayBytes} bytes`,
+    ]),
+    ...encryptionText(found.encryption),
+    ...dockerText(found.docker),
+    ...namesText(found.names),
+    ...(found.naming?.leftOutNames ?? []).flatMap((one) => ["", leftOutText(one)]),
+    ...(found.otherVersions ?? []).flatMap(({ failure: { message, next = "" } }) => [
+      "",
+      `${message}: ${next}`,
+    ]),
+    ...diskText(found.disk),
+    ...problemsText(found.problems ?? []),
+    ...(dropped.length === 0
+      ? []
+      : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
+    ...refusedText(found.plugin, Date.now()),
+    ...(ignored.length === 0 ? [] : ["", ...ignored]),
+  ].join("\n");
+}
+
+function pathText(proof: ProofStatus, silent: string): string {
+  if (isNarrow(proof)) return "SMALL ONLY";
+  return proof.roundTripMs === undefined ? silent : `${proof.roundTripMs.toFixed(2)} ms`;
+}
+
+function syncText({ alone, inSync }: Status["networks"][number]): string {
+  if (alone) return "alone";
+  return inSync ? "yes" : "no";
+}
+
+/** These have lines of their own: at the top, with what was lost, with what is too much, at the end. */
+const SAID_ELSEWHERE: readonly Problem["what"][] = [
+  "membership",
+  "disk",
+  "names",
+  "controller link",
+];
+
+function problemsText(problems: readonly Problem[]): string[] {
+  return problems
+    .filter(({ what }) => !SAID_ELSEWHERE.includes(what))
+    .flatMap(({ what, network, message, next }) => [
+      "",
+      `${what}: ${network === undefined ? "" : `${network.slice(0, 12)}: `}${message}`,
+      ...(next === undefined ? [] : [`  → ${next}`]),
+    ]);
+}
+
+/** An agent of before has none. */
+function diskText(disk: Status["disk"] | undefined): string[] {
+  if (disk === undefined) return [];
+  const { owed, failure, losses } = disk;
+  const refusing = failure && [
+    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${owed} entries wait`,
+  ];
+  return [
+    ...(refusing ?? []),
+    ...losses.map((loss) => `lost from disk: ${lossText(loss)}`),
+  ].flatMap((line) => ["", line]);
+}
+
+function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {
+  const age = (seconds: number | undefined): string =>
+    seconds === undefined ? "never" : `${seconds} s ago`;
+  return [
+    ...classText(wireguard, ["WIREGUARD", "PATH", "HANDSHAKE", "ENDPOINT"], (peer) => [
+      age(peer.handshakeSecondsAgo),
+      peer.endpoint ?? "-",
+    ]),
+    ...classText(ipsec, ["IPSEC", "PATH", "KEY", "PACKETS"], (peer) => [
+      age(peer.keySeconds),
+      String(peer.packets),
+    ]),
+  ];
+}
+
+/** Peers of a class, and why it does not stand. Undefined: it is not in use. */
+function classText<P extends { name: string; path: boolean; why: string | undefined }>(
+  status: { readonly peers: readonly P[]; readonly failure: Failure | undefined } | undefined,
+  head: readonly string[],
+  more: (peer: P) => string[],
+): string[] {
+  if (status === undefined) return [];
+  const rows = status.peers.map((peer) => [
+    peer.name,
+    peer.path ? "yes" : `NO: ${peer.why ?? "no key yet"}`,
+    ...more(peer),
+  ]);
+  return ["", table(head, rows)];
+}
+
+function dockerText(docker: Status["docker"]): string[] {
+  if (docker === undefined) return [];
+  const conflicts = docker.conflicts.map(
+    ({ name, driver }) => `not shown here: ${name}, the name of a ${driver} network on this engine`,
+  );
+  return [
+    ...conflicts,
+    ...(docker.cutOff ?? []).map(
+      ({ network, name }) =>
+        `${name} is without ${network}, which it had before this host left: \`docker network connect ${network} ${name}\``,
+    ),
+  ].flatMap((line) => ["", line]);
+}
+
+/** Only what is wrong: then names of other hosts are not found. */
+function namesText(names: Status["names"]): string[] {
+  if (names === undefined || names.lastProblem === undefined) return [];
+  const { waiting, serving, failed } = names.sandboxes;
+  const some = failed === 0 ? "" : ` in ${failed} of ${waiting + serving + failed} containers`;
+  return ["", `names of other hosts are not served${some}: ${names.lastProblem}`];
+}
+
+/** Exit status 1 when something is not as it should be. */
+export async function verify(context: Context): Promise<number> {
+  const { findings } = await callAgent<{ findings: Finding[] }>(context, "GET", "/v1/verify");
+  print(context, { findings }, () =>
+    findings.length === 0
+      ? "kernel, Docker and tables agree"
+      : findings
+          .map(({ what, network, name = network, text }) =>
+            [name === undefined ? what : `${what} ${name}`, text].join(": "),
+          )
+          .join("\n"),
+  );
+  return findings.length === 0 ? 0 : 1;
+}
+
+/** Exit status 1 when a host does not answer. */
+export async function probe(context: Context): Promise<number> {
+  const proofs = await callAgent<ProofStatus[]>(context, "POST", "/v1/probe");
+  print(context, proofs, () =>
+    table(
+      ["HOST", "THROUGH", "ADDRESS", "BYTES", "ROUND TRIP"],
+      proofs.map((proof) => [
+        proof.name,
+        proof.encryption ?? "none",
+        proof.address,
+        String(proof.bytes),
+        pathText(proof, "NO ANSWER"),
+      ]),
+    ),
+  );
+  return proofs.every(({ roundTripMs }) => roundTripMs !== undefined) ? 0 : 1;
+}

@@ -1,0 +1,63 @@
+import type { EndpointId } from "../../../shared/ids.ts";
+import { isShortId } from "./name-rows.ts";
+import type { Holder } from "./names.ts";
+
+/**
+ * How long a network has a name that nobody there holds any more: longer than Docker's restart policies
+ * wait between two tries (a minute at most, moby restartmanager), and than a container takes to be made
+ * anew, which has to stop first.
+ */
+const REMEMBERED_MS = 120_000;
+/** Of one network; the oldest are forgotten first. */
+const REMEMBERED = 1000;
+
+/** Why such a holder is in no answer. */
+export const GONE = "gone";
+
+/**
+ * Who held names of one network a moment ago. A container that is being restarted, or made anew, has
+ * nobody answer for it from another network meanwhile, nor from outside.
+ */
+export class GoneNames {
+  /** How many were forgotten before their time: too many. */
+  forgottenEarly = 0;
+  readonly #gone = new Map<EndpointId, { readonly holder: Holder; readonly untilMs: number }>();
+
+  /**
+   * @param before those that were told last, gone ones among them.
+   * @param here who holds names now.
+   * @returns the gone ones to tell with these.
+   */
+  after(
+    before: ReadonlyMap<EndpointId, Holder>,
+    here: readonly Holder[],
+    nowMs: number,
+  ): readonly Holder[] {
+    const there = new Set(here.map(({ endpoint }) => endpoint));
+    for (const [endpoint, { untilMs }] of this.#gone)
+      if (there.has(endpoint) || untilMs <= nowMs) this.#gone.delete(endpoint);
+    for (const [endpoint, holder] of before) {
+      if (there.has(endpoint) || holder.out === GONE) continue;
+      const names = holder.names.filter((name, i) => !isShortId(name, i));
+      if (names.length === 0) continue;
+      const left: Holder = { ...holder, names, ips: [], out: GONE };
+      this.#gone.set(endpoint, { holder: left, untilMs: nowMs + REMEMBERED_MS });
+    }
+    for (const endpoint of this.#gone.keys()) {
+      if (this.#gone.size <= REMEMBERED) break;
+      this.#gone.delete(endpoint);
+      this.forgottenEarly++;
+    }
+    return this.holders();
+  }
+
+  holders(): readonly Holder[] {
+    return [...this.#gone.values()].map(({ holder }) => holder);
+  }
+
+  /** When the next is forgotten. */
+  nextMs(): number | undefined {
+    const [oldest] = this.#gone.values();
+    return oldest?.untilMs;
+  }
+}

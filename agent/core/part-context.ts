@@ -1,0 +1,14 @@
+import type { NodeId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Signal } from "../../shared/signal.ts";
+
+/** What every part of an agent may need beside the other parts. */
+export interface PartContext {
+  /** This host. */
+  readonly self: NodeId;
+  readonly log: Log;
+  /** A part says something else than before in `status`, such as its `failure`. */
+  readonly viewChanged: Signal;
+  /** Once a minute: parts look for what no event told, and try again what failed. */
+  readonly resync: Signal;
+}

@@ -1,0 +1,104 @@
+import { familyOf } from "../../../shared/ip.ts";
+import type { InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
+import {
+  desiredInet,
+  type InetDifference,
+  inetDifference,
+  inetFaults,
+  missingRoutes,
+  missingRouteText,
+  type Route,
+} from "../../core/data-plane/inet.ts";
+import { deleteAtOnce } from "../netlink/deletions.ts";
+import { addressesOf } from "../netlink/dumps.ts";
+import * as route from "../netlink/route.ts";
+import * as routing from "../netlink/routing.ts";
+import type { RtNetlink } from "../netlink/socket.ts";
+
+/** IPv4 of a namespace where one link of ours has an address, or none: what leaves it, leaves through that. */
+
+/** Address, routes and rules as they are made with the link; whatever else is there goes. */
+export async function mendInet(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress | undefined,
+): Promise<void> {
+  const first = await difference(socket, link, address);
+  await socket.batch([
+    ...first.strays.addresses.map(({ ip, prefixLength }) =>
+      route.deleteAddress(link, ip, prefixLength),
+    ),
+    ...first.missing.addresses.map(({ ip, prefixLength }) =>
+      route.addAddress(link, ip, prefixLength),
+    ),
+  ]);
+  // Routes come and go with addresses.
+  const rest = await difference(socket, link, address);
+  const { routes } = rest.missing;
+  await socket.batch([
+    ...(address === undefined ? [] : routes.map((lost) => routing.putRoute(lost, address.ip))),
+    ...rest.missing.rules.map(routing.putRule),
+  ]);
+  await deleteAtOnce(socket, [
+    ...rest.strays.routes.map(routing.deleteRoute),
+    ...rest.strays.rules.map(routing.deleteRule),
+  ]);
+}
+
+/** The routes of an IPv6 address that is there: the kernel makes them with it, so it is made anew. */
+export async function mendRoutes6(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress,
+): Promise<void> {
+  if ((await lostRoutes6(socket, link, address)).length === 0) return;
+  const { ip, prefixLength } = address;
+  await socket.batch([
+    route.deleteAddress(link, ip, prefixLength),
+    route.addAddress(link, ip, prefixLength),
+  ]);
+}
+
+/** What `mendRoutes6` would mend, in words. */
+export async function routeFaults6(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress,
+): Promise<string[]> {
+  return (await lostRoutes6(socket, link, address)).map(missingRouteText);
+}
+
+async function lostRoutes6(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress,
+): Promise<Route[]> {
+  const held = (await socket.dump(routing.dumpRoutes6)).map(routing.decodeRoute);
+  return missingRoutes(held, link, address);
+}
+
+/** What `mendInet` would mend, in words. */
+export async function inetFaultsOf(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress | undefined,
+): Promise<string[]> {
+  return inetFaults(await difference(socket, link, address));
+}
+
+async function difference(
+  socket: RtNetlink,
+  link: number,
+  address: InterfaceAddress | undefined,
+): Promise<
+  InetDifference<
+    InterfaceAddress,
+    ReturnType<typeof routing.decodeRoute>,
+    ReturnType<typeof routing.decodeRule>
+  >
+> {
+  const addresses = (await addressesOf(socket))(link).filter(({ ip }) => familyOf(ip) === 4);
+  const routes = (await socket.dump(routing.dumpRoutes)).map(routing.decodeRoute);
+  const rules = (await socket.dump(routing.dumpRules)).map(routing.decodeRule);
+  return inetDifference({ addresses, routes, rules }, desiredInet(link, address));
+}

@@ -1,0 +1,161 @@
+import { OverlayError, type Failure } from "../../shared/errors.ts";
+import type { NetworkId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { ActualNetwork, Step, Wanted } from "../core/data-plane/kernel-state.ts";
+import type { Kernel } from "./port.ts";
+import { PassLoop, type PassLoopTimes } from "../../shared/node/pass-loop.ts";
+
+export interface ReconcilerModules {
+  readonly kernel: Pick<Kernel, "read" | "apply">;
+  readonly want: (network: NetworkId) => Wanted;
+  readonly plan: (actual: ActualNetwork, wanted: Wanted) => readonly Step[];
+  /** A network's pass failed, or succeeded after one that did. */
+  readonly failureChanged?: () => void;
+  readonly log: Log;
+}
+
+export const DEFAULT_RECONCILER_OPTIONS: PassLoopTimes = {
+  coalesceMs: 5,
+  retryFirstMs: 100,
+  retryMostMs: 10_000,
+};
+
+/** How a network stands, for `status`. */
+export interface PassStatus {
+  readonly passes: number;
+  readonly stepsApplied: number;
+  /** Forwarding entries that were dumped, and those that were written. */
+  readonly entriesRead: number;
+  readonly entriesWritten: number;
+  readonly failures: number;
+  /** Of the last pass; undefined when it succeeded. */
+  readonly failure: Failure | undefined;
+}
+
+interface Entry {
+  readonly loop: PassLoop;
+  readonly counts: { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+}
+
+/**
+ * Level-triggered: events only mark a network dirty; one pass a network at a time reads the
+ * kernel, recomputes what is wanted, and applies the difference. A failed pass leaves the network
+ * dirty and is retried with backoff; one network's failure stops no other.
+ */
+export class Reconciler {
+  readonly #times: PassLoopTimes;
+  readonly #modules: ReconcilerModules;
+  readonly #entries = new Map<NetworkId, Entry>();
+  #stopped = false;
+
+  constructor(times: PassLoopTimes, modules: ReconcilerModules) {
+    this.#times = times;
+    this.#modules = modules;
+  }
+
+  /** The first event runs at once; what follows is coalesced. */
+  dirty(network: NetworkId): void {
+    if (!this.#stopped) this.#entry(network).loop.dirty();
+  }
+
+  /**
+   * Resolves after a pass that began after this call; rejects with that pass's failure (which is
+   * retried all the same). For Docker's Join: the container starts with its network in place.
+   */
+  async settle(network: NetworkId): Promise<void> {
+    if (this.#stopped)
+      throw new OverlayError({ code: "INTERNAL", message: "the agent is stopping" });
+    await this.#entry(network).loop.done();
+  }
+
+  status(network: NetworkId): PassStatus | undefined {
+    const entry = this.#entries.get(network);
+    return entry && { ...entry.counts, failure: entry.loop.failure() };
+  }
+
+  /** Networks whose last pass failed. */
+  failures(): { network: NetworkId; failure: Failure }[] {
+    return [...this.#entries].flatMap(([network, { loop }]) => {
+      const failure = loop.failure();
+      return failure === undefined ? [] : [{ network, failure }];
+    });
+  }
+
+  /** Since when the oldest pass is under way; a network that waits for its next has none. */
+  passSinceMs(): number | undefined {
+    const since = [...this.#entries.values()].flatMap(({ loop }) => loop.passSinceMs() ?? []);
+    return since.length === 0 ? undefined : Math.min(...since);
+  }
+
+  /** Ends after the passes under way; the kernel stays as it is. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all([...this.#entries.values()].map(({ loop }) => loop.stop()));
+  }
+
+  #entry(network: NetworkId): Entry {
+    let entry = this.#entries.get(network);
+    if (entry === undefined) {
+      const counts = { passes: 0, stepsApplied: 0, entriesRead: 0, entriesWritten: 0, failures: 0 };
+      const loop = new PassLoop(
+        () => this.#pass(network, counts),
+        (failure) => this.#failureChanged(network, failure),
+        this.#times,
+      );
+      this.#entries.set(network, (entry = { loop, counts }));
+    }
+    return entry;
+  }
+
+  async #pass(network: NetworkId, counts: Entry["counts"]): Promise<void> {
+    const { kernel, want, plan, log } = this.#modules;
+    counts.passes++;
+    try {
+      const actual = await kernel.read(network);
+      counts.entriesRead += entriesRead(actual);
+      // Asked after the read: a change made during it is seen now, not a pass later.
+      const steps = plan(actual, want(network));
+      if (steps.length === 0) return;
+      await kernel.apply(network, steps);
+      counts.stepsApplied += steps.length;
+      for (const step of steps) counts.entriesWritten += entriesWritten(step);
+      log.info({ network, applied: steps.length }, "network reconciled");
+    } catch (error) {
+      counts.failures++;
+      throw error;
+    }
+  }
+
+  #failureChanged(network: NetworkId, failure: Failure | undefined): void {
+    const { log, failureChanged } = this.#modules;
+    if (failure !== undefined) {
+      const { op, errno, message } = failure;
+      log.warn({ network, op, errno, message }, "reconcile failed; tried again");
+    }
+    failureChanged?.();
+  }
+}
+
+function entriesRead({ vxlanFdb, bridgeFdb, neighbours, flood }: ActualNetwork): number {
+  return vxlanFdb.length + bridgeFdb.length + neighbours.length + flood.length;
+}
+
+/** Added, changed and removed ones. */
+function entriesWritten(step: Step): number {
+  switch (step.kind) {
+    case "putRemotes":
+      return step.remotes.reduce((sum, { ips }) => sum + 1 + ips.length, 0);
+    case "putFlood":
+    case "removeFlood":
+      return step.vteps.length;
+    case "removeFdb":
+      return step.entries.length;
+    case "removeNeighbours":
+      return step.ips.length;
+    case "extend":
+    case "putPort":
+    case "removePort":
+    case "retract":
+      return 0;
+  }
+}

@@ -1,0 +1,237 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Failure } from "../../shared/errors.ts";
+import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { NodeId } from "../../shared/ids.ts";
+import type { Log } from "../../shared/ports.ts";
+import type { Asked } from "../core/data-plane/kernel-state.ts";
+import { isReached, narrowPaths } from "../core/liveness/narrow-paths.ts";
+import { Presence, type PresenceOptions } from "../core/liveness/failure-detector.ts";
+import type { Found } from "../core/liveness/reach.ts";
+import type { DataPathProof, ProbeResult } from "../kernel/port.ts";
+import { RetriedWork } from "../../shared/node/retried-work.ts";
+
+const RETRY_MS = 1000;
+/** For a person who asks. */
+const PATIENT_MS = 1000;
+/** Of a packet that passes wherever IPv4 does (RFC 791: each link carries 68 bytes, each host takes 576). */
+const SMALL_BYTES = 128;
+
+export interface ProofStatus extends ProbeResult {
+  readonly node: NodeId;
+  readonly name: string;
+  /** Of the networks whose packets pass where this one passed. Absent of an agent of before: `none`. */
+  readonly encryption?: SecurityClass;
+  /** Of a small packet, sent beside one of full size when that was silent before; undefined: not sent, or silent too. */
+  readonly smallRoundTripMs?: number | undefined;
+}
+
+export interface FailureDetectorModules<Desired extends Asked> {
+  readonly encryption: SecurityClass;
+  readonly presence: PresenceOptions;
+  readonly proof: DataPathProof<Desired>;
+  /** Undefined: nobody is asked now, and what stands stays. */
+  readonly desired: () => Desired | undefined;
+  /** True: nobody will be, and what stands goes. */
+  readonly unused?: () => boolean;
+  /** Hosts that share a network with this one. */
+  readonly near: () => ReadonlySet<NodeId>;
+  readonly name: (node: NodeId) => string;
+  /** `found` may say something else. */
+  readonly changed: () => void;
+  /** `failure` says something else. */
+  readonly failureChanged?: () => void;
+  readonly log: Log;
+}
+
+/**
+ * Asks peers' kernels, through one class at full MTU, whether they are there; always on. What it finds
+ * is in `status`, and decides whose containers are in answers to names.
+ */
+export class FailureDetector<Desired extends Asked> {
+  readonly #modules: FailureDetectorModules<Desired>;
+  readonly #presence: Presence;
+  readonly #results = new Map<NodeId, ProofStatus>();
+  #timer: NodeJS.Timeout | undefined;
+  #desired: Desired | undefined;
+  /** As the kernel was told last; undefined: to be told with the next round. */
+  #written: Desired | undefined;
+  /** Nothing stands. */
+  #isClear = false;
+  #setting: Promise<void> = Promise.resolve();
+  #started = false;
+  #inRound = false;
+  #stopped = false;
+  readonly #retried: RetriedWork;
+  readonly #narrow: RetriedWork;
+
+  constructor(modules: FailureDetectorModules<Desired>) {
+    this.#modules = modules;
+    const { presence, encryption } = modules;
+    this.#presence = new Presence(presence);
+    const told = (text: string) => (failure: Failure | undefined) => {
+      if (failure !== undefined) modules.log.warn({ ...failure, encryption }, text);
+      modules.failureChanged?.();
+    };
+    this.#retried = new RetriedWork(told("data path not proven"));
+    this.#narrow = new RetriedWork(told("large packets are lost"));
+  }
+
+  /** Why it proves nothing now, or to whom large packets are lost. */
+  failure(): Failure | undefined {
+    return this.#retried.failure() ?? this.#narrow.failure();
+  }
+
+  start(): void {
+    this.#started = true;
+    this.#modules.proof.onLoss(() => this.check());
+    void this.#round();
+  }
+
+  found(): Pick<Found, "lost" | "answering"> {
+    return { lost: this.#presence.lost(), answering: this.#presence.answering() };
+  }
+
+  /** What stands may be another than what was written: it is written with the next round, now. */
+  check(): void {
+    this.#written = undefined;
+    this.#schedule(performance.now());
+  }
+
+  /** What is not as the state says, and the next round mends. */
+  async faults(): Promise<string[]> {
+    return this.#desired === undefined ? [] : this.#modules.proof.faults(this.#desired);
+  }
+
+  /** A connection of the mesh ended: host or agent may be gone. */
+  doubt(node: NodeId): void {
+    this.#presence.doubt(node, performance.now());
+    this.#schedule(this.#presence.nextMs());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    // One under way would open sockets again after they were closed, and keep the process.
+    await this.#setting.catch(() => {});
+    await this.#modules.proof.close();
+  }
+
+  results(): ProofStatus[] {
+    return [...this.#results.values()];
+  }
+
+  /** The state may have changed: a new host must be answered before we think of asking it. */
+  async update(): Promise<Desired | undefined> {
+    if (this.#stopped) return undefined;
+    const desired = this.#modules.desired();
+    const peers = desired?.peers.map(({ node }) => node) ?? [];
+    this.#presence.set(peers, this.#modules.near(), performance.now());
+    this.#schedule(this.#presence.nextMs());
+    this.#desired = desired;
+    // Who is asked no more is not lost any more.
+    this.#modules.changed();
+    if (desired === undefined) {
+      await this.#clear();
+      return undefined;
+    }
+    if (isDeepStrictEqual(desired, this.#written)) return desired;
+    this.#written = desired;
+    this.#isClear = false;
+    try {
+      await this.#write(() => this.#modules.proof.set(desired));
+    } catch (error) {
+      this.#written = undefined;
+      throw error;
+    }
+    return desired;
+  }
+
+  /** What an agent before this one left goes too. */
+  async #clear(): Promise<void> {
+    const { unused, proof } = this.#modules;
+    if (this.#isClear || unused?.() !== true) return;
+    this.#written = undefined;
+    await this.#write(() => proof.remove());
+    this.#isClear = true;
+  }
+
+  /** One after another: an older one that ended later would take the newer one's peers away. */
+  async #write(work: () => Promise<void>): Promise<void> {
+    this.#setting = this.#setting.catch(() => {}).then(work);
+    await this.#retried.through(() => this.#setting);
+  }
+
+  /** Each peer once, now. */
+  async probeAll(): Promise<ProofStatus[]> {
+    const desired = await this.update();
+    const peers = desired?.peers ?? [];
+    return Promise.all(peers.map((peer) => this.#probe(peer, PATIENT_MS, true)));
+  }
+
+  /** `withSmall`: whether a silence is of the host or of packets of that size. */
+  async #probe(
+    { node, address }: Asked["peers"][number],
+    timeoutMs: number,
+    withSmall: boolean,
+  ): Promise<ProofStatus> {
+    const { proof, name, encryption } = this.#modules;
+    const [full, small] = await Promise.all([
+      proof.probe(address, timeoutMs),
+      withSmall ? proof.probe(address, timeoutMs, SMALL_BYTES) : undefined,
+    ]);
+    const result: ProofStatus = {
+      ...full,
+      smallRoundTripMs: small?.roundTripMs,
+      node,
+      name: name(node),
+      encryption,
+    };
+    this.#results.set(node, result);
+    this.#narrow.went(narrowPaths(this.results()));
+    // A host that small packets reach is not lost, whatever becomes of large ones.
+    this.#presence.heard(node, isReached(result), performance.now());
+    this.#modules.changed();
+    // Nobody answers: should it be our own device that is gone, it is made again.
+    if (!this.results().some(isReached)) this.#written = undefined;
+    this.#schedule(this.#presence.nextMs());
+    return result;
+  }
+
+  /** Those whose turn it is. */
+  async #round(): Promise<void> {
+    const { presence } = this.#modules;
+    this.#inRound = true;
+    let failed = false;
+    try {
+      // Nothing was told since: what stands, stands.
+      const desired = this.#written === undefined ? await this.update() : this.#desired;
+      const peers = new Map(desired?.peers.map((peer) => [peer.node, peer]));
+      for (const node of this.#results.keys()) if (!peers.has(node)) this.#results.delete(node);
+      this.#narrow.went(narrowPaths(this.results()));
+      for (const node of this.#presence.due(performance.now())) {
+        const peer = peers.get(node);
+        if (peer !== undefined)
+          void this.#probe(peer, presence.timeoutMs, this.#wasSilent(node)).catch(() => {});
+      }
+    } catch {
+      // Noted where it was tried.
+      failed = true;
+      this.#results.clear();
+    }
+    this.#inRound = false;
+    this.#schedule(failed ? performance.now() + RETRY_MS : this.#presence.nextMs());
+  }
+
+  /** At full size, when it was asked last. */
+  #wasSilent(node: NodeId): boolean {
+    const last = this.#results.get(node);
+    return last !== undefined && last.roundTripMs === undefined;
+  }
+
+  /** The next round, which may be earlier than was thought. */
+  #schedule(nextMs = performance.now() + RETRY_MS): void {
+    if (this.#stopped || !this.#started || this.#inRound) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#round(), Math.max(1, nextMs - performance.now()));
+  }
+}

@@ -1,0 +1,28 @@
+import type { RawNetlinkSocket } from "netlink";
+import type { Ip } from "../../shared/ip.ts";
+import type { UnderlayFacts } from "../../shared/underlay.ts";
+import { openRouteSocket } from "../kernel/netlink/raw-socket.ts";
+import { RTNLGRP } from "../kernel/netlink/route.ts";
+import { underlayFacts } from "./host-facts.ts";
+import type { HostLinks } from "./underlay.ts";
+
+const { link, address, address6, route, route6 } = RTNLGRP;
+
+/** This machine's, by rtnetlink. What an event says is not read: what it is about is looked at whole. */
+export class LinuxHostLinks implements HostLinks {
+  #news: RawNetlinkSocket | undefined;
+
+  read(address: Ip): Promise<UnderlayFacts | undefined> {
+    return underlayFacts(address);
+  }
+
+  onChange(listener: () => void): void {
+    this.#news = openRouteSocket(undefined, [link, address, address6, route, route6]);
+    for (const event of ["message", "error"] as const) this.#news.on(event, listener);
+  }
+
+  close(): void {
+    this.#news?.close();
+    this.#news = undefined;
+  }
+}

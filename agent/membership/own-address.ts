@@ -1,0 +1,64 @@
+import type { Failure } from "../../shared/errors.ts";
+import type { Ip } from "../../shared/ip.ts";
+
+const LOOK_MS = 1000;
+/** In a row: a DHCP client may take an address away and give it back at once. */
+const LOOKS = 3;
+
+/** The host cannot take part: nobody reaches it where the controller says that it is. */
+export function addressGone(ip: Ip): Failure {
+  return {
+    code: "UNREACHABLE",
+    message: `this host's address ${ip} is on none of its interfaces`,
+    next: "`overlay-ts node readdress` takes the one that it has now (with --advertise-addr, if it has several) once the controller answers, containers stay; or give it the old one again; on a copy of a machine that goes on, `overlay-ts leave --force` and join instead",
+  };
+}
+
+export interface OwnAddressModules {
+  /** On whose interface this agent listens and sends. */
+  readonly local: Ip;
+  /** The same by the newest state; undefined: it has none of this host. */
+  readonly signed: () => Ip | undefined;
+  readonly has: (ip: Ip) => boolean;
+  /** The agent is of no use as it stands. */
+  readonly cannotRun: (failure: Failure) => void;
+}
+
+/** Looks whether this host is still where the others look for it. */
+export class OwnAddress {
+  readonly #modules: OwnAddressModules;
+  #timer: NodeJS.Timeout | undefined;
+  #misses = 0;
+
+  constructor(modules: OwnAddressModules) {
+    this.#modules = modules;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    const { local, signed, has, cannotRun } = this.#modules;
+    const now = signed();
+    const isMoved = now !== undefined && now !== local;
+    const isGone = !has(local);
+    this.#misses = isMoved || isGone ? this.#misses + 1 : 0;
+    if (this.#misses < LOOKS) return;
+    // Again with the next look: one that is starting does not heed it.
+    cannotRun(isGone ? addressGone(local) : addressMoved(local, now ?? local));
+  }
+}
+
+/** By the controller's word, which the membership on disk may not have yet. */
+function addressMoved(local: Ip, now: Ip): Failure {
+  return {
+    code: "STALE",
+    message: `this host's address is ${now} for the others, and its agent works at ${local}`,
+    next: "it starts again by itself; if it stays so, run `overlay-ts node readdress` again; if nobody has moved this host, a copy of it did so: first `overlay-ts leave --force` there",
+  };
+}

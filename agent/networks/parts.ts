@@ -1,0 +1,169 @@
+import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { Cidr } from "../../shared/ip.ts";
+import { inBackground } from "../../shared/node/in-background.ts";
+import { sha256, systemRandom, systemTimers } from "../../shared/node/system.ts";
+import { sealKeyPair } from "../../shared/sealed-box.ts";
+import type { Signal } from "../../shared/signal.ts";
+import { plan } from "../core/data-plane/plan.ts";
+import type { PartContext } from "../core/part-context.ts";
+import { ownFacts } from "../core/tables/own-facts.ts";
+import type { EncryptionParts } from "../encryption/parts.ts";
+import type { Kernel } from "../kernel/port.ts";
+import { DEFAULT_RECONCILER_OPTIONS, Reconciler } from "../kernel/reconciler.ts";
+import type { ControllerLink } from "../membership/controller-link.ts";
+import type { Reach } from "../membership/reach.ts";
+import type { Replication } from "../replication/replication.ts";
+import type { SavedTables } from "../replication/saved-tables.ts";
+import type { Disk } from "../store/disk.ts";
+import { AttachEndpoint } from "./attach-endpoint.ts";
+import { Bindings } from "./bindings.ts";
+import { DesiredNetworks } from "./desired-networks.ts";
+import { EndpointRecovery } from "./endpoint-recovery.ts";
+import { HostEndpoints } from "./host-endpoint.ts";
+import { OverlayIpam } from "./ipam.ts";
+import { Leases } from "./leases.ts";
+import { LocalNetworks } from "./local-networks.ts";
+import { NetworkRemoval } from "./network-removal.ts";
+
+/** What networks need of the machine (../adapters.ts). */
+export interface NetworksAdapters {
+  readonly kernel: Kernel;
+  readonly bootId: string;
+  readonly hostSubnets: () => { link: string; subnet: Cidr }[];
+}
+
+export interface NetworksNeeds extends PartContext, EncryptionParts {
+  readonly adapters: NetworksAdapters;
+  readonly identitySeed: Uint8Array;
+  readonly disk: Disk;
+  readonly saved: SavedTables;
+  readonly replication: Replication;
+  readonly reach: Reach;
+  readonly controller: ControllerLink;
+}
+
+export interface NetworksParts {
+  readonly bindings: Bindings;
+  readonly leases: Leases;
+  readonly localNetworks: LocalNetworks;
+  readonly endpointRecovery: EndpointRecovery;
+  readonly desiredNetworks: DesiredNetworks;
+  readonly reconciler: Reconciler;
+  readonly ipam: OverlayIpam;
+  readonly attachEndpoint: AttachEndpoint;
+  readonly hostEndpoints: HostEndpoints;
+  readonly networkRemoval: NetworkRemoval;
+}
+
+/** Networks of this host, their endpoints and addresses, and what the kernel holds of them, made and joined. */
+export function makeNetworks(needs: NetworksNeeds): NetworksParts {
+  const { self, adapters, replication, encryption, reach, viewChanged } = needs;
+  const { kernel, bootId, hostSubnets } = adapters;
+  const failureChanged = (): void => viewChanged.emit();
+  const localNetworks = new LocalNetworks(self, {
+    ...needs,
+    timers: systemTimers,
+    sealSecretKey: sealKeyPair(sha256, needs.identitySeed).secretKey,
+    facts: () => ownFacts(replication.tables, self, bootId, encryption.wireguard.publicKey()),
+    failureChanged,
+  });
+  const bindings = new Bindings(needs.disk, failureChanged);
+  const leases = new Leases(needs.disk);
+  const shared = { ...needs, localNetworks, bindings, leases, kernel, failureChanged };
+  const endpointRecovery = new EndpointRecovery({
+    ...shared,
+    bootId,
+    lookedAt: (network) => replication.networkChanged.emit(network),
+  });
+  const desiredNetworks = new DesiredNetworks({ ...shared, endpointRecovery });
+  const reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
+    ...shared,
+    plan,
+    want: (network) => desiredNetworks.want(network),
+  });
+  const ipam = new OverlayIpam(self, { ...shared, endpointRecovery, random: systemRandom });
+  const attachEndpoint = new AttachEndpoint({ ...shared, reconciler });
+  const hostEndpoints = new HostEndpoints({
+    ...shared,
+    attachEndpoint,
+    ipam,
+    reconciler,
+    hasher: sha256,
+    hostSubnets,
+  });
+  const networkRemoval = new NetworkRemoval({ ...shared, lost: () => reach.lost() });
+  const parts = {
+    bindings,
+    leases,
+    localNetworks,
+    endpointRecovery,
+    desiredNetworks,
+    reconciler,
+    ipam,
+    attachEndpoint,
+    hostEndpoints,
+    networkRemoval,
+  };
+  followTables(needs, parts);
+  needs.resync.on(() => resync(needs, parts));
+  return parts;
+}
+
+/**
+ * Each network of this host, and each that the kernel has: a pass takes away what nobody here needs.
+ * @throws NETLINK
+ */
+export async function reconcileAll(
+  kernel: Pick<Kernel, "list">,
+  { localNetworks, reconciler }: Pick<NetworksParts, "localNetworks" | "reconciler">,
+): Promise<void> {
+  for (const network of localNetworks.hosted()) reconciler.dirty(network);
+  for (const network of await kernel.list()) reconciler.dirty(network);
+}
+
+type Following = PartContext & {
+  readonly replication: Replication;
+  readonly pathsChanged: Signal<[SecurityClass]>;
+  readonly keyChanged: Signal;
+};
+
+function followTables(needs: Following, parts: NetworksParts): void {
+  const { replication, pathsChanged, keyChanged } = needs;
+  const { localNetworks, desiredNetworks, reconciler } = parts;
+  replication.networkChanged.on((network) => reconciler.dirty(network));
+  replication.clusterChanged.on(() => {
+    // VTEPs, blocks, MTU, admission: any network here may look different now.
+    for (const network of desiredNetworks.different()) reconciler.dirty(network);
+    // The host document says what the state does of this host.
+    localNetworks.say();
+    tryAgain(needs, parts);
+  });
+  keyChanged.on(() => localNetworks.say());
+  pathsChanged.on((of) => {
+    for (const network of localNetworks.hosted())
+      if (localNetworks.find(network)?.encryption === of) reconciler.dirty(network);
+  });
+}
+
+function resync(needs: PartContext & { adapters: NetworksAdapters }, parts: NetworksParts): void {
+  const { log, adapters } = needs;
+  adapters.kernel.recheck();
+  parts.endpointRecovery.giveUpUnknown();
+  tryAgain(needs, parts);
+  inBackground(
+    reconcileAll(adapters.kernel, parts),
+    log,
+    "the kernel's networks could not be listed; tried again",
+  );
+  inBackground(
+    parts.ipam.returnEmpty(performance.now()),
+    log,
+    "returning unused address blocks failed; tried again",
+  );
+}
+
+function tryAgain({ log }: PartContext, { endpointRecovery, localNetworks }: NetworksParts): void {
+  inBackground(localNetworks.rekey(), log, "fetching new keys failed; tried again");
+  // `failure` says it, and it was logged when it began.
+  endpointRecovery.adopt().catch(() => {});
+}

@@ -1,0 +1,60 @@
+import { z } from "zod";
+import { toBase64Url } from "../base64url.ts";
+import { ClusterId } from "../ids.ts";
+import type { Hasher } from "../ports.ts";
+import { deltaBytes, type StateDelta } from "./delta.ts";
+import type { Leaves } from "./leaves.ts";
+
+/** SHA-256 as base64url (RFC 4648, section 5) without padding. */
+const Hash = z.string().regex(/^[A-Za-z0-9_-]{43}$/, "not a SHA-256 as base64url");
+
+const Point = z.object({ revision: z.number().int().min(1), root: Hash });
+/** One content of the state: two with the same are the same. */
+export type StatePoint = z.infer<typeof Point>;
+
+/** All that a controller signs of a revision: the objects follow from its root. */
+export const StateHead = Point.extend({
+  format: z.literal(2),
+  cluster: ClusterId,
+  /** What the delta beside it starts from, and its hash: one that is not this head's is refused unread. */
+  base: Point.optional(),
+  changes: Hash.optional(),
+});
+export type StateHead = z.infer<typeof StateHead>;
+
+/** @param from absent: a head without a delta, which is caught up with. */
+export function headOf(
+  { cluster, revision }: Pick<StateHead, "cluster" | "revision">,
+  leaves: Leaves,
+  from?: { readonly base: StatePoint; readonly delta: StateDelta; readonly hasher: Hasher },
+): StateHead {
+  const head = { format: 2, cluster, revision, root: rootText(leaves) } as const;
+  if (from === undefined) return head;
+  const { base, delta, hasher } = from;
+  return {
+    ...head,
+    base: { revision: base.revision, root: base.root },
+    changes: changesHash(delta, hasher),
+  };
+}
+
+export function rootText(leaves: Leaves): string {
+  return toBase64Url(leaves.root());
+}
+
+export function changesHash(delta: StateDelta, hasher: Hasher): string {
+  return toBase64Url(hasher.sha256(deltaBytes(delta)));
+}
+
+/**
+ * Which wins, everywhere the same: the higher revision; of one revision the greater root, as with documents. Above 0: `a`
+ * does. Two of one revision with different roots are a fork (`isFork`): two controllers, or one from an old backup.
+ */
+export function compareHeads(a: StatePoint, b: StatePoint): number {
+  if (a.revision !== b.revision) return a.revision - b.revision;
+  return a.root === b.root ? 0 : a.root > b.root ? 1 : -1;
+}
+
+export function isFork(a: StatePoint, b: StatePoint): boolean {
+  return a.revision === b.revision && a.root !== b.root;
+}

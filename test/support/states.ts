@@ -1,0 +1,88 @@
+import fc from "fast-check";
+import type {
+  BlockRecord,
+  ClusterState,
+  NetworkRecord,
+  NodeRecord,
+} from "../../shared/cluster-state.ts";
+import { NetworkId, NodeId, Vni } from "../../shared/ids.ts";
+import { Cidr } from "../../shared/ip.ts";
+import { sha256 } from "../../shared/node/system.ts";
+import { ALPHABET, app, clusterState, node } from "./cluster.ts";
+
+/** One of as many as there are numbers; no key has it. */
+function anyNodeId(k: number): NodeId {
+  const bytes = [1, 2].flatMap((n) => [...sha256.sha256(new TextEncoder().encode(`${n} ${k}`))]);
+  const text = bytes.slice(0, 45).map((byte) => ALPHABET[byte % ALPHABET.length]);
+  return NodeId.parse(`12D3Koo${text.join("")}`);
+}
+
+function manyNodes(count: number): NodeRecord[] {
+  return Array.from({ length: count }, (_, i) => ({
+    ...node(1),
+    id: anyNodeId(i + 1),
+    name: `host-${i + 1}`,
+    index: i + 1,
+  }));
+}
+
+function manyNetworks(count: number): NetworkRecord[] {
+  return Array.from({ length: count }, (_, i) => ({
+    ...app,
+    id: NetworkId.parse((i + 1).toString(16).padStart(32, "0")),
+    name: `network-${i + 1}`,
+    vni: Vni.parse(256 + i),
+    createdBy: anyNodeId(1),
+  }));
+}
+
+/** Block `n` of host `node` on a network. */
+function block(network: NetworkRecord, { id }: NodeRecord, n: number): BlockRecord {
+  return { network: network.id, node: id, block: Cidr.parse(`10.${n >> 8}.${n & 255}.0/24`) };
+}
+
+/** 1,000 hosts, 200 networks and 2,000 blocks; the same with one block more; the same with one host more. */
+export function largeStates(): [ClusterState, ClusterState, ClusterState] {
+  const [nodes, networks] = [manyNodes(1000), manyNetworks(200)];
+  const blocks = networks.flatMap((network, i) =>
+    nodes.slice(i, i + 10).map((host, n) => block(network, host, n)),
+  );
+  const state = clusterState(1, { nodes, networks, blocks });
+  const given = [...blocks, block(networks[0]!, nodes[500]!, 99)];
+  return [
+    state,
+    { ...state, revision: 2, blocks: given },
+    { ...state, revision: 2, nodes: manyNodes(1001) },
+  ];
+}
+
+/** Any hosts, networks and blocks, in any order. */
+export const anyState: fc.Arbitrary<ClusterState> = fc
+  .record({
+    hosts: fc.integer({ min: 1, max: 6 }),
+    networks: fc.integer({ min: 0, max: 4 }),
+    gone: fc.integer({ min: 0, max: 3 }),
+    given: fc.array(fc.tuple(fc.nat(5), fc.nat(3), fc.nat(40)), { maxLength: 20 }),
+    revision: fc.integer({ min: 1, max: 1000 }),
+  })
+  .chain(({ hosts, networks, gone, given, revision }) => {
+    const nodes = manyNodes(hosts);
+    const all = manyNetworks(networks);
+    const blocks = new Map<string, BlockRecord>();
+    for (const [host, network, n] of given) {
+      const [at, of] = [nodes[host], all[network]];
+      if (at !== undefined && of !== undefined) blocks.set(`${network} ${n}`, block(of, at, n));
+    }
+    return fc.record({
+      revision: fc.constant(revision),
+      nodes: shuffled(nodes),
+      networks: shuffled(all),
+      blocks: shuffled([...blocks.values()]),
+      revoked: shuffled(Array.from({ length: gone }, (_, i) => anyNodeId(100 + i))),
+    });
+  })
+  .map((changes) => clusterState(1, changes));
+
+function shuffled<T>(list: readonly T[]): fc.Arbitrary<T[]> {
+  return fc.shuffledSubarray([...list], { minLength: list.length });
+}

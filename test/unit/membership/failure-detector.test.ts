@@ -1,0 +1,86 @@
+import { expect, test, vi } from "vitest";
+import { DEFAULT_PRESENCE_OPTIONS } from "../../../agent/core/liveness/failure-detector.ts";
+import { desiredProof } from "../../../agent/core/liveness/proofs.ts";
+import type { DataPathProof } from "../../../agent/kernel/port.ts";
+import { FailureDetector } from "../../../agent/membership/failure-detector.ts";
+import { silentLog } from "../../../shared/ports.ts";
+import { clusterState, nodeId } from "../../support/cluster.ts";
+
+const modules = {
+  encryption: "none",
+  presence: DEFAULT_PRESENCE_OPTIONS,
+  desired: () => desiredProof(clusterState(2), nodeId(1)),
+  near: () => new Set([nodeId(2)]),
+  name: () => "h2",
+  changed: () => {},
+  log: silentLog,
+} as const;
+
+test("stopped while its device is being made: sockets are closed after that, and none is opened", async () => {
+  const done: string[] = [];
+  const making = Promise.withResolvers<void>();
+  const proof = {
+    set: async () => {
+      await making.promise;
+      done.push("set");
+    },
+    faults: async () => [],
+    onLoss: () => {},
+    probe: () => Promise.reject(new Error("stopped")),
+    remove: async () => {},
+    close: async () => void done.push("close"),
+  };
+  const failureDetector = new FailureDetector({ ...modules, proof });
+  const updated = failureDetector.update();
+  const stopped = failureDetector.stop();
+  making.resolve();
+  await updated;
+  await stopped;
+  await failureDetector.update();
+  expect(done).toEqual(["set", "close"]);
+});
+
+test("a host that only small packets reach is not lost, and said to be reached by no large ones", async () => {
+  vi.useFakeTimers();
+  try {
+    let mtuBytes = 1500;
+    let up = true;
+    const sizes: number[] = [];
+    const answers = (bytes: number): boolean => up && bytes <= mtuBytes;
+    const proof: DataPathProof = {
+      set: async () => {},
+      faults: async () => [],
+      onLoss: () => {},
+      probe: async (address, timeoutMs, bytes = 1450) => {
+        sizes.push(bytes);
+        if (!answers(bytes)) await new Promise((resolve) => setTimeout(resolve, timeoutMs));
+        return { address, bytes, roundTripMs: answers(bytes) ? 1 : undefined };
+      },
+      remove: async () => {},
+      close: async () => {},
+    };
+    const failureDetector = new FailureDetector({ ...modules, proof });
+    failureDetector.start();
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(new Set(sizes)).toEqual(new Set([1450]));
+    expect(failureDetector.failure()).toBeUndefined();
+
+    mtuBytes = 1400;
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(failureDetector.found().lost).toEqual(new Set());
+    expect(failureDetector.failure()?.message).toContain("packets of 1450 bytes do not reach h2");
+
+    up = false;
+    await vi.advanceTimersByTimeAsync(2200);
+    expect(failureDetector.found().lost).toEqual(new Set([nodeId(2)]));
+
+    up = true;
+    mtuBytes = 1500;
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(failureDetector.found().lost).toEqual(new Set());
+    expect(failureDetector.failure()).toBeUndefined();
+    await failureDetector.stop();
+  } finally {
+    vi.useRealTimers();
+  }
+});
