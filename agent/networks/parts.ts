@@ -110,15 +110,15 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
 }
 
 /**
- * Each network of this host, and each that the kernel has: a pass takes away what nobody here needs.
+ * Each network of this host, and each that the kernel has, is compared with it: a pass takes away what nobody here needs.
  * @throws NETLINK
  */
 export async function reconcileAll(
   kernel: Pick<Kernel, "list">,
   { localNetworks, reconciler }: Pick<NetworksParts, "localNetworks" | "reconciler">,
 ): Promise<void> {
-  for (const network of localNetworks.hosted()) reconciler.dirty(network);
-  for (const network of await kernel.list()) reconciler.dirty(network);
+  for (const network of localNetworks.hosted()) reconciler.check(network);
+  for (const network of await kernel.list()) reconciler.check(network);
 }
 
 type Following = PartContext & {
