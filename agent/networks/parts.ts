@@ -1,7 +1,7 @@
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { Cidr } from "../../shared/ip.ts";
 import { inBackground } from "../../shared/node/in-background.ts";
-import { sha256, systemRandom, systemTimers } from "../../shared/node/system.ts";
+import { sha256, systemClock, systemRandom, systemTimers } from "../../shared/node/system.ts";
 import { sealKeyPair } from "../../shared/sealed-box.ts";
 import type { Signal } from "../../shared/signal.ts";
 import { plan } from "../core/data-plane/plan.ts";
@@ -91,7 +91,11 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
     hasher: sha256,
     hostSubnets,
   });
-  const networkRemoval = new NetworkRemoval({ ...shared, lost: () => reach.lost() });
+  const networkRemoval = new NetworkRemoval({
+    ...shared,
+    clock: systemClock,
+    lost: () => reach.lost(),
+  });
   const parts = {
     bindings,
     leases,

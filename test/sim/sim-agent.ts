@@ -1,6 +1,7 @@
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
 import { hostsWith } from "../../agent/core/tables/hosts.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
+import { Bindings } from "../../agent/networks/bindings.ts";
 import { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
 import { EndpointRecovery } from "../../agent/networks/endpoint-recovery.ts";
 import { Leases } from "../../agent/networks/leases.ts";
@@ -44,6 +45,7 @@ export class SimAgent {
   readonly docker: SimDocker;
   readonly random: Random;
   readonly leases: Leases;
+  readonly bindings: Bindings;
   readonly localNetworks: LocalNetworks;
   readonly mesh: SimMesh;
   readonly probes: SimProbes;
@@ -64,6 +66,7 @@ export class SimAgent {
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
     this.leases = new Leases(this.disk);
+    this.bindings = new Bindings(this.disk);
     const shared = {
       saved: this.saved,
       timers: { after: (ms: number, run: () => void) => this.#after(ms, run) },
