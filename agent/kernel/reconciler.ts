@@ -152,7 +152,8 @@ export class Reconciler {
       // Until the steps are carried out nobody knows what is there.
       entry.held = undefined;
       // Asked after the read: a change made during it is seen now, not a pass later.
-      const steps = plan(held, want(network));
+      const wanted = want(network);
+      const steps = plan(held, wanted);
       if (steps.length > 0) {
         await kernel.apply(network, steps);
         counts.stepsApplied += steps.length;
@@ -162,6 +163,7 @@ export class Reconciler {
         }
         log.info({ network, applied: steps.length }, "network reconciled");
       }
+      held.reached(wanted);
       // A device that was made again has lost entries that no step was to remove.
       const isKnown = !steps.some(({ kind }) => kind === "extend");
       if (isKnown && entry.changesOutside === changesOutside) entry.held = held;

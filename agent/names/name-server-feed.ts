@@ -38,8 +38,10 @@ interface Told {
   /** COMPLETE_AFTER_MS are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
-  /** Gone ones among them. */
-  holders: ReadonlyMap<EndpointId, Holder>;
+  /** Who holds names. */
+  here: readonly Holder[];
+  /** The same, and those that had names a moment ago. */
+  holders: readonly Holder[];
   readonly gone: GoneNames;
   forgetting: NodeJS.Timeout | undefined;
 }
@@ -272,10 +274,11 @@ export class NameServerFeed {
       changes.push({ kind: "network", info });
     }
     const here = holdersOf(replication.tables, record, lost(record.encryption));
-    const holders = [...here, ...held.gone.after(held.holders, here, performance.now())];
+    const holders = [...here, ...held.gone.after(held.here, here, performance.now())];
     this.#forgetLater(network, held);
     const { put, remove } = changedHolders(held.holders, holders);
-    held.holders = new Map(holders.map((holder) => [holder.endpoint, holder]));
+    held.here = here;
+    held.holders = holders;
     if (put.length + remove.length > 0) changes.push({ kind: "holders", network, put, remove });
     return changes;
   }
@@ -289,7 +292,8 @@ export class NameServerFeed {
       timer,
       waited: false,
       info: undefined,
-      holders: new Map(),
+      here: [],
+      holders: [],
       gone: new GoneNames(),
       forgetting: undefined,
     };

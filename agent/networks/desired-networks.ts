@@ -13,7 +13,7 @@ export interface DesiredNetworksModules {
   readonly replication: Pick<Replication, "tables" | "heard">;
   readonly encryption: Pick<Encryption, "paths">;
   readonly localNetworks: Pick<LocalNetworks, "hosted">;
-  readonly endpointRecovery: Pick<EndpointRecovery, "waiting">;
+  readonly endpointRecovery: Pick<EndpointRecovery, "isWaiting">;
 }
 
 /** The desired kernel state of each network, from the tables, encryption and recovery. */
@@ -30,7 +30,7 @@ export class DesiredNetworks {
   want(network: NetworkId): Wanted {
     const { self, replication, encryption, endpointRecovery } = this.#modules;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
-    if (endpointRecovery.waiting().includes(network)) return { kind: "keep" };
+    if (endpointRecovery.isWaiting(network)) return { kind: "keep" };
     const pathsOf = (kind: SecurityClass) => encryption.paths(kind);
     return wantedNetwork(replication.tables, self, network, pathsOf, replication.heard(network));
   }

@@ -32,6 +32,7 @@ export class EndpointRecovery {
   readonly #modules: EndpointRecoveryModules;
   /** Networks found in the kernel at the start that were not looked at yet. */
   #waiting: readonly NetworkId[] = [];
+  #isListed = false;
   readonly #retried: RetriedWork;
 
   constructor(modules: EndpointRecoveryModules) {
@@ -74,15 +75,19 @@ export class EndpointRecovery {
 
   /** Before anything is written to the kernel. @throws NETLINK */
   async start(): Promise<void> {
-    const { kernel, localNetworks } = this.#modules;
-    const found = await kernel.list();
-    this.#waiting = found.filter((network) => localNetworks.endpoints(network).length === 0);
+    this.#waiting = await this.#modules.kernel.list();
+    this.#isListed = true;
     await this.adopt();
   }
 
   /** No state has told us of them yet, or they could not be read: containers may run there. */
   waiting(): readonly NetworkId[] {
     return this.#waiting;
+  }
+
+  /** Containers may run there that no document of ours names: also as long as the kernel was not asked. */
+  isWaiting(network: NetworkId): boolean {
+    return !this.#isListed || this.#waiting.includes(network);
   }
 
   /**
@@ -99,13 +104,13 @@ export class EndpointRecovery {
    * @throws NETLINK: they could not be read
    */
   async adopted(network: NetworkId): Promise<void> {
-    if (!this.#waiting.includes(network)) return;
+    if (!this.isWaiting(network)) return;
     // What is wrong with another network is none of this one's.
     const failed = await this.adopt().then(
       () => undefined,
       (error: unknown) => asFailure(error),
     );
-    if (!this.#waiting.includes(network)) return;
+    if (!this.isWaiting(network)) return;
     throw new OverlayError({
       code: "NETLINK",
       message: `which containers of network ${network} run on this host is not known: ${failed?.message ?? "no state names it"}`,
@@ -121,8 +126,8 @@ export class EndpointRecovery {
     for (const network of now) {
       const { ports } = await kernel.read(network);
       const held = new Set(localNetworks.endpoints(network).map(({ id }) => id));
-      for (const { endpoint, mac, ips, host } of ports) {
-        if (held.has(endpoint)) continue;
+      const lost = ports.filter(({ endpoint }) => !held.has(endpoint));
+      for (const { endpoint, mac, ips, host } of lost) {
         // The link-local one follows from the MAC.
         const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
         const role = host === undefined ? {} : { role: "host" as const };
@@ -131,8 +136,8 @@ export class EndpointRecovery {
       }
       // Only now: what could not be read, or said, is adopted with the next round.
       this.#waiting = this.#waiting.filter((other) => other !== network);
-      if (ports.length > 0) await localNetworks.enterAgain(network);
-      else localNetworks.notUsed(network);
+      if (lost.length > 0) await localNetworks.enterAgain(network);
+      else if (held.size === 0) localNetworks.notUsed(network);
       lookedAt(network);
     }
   }

@@ -67,7 +67,7 @@ export class LocalNetworks {
 
   /**
    * Networks that had endpoints when the agent stopped are entered again, with the keys on disk. `found`: networks
-   * in the kernel without a document of this host. They count as hosted until their containers are known: peers
+   * in the kernel that were not looked at yet. They count as hosted until their containers are known: peers
    * would delete their entries for these containers otherwise.
    */
   async start(found: readonly NetworkId[]): Promise<void> {

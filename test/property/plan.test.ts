@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
+import { driftOf, HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import type { DesiredNetwork, Step, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
@@ -35,6 +35,15 @@ const wanted = fc
 
 const planned = (kernel: FakeKernel, to: Wanted): Step[] =>
   plan(new HeldNetwork(kernel.readNow(app.id)), to);
+
+/** Of entries that are taken away at once. */
+const inNoOrder = (step: Step): Step => {
+  if (step.kind === "removeFdb") return { ...step, entries: sorted(step.entries) };
+  return step.kind === "removeNeighbours" ? { ...step, ips: sorted(step.ips) } : step;
+};
+
+const sorted = <T>(list: readonly T[]): T[] =>
+  list.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 
 const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
   const actual = kernel.readNow(app.id);
@@ -76,6 +85,48 @@ describe("plan", () => {
         },
       ),
     );
+  });
+
+  test("what passes left is planned from as what is read is", () => {
+    // As documents are read: what is the same is the same object.
+    const entries = [2, 3].map((k) =>
+      Array.from({ length: 9 }, (_, n) => ({
+        mac: endpoint(2, n + 1).mac,
+        vtep: vtepOf(k),
+        ips: addressesOf(withIpv6(endpoint(2, n + 1))),
+      })),
+    );
+    const step = fc.record({
+      remotes: fc.uniqueArray(fc.nat(8), { maxLength: 9 }),
+      moved: fc.nat(8),
+      prune: fc.boolean(),
+      lost: fc.boolean(),
+    });
+    let fromAgreed = 0;
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 2, maxLength: 12 }), (steps) => {
+        const kernel = new FakeKernel();
+        let held = new HeldNetwork(kernel.readNow(app.id));
+        for (const { remotes, moved, prune, lost } of steps) {
+          const list = remotes
+            .toSorted((a, b) => a - b)
+            .map((n) => entries[n === moved ? 1 : 0]![n]!);
+          const to = present({ ...dataPlane(1), remotes: list }, prune);
+          if (held.agreed !== undefined) fromAgreed++;
+          const steps = plan(held, to);
+          expect(steps.map(inNoOrder)).toEqual(planned(kernel, to).map(inNoOrder));
+          kernel.applyNow(app.id, steps);
+          for (const each of steps) held.carriedOut(each);
+          held.reached(to);
+          expect(driftOf(held, new HeldNetwork(kernel.readNow(app.id)))).toEqual([]);
+          if (!lost || kernel.listNow().length === 0) continue;
+          kernel.loseNeighbours(app.id);
+          held = new HeldNetwork(kernel.readNow(app.id));
+        }
+      }),
+      { numRuns: 500 },
+    );
+    expect(fromAgreed).toBeGreaterThan(500);
   });
 
   test("not in sync: nothing remote goes, whatever comes", () => {

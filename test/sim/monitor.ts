@@ -1,8 +1,4 @@
-import {
-  type DesiredNetwork,
-  portLink,
-  type Step,
-} from "../../agent/core/data-plane/kernel-state.ts";
+import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import {
@@ -145,6 +141,20 @@ export class Monitor {
     this.#shadows.get(host)?.delete(network);
   }
 
+  /** What a step takes away is here: a container may have begun, and its port not be made yet. */
+  stepBegins(host: SimHost, network: NetworkId, step: Step): void {
+    if (step.kind !== "removePort" && step.kind !== "retract") return;
+    const { ports } = host.kernel.readNow(network);
+    const taken = ports.filter(
+      ({ endpoint }) => step.kind === "retract" || portLink(endpoint) === step.link,
+    );
+    this.#mustNotRun(
+      host,
+      network,
+      taken.map(({ endpoint }) => endpoint),
+    );
+  }
+
   /** Called with steps that were carried out, one by one. */
   stepDone(
     agent: SimAgent,
@@ -181,52 +191,43 @@ export class Monitor {
           shadow.byIp.delete(ip);
         }
         return;
-      case "removePort":
-        this.#mustNotRun(
-          host,
-          network,
-          [...host.containers.keys()].filter((id) => portLink(id) === step.link),
-        );
-        return;
       case "retract":
-        this.#mustNotRun(
-          host,
-          network,
-          [...host.containers.values()].flatMap((held) =>
-            held.network === network ? [held.id] : [],
-          ),
-        );
         this.#shadows.get(host)?.delete(network);
         return;
       case "removeFlood":
         this.mustHaveAsked(agent, network, `does ${step.kind}`);
         return;
       case "extend":
+      case "removePort":
       case "putFlood":
       case "putPort":
     }
   }
 
   /** All steps of a pass succeeded: the kernel has what was wanted, said once more, not asked of the plan. */
-  passed(host: SimHost, network: NetworkId, desired: DesiredNetwork | undefined): void {
-    if (desired === undefined) return;
-    const { vxlanFdb, bridgeFdb, neighbours, ports } = host.kernel.readNow(network);
-    const is = new Set([
-      ...vxlanFdb.map(({ mac, vtep }) => `${mac}@${vtep}`),
-      ...bridgeFdb,
-      ...neighbours.map(({ ip, mac }) => `${ip} ${mac}`),
-      ...ports.map(({ endpoint }) => endpoint),
+  passed(host: SimHost, network: NetworkId, wanted: Wanted | undefined): void {
+    if (wanted?.kind !== "present") return;
+    const { remotes, ports } = wanted.desired;
+    const actual = host.kernel.readNow(network);
+    const isRemote = new Set([
+      ...actual.vxlanFdb.map(({ mac, vtep }) => `${mac}@${vtep}`),
+      ...actual.bridgeFdb,
+      ...actual.neighbours.map(({ ip, mac }) => `${ip} ${mac}`),
     ]);
-    const should = [
-      ...desired.remotes.flatMap(({ mac, vtep, ips }) => [
+    const shouldRemote = new Set(
+      remotes.flatMap(({ mac, vtep, ips }) => [
         `${mac}@${vtep}`,
         mac,
         ...ips.map((ip) => `${ip} ${mac}`),
       ]),
-      ...desired.ports.map(({ endpoint }) => endpoint),
-    ];
-    const missing = should.find((item) => !is.has(item));
+    );
+    const isHere = new Set(actual.ports.map(({ endpoint }) => endpoint));
+    const missing =
+      [...shouldRemote].find((item) => !isRemote.has(item)) ??
+      ports.find(({ endpoint }) => !isHere.has(endpoint))?.endpoint;
     if (missing !== undefined) this.violation(`h${host.k} passed, and its kernel lacks ${missing}`);
+    const left = wanted.prune && [...isRemote].find((item) => !shouldRemote.has(item));
+    if (left) this.violation(`h${host.k} passed, and its kernel keeps ${left}`);
   }
 
   #shadow(host: SimHost, network: NetworkId): Shadow {
@@ -267,6 +268,9 @@ export class Monitor {
     const said = owner.lastWord();
     const behind = heard !== undefined && said !== undefined && compareVersions(heard, said) < 0;
     if (reason === "not-hosting" && behind) return;
+    // Its block was given back and given again: the state that says so is on its way, and with it the entry.
+    const { revision = 0 } = owner.agent?.tables.state ?? {};
+    if (reason === "not-in-block" && (tables.state?.revision ?? 0) < revision) return;
     // It kept a MAC that another's address derives, which both heard of too late.
     if (reason === "mac-taken" && !isDerived(owner.containers.get(entry.endpoint))) return;
     this.violation(`h${host.k} deletes ${what} of a container that runs on h${owner.k}: ${reason}`);

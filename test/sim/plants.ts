@@ -14,6 +14,8 @@ export interface Plant {
 }
 
 const reading = "agent/core/data-plane/read-network.ts";
+const claims = "agent/core/data-plane/claims.ts";
+const heldNetwork = "agent/core/data-plane/held-network.ts";
 const tables = "agent/core/tables/tables.ts";
 const replica = "agent/core/tables/replica.ts";
 const clusterReplica = "agent/core/tables/cluster-replica.ts";
@@ -33,7 +35,7 @@ export const PLANTS: readonly Plant[] = [
     what: "an address counts wherever it is claimed, whoever has the block",
     edits: [
       {
-        file: reading,
+        file: claims,
         from: 'claimed.every((ip) => blocks.around(ip)?.node === node) ? undefined : "not-in-block"',
         to: "undefined",
       },
@@ -42,7 +44,13 @@ export const PLANTS: readonly Plant[] = [
   {
     name: "mac-of-whoever-claims",
     what: "a MAC that an address derives goes to who claims it with another one",
-    edits: [{ file: reading, from: "of [derived, chosen])", to: "of [chosen, derived])" }],
+    edits: [
+      {
+        file: reading,
+        from: "return [derived, chosen].flat()",
+        to: "return [chosen, derived].flat()",
+      },
+    ],
   },
   {
     name: "past-taken-for-a-clone",
@@ -55,8 +63,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: "const reason = macs.has(endpoint.mac)",
-        to: "const reason = endpoint.mac === undefined",
+        from: "if (macs.has(endpoint.mac)) return",
+        to: "if (endpoint.mac === undefined) return",
       },
     ],
   },
@@ -65,14 +73,14 @@ export const PLANTS: readonly Plant[] = [
     what: "a member can claim the gateway's address, if it lies in its block",
     edits: [
       {
-        file: reading,
+        file: claims,
         from: 'if (claimed.some((ip) => subnets.some(({ gateway }) => gateway === ip))) return "gateway";',
         to: "",
       },
       {
-        file: reading,
-        from: "new Set<Mac>(record.subnets.map(({ gateway }) => ruleMac(gateway)))",
-        to: "new Set<Mac>()",
+        file: claims,
+        from: "return subnets.map(({ gateway }) => ruleMac(gateway));",
+        to: "return subnets.slice(0, 0).map(({ gateway }) => ruleMac(gateway));",
       },
     ],
   },
@@ -240,9 +248,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: 'return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];',
-        to: `if (lost.has(node)) return (tables.drop(record.id, node), []);
-    return [outFor(holder, outOf(endpoint, record))];`,
+        from: "namedOf(held, record, lost.has(node)),",
+        to: "lost.has(node) ? (tables.drop(record.id, node), []) : namedOf(held, record, false),",
       },
       {
         file: tables,
@@ -261,8 +268,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: 'return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];',
-        to: "return [outFor(holder, outOf(endpoint, record))];",
+        from: "namedOf(held, record, lost.has(node)),",
+        to: "namedOf(held, record, false),",
       },
     ],
   },
@@ -405,9 +412,9 @@ export const PLANTS: readonly Plant[] = [
     what: "an FDB entry that points at another host counts as there",
     edits: [
       {
-        file: plan,
-        from: "held.vxlanFdb.get(mac) === vtep &&",
-        to: "held.vxlanFdb.has(mac) &&",
+        file: heldNetwork,
+        from: "this.vxlanFdb.get(mac) === vtep &&",
+        to: "this.vxlanFdb.has(mac) &&",
       },
     ],
   },
@@ -439,7 +446,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "agent/networks/desired-networks.ts",
-        from: 'if (endpointRecovery.waiting().includes(network)) return { kind: "keep" };',
+        from: 'if (endpointRecovery.isWaiting(network)) return { kind: "keep" };',
         to: "",
       },
     ],
@@ -449,9 +456,31 @@ export const PLANTS: readonly Plant[] = [
     what: "whether an endpoint lies in its host's block is not asked again when the blocks are others",
     edits: [
       {
-        file: reading,
+        file: claims,
         from: "if (held?.record === record && held.state === state) return held.claims;",
         to: "if (held !== undefined) return held.claims;",
+      },
+    ],
+  },
+  {
+    name: "dispute-not-seen",
+    what: "what two hosts claim is taken for claimed once",
+    edits: [
+      {
+        file: "agent/core/data-plane/claim-counts.ts",
+        from: "if (count === 2) this.#disputed++;",
+        to: "if (count === 3) this.#disputed++;",
+      },
+    ],
+  },
+  {
+    name: "agreed-without-pruning",
+    what: "where nothing was to go, what is there is taken for what was wanted and no more",
+    edits: [
+      {
+        file: heldNetwork,
+        from: 'wanted.kind === "present" && wanted.prune ?',
+        to: 'wanted.kind === "present" ?',
       },
     ],
   },
@@ -472,7 +501,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "agent/networks/endpoint-recovery.ts",
-        from: "if (!this.#waiting.includes(network)) return;\n    // What is wrong",
+        from: "if (!this.isWaiting(network)) return;\n    // What is wrong",
         to: "if (network) return;\n    // What is wrong",
       },
     ],

@@ -84,7 +84,10 @@ export class SimAgent {
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
     this.replication.networkChanged.on((network) => this.dirty(network));
-    this.replication.clusterChanged.on(() => this.#changedSoon());
+    this.replication.clusterChanged.on(() => {
+      if (this.#started) this.docker.stateCame();
+      this.#changedSoon();
+    });
     this.replication.disconnected.on((peer) => this.probes.doubt(peer));
     this.localNetworks = new LocalNetworks(
       node,

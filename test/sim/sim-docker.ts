@@ -31,6 +31,7 @@ export class SimDocker {
   readonly #ipam: OverlayIpam;
   readonly #attachEndpoint: AttachEndpoint;
   readonly #networkRemoval: NetworkRemoval;
+  #beganAtOnce = false;
   /** The address given last. */
   readonly #last = new Map<Cidr, Ip>();
 
@@ -67,7 +68,7 @@ export class SimDocker {
       localNetworks,
       replication,
       encryption: { require: async () => {}, settled: async () => {} },
-      reconciler: agent.reconciler,
+      reconciler: { settle: async () => {} },
       guardReconciler: { settled: async () => {} },
     });
   }
@@ -88,6 +89,20 @@ export class SimDocker {
     const record = this.#agent.localNetworks.find(network);
     if (record === undefined || this.#stateIsOld()) this.#refuse("no network");
     else void this.#run(record, ip);
+  }
+
+  /**
+   * A restart policy does not wait: where the disk was lost, a container begins on a network that the kernel has
+   * in the moment in which a state names it.
+   */
+  stateCame(): void {
+    const { host, localNetworks, random } = this.#agent;
+    if (this.#beganAtOnce || !host.diskIsBehind()) return;
+    const known = host.kernel.listNow().filter((network) => localNetworks.find(network));
+    const network = pick(random, known);
+    if (network === undefined) return;
+    this.#beganAtOnce = true;
+    this.run(network);
   }
 
   stop(id: EndpointId): void {

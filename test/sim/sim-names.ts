@@ -8,20 +8,20 @@ import {
 import type { Tables } from "../../agent/core/tables/tables.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { canonicalName } from "../../shared/dns-name.ts";
-import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
+import type { NetworkId, NodeId } from "../../shared/ids.ts";
 
 /** What this host's containers hear: the real table, told as agent/names/name-server-feed.ts tells it, but for holders that went. */
 export class SimNames {
   readonly table = new NameTable();
-  readonly #told = new Map<NetworkId, ReadonlyMap<EndpointId, Holder>>();
+  readonly #told = new Map<NetworkId, readonly Holder[]>();
 
   update(tables: Tables, record: NetworkRecord, lost: ReadonlySet<NodeId>): void {
     const name = record.name === undefined ? undefined : canonicalName(record.name);
     const info: NamedNetwork = { network: record.id, name, complete: true };
     this.table.setNetwork(info);
     const holders = holdersOf(tables, record, lost);
-    const { put, remove } = changedHolders(this.#told.get(record.id) ?? new Map(), holders);
-    this.#told.set(record.id, new Map(holders.map((holder) => [holder.endpoint, holder])));
+    const { put, remove } = changedHolders(this.#told.get(record.id) ?? [], holders);
+    this.#told.set(record.id, holders);
     this.table.change(record.id, put, remove);
   }
 

@@ -24,8 +24,7 @@ export function simReconciler(
   const wanted = new Map<NetworkId, Wanted>();
 
   const passed = (network: NetworkId): void => {
-    const was = wanted.get(network);
-    monitor.passed(host, network, was?.kind === "present" ? was.desired : undefined);
+    monitor.passed(host, network, wanted.get(network));
   };
 
   const carryOut = (network: NetworkId, step: Step): void => {
@@ -33,6 +32,7 @@ export function simReconciler(
       faults.kernelFailures++;
       throw new OverlayError({ code: "NETLINK", message: "the kernel refused, for once" });
     }
+    monitor.stepBegins(host, network, step);
     kernel.applyNow(network, [step]);
     world.trace(`h${host.k} ${step.kind} ${network.slice(0, 6)}`);
     monitor.stepDone(agent, agent.localNetworks.find(network), network, step);

@@ -5,16 +5,17 @@ import type {
   SecurityClass,
 } from "../../../shared/cluster-state.ts";
 import { addressesOf, claimedAddresses } from "../../../shared/documents.ts";
-import type { NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { NetworkId, NodeId, Vni } from "../../../shared/ids.ts";
 import { cidrContains, type Ip, prefixLength } from "../../../shared/ip.ts";
-import type { Mac } from "../../../shared/mac.ts";
 import type {
   DesiredGuards,
   DesiredNetwork,
   InterfaceAddress,
   LocalPort,
   RemoteEntry,
+  Speaker,
 } from "./kernel-state.ts";
+import type { Holder } from "./claims.ts";
 import { readNetwork } from "./read-network.ts";
 import { sealedSubnets } from "./sealed.ts";
 import { admittedHosts, directHosts } from "../tables/admitted.ts";
@@ -64,7 +65,6 @@ export function desired(
   if (paths?.encryption !== record.encryption) return undefined;
   const local = tables.documents(network).get(self)?.endpoints ?? [];
   const ports: LocalPort[] = [];
-  const remotes: RemoteEntry[] = [];
   // What runs here has its port whatever the rules say: they decide whom others believe.
   for (const endpoint of local)
     ports.push({
@@ -75,11 +75,14 @@ export function desired(
     });
   const ownMacs = new Set(ports.map(({ mac }) => mac));
   const ownIps = new Set(ports.flatMap(({ ips }) => ips));
-  for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
+  const { byHost, ignored } = readNetwork(tables, record);
+  const remotes = [...byHost].flatMap(([node, holders]) => {
     const vtep = paths.remote.get(node);
-    const clash = ownMacs.has(endpoint.mac) || ips.some((ip) => ownIps.has(ip));
-    if (vtep !== undefined && !clash) remotes.push({ mac: endpoint.mac, vtep, ips });
-  }
+    const all = vtep === undefined ? [] : remotesOf(holders, vtep);
+    // Where all claims hold, ours do, and nobody claims the same.
+    if (ignored.length === 0) return all;
+    return all.filter(({ mac, ips }) => !ownMacs.has(mac) && !ips.some((ip) => ownIps.has(ip)));
+  });
   return {
     network,
     vni: record.vni,
@@ -100,6 +103,26 @@ export function desired(
         )
       : [],
   };
+}
+
+/** The same objects for the same holders and VTEP: a plan tells by that what has changed (changed-part.ts). */
+const remoteLists = new WeakMap<readonly Holder[], readonly RemoteEntry[]>();
+const remoteEntries = new WeakMap<Holder, RemoteEntry>();
+
+function remotesOf(holders: readonly Holder[], vtep: Ip): readonly RemoteEntry[] {
+  const kept = remoteLists.get(holders);
+  if (kept !== undefined && (kept.length === 0 || kept[0]!.vtep === vtep)) return kept;
+  const remotes = holders.map((holder) => remoteOf(holder, vtep));
+  remoteLists.set(holders, remotes);
+  return remotes;
+}
+
+function remoteOf(holder: Holder, vtep: Ip): RemoteEntry {
+  const kept = remoteEntries.get(holder);
+  if (kept?.vtep === vtep) return kept;
+  const entry = { mac: holder.endpoint.mac, vtep, ips: holder.ips };
+  remoteEntries.set(holder, entry);
+  return entry;
 }
 
 function onSubnets({ subnets }: NetworkRecord, ips: readonly Ip[]): InterfaceAddress[] {
@@ -144,16 +167,15 @@ export function desiredGuards(
   const own = vteps.get(self);
   vteps.delete(self);
   const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
-  const speakers: { vtep: Ip; vni: NetworkRecord["vni"]; mac: Mac; ip: Ip }[] = [];
-  const exposed: typeof speakers = [];
+  const speakers: (readonly Speaker[])[] = [];
+  const exposed: Speaker[] = [];
   for (const record of state.networks) {
     if (!classes.includes(record.encryption)) continue;
     for (const [node, vtep] of vteps)
       if (takesPart(tables, node, record.id)) hosting.push({ vtep, vni: record.vni });
-    for (const { node, endpoint, ips } of readNetwork(tables, record).holders) {
+    for (const [node, holders] of readNetwork(tables, record).byHost) {
       const vtep = vteps.get(node);
-      if (vtep !== undefined)
-        for (const ip of ips) speakers.push({ vtep, vni: record.vni, mac: endpoint.mac, ip });
+      if (vtep !== undefined) speakers.push(speakersOf(holders, vtep, record.vni));
     }
     for (const endpoint of tables.documents(record.id).get(self)?.endpoints ?? [])
       if (endpoint.role === "host" && own !== undefined)
@@ -168,10 +190,25 @@ export function desiredGuards(
     ipsec: classes.includes("ipsec"),
     vteps: [...vteps.values()],
     hosting,
-    speakers,
+    speakers: speakers.flat(),
     exposed,
     sealed: sealedSubnets(tables, self),
   };
+}
+
+/** The same objects for the same holders, VTEP and VNI: who writes them tells by that what has changed. */
+const speakerLists = new WeakMap<readonly Holder[], readonly Speaker[]>();
+
+function speakersOf(holders: readonly Holder[], vtep: Ip, vni: Vni): readonly Speaker[] {
+  const kept = speakerLists.get(holders);
+  const [first] = kept ?? [];
+  if (kept !== undefined && (first === undefined || (first.vtep === vtep && first.vni === vni)))
+    return kept;
+  const speakers = holders.flatMap(({ endpoint: { mac }, ips }) =>
+    ips.map((ip) => ({ vtep, vni, mac, ip })),
+  );
+  speakerLists.set(holders, speakers);
+  return speakers;
 }
 
 /** As the controller signed them: what a host says of itself could name somebody else's address. */

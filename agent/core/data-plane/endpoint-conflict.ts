@@ -3,7 +3,8 @@ import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import { derivedMacs, type Mac, ruleMac } from "../../../shared/mac.ts";
-import { derivesMac, type Reading } from "./read-network.ts";
+import { derivesMac } from "./claims.ts";
+import type { Reading } from "./read-network.ts";
 
 /** Docker's own IPAM offers its lowest free address, the same again and again. */
 export const ANOTHER_ADDRESS =

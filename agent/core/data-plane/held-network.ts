@@ -8,7 +8,9 @@ import {
   type InterfaceAddress,
   type LocalPort,
   portLink,
+  type RemoteEntry,
   type Step,
+  type Wanted,
 } from "./kernel-state.ts";
 
 /**
@@ -28,6 +30,8 @@ export class HeldNetwork {
   readonly bridgeFdb: Set<Mac>;
   readonly neighbours: Map<Ip, Mac>;
   readonly flood: Set<Ip>;
+  /** It holds the records of these and no others. Undefined: that is not known. */
+  #agreed: readonly RemoteEntry[] | undefined;
 
   constructor(actual: ActualNetwork) {
     this.network = actual.network;
@@ -57,8 +61,28 @@ export class HeldNetwork {
     });
   }
 
+  /** The remote entries that it holds exactly, and so what need not be looked for one by one. */
+  get agreed(): readonly RemoteEntry[] | undefined {
+    return this.#agreed;
+  }
+
+  /** Each of its three records is here. */
+  has({ mac, vtep, ips }: RemoteEntry): boolean {
+    return (
+      this.vxlanFdb.get(mac) === vtep &&
+      this.bridgeFdb.has(mac) &&
+      ips.every((ip) => this.neighbours.get(ip) === mac)
+    );
+  }
+
+  /** All steps of a plan were carried out: what was wanted is here, and nothing else if that was to go. */
+  reached(wanted: Wanted): void {
+    this.#agreed = wanted.kind === "present" && wanted.prune ? wanted.desired.remotes : undefined;
+  }
+
   /** Of a step that the kernel has carried out. */
   carriedOut(step: Step): void {
+    this.#agreed = undefined;
     switch (step.kind) {
       case "extend":
         this.present = true;

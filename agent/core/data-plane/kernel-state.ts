@@ -100,6 +100,14 @@ export type Step =
   | { readonly kind: "removePort"; readonly link: string }
   | { readonly kind: "retract" }; // devices and namespace
 
+/** A container elsewhere, as its packets say: from which VTEP, on which network, from which inner MAC and address. */
+export interface Speaker {
+  readonly vtep: Ip;
+  readonly vni: Vni;
+  readonly mac: Mac;
+  readonly ip: Ip;
+}
+
 /** What guards in the host's namespace let through: nothing else may speak. */
 export interface DesiredGuards {
   /** All VTEPs are of it. */
@@ -114,10 +122,10 @@ export interface DesiredGuards {
   readonly vteps: readonly Ip[];
   /** (VTEP, VNI) from host documents: who may speak on which network. */
   readonly hosting: readonly { vtep: Ip; vni: Vni }[];
-  /** (VTEP, VNI, inner MAC, inner IP): nobody speaks for another host's container. */
-  readonly speakers: readonly { vtep: Ip; vni: Vni; mac: Mac; ip: Ip }[];
+  /** Nobody speaks for another host's container. */
+  readonly speakers: readonly Speaker[];
   /** The same of this host itself, exposed in a network: its own processes' frames, which keep their socket. */
-  readonly exposed: readonly { vtep: Ip; vni: Vni; mac: Mac; ip: Ip }[];
+  readonly exposed: readonly Speaker[];
   /** Nothing is forwarded to them, see `sealedSubnets`; no two overlap. */
   readonly sealed: readonly Cidr[];
 }

@@ -1,3 +1,5 @@
+import type { Ip } from "../../../shared/ip.ts";
+import { changedPart } from "./changed-part.ts";
 import { type HeldNetwork, samePort, sameShape } from "./held-network.ts";
 import {
   type DesiredNetwork,
@@ -30,11 +32,10 @@ function planPresent(held: HeldNetwork, desired: DesiredNetwork, prune: boolean)
     held.device === undefined || !sameShape(held.device, desired) || held.faults.length > 0;
   if (mend) steps.push({ kind: "extend", desired });
 
-  const complete = ({ mac, vtep, ips }: RemoteEntry): boolean =>
-    held.vxlanFdb.get(mac) === vtep &&
-    held.bridgeFdb.has(mac) &&
-    ips.every((ip) => held.neighbours.get(ip) === mac);
-  const missing = desired.remotes.filter((remote) => mend || !complete(remote));
+  const changed = mend
+    ? { before: undefined, after: desired.remotes }
+    : changedRemotes(held, desired.remotes);
+  const missing = changed.after.filter((remote) => mend || !held.has(remote));
   if (missing.length > 0) steps.push({ kind: "putRemotes", remotes: missing });
 
   const newCopies = mend ? desired.flood : desired.flood.filter((vtep) => !held.flood.has(vtep));
@@ -52,16 +53,38 @@ function planPresent(held: HeldNetwork, desired: DesiredNetwork, prune: boolean)
     if (!wantedPorts.has(link)) steps.push({ kind: "removePort", link });
 
   if (prune) {
-    const wantedMacs = new Set(desired.remotes.map((remote) => remote.mac));
-    const staleFdb = [...held.vxlanFdb].flatMap(([mac, vtep]) =>
-      wantedMacs.has(mac) ? [] : [{ mac, vtep }],
-    );
+    const staleFdb = staleEntries(held, changed);
     if (staleFdb.length > 0) steps.push({ kind: "removeFdb", entries: staleFdb });
-    const wantedIps = new Set(desired.remotes.flatMap((remote) => remote.ips));
-    const staleIps = [...held.neighbours.keys()].filter((ip) => !wantedIps.has(ip));
+    const staleIps = staleNeighbours(held, changed);
     if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });
     const staleCopies = [...held.flood].filter((vtep) => !desired.flood.includes(vtep));
     if (staleCopies.length > 0) steps.push({ kind: "removeFlood", vteps: staleCopies });
   }
   return steps;
+}
+
+/** Those to look for, and those among whose records alone stale ones may be. `before` undefined: among all. */
+interface ChangedRemotes {
+  readonly before: readonly RemoteEntry[] | undefined;
+  readonly after: readonly RemoteEntry[];
+}
+
+function changedRemotes(held: HeldNetwork, remotes: readonly RemoteEntry[]): ChangedRemotes {
+  if (held.agreed === undefined) return { before: undefined, after: remotes };
+  return changedPart(held.agreed, remotes);
+}
+
+function staleEntries(held: HeldNetwork, { before, after }: ChangedRemotes) {
+  const wanted = new Set(after.map(({ mac }) => mac));
+  const macs = before?.map(({ mac }) => mac) ?? [...held.vxlanFdb.keys()];
+  return macs.flatMap((mac) => {
+    const vtep = wanted.has(mac) ? undefined : held.vxlanFdb.get(mac);
+    return vtep === undefined ? [] : [{ mac, vtep }];
+  });
+}
+
+function staleNeighbours(held: HeldNetwork, { before, after }: ChangedRemotes): Ip[] {
+  const wanted = new Set(after.flatMap(({ ips }) => ips));
+  const ips = before?.flatMap((remote) => remote.ips) ?? [...held.neighbours.keys()];
+  return ips.filter((ip) => !wanted.has(ip));
 }

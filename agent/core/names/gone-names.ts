@@ -1,4 +1,5 @@
 import type { EndpointId } from "../../../shared/ids.ts";
+import { changedPart } from "../data-plane/changed-part.ts";
 import { isShortId } from "./name-rows.ts";
 import type { Holder } from "./names.ts";
 
@@ -24,20 +25,18 @@ export class GoneNames {
   readonly #gone = new Map<EndpointId, { readonly holder: Holder; readonly untilMs: number }>();
 
   /**
-   * @param before those that were told last, gone ones among them.
+   * @param before who held names when it was asked last.
    * @param here who holds names now.
    * @returns the gone ones to tell with these.
    */
-  after(
-    before: ReadonlyMap<EndpointId, Holder>,
-    here: readonly Holder[],
-    nowMs: number,
-  ): readonly Holder[] {
-    const there = new Set(here.map(({ endpoint }) => endpoint));
+  after(before: readonly Holder[], here: readonly Holder[], nowMs: number): readonly Holder[] {
+    const changed = changedPart(before, here);
+    const came = new Set(changed.after.map(({ endpoint }) => endpoint));
     for (const [endpoint, { untilMs }] of this.#gone)
-      if (there.has(endpoint) || untilMs <= nowMs) this.#gone.delete(endpoint);
-    for (const [endpoint, holder] of before) {
-      if (there.has(endpoint) || holder.out === GONE) continue;
+      if (came.has(endpoint) || untilMs <= nowMs) this.#gone.delete(endpoint);
+    for (const holder of changed.before) {
+      const { endpoint } = holder;
+      if (came.has(endpoint)) continue;
       const names = holder.names.filter((name, i) => !isShortId(name, i));
       if (names.length === 0) continue;
       const left: Holder = { ...holder, names, ips: [], out: GONE };

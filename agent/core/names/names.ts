@@ -4,6 +4,8 @@ import { canonicalName, isName } from "../../../shared/dns-name.ts";
 import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
+import { changedPart } from "../data-plane/changed-part.ts";
+import type { Holder as Held } from "../data-plane/claims.ts";
 import { readNetwork } from "../data-plane/read-network.ts";
 import type { Tables } from "../tables/tables.ts";
 
@@ -70,11 +72,30 @@ export function holdersOf(
   record: NetworkRecord,
   lost: ReadonlySet<NodeId>,
 ): Holder[] {
-  return readNetwork(tables, record).holders.flatMap(({ node, endpoint }) => {
+  return [...readNetwork(tables, record).byHost].flatMap(([node, held]) =>
+    namedOf(held, record, lost.has(node)),
+  );
+}
+
+/** Of one host's endpoints, while they and what decides on them are the same. */
+interface Named {
+  readonly record: NetworkRecord;
+  readonly isLost: boolean;
+  readonly holders: readonly Holder[];
+}
+
+const ofHosts = new WeakMap<readonly Held[], Named>();
+
+function namedOf(held: readonly Held[], record: NetworkRecord, isLost: boolean): readonly Holder[] {
+  const kept = ofHosts.get(held);
+  if (kept?.record === record && kept.isLost === isLost) return kept.holders;
+  const named = held.flatMap(({ node, endpoint }) => {
     const holder = holderOf(node, endpoint);
     if (holder.names.length === 0) return [];
-    return [outFor(holder, lost.has(node) ? "unreachable" : outOf(endpoint, record))];
+    return [outFor(holder, isLost ? "unreachable" : outOf(endpoint, record))];
   });
+  ofHosts.set(held, { record, isLost, holders: named });
+  return named;
 }
 
 /** Endpoints are never changed, only replaced. */
@@ -104,10 +125,22 @@ function outFor(holder: Holder, out: string | undefined): Holder {
 
 /** What to tell so that who knows `before` knows `after`. */
 export function changedHolders(
-  before: ReadonlyMap<EndpointId, Holder>,
+  before: readonly Holder[],
   after: readonly Holder[],
 ): { put: Holder[]; remove: EndpointId[] } {
-  const put = after.filter((holder) => before.get(holder.endpoint) !== holder);
-  const kept = new Set(after.map(({ endpoint }) => endpoint));
-  return { put, remove: [...before.keys()].filter((endpoint) => !kept.has(endpoint)) };
+  const changed = changedPart(before, after);
+  const ids = new Set([...changed.before, ...changed.after].map(({ endpoint }) => endpoint));
+  if (ids.size === 0) return { put: [], remove: [] };
+  const [was, is] = [lastOf(before, ids), lastOf(after, ids)];
+  return {
+    put: [...is.values()].filter((holder) => was.get(holder.endpoint) !== holder),
+    remove: [...was.keys()].filter((endpoint) => !is.has(endpoint)),
+  };
+}
+
+/** A host may name another's endpoint: then the last that does has it. */
+function lastOf(list: readonly Holder[], ids: ReadonlySet<EndpointId>): Map<EndpointId, Holder> {
+  return new Map(
+    list.flatMap((holder) => (ids.has(holder.endpoint) ? [[holder.endpoint, holder]] : [])),
+  );
 }

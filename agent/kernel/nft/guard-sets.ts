@@ -1,6 +1,14 @@
 import { hex } from "../../../shared/codec.ts";
-import { ADDRESS_BITS, type Cidr, familyOf, ipToBytes, prefixLength } from "../../../shared/ip.ts";
-import type { DesiredGuards } from "../../core/data-plane/kernel-state.ts";
+import {
+  ADDRESS_BITS,
+  type Cidr,
+  type Family,
+  familyOf,
+  ipToBytes,
+  prefixLength,
+} from "../../../shared/ip.ts";
+import { changedPart } from "../../core/data-plane/changed-part.ts";
+import type { DesiredGuards, Speaker } from "../../core/data-plane/kernel-state.ts";
 
 export const SETS = [
   "vteps",
@@ -15,25 +23,41 @@ export const SETS = [
 /** The elements of each, as nft(8) is told them. */
 export type Sets = Readonly<Record<(typeof SETS)[number], readonly string[]>>;
 
+/** In the order of `desired`: what is as it was before is where it was before. */
 export function setsOf({ vteps, hosting, speakers, exposed, sealed }: DesiredGuards): Sets {
-  const unique = (elements: string[]): string[] => [...new Set(elements)].toSorted();
-  const frames = (of: DesiredGuards["speakers"], family: 4 | 6): string[] =>
-    of
-      .filter(({ ip }) => familyOf(ip) === family)
-      .map(
-        ({ vtep, vni, mac, ip }) =>
-          `${vtep} . ${vni} . 0x${mac.replaceAll(":", "")} . 0x${hex(ipToBytes(ip))}`,
-      );
+  const frames = (of: readonly Speaker[], family: Family): string[] =>
+    of.flatMap((speaker) => {
+      const frame = frameOf(speaker);
+      return frame.family === family ? [frame.text] : [];
+    });
   return {
-    vteps: unique(vteps.map(String)),
-    hosting: unique(hosting.map(({ vtep, vni }) => `${vtep} . ${vni}`)),
-    speakers: unique(frames(speakers, 4)),
-    speakers6: unique(frames(speakers, 6)),
-    exposed: unique(frames(exposed, 4)),
-    exposed6: unique(frames(exposed, 6)),
+    vteps: vteps.map(String),
+    hosting: hosting.map(({ vtep, vni }) => `${vtep} . ${vni}`),
+    speakers: frames(speakers, 4),
+    speakers6: frames(speakers, 6),
+    exposed: frames(exposed, 4),
+    exposed6: frames(exposed, 6),
     sealed: sealedOf(sealed, 4),
     sealed6: sealedOf(sealed, 6),
   };
+}
+
+interface Frame {
+  readonly family: Family;
+  readonly text: string;
+}
+
+/** Speakers are never changed, only replaced. */
+const frames = new WeakMap<Speaker, Frame>();
+
+function frameOf(speaker: Speaker): Frame {
+  let frame = frames.get(speaker);
+  if (frame === undefined) {
+    const { vtep, vni, mac, ip } = speaker;
+    const text = `${vtep} . ${vni} . 0x${mac.replaceAll(":", "")} . 0x${hex(ipToBytes(ip))}`;
+    frames.set(speaker, (frame = { family: familyOf(ip), text }));
+  }
+  return frame;
 }
 
 export function sealedOf(sealed: readonly Cidr[], family: 4 | 6): string[] {
@@ -50,10 +74,13 @@ function asListed(subnet: Cidr): string {
 export function difference(table: string, held: Sets, wanted: Sets): string {
   const lines: string[] = [];
   for (const name of SETS) {
-    const before = new Set(held[name]);
-    const after = new Set(wanted[name]);
-    const added = wanted[name].filter((element) => !before.has(element));
-    const removed = held[name].filter((element) => !after.has(element));
+    const changed = changedPart(held[name], wanted[name]);
+    const [before, after] = [new Set(changed.before), new Set(changed.after)];
+    const added = [...after].filter((element) => !before.has(element));
+    // What is named twice goes with the last that names it.
+    const removed = [...before].filter(
+      (element) => !after.has(element) && !wanted[name].includes(element),
+    );
     const element = `element inet ${table} ${name}`;
     if (added.length > 0) lines.push(`add ${element} { ${added.join(", ")} }`);
     if (removed.length > 0) lines.push(`delete ${element} { ${removed.join(", ")} }`);

@@ -76,7 +76,7 @@ export class NftGuards implements Guards {
     if (rulesOf(table) !== this.#rules) return false;
     const { sets } = this.#written;
     return Object.entries(elementsOf(table)).every(([name, elements]) => {
-      const wanted = sets[name as keyof Sets].map(normalElement).toSorted();
+      const wanted = [...new Set(sets[name as keyof Sets].map(normalElement))].toSorted();
       return JSON.stringify(elements.toSorted()) === JSON.stringify(wanted);
     });
   }

@@ -122,6 +122,13 @@ function hostDocument(bootId: string): HostDocument {
   };
 }
 
+test("until the kernel was asked which networks it has, containers may run on any", async () => {
+  stateKnows(1, [app]);
+  expect(endpointRecovery.isWaiting(app.id)).toBe(true);
+  await endpointRecovery.start();
+  expect(endpointRecovery.isWaiting(app.id)).toBe(false);
+});
+
 test("ports that no document knows are said again as they stand, and their addresses are in use", async () => {
   stateKnows(1, [app]);
   const container = withIpv6(endpoint(1, 2));
@@ -138,13 +145,23 @@ test("ports that no document knows are said again as they stand, and their addre
   expect(endpointRecovery.waiting()).toEqual([]);
 });
 
-test("documents that know endpoints of the network are believed, whatever the kernel holds", async () => {
+test("an older document, which knows some of them, does not take the others' ports and addresses", async () => {
   stateKnows(1, [app]);
   change(app.id, [endpoint(1, 2)]);
   inKernel(app, [portOf(endpoint(1, 2)), portOf(endpoint(1, 3))]);
   await endpointRecovery.start();
+  expect(endpoints(app.id)).toEqual([endpoint(1, 2), endpoint(1, 3)]);
+  expect(leases.of(app.id)).toContain(endpoint(1, 3).ipv4);
+  expect([entered, unused, dirty]).toEqual([[app.id], [], [app.id]]);
+});
+
+test("where documents and kernel agree nothing is entered or given up", async () => {
+  stateKnows(1, [app]);
+  change(app.id, [endpoint(1, 2)]);
+  inKernel(app, [portOf(endpoint(1, 2))]);
+  await endpointRecovery.start();
   expect(endpoints(app.id)).toEqual([endpoint(1, 2)]);
-  expect([entered, unused, dirty]).toEqual([[], [], []]);
+  expect([entered, unused, dirty]).toEqual([[], [], [app.id]]);
 });
 
 test("a network that the state does not know yet waits for the next; what was said meanwhile stays as said", async () => {
