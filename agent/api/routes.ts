@@ -245,6 +245,8 @@ async function inspect(agent: AgentParts, record: NetworkRecord): Promise<unknow
     here,
     paths: here ? await pathsOf(agent, record) : undefined,
     inSync: here && standing.inSync,
+    // Nobody is there to be in sync with.
+    alone: here && standing.alone,
     names: Object.fromEntries(
       [...holders].map(([name, held]) => [
         name,

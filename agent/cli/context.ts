@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
+import { permissionDenied } from "../../shared/node/permission.ts";
 import { callUnix, linesUnix, NotServed } from "../../shared/node/unix-http.ts";
 import { type AgentFiles, agentFiles } from "../membership/membership-files.ts";
 import type { OutputOptions } from "./output.ts";
@@ -77,11 +78,7 @@ export function callController<T>(
 /** @throws NOT_ROOT: links, namespaces and the sockets need it. */
 export function requireRoot(): void {
   if (process.geteuid?.() !== 0)
-    throw new OverlayError({
-      code: "NOT_ROOT",
-      message: "this command needs root",
-      next: "run it with sudo",
-    });
+    throw permissionDenied("this command reads and changes what is open to root alone");
 }
 
 /** @throws INVALID */

@@ -78,7 +78,8 @@ STATE is "in" (in answers), or why it is in none:
   starting, unhealthy         its health check says so; \`-o dns.unhealthy=include\` passes over it
   paused, stopping            as Docker says
   unreachable                 this host does not reach the container's host
-  not-admitted, not-allowed   its host may not be here (any more)
+  not-allowed                 its host's token did not allow the network
+  not-hosting                 its host says that it is not on the network any more
   not-in-block, gateway, mac-taken, address-taken, no-address
                               the container's host may not assign its address or MAC: it is ignored`;
 

@@ -12,6 +12,7 @@ const EXIT: Partial<Record<ErrorCode, number>> = {
   CONFLICT: 6,
   UNAUTHENTICATED: 7,
   FORBIDDEN: 7,
+  NOT_ROOT: 7,
 };
 
 export interface OutputOptions {
