@@ -1,5 +1,6 @@
 import type { ControllerStatus } from "../../controller/admin-api.ts";
 import { type Failure, OverlayError } from "../../shared/errors.ts";
+import { counted } from "../../shared/text.ts";
 import { leftOutText } from "../core/names/left-out.ts";
 import { isNarrow } from "../core/liveness/narrow-paths.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
@@ -122,7 +123,7 @@ function diskText(disk: Status["disk"] | undefined): string[] {
   if (disk === undefined) return [];
   const { owed, failure, losses } = disk;
   const refusing = failure && [
-    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${owed} entries wait`,
+    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${counted(owed, "entry waits", "entries wait")}`,
   ];
   return [
     ...(refusing ?? []),
