@@ -31,13 +31,15 @@ export async function callAgent<T>(
   body?: unknown,
   timeoutMs?: number,
 ): Promise<T> {
-  const socket = agentSocket(context);
   try {
-    return await callUnix<T>(socket, method, url, body, timeoutMs);
+    return await callUnix<T>(agentSocket(context), method, url, body, timeoutMs);
   } catch (error) {
-    if (!(error instanceof NotServed)) throw error;
-    throw (await unheardAgent(context)) ?? error;
+    throw await whyUnheard(context, error);
   }
+}
+
+async function whyUnheard(context: Context, error: unknown): Promise<unknown> {
+  return error instanceof NotServed ? ((await unheardAgent(context)) ?? error) : error;
 }
 
 /** An agent that runs and cannot be asked; undefined: none runs, as far as can be told. */
@@ -61,9 +63,13 @@ function agentSocket({ runDirectory }: Context): string {
   return join(runDirectory, "agent.sock");
 }
 
-/** The lines of an answer in parts, as they come. */
-export function followAgent<T>(context: Context, url: string): AsyncGenerator<T> {
-  return linesUnix<T>(agentSocket(context), url);
+/** The lines of an answer in parts, as they come. @throws as callAgent */
+export async function* followAgent<T>(context: Context, url: string): AsyncGenerator<T> {
+  try {
+    yield* linesUnix<T>(agentSocket(context), url);
+  } catch (error) {
+    throw await whyUnheard(context, error);
+  }
 }
 
 export function callController<T>(
