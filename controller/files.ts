@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
 import { OverlayError } from "../shared/errors.ts";
-import { writeSecret } from "../shared/node/files.ts";
+import { whyUnreadable, writeSecret } from "../shared/node/files.ts";
 import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
 import { verifyCertificate } from "../shared/trust.ts";
 import type { ControllerKeys } from "./controller.ts";
@@ -79,7 +79,7 @@ export async function writeController(
 export async function readKeys(
   files: ControllerFiles,
 ): Promise<ControllerKeys & { peer: Identity }> {
-  const read = (path: string): string => readFileSync(path, "utf8").trim();
+  const read = (path: string): string => readOwn(path).trim();
   const rootKey = fromBase64Url(read(files.rootPublicKey));
   const peer = identityFromSeed(fromBase64Url(read(files.key)));
   const certificate = read(files.certificate);
@@ -91,6 +91,22 @@ export async function readKeys(
       next: "restore both from the same backup",
     });
   return { controller: peer, certificate, rootKey, peer };
+}
+
+/** @throws STORE */
+function readOwn(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new OverlayError(
+      {
+        code: "STORE",
+        message: `the controller's file ${path} cannot be read: ${whyUnreadable(cause)}`,
+        next: "move what is left of the controller away, and bring it back from a backup: `overlay-ts controller restore FILE`",
+      },
+      { cause },
+    );
+  }
 }
 
 /** The Ed25519 key pair in a file of `init`'s. @throws INVALID, NOT_FOUND */

@@ -19,17 +19,28 @@ units=/etc/systemd/system
 data=/var/lib/overlay-ts
 netns=/run/overlay-ts/netns
 
-engine() { timeout 120 docker "$@" 2>/dev/null; }
+has_engine() { command -v docker >/dev/null || command -v dockerd >/dev/null || [ -e /run/docker.sock ]; }
+engine() { timeout 120 docker "$@"; }
+networks() { engine network ls --filter driver=overlay-ts --format '{{.Name}}'; }
 
-# "network container" lines, stopped containers too: they could not start again.
+# "network container" lines, stopped containers too: they could not start again. Fails when it cannot ask.
 used() {
-  for network in $(engine network ls --filter driver=overlay-ts --format '{{.Name}}'); do
-    engine ps -a --filter "network=$network" --format "$network {{.Names}}" || true
+  has_engine || return 0
+  all=$(networks) || return
+  for network in $all; do
+    engine ps -a --filter "network=$network" --format "$network {{.Names}}" || return
   done
 }
 
+users=$(used) || {
+  users=
+  say "the Docker engine does not answer: containers may use the cluster's networks"
+  if [ -z "$force" ]; then
+    say "start it (\`systemctl start docker\`), or give --force to cut off those that do"
+    exit 1
+  fi
+}
 if [ -z "$force" ]; then
-  users=$(used)
   if [ -n "$users" ]; then
     say "these containers use its networks (network, container):"
     printf '%s\n' "$users" | sed 's/^/    /' >&2
@@ -38,11 +49,19 @@ if [ -z "$force" ]; then
   fi
   # Without an engine to ask: ports in the kernel are containers' too.
   for namespace in "$netns"/*; do
-    [ -e "$namespace" ] || continue
-    if nsenter --net="$namespace" ip -o link show type veth 2>/dev/null | grep -q ' ovp'; then
-      say "containers are on network ${namespace##*/}; stop them first, or give --force to cut them off"
+    # A file that is none of nsfs holds no namespace.
+    [ "$(stat -f -c %t "$namespace" 2>/dev/null)" = 6e736673 ] || continue
+    links=$(nsenter --net="$namespace" ip -o link show type veth) || {
+      say "whether containers are on network ${namespace##*/} cannot be read"
+      say "run this again, or give --force to cut off those that are"
       exit 1
-    fi
+    }
+    case $links in
+      *' ovp'*)
+        say "containers are on network ${namespace##*/}; stop them first, or give --force to cut them off"
+        exit 1
+        ;;
+    esac
   done
   if [ -n "$purge" ] && [ -e $data/controller ]; then
     say "this host is the controller: --purge ends its cluster for all hosts"
@@ -50,8 +69,8 @@ if [ -z "$force" ]; then
     exit 1
   fi
 fi
-used | while read -r network container; do
-  engine network disconnect --force "$network" "$container" || true
+printf '%s\n' "$users" | while read -r network container; do
+  [ -z "$network" ] || engine network disconnect --force "$network" "$container" || true
 done
 
 # The agent itself takes its networks off the engine, which asks it about each.
@@ -74,9 +93,16 @@ fi
 
 # What is left when no agent did it. Without its socket the engine waits for us a while, and goes on.
 rm -f /run/docker/plugins/overlay-ts.sock
-for network in $(engine network ls --filter driver=overlay-ts --format '{{.Name}}'); do
-  engine network rm "$network" >/dev/null || say "network $network stays in \`docker network ls\`: \`docker network rm $network\`"
-done
+if has_engine; then
+  left=$(networks) || {
+    left=
+    say "its networks stay on the Docker engine, which does not answer: when it runs, \`docker network rm\`"
+    say "those of \`docker network ls --filter driver=overlay-ts\`"
+  }
+  for network in $left; do
+    engine network rm "$network" >/dev/null || say "network $network stays in \`docker network ls\`: \`docker network rm $network\`"
+  done
+fi
 # Devices end with their namespace.
 for namespace in "$netns"/*; do
   [ -e "$namespace" ] || continue

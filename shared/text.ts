@@ -8,6 +8,11 @@ export function oneLine(text: string, maxChars: number): string {
   return clipped.replace(/[\p{Cc}\p{Cs}\u2028\u2029]+/gu, " ");
 }
 
+/** `1 host`, `3 hosts`. */
+export function counted(count: number, one: string, more = `${one}s`): string {
+  return `${count} ${count === 1 ? one : more}`;
+}
+
 const UNITS = [
   ["day", 86_400_000],
   ["hour", 3_600_000],
@@ -17,6 +22,5 @@ const UNITS = [
 /** `1 minute`, `3 hours`: of the largest unit that it has, rounded down; less than one is a minute. */
 export function duration(ms: number): string {
   const [unit, length] = UNITS.find(([, unitMs]) => ms >= unitMs) ?? UNITS[2];
-  const count = Math.max(1, Math.floor(ms / length));
-  return `${count} ${unit}${count === 1 ? "" : "s"}`;
+  return counted(Math.max(1, Math.floor(ms / length)), unit);
 }

@@ -31,8 +31,11 @@ export function notItsController(cluster: ClusterId): OverlayError {
   });
 }
 
-/** @throws INVALID; the text itself is never repeated: it is a secret. */
-export function parseToken(text: string): Token {
+/**
+ * `from`: where the text was given, for who gave it. @throws INVALID; the text itself is never repeated: it is a
+ * secret.
+ */
+export function parseToken(text: string, from = "what was given"): Token {
   const [prefix, cluster, rootHash, id, secret, ...rest] = text.trim().split(".");
   const parsed = ClusterId.safeParse(cluster);
   try {
@@ -50,7 +53,7 @@ export function parseToken(text: string): Token {
   }
   throw new OverlayError({
     code: "INVALID",
-    message: "not a token of overlay-ts, or not all of one",
+    message: `${from} is not a token of overlay-ts, or not all of one`,
     next: "copy the whole line that `overlay-ts init` or `overlay-ts token create` printed",
   });
 }

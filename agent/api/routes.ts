@@ -9,7 +9,7 @@ import { oneLine } from "../../shared/text.ts";
 import type { AgentParts } from "../agent.ts";
 import { readNetwork } from "../core/data-plane/read-network.ts";
 import { hostsNeeding, hostsOn, hostsPerhapsNeeding } from "../core/tables/hosts.ts";
-import { type Life, whyNoMember } from "../core/life.ts";
+import { type Life, STARTING, whyNoMember } from "../core/life.ts";
 import { leftOutText } from "../core/names/left-out.ts";
 import { membersOf } from "../core/names/members.ts";
 import { nameRows } from "../core/names/name-rows.ts";
@@ -32,7 +32,8 @@ export function localRoutes(
   const joined = (): AgentParts => {
     const found = agent();
     if (found !== undefined) return found;
-    throw new OverlayError(whyNoMember(life()) ?? { code: "INTERNAL", message: "no agent" });
+    // Between being made and being known as a member it is neither.
+    throw new OverlayError(whyNoMember(life()) ?? STARTING);
   };
   return {
     "GET /v1/status": bare(async () => {
@@ -245,6 +246,8 @@ async function inspect(agent: AgentParts, record: NetworkRecord): Promise<unknow
     here,
     paths: here ? await pathsOf(agent, record) : undefined,
     inSync: here && standing.inSync,
+    // Nobody is there to be in sync with.
+    alone: here && standing.alone,
     names: Object.fromEntries(
       [...holders].map(([name, held]) => [
         name,

@@ -1,11 +1,13 @@
 import type { Failure } from "../../shared/errors.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { NetworkDocument } from "../../shared/documents.ts";
+import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { noCommonVersion } from "../../shared/wire-version.ts";
 import { neededUnderlayBytes, tooLargeFor } from "../../shared/mtu.ts";
 import type { AgentParts } from "../agent.ts";
 import type { Problem } from "../core/events/view.ts";
 import { problemsOf } from "../events/view-sources.ts";
 import { type Ignored, readNetwork } from "../core/data-plane/read-network.ts";
+import { namesOf } from "../core/names/names.ts";
 import { type Life, whyNoMember } from "../core/life.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
 import type { DockerStatus } from "../docker/network-sync.ts";
@@ -92,7 +94,14 @@ export interface NetworkStatus {
   readonly alone: boolean;
   readonly pass: PassStatus | undefined;
   /** Endpoints that some host claims and the rules do not allow. */
-  readonly ignored: readonly (Ignored & { readonly host: string })[];
+  readonly ignored: readonly IgnoredContainer[];
+}
+
+export interface IgnoredContainer extends Ignored {
+  /** By its name in the cluster. */
+  readonly host: string;
+  /** The container's own name; absent where its host did not say one, or is of a version before. */
+  readonly container?: string | undefined;
 }
 
 export function notRunning(life: Life): NotRunning {
@@ -164,6 +173,14 @@ function tooLarge(agent: AgentParts): Status["tooLarge"] {
   }));
 }
 
+function containerName(
+  document: NetworkDocument | undefined,
+  endpoint: EndpointId,
+): string | undefined {
+  const found = document?.endpoints.find(({ id }) => id === endpoint);
+  return found === undefined ? undefined : namesOf(found)[0];
+}
+
 function networkStatus(agent: AgentParts, network: NetworkId): NetworkStatus {
   const { tables } = agent.replication;
   const record = tables.state?.networks.find(({ id }) => id === network);
@@ -180,6 +197,10 @@ function networkStatus(agent: AgentParts, network: NetworkId): NetworkStatus {
     // Of hosts that were removed, or left, nothing is believed: that is no news, and nothing to be done.
     ignored: reading.ignored
       .filter(({ reason }) => reason !== "not-admitted" && reason !== "not-hosting")
-      .map((one) => ({ ...one, host: nodeName(agent, one.node) })),
+      .map((one) => ({
+        ...one,
+        host: nodeName(agent, one.node),
+        container: containerName(tables.documents(network).get(one.node), one.endpoint),
+      })),
   };
 }

@@ -175,7 +175,11 @@ export class ClusterSurvey {
         ? decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes)
         : undefined;
     if (told === undefined || request === undefined || request.revision >= told.revision)
-      throw new OverlayError({ code: "FORBIDDEN", message: "nothing is told here" });
+      throw new OverlayError({
+        code: "FORBIDDEN",
+        message: "nothing is told here",
+        next: "ask a host of the cluster",
+      });
     const { revision, signed: state } = told;
     const answer: ClusterSyncAnswer =
       request.kind === "compareCluster"

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
+import { permissionDenied } from "../../shared/node/permission.ts";
 import { callUnix, linesUnix, NotServed } from "../../shared/node/unix-http.ts";
 import { type AgentFiles, agentFiles } from "../membership/membership-files.ts";
 import type { OutputOptions } from "./output.ts";
@@ -30,13 +31,15 @@ export async function callAgent<T>(
   body?: unknown,
   timeoutMs?: number,
 ): Promise<T> {
-  const socket = agentSocket(context);
   try {
-    return await callUnix<T>(socket, method, url, body, timeoutMs);
+    return await callUnix<T>(agentSocket(context), method, url, body, timeoutMs);
   } catch (error) {
-    if (!(error instanceof NotServed)) throw error;
-    throw (await unheardAgent(context)) ?? error;
+    throw await whyUnheard(context, error);
   }
+}
+
+async function whyUnheard(context: Context, error: unknown): Promise<unknown> {
+  return error instanceof NotServed ? ((await unheardAgent(context)) ?? error) : error;
 }
 
 /** An agent that runs and cannot be asked; undefined: none runs, as far as can be told. */
@@ -60,9 +63,13 @@ function agentSocket({ runDirectory }: Context): string {
   return join(runDirectory, "agent.sock");
 }
 
-/** The lines of an answer in parts, as they come. */
-export function followAgent<T>(context: Context, url: string): AsyncGenerator<T> {
-  return linesUnix<T>(agentSocket(context), url);
+/** The lines of an answer in parts, as they come. @throws as callAgent */
+export async function* followAgent<T>(context: Context, url: string): AsyncGenerator<T> {
+  try {
+    yield* linesUnix<T>(agentSocket(context), url);
+  } catch (error) {
+    throw await whyUnheard(context, error);
+  }
 }
 
 export function callController<T>(
@@ -77,11 +84,7 @@ export function callController<T>(
 /** @throws NOT_ROOT: links, namespaces and the sockets need it. */
 export function requireRoot(): void {
   if (process.geteuid?.() !== 0)
-    throw new OverlayError({
-      code: "NOT_ROOT",
-      message: "this command needs root",
-      next: "run it with sudo",
-    });
+    throw permissionDenied("this command reads and changes what is open to root alone");
 }
 
 /** @throws INVALID */

@@ -15,12 +15,13 @@ import { backUp, checkFamily, recover, restore, storedRecord } from "../../contr
 import { fromBase64Url } from "../../shared/base64url.ts";
 import { equalBytes } from "../../shared/codec.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
-import { writeNewSecret } from "../../shared/node/files.ts";
+import { whyUnreadable, writeNewSecret } from "../../shared/node/files.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
 import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
+import { counted } from "../../shared/text.ts";
 import { signCertificate, signState, verifyState } from "../../shared/trust.ts";
 import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
 import { chooseAddress } from "../membership/host-facts.ts";
@@ -122,7 +123,7 @@ export async function recoverFromMesh(context: Context): Promise<void> {
       [
         `Recovered: revision ${state.revision} was here, ${held.revision} is the newest that was met, ${after.revision} is signed now.`,
         metText(met, held),
-        `${after.nodes.length} hosts, ${after.networks.length} networks, ${after.blocks.length} blocks; told to ${told.length} hosts.`,
+        `${counted(after.nodes.length, "host")}, ${counted(after.networks.length, "network")}, ${counted(after.blocks.length, "block")}; told to ${counted(told.length, "host")}.`,
         ...(names.length === 0
           ? []
           : [`New keys, for the backup has none that holds: ${names.join(", ")}.`]),
@@ -192,7 +193,7 @@ export async function promote(context: Context, options: PromoteOptions): Promis
       [
         `This host has the controller of cluster ${cluster} now, at ${address}, of generation ${generation}.`,
         metText(met, newest),
-        `Told to ${told.length} hosts, which refuse the one before from now on; the others hear it from them.`,
+        `Told to ${counted(told.length, "host")}: from now on the one before is refused there, and all others hear it.`,
         "",
         "Start it, if it does not run: `systemctl enable --now overlay-ts-controller`.",
         `Take ${options.rootKey} away from this host again.`,
@@ -217,7 +218,7 @@ async function readBackup(file: string): Promise<Backup> {
     throw new OverlayError(
       {
         code: "NOT_FOUND",
-        message: `the backup cannot be read: ${asFailure(error).message}`,
+        message: `the backup ${file} cannot be read: ${whyUnreadable(error)}`,
         next: "give a file of `overlay-ts controller backup`, or - for stdin",
       },
       { cause: error },

@@ -2,6 +2,7 @@ import type { ControllerKeys } from "../../controller/controller.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { generationOf } from "../../shared/revision.ts";
+import { counted } from "../../shared/text.ts";
 import { verifyState } from "../../shared/trust.ts";
 import { MeshNode } from "../replication/gossip/mesh-node.ts";
 import { ClusterSurvey, messenger, type Met } from "./cluster-survey.ts";
@@ -20,7 +21,7 @@ export async function meeting(
   const { identity, claim, listen } = await messenger(keys, generation, known);
   const mesh = new MeshNode({ identitySeed: identity.seed, listen, claim, rootKey });
   const met = new ClusterSurvey(mesh, known, (signed) => verifyState(rootKey, signed));
-  progress(`asking ${known.nodes.length} hosts`);
+  progress(`asking ${counted(known.nodes.length, "host")}`);
   try {
     await run(met);
   } finally {
@@ -55,7 +56,7 @@ export function refuseSuperseded(own: ClusterState, met: ClusterState | undefine
 export function nobody({ nodes }: ClusterState): OverlayError {
   return new OverlayError({
     code: "UNREACHABLE",
-    message: `none of the cluster's ${nodes.length} hosts answers`,
+    message: `no host of the cluster answers, of ${nodes.length}`,
     next: "start their agents, and open the mesh port between the hosts; if another controller has taken over, they refuse this one",
   });
 }

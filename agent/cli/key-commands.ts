@@ -1,5 +1,6 @@
 import type { KeySchedule } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import { counted } from "../../shared/text.ts";
 import type { Rotated } from "../api/routes.ts";
 import { callAgent, callController, type Context, parseCount, parseDuration } from "./context.ts";
 import { print, progress } from "./output.ts";
@@ -68,14 +69,16 @@ export interface TokenOptions {
 }
 
 export async function tokenCreate(context: Context, options: TokenOptions): Promise<void> {
+  const uses = parseCount(options.uses);
   const body = {
     ttlMs: parseDuration(options.ttl),
-    uses: parseCount(options.uses),
+    uses,
     networks: options.network,
   };
   const made = await onController(() =>
     callController<{ token: string; expiresAtMs: number }>(context, "POST", "/v1/tokens", body),
   );
   print(context, made, () => made.token);
-  progress(`holds until ${new Date(made.expiresAtMs).toISOString()}, for ${options.uses} hosts`);
+  const until = new Date(made.expiresAtMs).toISOString();
+  progress(`holds until ${until}, for ${counted(uses, "host")}`);
 }

@@ -78,7 +78,8 @@ STATE is "in" (in answers), or why it is in none:
   starting, unhealthy         its health check says so; \`-o dns.unhealthy=include\` passes over it
   paused, stopping            as Docker says
   unreachable                 this host does not reach the container's host
-  not-admitted, not-allowed   its host may not be here (any more)
+  not-allowed                 its host's token did not allow the network
+  not-hosting                 its host says that it is not on the network any more
   not-in-block, gateway, mac-taken, address-taken, no-address
                               the container's host may not assign its address or MAC: it is ignored`;
 
@@ -106,7 +107,8 @@ that now). Bounds: --ipsec 10s to 7d, --ipsec-packets 1000 to 2147483648, --ipse
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
   import("./membership-commands.ts");
 
-const collect = (value: string, before: string[]): string[] => [...before, value];
+/** Of an option that may be given again. */
+const collect = (value: string, before: string[] = []): string[] => [...before, value];
 
 add(program, "init", "make a cluster: its controller and first host are here")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
@@ -199,10 +201,10 @@ add(network, "create <name>", "make one; it appears on every host's engine")
   .option("--subnet <cidr>", "default: a free one of the cluster's pools")
   .option("--gateway <ip>", "default: the subnet's first address")
   .option("--ip-range <cidr>", "containers get addresses from here")
-  .option("--aux-address <ip>", "no container gets it; may be given again", collect, [])
+  .option("--aux-address <ip>", "no container gets it; may be given again", collect)
   .option("--internal", "without the way out through the host")
-  .option("-o, --opt <name=value>", "driver option", collect, [])
-  .option("--label <name=value>", "label", collect, [])
+  .option("-o, --opt <name=value>", "driver option", collect)
+  .option("--label <name=value>", "label", collect)
   .action(run((context, [name = ""], options) => networks.networkCreate(context, name, options)));
 add(network, "rm <name>", "end one, on every host").action(
   run((context, [name = ""]) => networks.networkRemove(context, name)),
@@ -245,11 +247,7 @@ const token = program.command("token").description("admission of hosts");
 add(token, "create", "make a token for `join` (on the controller's host)")
   .option("--ttl <duration>", "how long it holds: 90s, 15m, 24h, 7d", "24h")
   .option("--uses <count>", "how many hosts it admits", "10")
-  .option(
-    "--network <name>",
-    "only this network for those hosts; may be given again",
-    (value: string, before: string[] | undefined) => collect(value, before ?? []),
-  )
+  .option("--network <name>", "only this network for those hosts; may be given again", collect)
   .action(run((context, _args, options) => keys.tokenCreate(context, options)));
 
 const controller = add(

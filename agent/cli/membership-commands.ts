@@ -4,7 +4,9 @@ import { createCluster } from "../../controller/init.ts";
 import { NodeRecord, SecurityClass, type Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
+import { whyUnreadable } from "../../shared/node/files.ts";
 import { oneLine } from "../../shared/text.ts";
+import { parseToken } from "../../shared/token.ts";
 import { alreadyMember, joinCluster, type OwnAddresses } from "../membership/join.ts";
 import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
 import { chooseAddress, defaultName } from "../membership/host-facts.ts";
@@ -193,7 +195,11 @@ async function dockerProblem(context: Context): Promise<Problem | undefined> {
       const { docker, problems = [] } = await joinedStatus(context);
       const problem = problems.find(({ what }) => what === "docker");
       if (docker === undefined || docker.reachable || problem !== undefined) return { problem };
-      throw new OverlayError({ code: "TIMEOUT", message: "Docker was not asked yet" });
+      throw new OverlayError({
+        code: "TIMEOUT",
+        message: "Docker was not asked yet",
+        next: "see `overlay-ts status`",
+      });
     },
     () => patient(context, REACH_TIMEOUT_MS),
   ).catch(() => undefined);
@@ -214,18 +220,30 @@ function waitForMember(context: Context): Promise<Status> {
   );
 }
 
-/** Not from the command line where it can be helped: that shows in `ps`. */
+/** Not from the command line where it can be helped: that shows in `ps`. @throws INVALID */
 function readToken({ token, tokenFile }: JoinOptions): string {
-  const found =
-    token ??
-    (tokenFile === undefined ? undefined : readTokenFile(tokenFile)) ??
-    readEnvironment(process.env).token;
-  if (found !== undefined) return found;
-  throw new OverlayError({
-    code: "INVALID",
-    message: "a token is needed to join",
-    next: "give --token, --token-file or OVERLAY_TS_TOKEN; `overlay-ts token create` makes one",
-  });
+  if (token !== undefined && tokenFile !== undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "--token and --token-file are both given",
+      next: "give one of them; a token in a file does not show in `ps`",
+    });
+  const [found, from] =
+    tokenFile === undefined
+      ? [
+          token ?? readEnvironment(process.env).token,
+          token === undefined ? "OVERLAY_TS_TOKEN" : "--token",
+        ]
+      : [readTokenFile(tokenFile), `what --token-file ${tokenFile} holds`];
+  if (found === undefined)
+    throw new OverlayError({
+      code: "INVALID",
+      message: "a token is needed to join",
+      next: "give --token, --token-file or OVERLAY_TS_TOKEN; `overlay-ts token create` makes one",
+    });
+  // Before anybody is asked.
+  parseToken(found, from);
+  return found;
 }
 
 /** @throws INVALID */
@@ -236,7 +254,7 @@ function readTokenFile(path: string): string {
     throw new OverlayError(
       {
         code: "INVALID",
-        message: `--token-file ${path} cannot be read: ${reasonOf(cause)}`,
+        message: `--token-file ${path} cannot be read: ${whyUnreadable(cause)}`,
         next: "give a file that holds what `overlay-ts token create` printed",
       },
       { cause },
@@ -244,21 +262,18 @@ function readTokenFile(path: string): string {
   }
 }
 
-function reasonOf(cause: unknown): string {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === "ENOENT") return "it is not there";
-  return code === "EISDIR" ? "it is a directory" : message;
-}
-
 /** @throws INVALID */
 function nameOption(name: string | undefined): string {
-  if (name === undefined) return defaultName();
-  const parsed = NodeRecord.shape.name.safeParse(name);
+  const parsed = NodeRecord.shape.name.safeParse(name ?? defaultName());
   if (parsed.success) return parsed.data;
+  const shape = "1 to 64 letters and digits, after the first also _ . and -";
   throw new OverlayError({
     code: "INVALID",
-    message: `--name ${oneLine(name, 64)} cannot be a host's name`,
-    next: "give 1 to 64 letters and digits, after the first also _ . and -",
+    message:
+      name === undefined
+        ? `this machine's name ${oneLine(defaultName(), 64)} cannot be a host's in the cluster`
+        : `--name ${oneLine(name, 64)} cannot be a host's name`,
+    next: name === undefined ? `give another with --name: ${shape}` : `give ${shape}`,
   });
 }
 

@@ -12,6 +12,7 @@ const EXIT: Partial<Record<ErrorCode, number>> = {
   CONFLICT: 6,
   UNAUTHENTICATED: 7,
   FORBIDDEN: 7,
+  NOT_ROOT: 7,
 };
 
 export interface OutputOptions {
@@ -42,13 +43,18 @@ export function progress(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** Prints the failure and returns the exit status. */
+/** For what came without a word of what to do: of a library, the kernel, or an agent of another version. */
+const ANYWAY =
+  "run it again; if it stays so, `journalctl -u overlay-ts-agent` and OVERLAY_TS_DEBUG=1 show more";
+
+/** Prints the failure, never without what to do about it, and returns the exit status. */
 export function fail(options: OutputOptions, error: unknown): number {
-  const failure = asFailure(error);
+  const { next = ANYWAY, ...rest } = asFailure(error);
+  const failure = { ...rest, next };
   if (options.json === true) process.stderr.write(`${JSON.stringify({ failure })}\n`);
   else {
     progress(`overlay-ts: ${failure.message}`);
-    if (failure.next !== undefined) progress(`  → ${failure.next}`);
+    progress(`  → ${next}`);
     if (failure.code === "INTERNAL" && error instanceof Error && process.env["OVERLAY_TS_DEBUG"])
       progress(error.stack ?? "");
   }

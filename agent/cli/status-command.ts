@@ -1,5 +1,6 @@
 import type { ControllerStatus } from "../../controller/admin-api.ts";
 import { type Failure, OverlayError } from "../../shared/errors.ts";
+import { counted } from "../../shared/text.ts";
 import { leftOutText } from "../core/names/left-out.ts";
 import { isNarrow } from "../core/liveness/narrow-paths.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
@@ -8,6 +9,7 @@ import type { Finding } from "../api/verify.ts";
 import type { NotRunning, Status } from "../api/status.ts";
 import { callAgent, callController, type Context } from "./context.ts";
 import { print, table } from "./output.ts";
+import { ignoredText } from "./ignored-text.ts";
 import { refusedText } from "./refused-text.ts";
 import { lossText } from "../store/loss.ts";
 
@@ -44,17 +46,6 @@ function controllerText(problem: Failure | undefined): string[] {
   return ["", `controller: ${problem.message}`, `  → ${problem.next ?? ""}`];
 }
 
-/** By the rule that is broken: what its own host's people can do. */
-const IGNORED_NEXT: Readonly<Record<string, string>> = {
-  "not-in-block": "its address is not one of that host's: restart the container there",
-  "not-allowed":
-    "that host's token did not allow this network: `overlay-ts leave` there, `overlay-ts node rm` on the controller's host, then join it with another",
-  gateway: "it has the gateway's address: give it another `--ip`",
-  "mac-taken": "another container has its MAC: start one of them without `--mac-address`",
-  "address-taken": "another container has its address: restart one of them",
-  "no-address": "it has no address: restart the container there",
-};
-
 function statusText(found: Status): string {
   const proofs = new Map(found.dataPath.map((proof) => [proof.node, proof]));
   const peers = found.peers.map(({ node, name, connected }) => {
@@ -68,12 +59,6 @@ function statusText(found: Status): string {
     syncText(network),
     network.pass?.failure?.message ?? "ok",
   ]);
-  const ignored = found.networks.flatMap((network) =>
-    network.ignored.map(
-      ({ host, endpoint, reason }) =>
-        `ignored on ${network.name ?? network.id}: container ${endpoint.slice(0, 12)} of ${host}: ${reason} (${IGNORED_NEXT[reason] ?? "see `overlay-ts verify` there"})`,
-    ),
-  );
   const dropped = Object.entries(found.guards.dropped).filter(([, count]) => count > 0);
   const removed = found.removed && [found.removed.message, `  → ${found.removed.next ?? ""}`, ""];
   return [
@@ -101,7 +86,7 @@ function statusText(found: Status): string {
       ? []
       : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
     ...refusedText(found.plugin, Date.now()),
-    ...(ignored.length === 0 ? [] : ["", ...ignored]),
+    ...ignoredText(found.networks),
   ].join("\n");
 }
 
@@ -138,7 +123,7 @@ function diskText(disk: Status["disk"] | undefined): string[] {
   if (disk === undefined) return [];
   const { owed, failure, losses } = disk;
   const refusing = failure && [
-    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${owed} entries wait`,
+    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${counted(owed, "entry waits", "entries wait")}`,
   ];
   return [
     ...(refusing ?? []),

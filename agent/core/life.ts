@@ -101,14 +101,20 @@ export function whyNoMember(life: Life): Failure | undefined {
     case "withdrawn":
       return WITHDRAWN;
     case "stopping":
-      return { code: "UNREACHABLE", message: "the agent is stopping" };
+      return STOPPING;
   }
 }
 
-const STARTING: Failure = {
+export const STARTING: Failure = {
   code: "UNREACHABLE",
   message: "the agent is starting",
   next: "ask again in a moment; if it stays so, see `journalctl -u overlay-ts-agent`",
+};
+
+const STOPPING: Failure = {
+  code: "UNREACHABLE",
+  message: "the agent is stopping",
+  next: "ask again when it has started: `systemctl start overlay-ts-agent`",
 };
 
 const ENDING: Failure = {

@@ -226,6 +226,7 @@ function subnetOf(record: NetworkRecord, family: Family): SubnetRecord {
   throw new OverlayError({
     code: "INVALID",
     message: `network ${record.name ?? record.id} has no IPv${family} subnet`,
+    next: `make it again with one, or leave the IPv${family} address away`,
   });
 }
 

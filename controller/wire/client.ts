@@ -131,12 +131,15 @@ function decodeAnswer(bytes: Uint8Array): ControlAnswer {
 /** While joining it is not known yet who answers: the words go to a terminal on one line, and end. */
 const MAX_CHARS = 1000;
 
+/** Of a controller that says no more. */
+const ITS_LOG = "see `journalctl -u overlay-ts-controller` on its host";
+
 /** A code of a later version means that the request was refused, and no more. */
 function refusal({ code, message, next }: AnswerOf<"failed">["failure"]): OverlayError {
   return new OverlayError({
     code: ERROR_CODES.find((known) => known === code) ?? "INVALID",
     message: oneLine(message, MAX_CHARS),
-    ...(next === undefined ? {} : { next: oneLine(next, MAX_CHARS) }),
+    next: oneLine(next ?? ITS_LOG, MAX_CHARS),
   });
 }
 

@@ -60,6 +60,17 @@ export function writeNewSecret(path: string, text: string): void {
   }
 }
 
+/** Why a file cannot be read, for people. */
+export function whyUnreadable(error: unknown): string {
+  const { code = "", message } = error as NodeJS.ErrnoException;
+  const known: Readonly<Record<string, string>> = {
+    ENOENT: "it is not there",
+    EISDIR: "it is a directory",
+    EACCES: "permission denied",
+  };
+  return known[code] ?? message;
+}
+
 /** What a directory names is on disk only when the directory is. */
 function syncDirectory(path: string): void {
   const directory = openSync(dirname(path), "r");

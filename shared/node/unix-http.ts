@@ -12,6 +12,7 @@ import { basename, dirname } from "node:path";
 import { BOUNDS } from "../bounds.ts";
 import { asFailure, type ErrorCode, type Failure, OverlayError } from "../errors.ts";
 import { oneLine } from "../text.ts";
+import { permissionDenied } from "./permission.ts";
 
 /** JSON over HTTP on a unix socket that only root opens: the local interface of agent and controller. */
 
@@ -234,10 +235,7 @@ function open(
 function notServed(path: string, cause: NodeJS.ErrnoException): OverlayError {
   // The socket is root's, and so is its directory with some umasks.
   if (cause.code === "EACCES" || cause.code === "EPERM")
-    return new OverlayError(
-      { code: "NOT_ROOT", message: "this command needs root", next: "run it with sudo" },
-      { cause },
-    );
+    return permissionDenied(`${path} is open to root alone`, cause);
   return new NotServed(
     {
       code: "UNREACHABLE",

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
@@ -10,6 +10,7 @@ import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
 import { addressOf, endNetwork, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
 import { Lab, startAgent, switchOf } from "./lab.ts";
+import { listed, listening } from "./listening.ts";
 import { Pinging } from "./pinging.ts";
 
 /**
@@ -305,6 +306,29 @@ test("a private key is in no log, argument, error or answer, and its file is roo
     const found = await host.exec("sh", "-c", search, "sh", shapes[0]!, data);
     const holders = found.split("\n").filter(Boolean);
     expect(holders).toEqual([file]);
+  }
+});
+
+test("what listens on a host is what README.md says, and its unix sockets are root's alone", async () => {
+  const table = listed(readFileSync(join(import.meta.dirname, "../../README.md"), "utf8"));
+  // By what the kernel has: neither ESP nor WireGuard, one of them, or both.
+  const perhaps = ["ESP", "7950/udp", "/run/wireguard/ovwg0.sock"];
+  const controllers = ["7952/tcp", "/run/overlay-ts/controller.sock"];
+  for (const host of lab.hosts) {
+    const found = await listening(host);
+    const wanted = host === h1 ? table : table.filter((what) => !controllers.includes(what));
+    const certain = (list: readonly string[]) => list.filter((what) => !perhaps.includes(what));
+    expect(certain(found)).toEqual(certain(wanted).toSorted());
+    expect(found.filter((what) => !table.includes(what))).toEqual([]);
+    const sockets = found.filter((what) => what.startsWith("/"));
+    for (const path of sockets) {
+      expect(await host.exec("stat", "-c", "%F %a %u:%g", path)).toMatch(/^socket [67]00 0:0\n$/);
+      // Nobody else can put another in its place.
+      expect(await host.exec("find", dirname(path), "-prune", "-perm", "/022")).toBe("");
+    }
+    const addresses = (await host.exec("ss", "-Hltn")).matchAll(/(\S+):(?:7947|7952) /g);
+    const [own, ...others] = new Set([...addresses].map(([, address]) => address));
+    expect([own, others]).toEqual([`198.51.100.${host.name.slice(1)}`, []]);
   }
 });
 

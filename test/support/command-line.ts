@@ -11,11 +11,12 @@ export interface Ended {
   readonly said: string;
 }
 
-/** `overlay-ts` as a user types it, with `directory` for data and sockets. */
+/** `overlay-ts` as a user types it, with `directory` for data and sockets; `through`: a program that starts it. */
 export function overlayTs(
   directory: string,
   args: readonly string[],
   variables: Readonly<Record<string, string>> = {},
+  through: readonly string[] = [],
 ): { child: ChildProcess; ended: Promise<Ended> } {
   const env = {
     PATH: process.env["PATH"],
@@ -24,7 +25,8 @@ export function overlayTs(
     ...variables,
   };
   const ended = Promise.withResolvers<Ended>();
-  const child = execFile(process.execPath, [main, ...args], { env }, (error, out, said) =>
+  const [file, ...rest] = [...through, process.execPath, main, ...args] as [string, ...string[]];
+  const child = execFile(file, rest, { env }, (error, out, said) =>
     ended.resolve({ status: error === null ? 0 : Number(error.code), out, said }),
   );
   return { child, ended: ended.promise };

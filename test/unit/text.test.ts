@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { duration } from "../../shared/text.ts";
+import { counted, duration } from "../../shared/text.ts";
 
 test.each([
   [1, "1 minute"],
@@ -9,3 +9,9 @@ test.each([
   [47 * 3_600_000, "1 day"],
   [400 * 86_400_000, "400 days"],
 ])("%i ms are %s", (ms, text) => expect(duration(ms)).toBe(text));
+
+test.each([
+  [0, "0 hosts"],
+  [1, "1 host"],
+  [2, "2 hosts"],
+])("%i of them are %s", (count, text) => expect(counted(count, "host")).toBe(text));

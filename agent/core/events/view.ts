@@ -7,7 +7,7 @@ import {
 import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Ignored } from "../data-plane/read-network.ts";
-import { ignoredOf, stateOf } from "../names/members.ts";
+import { documentsOfHosts, ignoredOf, stateOf } from "../names/members.ts";
 import { namesOf } from "../names/names.ts";
 import { admittedHosts } from "../tables/admitted.ts";
 import type { Tables } from "../tables/tables.ts";
@@ -138,9 +138,9 @@ export class ViewReader {
   #holders(tables: Tables, record: NetworkRecord): Map<NodeId, HoldersOfHost> {
     const ignored = ignoredOf(tables, record);
     const found = new Map<NodeId, HoldersOfHost>();
-    for (const [node, document] of tables.documents(record.id)) {
-      const holders = this.#document(document, record, ignored.get(node) ?? NO_RULES);
-      if (holders.size > 0) found.set(node, holders);
+    for (const document of documentsOfHosts(tables, record)) {
+      const holders = this.#document(document, record, ignored.get(document.node) ?? NO_RULES);
+      if (holders.size > 0) found.set(document.node, holders);
     }
     return found;
   }

@@ -1,8 +1,13 @@
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
-import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
+import {
+  claimedAddresses,
+  type Endpoint,
+  type NetworkDocument,
+} from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import { type Ignored, readNetwork } from "../data-plane/read-network.ts";
+import { admittedHosts } from "../tables/admitted.ts";
 import { namesOf, outOf } from "./names.ts";
 import type { Tables } from "../tables/tables.ts";
 
@@ -21,14 +26,14 @@ export interface Member {
   readonly state: string;
 }
 
-/** Every endpoint that some host claims on the network. `lost`: hosts that this one does not reach. */
+/** Every endpoint that some host of the cluster claims on the network. `lost`: hosts that this one does not reach. */
 export function membersOf(
   tables: Tables,
   record: NetworkRecord,
   lost: ReadonlySet<NodeId>,
 ): Member[] {
   const ignored = ignoredOf(tables, record);
-  return [...tables.documents(record.id).values()].flatMap(({ node, endpoints }) =>
+  return documentsOfHosts(tables, record).flatMap(({ node, endpoints }) =>
     endpoints.map((endpoint) => {
       const rule = ignored.get(node)?.get(endpoint.id);
       const state = lost.has(node) && rule === undefined ? "unreachable" : undefined;
@@ -41,6 +46,12 @@ export function membersOf(
       };
     }),
   );
+}
+
+/** What a host said that was removed since is nobody's word, and nobody can do anything about it. */
+export function documentsOfHosts(tables: Tables, { id }: NetworkRecord): NetworkDocument[] {
+  const admitted = new Set(admittedHosts(tables.state).map((host) => host.id));
+  return [...tables.documents(id).values()].filter(({ node }) => admitted.has(node));
 }
 
 /** As its own host and the rules say; that its host is not reached is for the host to be said. */

@@ -9,7 +9,7 @@ export interface NameRow {
   /** Canonical. */
   readonly name: string;
   readonly ips: readonly Ip[];
-  /** By its name in the cluster, or its id when the cluster has it no more. */
+  /** By its name in the cluster. */
   readonly host: string;
   readonly node: NodeId;
   /** The holder's own name. */

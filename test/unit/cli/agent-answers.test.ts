@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { callAgent, type Context, filesOf } from "../../../agent/cli/context.ts";
+import { callAgent, type Context, filesOf, followAgent } from "../../../agent/cli/context.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { ProcessLock } from "../../../shared/node/process-lock.ts";
 import { bare } from "../../../shared/node/routes.ts";
@@ -37,4 +37,13 @@ test("what an agent says of somebody else who does not answer is not taken for i
     await server.stop();
   }
   await expect(callAgent(context, "POST", "/v1/keys")).rejects.toThrow("its socket is gone");
+});
+
+test("an agent that lives without its socket is not said to be stopped, whatever it is asked", async () => {
+  const events = followAgent(context, "/v1/events");
+  for (const asked of [callAgent(context, "GET", "/v1/status"), events.next()])
+    await expect(asked).rejects.toMatchObject({
+      message: expect.stringContaining("its socket is gone") as string,
+      next: expect.stringContaining("restart overlay-ts-agent") as string,
+    });
 });

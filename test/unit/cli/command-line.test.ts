@@ -1,10 +1,12 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { type Ended, overlayTs } from "../../support/command-line.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-cli-"));
+const noToken = join(directory, "no-token");
+writeFileSync(noToken, "\n");
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 const run = (args: readonly string[], variables: Record<string, string> = {}): Promise<Ended> =>
@@ -46,6 +48,24 @@ test.each<[string, number, RegExp]>([
     /--name -h1- cannot be a host's name\n.*→ give 1 to 64/,
   ],
   ["init --name é", 2, /cannot be a host's name/],
+  ["join 198.51.100.1", 2, /a token is needed to join\n.*→ /],
+  [
+    "join --token x --token-file /nowhere 198.51.100.1",
+    2,
+    /^overlay-ts: --token and --token-file are both given\n.*→ /,
+  ],
+  [
+    "join --token x 198.51.100.1",
+    2,
+    /^overlay-ts: --token is not a token of overlay-ts.*\n.*→ copy/,
+  ],
+  [
+    `join --token-file ${noToken} 198.51.100.1`,
+    2,
+    new RegExp(`^overlay-ts: what --token-file ${noToken} holds is not a token.*\n.*→ copy`),
+  ],
+  ["join --token x host-1", 2, /not an IP address: host-1\n.*→ /],
+  ["controller restore /nowhere", 5, /the backup \/nowhere cannot be read: it is not there\n.*→ /],
   ["leave", 3, /not a member/],
   ["leave --force", 3, /not a member/],
   ["withdraw", 4, /no agent runs.*\n.*→ start it/],
@@ -54,6 +74,12 @@ test.each<[string, number, RegExp]>([
   const ended = await run(line.split(" "));
   expect(ended.said).toMatch(said);
   expect(ended.status).toBe(status);
+});
+
+test("help shows no values of the program's own", async () => {
+  const { status, out } = await run(["network", "create", "--help"]);
+  expect(status).toBe(0);
+  expect(out).toMatch(/--label <name=value> +label$/m);
 });
 
 test("a variable that nobody knows", async () => {

@@ -144,6 +144,21 @@ describe("restored", () => {
       expect(statSync(join(files.directory, file)).mode & 0o077, file).toBe(0);
   });
 
+  test("a file of it that is gone is named, with what to do", async () => {
+    const files = newFiles();
+    await restore(files, backup, { node: nodeId(4), address: undefined });
+    for (const file of [files.key, files.rootPublicKey, files.certificate]) {
+      const text = readFileSync(file);
+      rmSync(file);
+      await expect(readKeys(files)).rejects.toMatchObject({
+        code: "STORE",
+        message: `the controller's file ${file} cannot be read: it is not there`,
+        next: expect.stringContaining("controller restore") as string,
+      });
+      writeFileSync(file, text);
+    }
+  });
+
   test("onto a cluster it is not, and says what to do", async () => {
     const files = newFiles();
     await createCluster(files, { controllerNode: nodeId(1), address });

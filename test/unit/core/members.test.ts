@@ -55,7 +55,11 @@ describe("a member's state", () => {
       "not-in-block",
       "in",
     ]);
-    expect(states(tablesWith({ 2: [db()] }, [2]))).toEqual(["not-admitted"]);
+  });
+
+  test("is none on a host that was removed", () => {
+    expect(membersOf(tablesWith({ 2: [db()] }), app, NOBODY)).toHaveLength(1);
+    expect(membersOf(tablesWith({ 2: [db()] }, [2]), app, NOBODY)).toEqual([]);
   });
 
   test("is in exactly when the name server would answer with it", () => {
