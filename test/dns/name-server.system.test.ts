@@ -12,6 +12,8 @@ import { ServingProcess } from "../support/serving-process.ts";
 /** Containers as namespaces with a stand-in for Docker's resolver; no engine. */
 
 const WAIT = { timeout: 60_000 } as const;
+/** What waits for a name still waits when the test has come to say it. */
+const HELD_MS = 6000;
 const OURS = "10.192.0.5";
 const EXTERNAL = "192.0.2.1";
 /** On an internal network of Docker's own besides. */
@@ -30,7 +32,7 @@ let sandboxes: DnsSandbox[];
 
 beforeEach(async () => {
   sandboxes = [];
-  server = new LinuxNameServer({ checkMs: 100 }, silentLog);
+  server = new LinuxNameServer({ checkMs: 100, holdMs: HELD_MS }, silentLog);
   await server.start();
   server.change(NAMES);
 });
