@@ -396,7 +396,8 @@ describe("when nobody answers here", () => {
     const external = sandbox.load({ name: "www.test", ...load });
     const kept = sandbox.load({ name: "www.test", ...load, sockets: "one" });
     const ours = sandbox.load({ name: "db", ...load });
-    // It has begun, and is not over: what asks is told one after the other, and most of the time is left.
+    // Who asks is told one after the other: with this answer the load has begun, and most of its time is left then.
+    expect(await sandbox.first("db")).toBe(OURS);
     const untilMs = performance.now() + load.forMs / 5;
     while (performance.now() < untilMs) expect(await sandbox.first("db")).toBe(OURS);
     await alone.kill();
