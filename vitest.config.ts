@@ -8,9 +8,12 @@ const LONG = process.env["SOAK"] !== undefined;
 /** Files that take all processors, or measure what others would spoil: nothing runs beside them. */
 const alone = ["membership", "scale", "hostile"].map((name) => `test/lab/${name}.system.test.ts`);
 
+/** What is polled for comes, or the test fails: how soon is never what is tested. Vitest's own is a second. */
+const patient = { expect: { poll: { timeout: 20_000 } } };
+
 /** Of what starts agents. */
 const program = { globalSetup: "test/support/bundled.ts" };
-const system = { testTimeout: 300_000, hookTimeout: 600_000, ...program, ...node };
+const system = { testTimeout: 300_000, hookTimeout: 600_000, ...patient, ...program, ...node };
 
 // unit: pure and fast, no root. guest: machines in software, so slow that time limits are only there to end a test
 // that hangs; two side by side, and nothing beside them.
@@ -30,6 +33,7 @@ export default defineConfig({
           // Modules are loaded once for all files: a quarter of the processor time.
           isolate: false,
           sequence: { groupOrder: 1 },
+          ...patient,
           ...node,
         },
       },

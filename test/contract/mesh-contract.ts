@@ -16,7 +16,9 @@ export const text = (bytes: Uint8Array): string => new TextDecoder().decode(byte
 export const bytes = (value: string): Uint8Array => new TextEncoder().encode(value);
 const key = (k: number): Uint8Array => new Uint8Array(32).fill(k);
 /** Generous: a time is never what is tested. */
-export const WAIT = { timeout: 15_000 } as const;
+export const WAIT = { timeout: 60_000 } as const;
+/** Of a question that has an answer. */
+export const ANSWER_MS = 30_000;
 const TOPIC = "overlay-ts/network/test";
 
 /** Answers what it was asked, reversed; refuses `refuse me`; a megabyte for `big`. */
@@ -54,9 +56,7 @@ export function allSubscribed(hosts: readonly MeshHost[], topic: string): Promis
   return expect
     .poll(
       async () => Promise.all(hosts.map(async ({ mesh }) => (await mesh.peers(topic)).length)),
-      {
-        timeout: 10_000,
-      },
+      WAIT,
     )
     .toEqual(hosts.map(() => hosts.length - 1));
 }
@@ -91,13 +91,13 @@ export function meshContract(open: (count: number) => Promise<MeshHost[]>): void
     const [a, b] = (await open(2)) as [MeshHost, MeshHost];
     meet([a, b]);
     await allConnected([a, b]);
-    expect(text(await a.mesh.request(b.node, bytes("abc"), 5000))).toBe("cba");
-    const big = await b.mesh.request(a.node, bytes("big"), 5000);
+    expect(text(await a.mesh.request(b.node, bytes("abc"), ANSWER_MS))).toBe("cba");
+    const big = await b.mesh.request(a.node, bytes("big"), ANSWER_MS);
     expect(big.length).toBe(2 << 20);
-    await expect(a.mesh.request(b.node, bytes("refuse me"), 5000)).rejects.toMatchObject({
+    await expect(a.mesh.request(b.node, bytes("refuse me"), ANSWER_MS)).rejects.toMatchObject({
       code: "UNREACHABLE",
     });
-    expect(text(await a.mesh.request(b.node, bytes("still there"), 5000))).toBe("ereht llits");
+    expect(text(await a.mesh.request(b.node, bytes("still there"), ANSWER_MS))).toBe("ereht llits");
   });
 
   test("who is not connected cannot be asked", async () => {

@@ -71,6 +71,11 @@ export function wireguardContract(current: () => WireguardHosts): void {
   const handshake = async (k: number, other: WireguardPeer) =>
     (await heldPeer(k, other))?.lastHandshakeMs;
   const reaches = (from: number, to: number): Promise<boolean> => current().reaches(from, to);
+  /** A handshake whose first message was late is begun again after five seconds (whitepaper, 6.4). */
+  const answers = (from: number, to: number): Promise<void> =>
+    eventually(20_000, `an answer of ${to}`, async () =>
+      expect(await reaches(from, to)).toBe(true),
+    );
   const connect = async (...ks: number[]): Promise<void> => {
     for (const k of ks) {
       const others = ks.filter((other) => other !== k);
@@ -110,7 +115,7 @@ export function wireguardContract(current: () => WireguardHosts): void {
   test("hosts that have each other's keys reach each other; who is only known to one does not", async () => {
     await connect(1, 2);
     await set(3, wanted(3, [peer(1)]));
-    expect(await reaches(1, 2)).toBe(true);
+    await answers(1, 2);
     expect(await reaches(3, 1)).toBe(false);
     expect(await reaches(1, 3)).toBe(false);
     const { lastHandshakeMs, rxBytes, txBytes } = (await heldPeer(1, peer(2)))!;
@@ -121,7 +126,7 @@ export function wireguardContract(current: () => WireguardHosts): void {
 
   test("said twice it is as once, and its sessions live on; so they do in another agent", async () => {
     await connect(1, 2);
-    expect(await reaches(1, 2)).toBe(true);
+    await answers(1, 2);
     const before = await settled(1);
     await connect(1, 2);
     expect(await settled(1)).toEqual(before);
@@ -129,29 +134,30 @@ export function wireguardContract(current: () => WireguardHosts): void {
     expect(await settled(1)).toEqual(before);
     await connect(1, 2);
     expect(await settled(1)).toEqual(before);
-    expect(await reaches(2, 1)).toBe(true);
+    await answers(2, 1);
     expect(await settled(1)).toEqual(before);
   });
 
   test("a peer with another key takes the place of the old one; the others' sessions live on", async () => {
     await connect(1, 2, 3);
-    expect([await reaches(1, 2), await reaches(1, 3)]).toEqual([true, true]);
+    await answers(1, 2);
+    await answers(1, 3);
     const before = await handshake(1, peer(3));
     const renewed = peer(2, { publicKey: wireguardPublicKey(privateKey(2, 1)) });
     await set(2, wanted(2, [peer(1), peer(3)]), privateKey(2, 1));
     expect((await read(2)).publicKey).toBe(renewed.publicKey);
     await set(1, wanted(1, [renewed, peer(3)]));
     expect(await heldPeer(1, peer(2))).toBeUndefined();
-    expect(await reaches(1, 2)).toBe(true);
+    await answers(1, 2);
     expect(await handshake(1, peer(3))).toBe(before);
-    expect(await reaches(1, 3)).toBe(true);
+    await answers(1, 3);
   });
 
   test("where a peer is heard from stays, until the host is said to be elsewhere", async () => {
     const elsewhere = peer(2, { endpoint: { ip: vtepOf(2), port: PORT + 1 } });
     await set(1, wanted(1, [elsewhere]));
     await set(2, wanted(2, [peer(1)]));
-    expect(await reaches(2, 1)).toBe(true);
+    await answers(2, 1);
     const learnt = { ip: vtepOf(2), port: PORT };
     expect((await heldPeer(1, elsewhere))?.endpoint).toEqual(learnt);
     await set(1, wanted(1, [elsewhere]));
@@ -166,7 +172,8 @@ export function wireguardContract(current: () => WireguardHosts): void {
 
   test("a peer that is taken away is silent; one that is undecided stays as it is", async () => {
     await connect(1, 2, 3);
-    expect([await reaches(1, 2), await reaches(1, 3)]).toEqual([true, true]);
+    await answers(1, 2);
+    await answers(1, 3);
     const before = await heldPeer(1, peer(3));
     await set(1, wanted(1, [], { undecided: [insideOf(3)] }));
     expect((await read(1)).peers.map(({ publicKey }) => publicKey)).toEqual([peer(3).publicKey]);
@@ -189,13 +196,13 @@ export function wireguardContract(current: () => WireguardHosts): void {
 
   test("a device that is lost is told of, and put back by the next word", async () => {
     await connect(1, 2);
-    expect(await reaches(1, 2)).toBe(true);
+    await answers(1, 2);
     const lost = new Promise<void>((resolve) => current().tunnel(1).onLoss(resolve));
     current().lose(1);
     await lost;
     expect(await current().tunnel(1).read()).toBeUndefined();
     await set(1, wanted(1, [peer(2)]));
-    await eventually(20_000, "an answer", async () => expect(await reaches(1, 2)).toBe(true));
+    await answers(1, 2);
   });
 
   test("a peer's kernel answers an echo as large as the tunnel carries; without a device nobody does", async () => {

@@ -32,7 +32,7 @@ describe("wireguard-go", () => {
       hosts.tunnel(k).set(privateKey(k), wanted(k, [peer(3 - k)]));
     await connect(1);
     await connect(2);
-    expect(await hosts.reaches(1, 2)).toBe(true);
+    await eventually(20_000, "an answer", async () => expect(await hosts.reaches(1, 2)).toBe(true));
     const lost = new Promise<void>((resolve) => hosts.tunnel(1).onLoss(resolve));
     process.kill(processOf(hosts.device(1)), "SIGKILL");
     await lost;

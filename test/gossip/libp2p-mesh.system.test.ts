@@ -21,6 +21,7 @@ import { signCertificate, signClaim } from "../../shared/trust.ts";
 import {
   allConnected,
   allSubscribed,
+  ANSWER_MS,
   bytes,
   meet,
   meshContract,
@@ -207,7 +208,7 @@ describe("hostile", () => {
   async function goesOn(a: LibHost, b: LibHost): Promise<void> {
     await b.mesh.publish("t", bytes("still here"));
     await expect.poll(() => a.heard.at(-1)?.text, WAIT).toBe("still here");
-    expect(text(await b.mesh.request(a.node, bytes("abc"), 5000))).toBe("cba");
+    expect(text(await b.mesh.request(a.node, bytes("abc"), ANSWER_MS))).toBe("cba");
   }
 
   test("a member that publishes without end is cut off; the others hear each other", async () => {

@@ -6,7 +6,7 @@ import type { Controller } from "../../controller/controller.ts";
 import { Ip } from "../../shared/ip.ts";
 import { noCommonVersion, WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import { silentLog } from "../../shared/ports.ts";
-import { WAIT } from "../contract/mesh-contract.ts";
+import { ANSWER_MS, WAIT } from "../contract/mesh-contract.ts";
 import { signedCluster } from "../support/signed-cluster.ts";
 
 /** Hosts of different versions of overlay-ts, with real libp2p. */
@@ -50,8 +50,8 @@ test("hosts that share a version speak it, also when each knows others", async (
   newer.wantPeers([peer(0)]);
   await expect.poll(() => older.connections(), WAIT).toEqual([members[1]]);
   const asked = Uint8Array.of(1, 2, 3);
-  expect(await newer.request(members[0]!, asked, 5000)).toEqual(asked);
-  expect(await older.request(members[1]!, asked, 5000)).toEqual(asked);
+  expect(await newer.request(members[0]!, asked, ANSWER_MS)).toEqual(asked);
+  expect(await older.request(members[1]!, asked, ANSWER_MS)).toEqual(asked);
   expect(await newer.otherVersions()).toEqual([]);
 });
 
@@ -94,7 +94,7 @@ test("a host that shares no version with the controller is told so", async () =>
     message: `the controller speaks wire version ${WIRE_VERSIONS.join()}, and this host 9, 8`,
     next: "upgrade overlay-ts on the controller",
   };
-  await expect(channel.exchange(to, Uint8Array.of(1), 5000)).rejects.toMatchObject(failed);
-  const watched = channel.watch(to, () => {}, AbortSignal.timeout(5000));
+  await expect(channel.exchange(to, Uint8Array.of(1), ANSWER_MS)).rejects.toMatchObject(failed);
+  const watched = channel.watch(to, () => {}, AbortSignal.timeout(ANSWER_MS));
   await expect(watched).rejects.toMatchObject(failed);
 });

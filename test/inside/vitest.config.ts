@@ -12,6 +12,7 @@ export default defineConfig({
     isolate: false,
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    expect: { poll: { timeout: 60_000 } },
     reporters: ["verbose"],
     execArgv: ["--disable-warning=ExperimentalWarning"],
   },

@@ -130,7 +130,7 @@ describe("WireGuard's namespace", () => {
       ],
     });
     expect(changed).toContainEqual(expect.stringMatching(/^route 198\.19\.0\.0\/16 /));
-    expect(await hosts.reaches(1, 2)).toBe(true);
+    await eventually(20_000, "an answer", async () => expect(await hosts.reaches(1, 2)).toBe(true));
   });
 });
 

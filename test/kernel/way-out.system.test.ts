@@ -5,6 +5,7 @@ import { WayOutPorts } from "../../agent/kernel/way-out-ports.ts";
 import { WayOutReconciler } from "../../agent/kernel/way-out-reconciler.ts";
 import { Mac, macToBytes } from "../../shared/mac.ts";
 import { silentLog } from "../../shared/ports.ts";
+import { eventually } from "../support/lab-host.ts";
 import { TestHosts } from "../support/hosts.ts";
 
 /** docker_gwbridge with containers a and b of two networks, as Docker makes it; one address of a host beyond. */
@@ -142,9 +143,12 @@ const bothReachTheHost = async (): Promise<void> => {
 
 test("without us containers of different networks reach each other, and take each other's replies", async () => {
   await bothReachTheHost();
-  expect(crossing()).toEqual({ raw: 1, tagged: 1 });
-  expect(theft()).toBe(a.port);
-  expect(arpTheft()).toBe(a.mac);
+  // Each is looked at right after it was sent: the kernel may be handing it on still.
+  await eventually(10_000, "frames of the other", async () =>
+    expect(crossing()).toEqual({ raw: 1, tagged: 1 }),
+  );
+  await eventually(10_000, "the other's MAC", async () => expect(theft()).toBe(a.port));
+  await eventually(10_000, "the other's address", async () => expect(arpTheft()).toBe(a.mac));
   expect(await hosts.ping(a.netns, b.ip)).toBe(3);
 });
 

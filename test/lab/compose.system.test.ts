@@ -72,17 +72,26 @@ class Project {
 
   /**
    * Between Compose's look and what it does a view may come back, or go with a network that ends
-   * (agent/docker/engine/README.md): once more, as its user would. What it said at first is shown.
+   * (agent/docker/engine/README.md): once more, as its user would. What it said before is shown.
    */
-  async #again(host: LabHost, ...args: string[]): Promise<string> {
-    try {
-      return await this.#compose(host, ...args);
-    } catch (error) {
-      const { stderr } = error as { stderr?: string };
-      console.warn(`${host.name}: compose ${args.join(" ")}, tried again: ${stderr}`);
-      await delay(1000);
-      return this.#compose(host, ...args);
-    }
+  #again(host: LabHost, ...args: string[]): Promise<string> {
+    return eventually(20_000, `compose ${args.join(" ")} on ${host.name}`, async () => {
+      try {
+        return await this.#compose(host, ...args);
+      } catch (error) {
+        const { stderr } = error as { stderr?: string };
+        console.warn(`${host.name}: compose ${args.join(" ")}, tried again: ${stderr}`);
+        await delay(1000);
+        throw error;
+      }
+    });
+  }
+
+  /** The container of `db` there finds the services of its host by name, which is said a moment after they answer. */
+  finds(host: LabHost, names: readonly string[]): Promise<void> {
+    return eventually(20_000, `names on ${host.name}`, async () =>
+      expect(await answering(host, await this.container(host, "db"), names)).toEqual(names),
+    );
   }
 
   async containers(host: LabHost): Promise<string[]> {
@@ -167,7 +176,7 @@ describe("a project's own network", () => {
         "com.docker.compose.network": "app",
         "com.docker.compose.project": "shop",
       });
-    expect(await answering(h3, await shop.container(h3, "db"), NAMES)).toEqual(NAMES);
+    await shop.finds(h3, NAMES);
   });
 
   test("up again changes nothing; --scale adds", async () => {
@@ -208,8 +217,7 @@ test.each([0, 1])("up on all hosts at the same time, round %i", async (round) =>
     expect(networks.filter(({ name }) => name === undefined)).toEqual([]);
     await race.expectWhole(hosts);
   });
-  for (const host of hosts)
-    expect(await answering(host, await race.container(host, "db"), NAMES)).toEqual(NAMES);
+  for (const host of hosts) await race.finds(host, NAMES);
   await Promise.all(hosts.map((host) => race.down(host)));
 });
 

@@ -44,6 +44,17 @@ export async function pings(host: LabHost, container: string, address: string): 
   return Number(/(\d+) packets received/.exec(text)?.[1] ?? 0);
 }
 
+/**
+ * The container is answered by that one, three times of three: what was attached or connected a moment ago the other
+ * host may hear of a moment later.
+ */
+export async function reaches(host: LabHost, container: string, address: string): Promise<void> {
+  await eventually(20_000, `${address} from ${container} on ${host.name}`, async () => {
+    const answers = await pings(host, container, address);
+    if (answers !== 3) throw new Error(`${answers} of 3 echo requests were answered`);
+  });
+}
+
 /** Which of them answer the container, one echo request each. */
 export async function answering(
   host: LabHost,

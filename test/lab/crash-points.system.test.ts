@@ -25,7 +25,7 @@ const CHURNS = 2;
 /** The steps are gone through again until so many containers have started; CRASH_CONTAINERS=200 in the soak. */
 const CONTAINERS = Number(process.env["CRASH_CONTAINERS"] ?? 1);
 /** A step that does not come in so long is one that nothing here reaches. */
-const REACHED_MS = 90_000;
+const REACHED_MS = 240_000;
 const PROGRAM = mkdtempSync(join(tmpdir(), "overlay-ts-crash-program-"));
 let lab: Lab;
 let program: Awaited<ReturnType<typeof bundledWith>>;

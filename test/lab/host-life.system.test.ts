@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { agentPid } from "./agent-process.ts";
-import { addressOf, OURS, pings, refusal, start } from "./containers.ts";
+import { addressOf, OURS, pings, reaches, refusal, start } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /** How hosts end their part, whatever the state of their agents, on three engines: h3, which ends most, has the newest. */
@@ -75,7 +75,9 @@ test("while others churn, a host with a container leaves by force: nothing is le
     const said = await h3.overlay("leave", "--force");
     expect(said).toMatch(/has left.*docker network connect app c3/s);
     await expectNothing(h3);
-    expect(await h1.overlay("names", "app")).not.toMatch(/^app +c3 /m);
+    await eventually(30_000, "word of it on h1", async () =>
+      expect(await h1.overlay("names", "app")).not.toMatch(/^app +c3 /m),
+    );
   });
   await expectNothing(h3);
   await eventually(30_000, "the others' knowledge", async () => {
@@ -87,7 +89,7 @@ test("while others churn, a host with a container leaves by force: nothing is le
 test("what it cut off is connected again by the command that it named", async () => {
   await joinAgain();
   await h3.docker("network", "connect", "app", "c3");
-  expect(await pings(h3, "c3", await addressOf(h1, "c1", "app"))).toBe(3);
+  await reaches(h3, "c3", await addressOf(h1, "c1", "app"));
 });
 
 test("an agent whose sockets are gone, and one that hangs, are seen: nothing is taken from under them", async () => {
@@ -149,7 +151,7 @@ test("a removed host does what it is told, and its containers are named that are
   await eventually(30_000, "nothing to be done", async () =>
     expect(await h3.overlay("status")).not.toContain("docker network connect"),
   );
-  expect(await pings(h3, "c3", await addressOf(h1, "c1", "app"))).toBe(3);
+  await reaches(h3, "c3", await addressOf(h1, "c1", "app"));
 });
 
 test("a host whose address changes: Docker is told why, containers stay, and nobody gets the old address", async () => {

@@ -13,7 +13,7 @@ import { Capture, containing } from "../support/capture.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { past, turn } from "../support/turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
-import { netnsOf, OURS, pings, start } from "./containers.ts";
+import { netnsOf, OURS, reaches, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /**
@@ -51,18 +51,26 @@ beforeAll(async () => {
   for (const network of ["plain", "secret", "single"]) await h2.waitForNetwork(network);
   for (const network of ["plain", "secret"]) await start(h2, `${network}-h2`, network);
   for (const network of ["plain", "secret", "single"]) await start(h1, `${network}-h1`, network);
+  for (const host of [h1, h2])
+    await eventually(60_000, `agreement on ${host.name}`, () => host.agrees());
   for (const network of ["plain", "secret", "single"]) nets.set(network, await netOf(network));
+  for (const network of ["plain", "secret"])
+    await reaches(h1, `${network}-h1`, netOfName(network).there.ip);
 });
 
 afterAll(() => Lab.down(directory));
 
+/** h1 may hear of the other's container a moment after it runs. */
 async function netOf(network: string): Promise<Net> {
   const { vni } = JSON.parse(await h1.overlay("network", "inspect", network)) as { vni: number };
-  const rows = JSON.parse(await h1.overlay("endpoint", "ls", "--network", network, "--json")) as {
-    host: string;
-    ips: Ip[];
-    mac: Mac;
-  }[];
+  const hosts = network === "single" ? ["h1"] : ["h1", "h2"];
+  const rows = await eventually(20_000, `who is on ${network}`, async () => {
+    const said = await h1.ask<{ host: string; ips: Ip[]; mac: Mac }[]>(
+      `endpoints?network=${network}`,
+    );
+    expect(said.map(({ host }) => host).toSorted()).toEqual(hosts);
+    return said;
+  });
   const end = (host: string): FrameEnd | undefined => {
     const row = rows.find((each) => each.host === host);
     return row && { mac: row.mac, ip: row.ips[0]! };
@@ -89,8 +97,7 @@ async function got(network: string, sender: string, ports = PORTS): Promise<numb
   const file = join(directory, "datagram");
   writeFileSync(file, vxlanDatagram(vni, there, here, marker));
   const container = await netnsOf(h1, `${network}-h1`);
-  const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
-  try {
+  return arrived(container, "eth0", marker, async () => {
     for (const port of ports)
       await run("nsenter", [
         `--net=${sender}`,
@@ -99,7 +106,38 @@ async function got(network: string, sender: string, ports = PORTS): Promise<numb
         `OPEN:${file}`,
         `UDP-SENDTO:${H1}:${sender === member() ? past(port) : port}`,
       ]).catch(() => {});
+  });
+}
+
+/**
+ * How many frames with the marker passed a container's link while `work` was done. The container then sends a frame of its
+ * own: what the capture had before it is in it.
+ */
+async function arrived(
+  container: string,
+  link: string,
+  marker: Buffer,
+  work: () => Promise<unknown>,
+): Promise<number> {
+  const last = Buffer.from(randomBytes(16).toString("hex"));
+  const file = join(directory, "last");
+  const nobody = Buffer.from("02000000000102000000000288b5", "hex");
+  writeFileSync(file, Buffer.concat([nobody, last, Buffer.alloc(32)]));
+  const capture = await Capture.start(container, link, join(directory, "got.pcap"));
+  try {
+    await work();
+    // What is on its way.
     await delay(500);
+    await eventually(60_000, "the end of the capture", async () => {
+      await run("nsenter", [
+        `--net=${container}`,
+        "socat",
+        "-u",
+        `OPEN:${file}`,
+        `INTERFACE:${link}`,
+      ]);
+      expect(containing(capture.frames(), last)).toBeGreaterThan(0);
+    });
   } finally {
     await capture.stop();
   }
@@ -126,7 +164,9 @@ test("networks are of the kind that the cluster was made with, unless they say a
 });
 
 test("control: a member's frame for a container that it has is got, on a plain network", async () => {
-  expect(await got("plain", member(), [vxlanPlain])).toBe(1);
+  await eventually(20_000, "the member's frame", async () =>
+    expect(await got("plain", member(), [vxlanPlain])).toBe(1),
+  );
 });
 
 describe.each(["plain", "secret", "single"])("the network %s", (network) => {
@@ -158,19 +198,12 @@ async function crossing(type: string): Promise<number> {
   const file = join(directory, "frame");
   const head = [await macOf(to), await macOf(from), Buffer.from(type, "hex")];
   writeFileSync(file, Buffer.concat([...head, marker, Buffer.alloc(32)]));
-  const capture = await Capture.start(to, "eth1", join(directory, "crossed.pcap"));
-  try {
-    await run("nsenter", [`--net=${from}`, "socat", "-u", `OPEN:${file}`, "INTERFACE:eth1"]);
-    await delay(500);
-  } finally {
-    await capture.stop();
-  }
-  return containing(capture.frames(), marker);
+  const send = ["socat", "-u", `OPEN:${file}`, "INTERFACE:eth1"];
+  return arrived(to, "eth1", marker, () => run("nsenter", [`--net=${from}`, ...send]));
 }
 
 test("containers of two networks do not meet on docker_gwbridge, by which both reach their host", async () => {
-  for (const container of ["plain-h1", "secret-h1"])
-    expect(await pings(h1, container, "10.255.240.1")).toBe(3);
+  for (const container of ["plain-h1", "secret-h1"]) await reaches(h1, container, "10.255.240.1");
   await eventually(60_000, "ports that are isolated and bound", () => h1.agrees());
   // Of no protocol, and tagged with VLAN 0.
   expect(await crossing("88b5")).toBe(0);
@@ -197,18 +230,12 @@ test("from inside the tunnel a member speaks for its own containers only", async
     const marker = Buffer.from(randomBytes(16).toString("hex"));
     const file = join(directory, "datagram");
     writeFileSync(file, vxlanDatagram(on, from, here, marker));
-    const container = await netnsOf(h1, "secret-h1");
-    const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
-    try {
-      const to = `UDP-SENDTO:198.19.0.1:${past(vxlanWireguard)}`;
-      await run("nsenter", [`--net=${sender}`, "socat", "-u", `OPEN:${file}`, to]);
-      await delay(500);
-    } finally {
-      await capture.stop();
-    }
-    return containing(capture.frames(), marker);
+    const to = `UDP-SENDTO:198.19.0.1:${past(vxlanWireguard)}`;
+    return arrived(await netnsOf(h1, "secret-h1"), "eth0", marker, () =>
+      run("nsenter", [`--net=${sender}`, "socat", "-u", `OPEN:${file}`, to]),
+    );
   };
-  expect(await send(there)).toBe(1);
+  await eventually(20_000, "the member's own frame", async () => expect(await send(there)).toBe(1));
   const before = await dropped();
   expect(await send({ ...there, ip: there.ip.replace(/\d+$/, "77") as Ip })).toBe(0);
   expect(await send({ ...there, mac: "02:42:0a:00:00:77" as Mac })).toBe(0);

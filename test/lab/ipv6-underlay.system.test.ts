@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually, type LabHost } from "../support/lab-host.ts";
-import { OURS, pings, refusal, start } from "./containers.ts";
+import { OURS, reaches, refusal, start } from "./containers.ts";
 import { Lab } from "./lab.ts";
 
 /** Two hosts that talk IPv6 to each other: mesh, controller, VXLAN, guards, data-path proof. */
@@ -43,7 +43,7 @@ test("containers reach one another at full size in both families", async () => {
     [ipv4, 1430 - 28],
     [ipv6, 1430 - 48],
   ] as const) {
-    expect(await pings(h2, "s2", address)).toBe(3);
+    await reaches(h2, "s2", address);
     const full = ["exec", "s2", "/bin/ping", "-c", "2", "-s", String(size), address];
     expect(await h2.docker(...full)).toContain("2 packets received");
   }

@@ -7,12 +7,14 @@ import type { Family } from "../../shared/ip.ts";
 import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
 import { inParallel } from "../support/in-parallel.ts";
-import { eventually, LabHost, NAMESERVER } from "../support/lab-host.ts";
+import { eventually, LabHost, NAMESERVER, OVERLAY_TS } from "../support/lab-host.ts";
 
 export const IMAGE = "overlay-ts-lab";
 const HOSTS_FILE = "hosts.json";
 /** Agents: a start is mostly work of a processor, and with many each would take as long as all. */
 const STARTED_AT_ONCE = 4;
+/** For the controller's answer to who joins, where labs beside this one have the processors: a person would ask again. */
+const FORMING_MS = 60_000;
 
 export interface LabOptions {
   readonly directory: string;
@@ -84,13 +86,16 @@ export class Lab {
     const [first, ...others] = this.hosts;
     const address = underlay === 4 ? "198.51.100.1" : "2001:db8::1";
     say("overlay-ts init on h1");
-    await first?.overlay("init", "--advertise-addr", address, ...options);
+    const patiently = (host: LabHost, ...words: string[]): Promise<string> =>
+      host.exec("env", `OVERLAY_TS_PATIENCE_MS=${FORMING_MS}`, OVERLAY_TS, ...words);
+    if (first !== undefined)
+      await patiently(first, "init", "--advertise-addr", address, ...options);
     // That of `init` lets in fewer than a large lab has.
     const uses = String(Math.max(1, others.length));
     const token = (await first?.overlay("token", "create", "--uses", uses))?.trim() ?? "";
     for (const host of others) {
       say(`overlay-ts join on ${host.name}`);
-      await host.overlay("join", "--token", token, address);
+      await patiently(host, "join", "--token", token, address);
     }
   }
 

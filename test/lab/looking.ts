@@ -1,8 +1,8 @@
 import type { Asking } from "../support/asking.ts";
 
 const EVERY_MS = 50;
-/** Longer than any answer takes, shorter than a libc waits: a lost packet shows. */
-const TIMEOUT_MS = 2000;
+/** Shorter than a libc waits (5 s): what is answered by then no program misses, and a lost packet shows. */
+const TIMEOUT_MS = 4500;
 
 interface Look {
   readonly atMs: number;

@@ -333,9 +333,9 @@ describe.each(["h1", "h2"] as const)("events of %s's engine that nobody heard", 
 
 describe("a service is renewed", () => {
   test("member after member, under requests of clients that ask anew each time: none fails", async () => {
-    // On SIGTERM it goes on answering for a moment, as a program that drains.
-    const serve =
-      "httpd -f -p 80 -h /bin & served=$!; trap 'sleep 0.5; kill $served; exit 0' TERM; wait";
+    // On SIGTERM it goes on answering until it is told that nobody comes any more, as a program that drains.
+    const drain = "until [ -e /drained ]; do sleep 0.1; done; kill $served; exit 0";
+    const serve = `httpd -f -p 80 -h /bin & served=$!; trap '${drain}' TERM; wait`;
     const hosts = [h1, h2, h3];
     // In answers when it serves, not when its program begins.
     const ready = ["--health-cmd", "wget -q -O /dev/null http://127.0.0.1/echo"];
@@ -351,25 +351,48 @@ describe("a service is renewed", () => {
       shops.map(({ address }) => address),
     );
     const request =
-      "while :; do if timeout 3 wget -q -O /dev/null http://shop/echo; then echo good; else echo BAD; fi; usleep 20000; done";
+      "while :; do if timeout 30 wget -q -O /dev/null http://shop/echo; then echo good; else echo BAD; fi; usleep 20000; done";
     const clients = await Promise.all(
       [h1, h2].map((host) =>
         running(host, "client", "app", "--stop-signal", "KILL", IMAGE, "/bin/sh", "-c", request),
       ),
     );
+    const requests = ({ host }: Member): Promise<string> =>
+      host.output(...host.withEngine("/usr/bin/docker", "logs", "client"));
+    const count = (said: string, what: string): number => said.split(what).length - 1;
+    /** Each client has made so many from beginning to end since then. */
+    const more = async (wanted: number): Promise<void> => {
+      for (const client of clients) {
+        const before = count(await requests(client), "good");
+        await eventually(60_000, `requests of ${client.host.name}`, async () =>
+          expect(count(await requests(client), "good")).toBeGreaterThanOrEqual(before + wanted),
+        );
+      }
+    };
     for (const shop of shops) {
-      await shop.host.docker("restart", "-t", "10", shop.name);
+      const restarted = shop.host.docker("restart", "-t", "600", shop.name);
+      for (const { asking } of members)
+        await eventually(60_000, `${shop.name} out of answers`, async () => {
+          const { rcode, data } = await asking.ask("shop");
+          expect(rcode).toBe("NOERROR");
+          expect(data).not.toContain(shop.address);
+        });
+      // The one under way may still have its address; who asks from now on has not.
+      await more(2);
+      await shop.host.docker("exec", shop.name, "/bin/busybox", "touch", "/drained");
+      await restarted;
       const address = await addressOf(shop.host, shop.name, "app");
       for (const { asking } of members)
         await eventually(60_000, `${shop.name} in answers again`, async () => {
           expect((await asking.ask("shop")).data).toContain(address);
         });
+      await more(2);
     }
-    for (const { host } of clients) {
-      const said = await host.output(...host.withEngine("/usr/bin/docker", "logs", "client"));
-      const count = (what: string): number => said.split(what).length - 1;
-      console.info(`${host.name}: ${count("good")} requests, ${count("BAD")} failed`);
-      expect(count("good")).toBeGreaterThan(20);
+    for (const client of clients) {
+      const said = await requests(client);
+      console.info(
+        `${client.host.name}: ${count(said, "good")} requests, ${count(said, "BAD")} failed`,
+      );
       expect(said).not.toContain("BAD");
     }
     await Promise.all(
@@ -382,6 +405,7 @@ describe("a container that asks without end", () => {
   test("takes no answer from the others of its host", async () => {
     const flooder = await member(h1, "flooder", "app");
     const quiet = members.find((one) => one.host === h1)!;
+    await allFind([quiet], "flooder", [flooder.address]);
     const netns = await netnsOf(h1, "flooder");
     const program = join(import.meta.dirname, "../support/flooding.ts");
     const local = new Looking(quiet.asking, "flooder", [flooder.address]);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { tcpIn, udpIn } from "../support/netns-sockets.ts";
 import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED, UpstreamDns } from "../support/upstream-dns.ts";
-import { addressOf, endNetwork, netnsOf, pings, SLEEP } from "./containers.ts";
+import { addressOf, endNetwork, netnsOf, reaches, SLEEP } from "./containers.ts";
 import { type Held, held } from "./held.ts";
 import { IMAGE } from "./lab.ts";
 import {
@@ -198,10 +198,12 @@ describe("what people rely on", () => {
     await allFind([dbs[0]!], "many100", [most.address]);
     const said = /names of most on app .*more than the 128 names.*"many129"/;
     for (const command of ["status", "names", "events"])
-      expect(await h2.overlay(command)).toMatch(said);
-    await expect(h2.overlay("verify")).rejects.toMatchObject({
-      stdout: expect.stringMatching(said),
-    });
+      await eventually(20_000, `the word of it in ${command}`, async () =>
+        expect(await h2.overlay(command)).toMatch(said),
+      );
+    await eventually(20_000, "the word of it in verify", () =>
+      expect(h2.overlay("verify")).rejects.toMatchObject({ stdout: expect.stringMatching(said) }),
+    );
     await remove(most);
   });
 
@@ -258,8 +260,11 @@ describe("by what programs use", () => {
     const web = ["/bin/httpd", "-f", "-p", "80", "-h", "/bin"];
     const shown = await running(h3, "web", "app", IMAGE, ...web);
     await allFind(dbs, "web", [shown.address]);
-    expect(await pings(h1, "db1", "web")).toBe(3);
-    const fetched = await h2.docker("exec", "db2", "/bin/wget", "-q", "-O", "-", "http://web/echo");
+    await reaches(h1, "db1", "web");
+    // Started is not yet listening.
+    const fetched = await eventually(20_000, "the server", () =>
+      h2.docker("exec", "db2", "/bin/wget", "-q", "-O", "-", "http://web/echo"),
+    );
     expect(fetched.length).toBeGreaterThan(1000);
     await remove(shown);
   });
@@ -280,7 +285,10 @@ describe("by what programs use", () => {
       );
       expect(await exec("dig", "+short", "-x", shown.address)).toBe("web.app.\n");
       expect(await exec("nslookup", "web")).toContain(shown.address);
-      expect((await exec("wget", "-q", "-O", "-", "http://web/echo")).length).toBeGreaterThan(1000);
+      const fetched = await eventually(20_000, "the server", () =>
+        exec("wget", "-q", "-O", "-", "http://web/echo"),
+      );
+      expect(fetched.length).toBeGreaterThan(1000);
       expect(await exec("dig", "+tcp", "+short", "big.test")).toBe(`${BIG.join("\n")}\n`);
       expect(await exec("dig", "+short", "big.test")).toBe(`${BIG.join("\n")}\n`);
       await remove(tool);
@@ -324,6 +332,11 @@ describe("the first thing that a container does", () => {
       const command = Object.values(LOOKUPS)[i % 3]!;
       await names.network(network);
       const target = await member(h1, "target", network);
+      // h1 has said it: the engine tells its agent of a start when that is over.
+      await eventually(20_000, "the name", async () => {
+        const rows = await h1.ask<{ names: string[] }[]>(`endpoints?network=${network}`);
+        expect(rows.flatMap((row) => row.names)).toContain("target");
+      });
       const said = await Promise.all(
         [h2, h3].map((host) => saidBy(() => runOnce(host, network, ...command, "target"))),
       );
@@ -522,8 +535,11 @@ describe("what docker run and the container itself set", () => {
       const tcp = await tcpIn(netns, "0.0.0.0", 53);
       const heard: string[] = [];
       udp.on("message", (_, { address }) => heard.push(address));
+      await reaches(h3, "db3", server.address);
       await dbs[2]!.asking.ask("anything", { server: server.address, timeoutMs: 500 });
-      expect(heard).toEqual([dbs[2]!.address]);
+      await eventually(10_000, "the question", async () =>
+        expect(heard).toEqual([dbs[2]!.address]),
+      );
       await allFind([server], "db3", [dbs[2]!.address]);
       await allFind([server], "outside.test", [OUTSIDE]);
       expect(heard).toHaveLength(1);

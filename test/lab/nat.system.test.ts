@@ -65,7 +65,11 @@ test("WireGuard reaches through: the host behind NAT dials out, and is heard fro
   await start(h2, "two", "secret");
   await whole();
   expect(await endpointOfH2()).toBe(`${OUTER} 40000`);
-  expect(await h1.docker("exec", "one", "/bin/ping", "-c", "1", "two")).toContain("1 packets rec");
+  await eventually(20_000, "the other by its name", async () =>
+    expect(await h1.docker("exec", "one", "/bin/ping", "-c", "1", "two")).toContain(
+      "1 packets rec",
+    ),
+  );
 });
 
 const endpointOfH2 = async (): Promise<string | undefined> => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
-import { addressOf, GONE, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
+import { addressOf, GONE, OURS, pings, reaches, refusal, SLEEP, start } from "./containers.ts";
 import { IMAGE, Lab } from "./lab.ts";
 
 /** What networks are, where they are and when they end: three hosts, an engine of each kind. */
@@ -82,6 +82,9 @@ describe("a network ends", () => {
     await start(h2, "stopped", "kept", "--ip", await spare("kept", 9));
     await h2.docker("stop", "-t", "0", "stopped");
     await h3.docker("rm", "-f", "other");
+    await eventually(20_000, "word of the stopped one", async () => {
+      expect(await h1.ask("networks/inspect?name=kept")).toMatchObject({ neededBy: ["h2"] });
+    });
     const id = await clusterId("kept");
     await h1.docker("network", "rm", "kept");
     await h1.waitForNetwork("kept");
@@ -90,7 +93,7 @@ describe("a network ends", () => {
     expect(said).toMatch(/network kept is used on h2.*also stopped ones/s);
     await start(h3, "other", "kept", "--ip", address);
     await h2.docker("start", "stopped");
-    expect(await pings(h2, "stopped", address)).toBe(3);
+    await reaches(h2, "stopped", address);
     await allAgree();
   });
 
@@ -147,7 +150,11 @@ describe("a network ends", () => {
     const lost = ["network", "connect", "--ip", address, "again", "lost"];
     await h2.docker("run", "-d", "--name", "lost", ...SLEEP);
     expect(await refusal(h2.docker(...lost))).toMatch(/belongs to/);
-    expect(await refusal(h2.overlay("verify"))).toMatch(/container lost is to be on it and is not/);
+    await eventually(20_000, "what is said of it", async () =>
+      expect(await refusal(h2.overlay("verify"))).toMatch(
+        /container lost is to be on it and is not/,
+      ),
+    );
   });
 
   test("with the controller away the end waits for it, and the view does not come back meanwhile", async () => {
@@ -186,8 +193,7 @@ describe("with Docker's own IPAM", () => {
       hosts.flatMap((host) => [1, 2, 3].map((n) => start(host, `c${n}`, "ansible"))),
     );
     expect(new Set(addresses).size).toBe(9);
-    for (const host of hosts)
-      for (const address of addresses) expect(await pings(host, "c1", address)).toBe(3);
+    for (const host of hosts) for (const address of addresses) await reaches(host, "c1", address);
   });
 
   test("networks of several hosts have subnets of their own, though each engine would choose the same", async () => {
@@ -205,7 +211,7 @@ describe("with Docker's own IPAM", () => {
     for (const name of ["two", "three"]) await h1.docker("network", "connect", name, "all");
     for (const [i, name] of names.entries()) {
       const address = await start(hosts[(i + 1) % 3] ?? h2, `on-${name}`, name);
-      expect(await pings(h1, "all", address)).toBe(3);
+      await reaches(h1, "all", address);
     }
     await allAgree();
   });
@@ -247,11 +253,11 @@ describe("with Docker's own IPAM", () => {
       "/bin/true",
     );
     expect(await refusal(taken)).toMatch(/10\.71\.0\.9/);
-    expect(await pings(h2, "c1", addresses[0] ?? "")).toBe(3);
+    await reaches(h2, "c1", addresses[0] ?? "");
     // What tools that recreate containers pass back: a MAC of Docker's own form, with another address.
     const kept = await start(h1, "kept", "auxiliary", "--mac-address", "02:42:0a:47:00:0c");
     expect(kept).not.toBe("10.71.0.12");
-    expect(await pings(h2, "c1", kept)).toBe(3);
+    await reaches(h2, "c1", kept);
     const theirs = `02:42:0a:47:00:${Number(addresses[1]?.split(".")[3]).toString(16).padStart(2, "0")}`;
     const theft = start(h1, "thief", "auxiliary", "--mac-address", theirs);
     expect(await refusal(theft)).toMatch(/MAC address .* is another container's/);
@@ -281,8 +287,8 @@ describe("IPv6", () => {
       expect(new Set(addresses).size).toBe(3);
       expect(await ipv6(h3, "d3")).toBe(named);
       for (const [i, host] of hosts.entries()) {
-        for (const address of addresses) expect(await pings(host, `d${i + 1}`, address)).toBe(3);
-        expect(await pings(host, `d${i + 1}`, first)).toBe(3);
+        for (const address of addresses) await reaches(host, `d${i + 1}`, address);
+        await reaches(host, `d${i + 1}`, first);
       }
       await allAgree();
     },
@@ -315,10 +321,12 @@ describe("network expose", () => {
       link: string;
       ips: string[];
     };
-    expect((await fetch(h1)).length).toBeGreaterThan(1000);
+    // Started is not yet listening.
+    const fetched = await eventually(20_000, "the container's server", () => fetch(h1));
+    expect(fetched.length).toBeGreaterThan(1000);
     expect(JSON.parse(await h1.overlay("network", "expose", "shown", "--json"))).toEqual(exposed);
     // The host is reached too, and what it forwards between its interfaces goes nowhere.
-    expect(await pings(h2, "web", exposed.ips[0] ?? "")).toBe(3);
+    await reaches(h2, "web", exposed.ips[0] ?? "");
     await h1.exec("ip", "link", "set", exposed.link, "down");
     await h1.stopService("agent", "KILL");
     h1.startAgent();
@@ -372,11 +380,16 @@ describe("-o multicast", () => {
         "dev",
         "eth0",
       );
-      const answers = await h1
-        .docker("exec", `${name}-asks`, "/bin/ping", "-c", "2", "-W", "2", "224.0.0.1")
-        .catch((error: { stdout?: string }) => error.stdout ?? "");
-      const from = new Set([...answers.matchAll(/from ([\d.]+)/g)].map(([, address]) => address));
-      expect(from.size).toBe(expected);
+      // The hosts of those that listen are known a moment after they started, and of `few` as well.
+      for (const host of [h2, h3])
+        await reaches(h1, `${name}-asks`, await addressOf(host, `${name}-listens`, name));
+      await eventually(20_000, `those that answer on ${name}`, async () => {
+        const answers = await h1
+          .docker("exec", `${name}-asks`, "/bin/ping", "-c", "2", "-W", "2", "224.0.0.1")
+          .catch((error: { stdout?: string }) => error.stdout ?? "");
+        const from = [...answers.matchAll(/from ([\d.]+)/g)].map(([, address]) => address);
+        expect(new Set(from).size).toBe(expected);
+      });
     }
     await allAgree();
   });
@@ -396,6 +409,7 @@ describe("MTU", () => {
       expect(await h2.docker("exec", `${network}2`, "/bin/ip", "link", "show", "eth0")).toContain(
         `mtu ${mtu}`,
       );
+      await reaches(h2, `${network}2`, address);
       const full = ["exec", `${network}2`, "/bin/ping", "-c", "2", "-s", String(mtu - 28), address];
       expect(await h2.docker(...full)).toContain("2 packets received");
     }
@@ -417,7 +431,7 @@ describe("MTU", () => {
     await everywhere("smaller");
     const address = await start(h3, "here", "smaller");
     await start(h1, "there", "smaller");
-    expect(await pings(h1, "there", address)).toBe(3);
+    await reaches(h1, "there", address);
     expect(existsSync(h3.path("/run/overlay-ts/netns"))).toBe(true);
   });
 });

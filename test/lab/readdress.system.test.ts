@@ -89,7 +89,9 @@ test("the controller's host takes another address, and the controller with it", 
   await expectWhole();
   await eventually(30_000, "the controller's answer", () => h2.overlay("network", "create", "new"));
   // No failure either.
-  expect((await h2.status()).controller).toEqual({ address: "198.51.100.51", port: 7952 });
+  await eventually(30_000, "the controller without a failure", async () =>
+    expect((await h2.status()).controller).toEqual({ address: "198.51.100.51", port: 7952 }),
+  );
 });
 
 test("a host whose MTU and routes change: the cluster's state follows, and new networks heed it", async () => {
@@ -151,12 +153,16 @@ test("a program that has VXLAN's port is named by status, with what to do, until
       expect(text).toMatch(new RegExp(`^data path: ${says}\n  → end it, or give it another`, "m"));
       expect(text).toMatch(new RegExp(`^kernel: .*${says}$`, "m"));
     });
-    expect(await h3.overlay("events")).toMatch(new RegExp(says));
+    await eventually(30_000, "the event", async () =>
+      expect(await h3.overlay("events")).toMatch(new RegExp(says)),
+    );
   } finally {
     await h3.exec("kill", pid);
   }
   await expectWhole();
-  expect((await h3.status()).problems).toEqual([]);
+  await eventually(30_000, "no problem", async () =>
+    expect((await h3.status()).problems).toEqual([]),
+  );
 });
 
 test("a host whose address went can leave, and nothing of it stays", async () => {

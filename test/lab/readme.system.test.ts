@@ -65,7 +65,10 @@ test("a cluster of two hosts, its network, and a container that finds the other 
   await run!.host.waitForNetwork("app");
   await type(run!);
   expect(ping?.command).toBe("docker run --network app alpine ping -c 3 db");
-  expect(await type(ping!)).toContain("3 packets received");
+  // The name is said a moment after the container runs.
+  await eventually(20_000, "the other host's container", async () =>
+    expect(await type(ping!)).toContain("3 packets received"),
+  );
 });
 
 /** Of a table's last column, as far as they are whole there. */

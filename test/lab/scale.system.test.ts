@@ -103,10 +103,12 @@ test(`${CONTAINERS} containers start and stop at once on each of three engines, 
       inParallel(all.length, all, ({ host, name }) => engine(host, `/containers/${name}/start`)),
     );
     await agree();
-    for (const host of lab.hosts) {
-      const endpoints = await host.ask<unknown[]>("endpoints");
-      expect(endpoints).toHaveLength(all.length + lab.hosts.length);
-    }
+    for (const host of lab.hosts)
+      await eventually(120_000, `all of them on ${host.name}`, async () => {
+        const endpoints = await host.ask<unknown[]>("endpoints");
+        expect(endpoints).toHaveLength(all.length + lab.hosts.length);
+      });
+    await agree();
     await timed(`round ${round}, ${all.length} stopped`, () =>
       inParallel(all.length, all, ({ host, name }) => stop(host, name)),
     );

@@ -70,7 +70,8 @@ function exchange(
   timeoutMs: number,
 ): Promise<Packet | undefined> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(undefined), timeoutMs);
+    // What is in the socket is there in time, however late this process comes to read it: timers are looked at first.
+    const timer = setTimeout(() => setImmediate(() => resolve(undefined)), timeoutMs);
     const done = (finish: () => void): void => {
       clearTimeout(timer);
       finish();

@@ -26,19 +26,19 @@ const TIMEOUT_MS = 60_000;
 
 /**
  * Every frame between host `k` of these (TestHosts, Lab: their directory) and the switch while `work`
- * runs, as tcpdump(8) got it. It ends with a mark of our own: what came before the mark is in it, or it
+ * runs, which can see those so far, as tcpdump(8) got it. It ends with a mark of our own: what came before the mark is in it, or it
  * throws.
  */
 export async function captured(
   directory: string,
   k: number,
-  work: () => Promise<unknown>,
+  work: (soFar: () => Buffer[]) => Promise<unknown>,
 ): Promise<Buffer[]> {
   const last = newMarker();
   const file = join(directory, `capture-${last.toString("hex")}`);
   const capture = await Capture.start(join(directory, "switch"), `p${k}`, file);
   try {
-    await work();
+    await work(() => capture.frames());
     await eventually(TIMEOUT_MS, "the end of the capture", async () => {
       // Nobody answers.
       const ping = ["ping", "-b", "-c", "1", "-W", "1", "-p", last.toString("hex"), BROADCAST];

@@ -276,23 +276,28 @@ export class LabHost {
   }
 }
 
-/** Two labs and a guest share two processors: what takes a second at rest may take some. */
+/** Three labs share two processors: what takes a second at rest may take some. */
 const PATIENCE = 3;
+/** What all of them need at once, a start of Node or of an engine, may take that long whatever is waited for. */
+const LEAST_MS = 60_000;
 
-/** Again until it succeeds; the last failure is thrown after `PATIENCE` times the time it has on a machine at rest. */
+/**
+ * Again until it succeeds; the last failure is thrown after `PATIENCE` times the time it has on a machine at rest, and
+ * not before `LEAST_MS`.
+ */
 export async function eventually<T>(
   timeoutMs: number,
   what: string,
   attempt: () => Promise<T>,
 ): Promise<T> {
   const begunMs = Date.now();
+  const mostMs = Math.max(LEAST_MS, PATIENCE * timeoutMs);
   for (;;)
     try {
       return await attempt();
     } catch (cause) {
       const waitedMs = Date.now() - begunMs;
-      if (waitedMs > PATIENCE * timeoutMs)
-        throw new Error(`${what} is not there in time`, { cause });
+      if (waitedMs > mostMs) throw new Error(`${what} is not there in time`, { cause });
       // Rarer with time: in a machine in software the asking itself holds up what is waited for.
       await delay(Math.min(Math.max(50, waitedMs / 20), 2000));
     }

@@ -8,6 +8,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import { byQuery } from "../../shared/node/routes.ts";
 import { Lines, linesUnix, UnixHttpServer } from "../../shared/node/unix-http.ts";
 import { failOnCrashes } from "../support/crashes.ts";
+import { PATIENT } from "../support/patient.ts";
 
 failOnCrashes();
 const directory = mkdtempSync(join(tmpdir(), "ovt-lines-"));
@@ -108,7 +109,7 @@ describe("an answer in lines", () => {
       const still = given > 0 && given === before;
       before = given;
       expect(still).toBe(true);
-    });
+    }, PATIENT);
     // What socket buffers of both sides hold.
     expect(given).toBeLessThan(10_000);
     slow.destroy();

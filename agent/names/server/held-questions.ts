@@ -1,7 +1,7 @@
 import type { NetworkId } from "../../../shared/ids.ts";
 
 /** As long as a peer's first exchange takes; well within a resolver's own patience (5 s). */
-const HOLD_MS = 1500;
+export const HOLD_MS = 1500;
 const HELD = 2000;
 const HELD_PER_ASKER = 100;
 
@@ -15,18 +15,23 @@ export interface HeldQuestion {
 
 /** Questions that wait until a network is known in full; the oldest first. */
 export class HeldQuestions {
+  readonly #holdMs: number;
   readonly #held = new Map<HeldQuestion, number>();
   readonly #perAsker = new Map<object, number>();
   /** One timer, for the oldest. */
   #timing = false;
+
+  constructor(holdMs: number) {
+    this.#holdMs = holdMs;
+  }
 
   /** @returns false: too many wait, this one must be decided now. */
   hold(question: HeldQuestion): boolean {
     const own = this.#perAsker.get(question.asker) ?? 0;
     if (this.#held.size >= HELD || own >= HELD_PER_ASKER) return false;
     this.#perAsker.set(question.asker, own + 1);
-    this.#held.set(question, performance.now() + HOLD_MS);
-    if (!this.#timing) this.#expireIn(HOLD_MS);
+    this.#held.set(question, performance.now() + this.#holdMs);
+    if (!this.#timing) this.#expireIn(this.#holdMs);
     return true;
   }
 

@@ -9,6 +9,7 @@ import { threadFile } from "../../../shared/node/thread-file.ts";
 import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
 import { HangWatch } from "./hang-watch.ts";
+import { HOLD_MS } from "./held-questions.ts";
 import { reserveMemory } from "./low-descriptors.ts";
 import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { noKeeper, type SocketKeeper } from "./socket-keeper.ts";
@@ -39,6 +40,8 @@ export interface LinuxNameServerOptions {
   readonly keeper?: SocketKeeper;
   /** Every gate is looked at once in this time. */
   readonly checkMs?: number;
+  /** A question about a name that may come waits so long. */
+  readonly holdMs?: number;
   /** Adopted sockets that nobody asks for are given up after it. */
   readonly adoptedMs?: number;
 }
@@ -58,6 +61,7 @@ export class LinuxNameServer implements NameServer {
   readonly #log: Log;
   readonly #keeper: SocketKeeper;
   readonly #checkMs: number;
+  readonly #holdMs: number;
   readonly #patienceMs: number;
   readonly #adoptedMs: number;
   readonly #counters = new Counters();
@@ -87,6 +91,7 @@ export class LinuxNameServer implements NameServer {
       patienceMs = 0,
       keeper = noKeeper,
       checkMs = CHECK_MS,
+      holdMs = HOLD_MS,
       adoptedMs = ADOPTED_MS,
     }: LinuxNameServerOptions,
     log: Log,
@@ -94,6 +99,7 @@ export class LinuxNameServer implements NameServer {
     this.#log = log;
     this.#keeper = keeper;
     this.#checkMs = checkMs;
+    this.#holdMs = holdMs;
     this.#patienceMs = patienceMs;
     this.#adoptedMs = adoptedMs;
     this.#retried = new RetriedWork((failure) => {
@@ -210,6 +216,7 @@ export class LinuxNameServer implements NameServer {
       counters: this.#counters.memory,
       reserve: this.#reserve,
       checkMs: this.#checkMs,
+      holdMs: this.#holdMs,
     };
     const worker = new Worker(threadFile("names-worker", import.meta.url), {
       workerData: options,

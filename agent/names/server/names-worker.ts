@@ -15,10 +15,10 @@ import type { FromWorker, ServingMethod, ToWorker, WorkerOptions } from "./worke
 
 assert(parentPort !== null, "names are served in a worker");
 const port = parentPort;
-const { counters, reserve, checkMs } = workerData as WorkerOptions;
+const { counters, reserve, checkMs, holdMs } = workerData as WorkerOptions;
 const tell = (message: FromWorker): void => port.postMessage(message);
 reserveIn(reserve);
-const serving = new Serving({ counters: new Counters(counters), checkMs, tell });
+const serving = new Serving({ counters: new Counters(counters), checkMs, holdMs, tell });
 
 async function call(_id: number, method: ServingMethod, args: unknown[]): Promise<unknown> {
   switch (method) {

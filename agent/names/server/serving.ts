@@ -49,6 +49,7 @@ interface Place {
 export interface ServingOptions {
   readonly counters: Counters;
   readonly checkMs: number;
+  readonly holdMs: number;
   readonly tell: (message: FromWorker) => void;
 }
 
@@ -56,7 +57,7 @@ export interface ServingOptions {
 export class Serving {
   readonly #options: ServingOptions;
   readonly #names = new NameTable();
-  readonly #held = new HeldQuestions();
+  readonly #held: HeldQuestions;
   readonly #conversations = new Set<Conversation>();
   readonly #places = new Map<SandboxId, Place>();
   /** Whose table is still to be taken away, and how. */
@@ -68,6 +69,7 @@ export class Serving {
 
   constructor(options: ServingOptions) {
     this.#options = options;
+    this.#held = new HeldQuestions(options.holdMs);
   }
 
   change(changes: readonly TableChange[]): void {

@@ -35,4 +35,5 @@ export interface WorkerOptions {
   readonly reserve: SharedArrayBuffer;
   /** Every gate is looked at once in this time. */
   readonly checkMs: number;
+  readonly holdMs: number;
 }

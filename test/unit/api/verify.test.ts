@@ -16,6 +16,7 @@ import { NetworkId } from "../../../shared/ids.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
 import { occupy } from "../../support/occupy.ts";
 import { joinBody, makeEndpoint, makeNetwork } from "../../support/plugin-bodies.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 /**
  * `verify` finds what is changed in kernel, Docker, names and tables, one after another. The fake kernel
@@ -36,8 +37,8 @@ async function pair(folder: string): Promise<{ cluster: FakeCluster; network: Ne
   expect((await host.call("NetworkDriver.Join", joinBody())).status).toBe(200);
   const [network] = [...host.agent.bindings.networks().values()] as [NetworkId];
   await occupy(other, network);
-  await vi.waitFor(() => expect(host.kernel.readNow(network).vxlanFdb).toHaveLength(1));
-  await vi.waitFor(async () => expect(await verify(host.agent)).toEqual([]));
+  await vi.waitFor(() => expect(host.kernel.readNow(network).vxlanFdb).toHaveLength(1), PATIENT);
+  await vi.waitFor(async () => expect(await verify(host.agent)).toEqual([]), PATIENT);
   return { cluster, network };
 }
 

@@ -4,6 +4,7 @@ import { type ErrorCode, OverlayError } from "../../../shared/errors.ts";
 import { NetworkId } from "../../../shared/ids.ts";
 import type { FakeOptions } from "../../support/fake-engine.ts";
 import { NamedHost } from "../../support/named-host.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const APP: FakeOptions = { networks: { app: [] } };
 const CHECKED: FakeOptions = { ...APP, checked: true };
@@ -487,13 +488,13 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
       return answer;
     };
     host.engine.unpause(id);
-    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }));
+    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }), PATIENT);
     host.engine.pause(id);
-    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "paused" }));
+    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "paused" }), PATIENT);
     const { changes } = host;
     gates[0]?.();
     // Asked again: had the first answer counted, it would have been said by then.
-    await vi.waitFor(() => expect(gates).toHaveLength(2));
+    await vi.waitFor(() => expect(gates).toHaveLength(2), PATIENT);
     await delay(50);
     expect({ said: host.said(), changes: host.changes }).toEqual({
       said: { c1: "paused" },
@@ -511,13 +512,16 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     };
     refuse("DOCKER");
     host.engine.run("c1", APP);
-    await vi.waitFor(() => expect(host.containerWatcher.status().failedLooks).toBeGreaterThan(1));
+    await vi.waitFor(
+      () => expect(host.containerWatcher.status().failedLooks).toBeGreaterThan(1),
+      PATIENT,
+    );
     expect(host.containerWatcher.failure()).toMatchObject({
       message: "the engine does not say what its containers are called: not now",
       next: expect.stringContaining("journalctl -u docker"),
     });
     host.ask = ask;
-    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }), { timeout: 10_000 });
+    await vi.waitFor(() => expect(host.said()).toEqual({ c1: "in" }), PATIENT);
     expect(host.containerWatcher.failure()).toBeUndefined();
     refuse("UNREACHABLE");
     host.engine.run("c2", APP);

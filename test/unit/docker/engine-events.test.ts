@@ -2,6 +2,7 @@ import { beforeEach, expect, test, vi } from "vitest";
 import type { EngineEvent } from "../../../agent/docker/engine/port.ts";
 import { EngineEvents } from "../../../agent/docker/engine-events.ts";
 import { type ErrorCode, OverlayError } from "../../../shared/errors.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const listening: EngineEvent = { kind: "listening" };
 let streams: (ErrorCode | "opened")[];
@@ -38,7 +39,7 @@ async function listened(...streamsThen: (ErrorCode | "opened")[]): Promise<void>
   const opened = streams.filter((stream) => stream === "opened").length + 1;
   const stop = new AbortController();
   const done = engineEvents.listen(stop.signal);
-  await vi.waitFor(() => expect(heard).toHaveLength(opened));
+  await vi.waitFor(() => expect(heard).toHaveLength(opened), PATIENT);
   stop.abort();
   await done;
 }

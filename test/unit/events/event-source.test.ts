@@ -6,6 +6,7 @@ import { EventSource } from "../../../agent/events/event-source.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { systemClock } from "../../../shared/node/system.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 function make() {
   const tables = new Tables();
@@ -33,10 +34,13 @@ test("what was there at the start did not happen; what changes then did", async 
   eventSource.start();
   world.lost = [nodeId(2)];
   eventSource.dirty();
-  await vi.waitFor(async () => expect(await kinds()).toEqual(["started", "host-unreachable"]));
+  await vi.waitFor(
+    async () => expect(await kinds()).toEqual(["started", "host-unreachable"]),
+    PATIENT,
+  );
   world.lost = [];
   eventSource.dirty();
-  await vi.waitFor(async () => expect((await kinds()).at(-1)).toBe("host-back"));
+  await vi.waitFor(async () => expect((await kinds()).at(-1)).toBe("host-back"), PATIENT);
   eventSource.stop();
 });
 
@@ -47,7 +51,7 @@ test("a hundred changes at once are one look, and none is lost", async () => {
     world.tampered++;
     eventSource.dirty();
   }
-  await vi.waitFor(() => expect(events.counters()["told"]).toBe(2));
+  await vi.waitFor(() => expect(events.counters()["told"]).toBe(2), PATIENT);
   expect(world.reads).toBe(2);
   const told = events.knows((event) => event.kind === "guards-tampered" && event.times === 100);
   expect(told).toBe(true);

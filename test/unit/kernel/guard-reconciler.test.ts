@@ -6,6 +6,7 @@ import { GuardReconciler } from "../../../agent/kernel/guard-reconciler.ts";
 import type { Guards } from "../../../agent/kernel/port.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 function make(set: (desired: DesiredGuards) => Promise<void> = async () => {}) {
   let tamper = (): void => {};
@@ -54,12 +55,12 @@ test("a failure is told when it begins and when it is over; success is not told"
   expect(changed).not.toHaveBeenCalled();
   fails = true;
   guardReconciler.dirty();
-  await vi.waitFor(() => expect(guardReconciler.failure()?.message).toBe("no nft"));
+  await vi.waitFor(() => expect(guardReconciler.failure()?.message).toBe("no nft"), PATIENT);
   expect(changed).toHaveBeenCalled();
   fails = false;
   changed.mockClear();
   await guardReconciler.settled();
-  await vi.waitFor(() => expect(guardReconciler.failure()).toBeUndefined());
+  await vi.waitFor(() => expect(guardReconciler.failure()).toBeUndefined(), PATIENT);
   expect(changed).toHaveBeenCalledTimes(1);
   await guardReconciler.stop();
 });

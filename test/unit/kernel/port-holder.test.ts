@@ -6,6 +6,7 @@ import { portTaken } from "../../../agent/encryption/wireguard/device.ts";
 import { withPortNamed } from "../../../agent/kernel/port-holder.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import { portHolder } from "../../../shared/node/port-holder.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const refused = new OverlayError({
   code: "NETLINK",
@@ -46,7 +47,7 @@ test("of a TCP port it is who listens, not who is connected to it", async () => 
   const [accepted] = (await once(server, "connection")) as [{ destroy(): void }];
   expect(portHolder("tcp", port)).toContain(`(process ${process.pid})`);
   server.close();
-  await vi.waitFor(() => expect(portHolder("tcp", port)).toBeUndefined());
+  await vi.waitFor(() => expect(portHolder("tcp", port)).toBeUndefined(), PATIENT);
   client.destroy();
   accepted.destroy();
 });

@@ -13,6 +13,7 @@ import type { Mac } from "../../../shared/mac.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { FakeKernel } from "../../fakes/fake-kernel.ts";
 import { dataPlane, present } from "../../support/cluster.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const app = NetworkId.parse("a".repeat(32));
 const web = NetworkId.parse("b".repeat(32));
@@ -86,7 +87,7 @@ test("entries that were dumped and written are counted: what a change costs the 
 test("a hundred events cost two passes: the first at once, the rest together", async () => {
   const { reconciler } = make();
   for (let i = 0; i < 100; i++) reconciler.dirty(app);
-  await vi.waitFor(() => expect(reconciler.status(app)?.passes).toBe(2));
+  await vi.waitFor(() => expect(reconciler.status(app)?.passes).toBe(2), PATIENT);
   await reconciler.settle(app);
   expect(reconciler.status(app)?.passes).toBe(3);
   await reconciler.stop();
@@ -107,14 +108,14 @@ test("settle waits for a pass that began after it", async () => {
     },
   });
   reconciler.changedOutside(app);
-  await vi.waitFor(() => expect(reads.length).toBe(1));
+  await vi.waitFor(() => expect(reads.length).toBe(1), PATIENT);
   let settled = false;
   reconciler.changedOutside(app);
   const settling = reconciler.settle(app).then(() => {
     settled = true;
   });
   reads[0]?.();
-  await vi.waitFor(() => expect(reads.length).toBe(2));
+  await vi.waitFor(() => expect(reads.length).toBe(2), PATIENT);
   expect(settled).toBe(false);
   wanted = 1;
   reads[1]?.();
@@ -143,13 +144,13 @@ test("a failed pass is told to who waits, retried until it works, and stops no o
     },
   });
   await expect(reconciler.settle(app)).rejects.toMatchObject({ errno: "EBUSY" });
-  await vi.waitFor(() => expect(reconciler.status(app)?.failures).toBeGreaterThan(2));
+  await vi.waitFor(() => expect(reconciler.status(app)?.failures).toBeGreaterThan(2), PATIENT);
   expect(reconciler.status(app)?.failure).toMatchObject({ code: "NETLINK", errno: "EBUSY" });
   await reconciler.settle(web);
   expect(applied).toEqual([web]);
   failing = false;
-  await vi.waitFor(() => expect(applied).toEqual([web, app]));
-  await vi.waitFor(() => expect(reconciler.status(app)?.failure).toBeUndefined());
+  await vi.waitFor(() => expect(applied).toEqual([web, app]), PATIENT);
+  await vi.waitFor(() => expect(reconciler.status(app)?.failure).toBeUndefined(), PATIENT);
   await reconciler.stop();
 });
 
@@ -169,7 +170,10 @@ test("the same failure again is logged once, another one too", async () => {
     log: { ...silentLog, warn: ({ message }) => lines.push(message) },
   });
   reconciler.dirty(app);
-  await vi.waitFor(() => expect(reconciler.status(app)).toMatchObject({ failures: 5, passes: 6 }));
+  await vi.waitFor(
+    () => expect(reconciler.status(app)).toMatchObject({ failures: 5, passes: 6 }),
+    PATIENT,
+  );
   expect(lines).toEqual(["one", "two"]);
   await reconciler.stop();
 });

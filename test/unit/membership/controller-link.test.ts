@@ -8,6 +8,7 @@ import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app, nodeId } from "../../support/cluster.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const signed: SignedState = { jws: "new", controllerCertificate: "" };
 const done: ControlAnswer = { v: 1, kind: "done", state: signed };
@@ -99,7 +100,7 @@ test("one that was away is asked again until it is back, whoever was asking; one
   answers({ v: 1, kind: "state" });
   link.check();
   link.check();
-  await vi.waitFor(() => expect(link.failure()).toBeUndefined());
+  await vi.waitFor(() => expect(link.failure()).toBeUndefined(), PATIENT);
   expect(asked.map(({ kind }) => kind)).toEqual(["state", "removeNetwork", "state"]);
 });
 
@@ -108,12 +109,11 @@ test("on its own host a controller that ends is known to be away, though nobody 
   link.start();
   answers(undefined);
   cut();
-  const patient = { timeout: 10_000 };
   const away = /does not answer: nobody there/;
-  await vi.waitFor(() => expect(link.failure()?.message).toMatch(away), patient);
+  await vi.waitFor(() => expect(link.failure()?.message).toMatch(away), PATIENT);
   answers({ v: 1, kind: "state" });
   cut();
-  await vi.waitFor(() => expect(link.failure()).toBeUndefined(), patient);
+  await vi.waitFor(() => expect(link.failure()).toBeUndefined(), PATIENT);
   await link.stop();
 });
 

@@ -18,6 +18,7 @@ import {
   endpointBody,
   joinBody,
 } from "../../support/plugin-bodies.ts";
+import { PATIENT } from "../../support/patient.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-resolving-"));
 const SANDBOX = "1a2b3c4d5e6f" as SandboxId;
@@ -100,15 +101,15 @@ describe("what a container hears", () => {
   test("nobody for a name that is gone from here a moment ago, two minutes later Docker's answer", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {
-      await vi.waitFor(() => expect(ask("own")).toBeUndefined());
+      await vi.waitFor(() => expect(ask("own")).toBeUndefined(), PATIENT);
       const { id } = await put(h1, "c", ["own"]);
-      await vi.waitFor(() => expect(ask("own")).toHaveLength(1));
+      await vi.waitFor(() => expect(ask("own")).toHaveLength(1), PATIENT);
       h1.agent.localNetworks.remove(network, id);
-      await vi.waitFor(() => expect(ask("own")).toEqual([]));
+      await vi.waitFor(() => expect(ask("own")).toEqual([]), PATIENT);
       await vi.advanceTimersByTimeAsync(119_000);
       expect(ask("own")).toEqual([]);
       await vi.advanceTimersByTimeAsync(1500);
-      await vi.waitFor(() => expect(ask("own")).toBeUndefined());
+      await vi.waitFor(() => expect(ask("own")).toBeUndefined(), PATIENT);
     } finally {
       vi.useRealTimers();
     }
