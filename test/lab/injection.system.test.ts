@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -10,95 +10,106 @@ import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Mac } from "../../shared/mac.ts";
 import { Capture, containing } from "../support/capture.ts";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { past, turn } from "../support/turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
-import { netnsOf, OURS, pings, start } from "./containers.ts";
+import { whileFrozen } from "./agent-process.ts";
+import { netnsOf, OURS, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /**
- * Frames that are forged, and in clear, for containers of h1: on an encrypted network whoever sends them,
- * on a plain one whoever may not. What a container gets is looked at in its own namespace.
+ * Frames that are forged, and in clear, for containers of each engine: on an encrypted network whoever sends
+ * them, on a plain one whoever may not. What a container gets is looked at in its own namespace.
  */
 
 const run = promisify(execFile);
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-injection-test-"));
-const H1 = "198.51.100.1";
 const { vxlanPlain, vxlanWireguard, vxlanIpsec } = DEFAULT_PORTS;
 const PORTS = [vxlanPlain, vxlanWireguard, vxlanIpsec];
+const WITHOUT_RIGHTS =
+  "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all".split(" ");
 let lab: Lab;
-let h1: LabHost;
-let h2: LabHost;
 
-interface Net {
+beforeAll(async () => {
+  // Whoever it is reads what is to be sent.
+  chmodSync(directory, 0o755);
+  lab = await Lab.up({ directory, hosts: 3, docker: true, engines: ENGINE_KINDS, say: () => {} });
+  await lab.form(() => {}, 4, "--encryption", "wireguard");
+  const [h1] = lab.hosts as [LabHost];
+  const singles = lab.hosts.map(({ name }) => `single-${name}`);
+  await h1.docker(...OURS, "-o", "encryption=none", "plain");
+  await h1.docker(...OURS, "secret");
+  for (const network of singles) await h1.docker(...OURS, "-o", "encrypted", network);
+  for (const host of lab.hosts) {
+    turn(host.netns, PORTS);
+    for (const network of ["plain", "secret", `single-${host.name}`]) {
+      await host.waitForNetwork(network);
+      await start(host, `on-${network}`, network);
+    }
+  }
+});
+
+afterAll(() => Lab.down(directory));
+
+/** A container that is aimed at. */
+interface Aim {
+  readonly netns: string;
+  /** Of its host. */
+  readonly address: string;
   readonly vni: number;
-  /** Of the container that is aimed at. */
   readonly here: FrameEnd;
   /** Of whom the frame says that it is from. */
   readonly there: FrameEnd;
 }
 
-const nets = new Map<string, Net>();
-
-beforeAll(async () => {
-  lab = await Lab.up({ directory, hosts: 3, docker: true, say: () => {} });
-  [h1, h2] = lab.hosts as [LabHost, LabHost];
-  await lab.form(() => {}, 4, "--encryption", "wireguard");
-  turn(h2.netns, PORTS);
-  await h1.docker(...OURS, "-o", "encryption=none", "plain");
-  await h1.docker(...OURS, "secret");
-  await h1.docker(...OURS, "-o", "encrypted", "single");
-  for (const network of ["plain", "secret", "single"]) await h2.waitForNetwork(network);
-  for (const network of ["plain", "secret"]) await start(h2, `${network}-h2`, network);
-  for (const network of ["plain", "secret", "single"]) await start(h1, `${network}-h1`, network);
-  for (const network of ["plain", "secret", "single"]) nets.set(network, await netOf(network));
-});
-
-afterAll(() => Lab.down(directory));
-
-async function netOf(network: string): Promise<Net> {
-  const { vni } = JSON.parse(await h1.overlay("network", "inspect", network)) as { vni: number };
-  const rows = JSON.parse(await h1.overlay("endpoint", "ls", "--network", network, "--json")) as {
-    host: string;
-    ips: Ip[];
-    mac: Mac;
-  }[];
-  const end = (host: string): FrameEnd | undefined => {
-    const row = rows.find((each) => each.host === host);
+/** The container of `host` on this network, as from that of `other`. */
+async function aimAt(host: LabHost, network: string, other: LabHost): Promise<Aim> {
+  const { vni } = JSON.parse(await host.overlay("network", "inspect", network)) as { vni: number };
+  const rows = await host.ask<{ host: string; ips: Ip[]; mac: Mac }[]>(
+    `endpoints?network=${network}`,
+  );
+  const end = (of: LabHost): FrameEnd | undefined => {
+    const row = rows.find((each) => each.host === of.name);
     return row && { mac: row.mac, ip: row.ips[0]! };
   };
-  const here = end("h1");
-  if (here === undefined) throw new Error(`h1 has no container on ${network}`);
+  const here = end(host);
+  if (here === undefined) throw new Error(`${host.name} has no container on ${network}`);
   // A network with one container: as from a second one.
-  const other = { mac: "02:42:0a:00:00:99" as Mac, ip: here.ip.replace(/\d+$/, "99") as Ip };
-  return { vni, here, there: end("h2") ?? other };
+  const second = { mac: "02:42:0a:00:00:99" as Mac, ip: here.ip.replace(/\d+$/, "99") as Ip };
+  const netns = await netnsOf(host, `on-${network}`);
+  const address = `198.51.100.${host.name.slice(1)}`;
+  return { netns, address, vni, here, there: end(other) ?? second };
 }
 
-const netOfName = (name: string): Net => nets.get(name)!;
-
-async function dropped(): Promise<number> {
-  const { guards, encryption } = await h1.status();
+async function dropped(host: LabHost): Promise<number> {
+  const { guards, encryption } = await host.status();
   const counts = [guards.dropped, encryption.wireguard?.dropped ?? {}];
   return counts.flatMap((each) => Object.values(each)).reduce((sum, n) => sum + n, 0);
 }
 
+interface Sender {
+  readonly netns: string;
+  readonly ports: readonly number[];
+  /** As whom it is sent; root of the namespace without it. */
+  readonly as?: readonly string[];
+  readonly to?: string;
+}
+
 /** How many of the forged frames, one to each of the ports, the container got. */
-async function got(network: string, sender: string, ports = PORTS): Promise<number> {
-  const { vni, here, there } = netOfName(network);
+async function got(
+  { netns: container, address, vni, here, there }: Aim,
+  { netns, ports, as = [], to = address }: Sender,
+): Promise<number> {
   const marker = Buffer.from(randomBytes(16).toString("hex"));
   const file = join(directory, "datagram");
   writeFileSync(file, vxlanDatagram(vni, there, here, marker));
-  const container = await netnsOf(h1, `${network}-h1`);
   const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
   try {
-    for (const port of ports)
-      await run("nsenter", [
-        `--net=${sender}`,
-        "socat",
-        "-u",
-        `OPEN:${file}`,
-        `UDP-SENDTO:${H1}:${sender === member() ? past(port) : port}`,
-      ]).catch(() => {});
+    for (const port of ports) {
+      const socat = ["socat", "-u", `OPEN:${file}`, `UDP-SENDTO:${to}:${port}`];
+      await run("nsenter", [`--net=${netns}`, ...as, ...socat]).catch(() => {});
+    }
     await delay(500);
   } finally {
     await capture.stop();
@@ -106,113 +117,107 @@ async function got(network: string, sender: string, ports = PORTS): Promise<numb
   return containing(capture.frames(), marker);
 }
 
-const stranger = (): string => switchOf(lab);
-const member = (): string => h2.netns;
-
 test("networks are of the kind that the cluster was made with, unless they say another", async () => {
-  const networks = await h2.ask<
-    {
-      name: string;
-      encryption: string;
-    }[]
-  >("networks");
+  const networks = await lab.hosts[1]!.ask<{ name: string; encryption: string }[]>("networks");
   expect(new Map(networks.map(({ name, encryption }) => [name, encryption]))).toEqual(
     new Map([
       ["plain", "none"],
       ["secret", "wireguard"],
-      ["single", "wireguard"],
+      ...lab.hosts.map(({ name }) => [`single-${name}`, "wireguard"] as const),
     ]),
   );
 });
 
-test("control: a member's frame for a container that it has is got, on a plain network", async () => {
-  expect(await got("plain", member(), [vxlanPlain])).toBe(1);
-});
+describe.each(ENGINE_KINDS)("to a container of Docker %s", (kind) => {
+  let host: LabHost;
+  let other: LabHost;
+  /** A member whose root is hostile. */
+  let member: Sender;
+  let aims: Readonly<Record<"plain" | "secret" | "single", Aim>>;
 
-describe.each(["plain", "secret", "single"])("the network %s", (network) => {
-  test("gets nothing from a stranger, and it is counted", async () => {
-    const before = await dropped();
-    expect(await got(network, stranger())).toBe(0);
-    expect(await dropped()).toBeGreaterThan(before);
+  beforeAll(async () => {
+    host = lab.hosts[ENGINE_KINDS.indexOf(kind)]!;
+    other = lab.hosts[(ENGINE_KINDS.indexOf(kind) + 1) % lab.hosts.length]!;
+    member = { netns: other.netns, ports: PORTS.map(past) };
+    aims = {
+      plain: await aimAt(host, "plain", other),
+      secret: await aimAt(host, "secret", other),
+      single: await aimAt(host, `single-${host.name}`, other),
+    };
   });
 
-  test("gets nothing of what a container sends out through its host, which a member's address masks", async () => {
-    const before = await dropped();
-    expect(await got(network, await netnsOf(h2, "plain-h2"))).toBe(0);
-    // The sending host drops them: none of them is to be seen here.
-    expect(await dropped()).toBe(before);
-    const { guards } = await h2.status();
-    expect(guards.dropped["forwarded"]).toBeGreaterThanOrEqual(PORTS.length);
+  const droppedAs = async (why: string): Promise<number> =>
+    (await other.status()).guards.dropped[why] ?? 0;
+
+  test("control: a member's frame for a container that it has is got, on a plain network", async () => {
+    expect(await got(aims.plain, { ...member, ports: [past(vxlanPlain)] })).toBe(1);
   });
-});
 
-/** What of one frame from a container of `plain`, on its way out, gets to one of `secret` on the same host. */
-async function crossing(type: string): Promise<number> {
-  const [from, to] = [await netnsOf(h1, "plain-h1"), await netnsOf(h1, "secret-h1")];
-  const macOf = async (netns: string): Promise<Buffer> => {
-    const { stdout } = await run("nsenter", [`--net=${netns}`, "ip", "-j", "link", "show", "eth1"]);
-    const [link] = JSON.parse(stdout) as { address: string }[];
-    return Buffer.from(link!.address.replaceAll(":", ""), "hex");
-  };
-  const marker = Buffer.from(randomBytes(16).toString("hex"));
-  const file = join(directory, "frame");
-  const head = [await macOf(to), await macOf(from), Buffer.from(type, "hex")];
-  writeFileSync(file, Buffer.concat([...head, marker, Buffer.alloc(32)]));
-  const capture = await Capture.start(to, "eth1", join(directory, "crossed.pcap"));
-  try {
-    await run("nsenter", [`--net=${from}`, "socat", "-u", `OPEN:${file}`, "INTERFACE:eth1"]);
-    await delay(500);
-  } finally {
-    await capture.stop();
-  }
-  return containing(capture.frames(), marker);
-}
+  describe.each(["plain", "secret", "single"] as const)("on the network %s", (network) => {
+    test("a stranger's does not come, and is counted", async () => {
+      const before = await dropped(host);
+      expect(await got(aims[network], { netns: switchOf(lab), ports: PORTS })).toBe(0);
+      expect(await dropped(host)).toBeGreaterThan(before);
+    });
 
-test("containers of two networks do not meet on docker_gwbridge, by which both reach their host", async () => {
-  for (const container of ["plain-h1", "secret-h1"])
-    expect(await pings(h1, container, "10.255.240.1")).toBe(3);
-  await eventually(60_000, "ports that are isolated and bound", () => h1.agrees());
-  // Of no protocol, and tagged with VLAN 0.
-  expect(await crossing("88b5")).toBe(0);
-  expect(await crossing("810000000800")).toBe(0);
-});
+    test("nor what a container sends out through its host, which a member's address masks", async () => {
+      const before = await dropped(host);
+      const netns = await netnsOf(other, "on-plain");
+      const forwarded = await droppedAs("forwarded");
+      expect(await got(aims[network], { netns, ports: PORTS })).toBe(0);
+      // The sending host drops them: none of them is to be seen here.
+      expect(await dropped(host)).toBe(before);
+      expect(await droppedAs("forwarded")).toBeGreaterThanOrEqual(forwarded + PORTS.length);
+    });
 
-test("CVE-2023-28840: an encrypted network gets nothing in clear, also from a member that is on it", async () => {
-  const before = await dropped();
-  expect(await got("secret", member())).toBe(0);
-  expect(await dropped()).toBeGreaterThan(before);
-});
+    test("nor what a process without rights sends on a member's host, which drops it", async () => {
+      const before = await dropped(host);
+      const own = await droppedAs("ownProcess");
+      const nobody = { netns: other.netns, ports: PORTS, as: WITHOUT_RIGHTS };
+      expect(await got(aims[network], nobody)).toBe(0);
+      expect(await dropped(host)).toBe(before);
+      expect(await droppedAs("ownProcess")).toBe(own + PORTS.length);
+    });
+  });
 
-test("CVE-2023-28842: nor does one with a single container, from a member that is not on it", async () => {
-  const before = await dropped();
-  expect(await got("single", member())).toBe(0);
-  expect(await dropped()).toBeGreaterThan(before);
-});
+  test("control: without the guards there, what that process sends comes, on a plain network", async () => {
+    await whileFrozen(other, async () => {
+      await other.exec("nft", "delete", "table", "inet", "overlay_ts");
+      const nobody = { netns: other.netns, ports: [vxlanPlain], as: WITHOUT_RIGHTS };
+      expect(await got(aims.plain, nobody)).toBe(1);
+    });
+    await eventually(30_000, "the guards", () =>
+      other.exec("nft", "list", "table", "inet", "overlay_ts"),
+    );
+  });
 
-test("from inside the tunnel a member speaks for its own containers only", async () => {
-  const { vni, here, there } = netOfName("secret");
-  const sender = h2.path("/run/overlay-ts/netns/wireguard");
-  turn(sender, [vxlanWireguard]);
-  const send = async (from: FrameEnd, on = vni): Promise<number> => {
-    const marker = Buffer.from(randomBytes(16).toString("hex"));
-    const file = join(directory, "datagram");
-    writeFileSync(file, vxlanDatagram(on, from, here, marker));
-    const container = await netnsOf(h1, "secret-h1");
-    const capture = await Capture.start(container, "eth0", join(directory, "got.pcap"));
-    try {
-      const to = `UDP-SENDTO:198.19.0.1:${past(vxlanWireguard)}`;
-      await run("nsenter", [`--net=${sender}`, "socat", "-u", `OPEN:${file}`, to]);
-      await delay(500);
-    } finally {
-      await capture.stop();
-    }
-    return containing(capture.frames(), marker);
-  };
-  expect(await send(there)).toBe(1);
-  const before = await dropped();
-  expect(await send({ ...there, ip: there.ip.replace(/\d+$/, "77") as Ip })).toBe(0);
-  expect(await send({ ...there, mac: "02:42:0a:00:00:77" as Mac })).toBe(0);
-  // A network that it is not on.
-  expect(await send(there, netOfName("single").vni)).toBe(0);
-  expect(await dropped()).toBeGreaterThanOrEqual(before + 3);
+  test("CVE-2023-28840: an encrypted network gets nothing in clear, also from a member that is on it", async () => {
+    const before = await dropped(host);
+    expect(await got(aims.secret, member)).toBe(0);
+    expect(await dropped(host)).toBeGreaterThan(before);
+  });
+
+  test("CVE-2023-28842: nor does one with a single container, from a member that is not on it", async () => {
+    const before = await dropped(host);
+    expect(await got(aims.single, member)).toBe(0);
+    expect(await dropped(host)).toBeGreaterThan(before);
+  });
+
+  test("from inside the tunnel a member speaks for its own containers only", async () => {
+    const netns = other.path("/run/overlay-ts/netns/wireguard");
+    turn(netns, [vxlanWireguard]);
+    const to = (await host.status()).encryption.wireguard!.inside!;
+    const inside = { netns, ports: [past(vxlanWireguard)], to };
+    const { secret, single } = aims;
+    expect(await got(secret, inside)).toBe(1);
+    const before = await dropped(host);
+    for (const lie of [
+      { ip: secret.there.ip.replace(/\d+$/, "77") as Ip },
+      { mac: "02:42:0a:00:00:77" as Mac },
+    ])
+      expect(await got({ ...secret, there: { ...secret.there, ...lie } }, inside)).toBe(0);
+    // A network that it is not on.
+    expect(await got({ ...secret, vni: single.vni }, inside)).toBe(0);
+    expect(await dropped(host)).toBeGreaterThanOrEqual(before + 3);
+  });
 });
