@@ -15,7 +15,7 @@ import { eventually, type LabHost } from "../support/lab-host.ts";
 import { past, turn } from "../support/turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
 import { whileFrozen } from "./agent-process.ts";
-import { netnsOf, OURS, start } from "./containers.ts";
+import { netnsOf, OURS, pings, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /**
@@ -209,6 +209,9 @@ describe.each(ENGINE_KINDS)("to a container of Docker %s", (kind) => {
     const to = (await host.status()).encryption.wireguard!.inside!;
     const inside = { netns, ports: [past(vxlanWireguard)], to };
     const { secret, single } = aims;
+    await eventually(30_000, "the tunnel", async () =>
+      expect(await pings(other, "on-secret", secret.here.ip)).toBe(3),
+    );
     expect(await got(secret, inside)).toBe(1);
     const before = await dropped(host);
     for (const lie of [

@@ -208,29 +208,32 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
         await host.docker("network", "inspect", "docker_gwbridge");
         expect(await host.overlay("status")).not.toMatch(/^docker: /m);
       });
-    // Of chains that are only empty Docker makes do.
-    await without("for t in filter nat; do iptables -t $t -F; done");
-    await isBack();
-    const refusals = refusalsFromNow(host);
-    const gone = (table: string): string => `iptables -t ${table} -F; iptables -t ${table} -X`;
-    const restart = /^docker: .*→ .*systemctl restart docker/ms;
-    const refused = (times: number): Promise<void> =>
-      eventually(60_000, "refusals, and what to do", async () => {
-        expect(refusals.count()).toBeGreaterThanOrEqual(times);
-        expect(await host.overlay("status")).toMatch(restart);
-      });
-    await without(gone("filter"));
-    await refused(3);
-    await host.exec("sh", "-ec", gone("nat"));
-    await refused(refusals.count() + 1);
-    // Each is said once, however often it is tried.
-    const warnings = refusals.warnings();
-    expect(warnings).toEqual([...new Set(warnings)]);
-    expect(warnings.length).toBeLessThan(refusals.count());
-    await host.stopEngine("TERM");
-    await host.startEngine(kind);
-    await isBack();
-    await startBoth(host);
+    try {
+      // Of chains that are only empty Docker makes do.
+      await without("for t in filter nat; do iptables -t $t -F; done");
+      await isBack();
+      const refusals = refusalsFromNow(host);
+      const gone = (table: string): string => `iptables -t ${table} -F; iptables -t ${table} -X`;
+      const restart = /^docker: .*→ .*systemctl restart docker/ms;
+      const refused = (times: number): Promise<void> =>
+        eventually(60_000, "refusals, and what to do", async () => {
+          expect(refusals.count()).toBeGreaterThanOrEqual(times);
+          expect(await host.overlay("status")).toMatch(restart);
+        });
+      await without(gone("filter"));
+      await refused(3);
+      await host.exec("sh", "-ec", gone("nat"));
+      await refused(refusals.count() + 1);
+      // Each is said once, however often it is tried.
+      const warnings = refusals.warnings();
+      expect(warnings).toEqual([...new Set(warnings)]);
+      expect(warnings.length).toBeLessThan(refusals.count());
+    } finally {
+      await host.stopEngine("TERM");
+      await host.startEngine(kind);
+      await isBack();
+      await startBoth(host);
+    }
     await eventually(60_000, "all of it", async () => {
       expect(await pings(other, `secret-${other.name}`, await secretOf(host))).toBe(3);
       expect(await pings(host, `plain-${host.name}`, GATEWAY)).toBe(3);
