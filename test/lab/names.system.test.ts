@@ -433,6 +433,7 @@ describe("names that are not ours", () => {
         expect(local.questions()).toBe(0);
         await host.docker("network", "connect", "app", "here");
         await allFind([one], "outside.test", [OUTSIDE]);
+        expect(local.questions()).toBeGreaterThan(0);
         await host.docker("network", "disconnect", "app", "here");
         await allFind([one], "outside.test", []);
         const asked = local.questions();
