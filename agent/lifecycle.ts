@@ -237,10 +237,12 @@ export class Lifecycle<Member, A extends Living> {
     const { remains, membership } = this.#modules;
     try {
       const heldBefore = await remains.hold();
+      // By the kernel, while their ports are there: an engine that does not answer names nobody who is cut off.
+      const busy = await remains.busy().catch(() => undefined);
       const report = await (this.#agent ?? remains).withdraw();
       // Loops end before what they mend is taken away: none of them may put it back.
       await this.#end("letGo");
-      const runOn = heldBefore || report.cutOff.length > 0;
+      const runOn = heldBefore || busy?.length !== 0 || report.cutOff.length > 0;
       await remains.clear(runOn ? "run on" : "are none");
       // Last: a crash before leaves a member, which comes up again.
       if (membershipIs === "forgotten") membership.forget();

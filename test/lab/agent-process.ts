@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import type { LabHost } from "../support/lab-host.ts";
 
 /**
  * The id, in this machine, of the agent of the host with this directory. Known by its environment: the data directory is in
@@ -21,6 +22,22 @@ export function agentPid(directory: string): number {
     }
   }
   throw new Error(`no agent runs in ${directory}`);
+}
+
+/** The agent does nothing meanwhile, as one that hangs: whatever is changed stays so. */
+export async function whileFrozen<T>(host: LabHost, work: () => Promise<T>): Promise<T> {
+  const pid = agentPid(host.directory);
+  process.kill(pid, "SIGSTOP");
+  try {
+    return await work();
+  } finally {
+    // nsenter stops with the program that it runs, and continues it.
+    for (const id of [pid, parentOf(pid)]) process.kill(id, "SIGCONT");
+  }
+}
+
+function parentOf(pid: number): number {
+  return Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
 
 /**

@@ -1,10 +1,10 @@
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
-import { agentPid } from "./agent-process.ts";
+import { agentPid, whileFrozen } from "./agent-process.ts";
 import { addressOf, OURS, pings, reaches, refusal, start } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
@@ -34,10 +34,6 @@ async function expectNothing(host: LabHost): Promise<void> {
   expect(await host.exec("nft", "list", "tables")).not.toContain("overlay_ts");
   expect(await host.exec("ss", "-Huln", "sport", "=", ":7948")).toBe("");
   expect(await host.docker("network", "ls", "--filter", "driver=overlay-ts", "-q")).toBe("");
-}
-
-function parentOf(pid: number): number {
-  return Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
 
 /** h3 is a member with a container on `app`. */
@@ -103,15 +99,10 @@ test("an agent whose sockets are gone, and one that hangs, are seen: nothing is 
   await h3.stopService("agent", "KILL");
   startAgent(h3, true);
   await eventually(30_000, "the agent", () => h3.status());
-  const next = agentPid(h3.directory);
-  expect(next).not.toBe(pid);
-  process.kill(next, "SIGSTOP");
-  try {
+  expect(agentPid(h3.directory)).not.toBe(pid);
+  await whileFrozen(h3, async () => {
     expect(await refusal(h3.overlay("leave"))).toMatch(/has not answered.*if it hangs/s);
-  } finally {
-    // nsenter stops with the program that it runs, and continues it.
-    for (const id of [next, parentOf(next)]) process.kill(id, "SIGCONT");
-  }
+  });
   expect(existsSync(join(h3.directory, "data/agent/membership.json"))).toBe(true);
   expect(await pings(h3, "c3", await addressOf(h1, "c1", "app"))).toBe(3);
 });

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { tcpIn, udpIn } from "../support/netns-sockets.ts";
 import { BIG, OUTSIDE, OUTSIDE_IPV6, SEARCHED, UpstreamDns } from "../support/upstream-dns.ts";
@@ -423,39 +424,46 @@ describe("names that are not ours", () => {
   });
 
   // Engines before 26 ask such a resolver from the host, whatever networks the container is on.
-  test("on an --internal network nothing is asked outside, also where the host's resolver is on 127.0.0.x", async () => {
-    const resolvConf = join(h1.directory, "resolv.conf");
-    const usual = readFileSync(resolvConf, "utf8");
-    const local = await UpstreamDns.start(h1.netns, "127.0.0.53");
-    writeFileSync(resolvConf, "nameserver 127.0.0.53\n");
-    try {
-      await names.network("shut", "--internal");
-      const one = await member(h1, "shut1", "shut");
-      const far = await member(h3, "shut3", "shut");
-      for (const name of ["outside.test", "single"])
-        expect(await one.asking.ask(name)).toMatchObject({ rcode: "NXDOMAIN" });
-      expect(await one.asking.ask("outside.test", { type: "TXT" })).toMatchObject({ data: [] });
-      await allFind([one], "shut3", [far.address]);
-      await allFind([one], "shut1", [one.address]);
-      expect(local.questions()).toBe(0);
-      await h1.docker("network", "connect", "app", "shut1");
-      await allFind([one], "outside.test", [OUTSIDE]);
-      await h1.docker("network", "disconnect", "app", "shut1");
-      await allFind([one], "outside.test", []);
-      const asked = local.questions();
-      expect(await one.asking.ask("outside.test")).toMatchObject({ rcode: "NXDOMAIN" });
-      // A network of Docker's own that leads out does, too.
-      await h1.docker("network", "connect", "bridge", "shut1");
-      expect(local.questions()).toBe(asked);
-      await allFind([one], "outside.test", [OUTSIDE]);
-      await h1.docker("network", "disconnect", "bridge", "shut1");
-      await allFind([one], "outside.test", []);
-      await remove(one, far);
-    } finally {
-      writeFileSync(resolvConf, usual);
-      local.close();
-    }
-  });
+  test.each(ENGINE_KINDS)(
+    "on an --internal network nothing is asked outside, also where the host's resolver is on 127.0.0.x: Docker %s",
+    async (kind) => {
+      const k = ENGINE_KINDS.indexOf(kind);
+      const [host, other] = [names.hosts[k]!, names.hosts[(k + 1) % names.hosts.length]!];
+      const shut = `shut${k}`;
+      const resolvConf = join(host.directory, "resolv.conf");
+      const usual = readFileSync(resolvConf, "utf8");
+      const local = await UpstreamDns.start(host.netns, "127.0.0.53");
+      writeFileSync(resolvConf, "nameserver 127.0.0.53\n");
+      try {
+        await names.network(shut, "--internal");
+        const one = await member(host, "here", shut);
+        const far = await member(other, "far", shut);
+        for (const name of ["outside.test", "single"])
+          expect(await one.asking.ask(name)).toMatchObject({ rcode: "NXDOMAIN" });
+        expect(await one.asking.ask("outside.test", { type: "TXT" })).toMatchObject({ data: [] });
+        await allFind([one], "far", [far.address]);
+        await allFind([one], "here", [one.address]);
+        expect(local.questions()).toBe(0);
+        await host.docker("network", "connect", "app", "here");
+        await allFind([one], "outside.test", [OUTSIDE]);
+        expect(local.questions()).toBeGreaterThan(0);
+        await host.docker("network", "disconnect", "app", "here");
+        await allFind([one], "outside.test", []);
+        const asked = local.questions();
+        expect(await one.asking.ask("outside.test")).toMatchObject({ rcode: "NXDOMAIN" });
+        // A network of Docker's own that leads out does, too.
+        await host.docker("network", "connect", "bridge", "here");
+        expect(local.questions()).toBe(asked);
+        await allFind([one], "outside.test", [OUTSIDE]);
+        await host.docker("network", "disconnect", "bridge", "here");
+        await allFind([one], "outside.test", []);
+        await remove(one, far);
+      } finally {
+        writeFileSync(resolvConf, usual);
+        local.close();
+      }
+    },
+  );
 });
 
 describe("what docker run and the container itself set", () => {

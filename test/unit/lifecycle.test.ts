@@ -56,8 +56,8 @@ interface Script {
   member: boolean;
   read?: () => Promise<void>;
   start?: () => Promise<void>;
-  /** Networks with containers. */
-  busy?: readonly string[];
+  /** Networks with containers; undefined: none, null: who has ports in the kernel cannot be asked. */
+  busy?: readonly string[] | null;
   /** An end before left containers. */
   held?: boolean;
   clear?: () => Promise<void>;
@@ -97,7 +97,10 @@ function begin(script: Script, times = { lookMs: 1, retryMs: 1 }) {
         return new ToldAgent(`agent ${++count}`, told, script);
       },
       remains: {
-        busy: async () => script.busy ?? [],
+        busy: async () => {
+          if (script.busy === null) throw failure("netlink is stuck");
+          return script.busy ?? [];
+        },
         withdraw: async () => {
           told.push("withdraw without an agent");
           return { cutOff: [], stays: [] };
@@ -191,6 +194,16 @@ test("a member whose files cannot be read can leave: kernel and engine are clear
 
 test("what an end before holds for containers that run on, the next does not let go", async () => {
   const { life, told, reached } = begin({ member: true, held: true });
+  await reached("member");
+  await life.end("forgotten", FORCE);
+  expect(told).toContain("clear, but hold");
+});
+
+test.each([
+  ["has ports of containers", ["app"]],
+  ["cannot be asked", null],
+])("what the engine does not name and the kernel %s, is held all the same", async (_, busy) => {
+  const { life, told, reached } = begin({ member: true, busy });
   await reached("member");
   await life.end("forgotten", FORCE);
   expect(told).toContain("clear, but hold");

@@ -4,7 +4,7 @@ import type { Failure } from "../../../shared/errors.ts";
 const ADVICE: readonly (readonly [RegExp, string])[] = [
   // iptables(8), of chains that the engine makes at its start and never again.
   [
-    /No chain\/target\/match by that name|does a matching rule exist in that chain/i,
+    /No chain\/target\/match by that name|Chain '\S+' does not exist|Couldn't load target `DOCKER/i,
     "Docker's own iptables chains are gone, as after a flush: `systemctl restart docker` makes them again",
   ],
   [/no space left on device/i, "free space on the engine's disk"],

@@ -146,8 +146,11 @@ test("a container is told of until it is connected again, or gone", () => {
   ]);
 });
 
+// As iptables 1.8.9 and 1.8.11 say it to Docker 20.10, 26.1 and 28.5, and iptables-legacy 1.8.9.
 test.each([
   "Docker refused: Failed to Setup IP tables: Unable to enable SKIP DNAT rule:  (iptables failed: iptables --wait -t nat -I DOCKER -i docker_gwbridge -j RETURN: iptables: No chain/target/match by that name.\n (exit status 1))",
+  "Docker refused: Failed to program FILTER chain: iptables failed: iptables --wait -I FORWARD -o docker_gwbridge -j DOCKER: iptables v1.8.11 (nf_tables): Chain 'DOCKER' does not exist\nTry `iptables -h' or 'iptables --help' for more information.\n (exit status 2)",
+  "Docker refused: Failed to program FILTER chain: iptables failed: iptables --wait -I FORWARD -o docker_gwbridge -j DOCKER: iptables v1.8.9 (legacy): Couldn't load target `DOCKER':No such file or directory\n\nTry `iptables -h' or 'iptables --help' for more information.\n (exit status 2)",
   "Docker refused: iptables: Chain 'DOCKER-ISOLATION-STAGE-1' does not exist; does a matching rule exist in that chain?",
 ])("chains of Docker's that somebody flushed: restart it (%#)", (message) => {
   expect(dockerFailure([{ code: "DOCKER", message }])?.next).toMatch(/systemctl restart docker/);
