@@ -174,7 +174,7 @@ export class Agent implements Living {
     await parts.localNetworks.start(parts.endpointRecovery.waiting());
     parts.controller.start();
     kernel.onChange((network) => {
-      reconciler.dirty(network);
+      reconciler.changedOutside(network);
       lostInterfaces.soon();
     });
     lostInterfaces.soon();

@@ -15,7 +15,7 @@ import { createPinnedNetns, deletePinnedNetns, isPinnedNetns, transportNetns } f
 import { bridgeMac } from "./network-devices.ts";
 import { NetworkNamespace, quieten } from "./network-namespace.ts";
 import type { Kernel } from "./port.ts";
-import { type Batch, batchesOf } from "./step-batches.ts";
+import { type Batch, batchesOf, isOnlyAdding } from "./step-batches.ts";
 
 export interface LinuxKernelOptions {
   /** Where namespaces are pinned; /run/overlay-ts/netns in service. */
@@ -66,12 +66,15 @@ export class LinuxKernel implements Kernel {
   }
 
   async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {
-    const namespace = this.#networks.get(network)?.namespace;
-    namespace?.pauseWatch();
-    try {
-      for (const batch of batchesOf(steps)) await this.#carryOut(network, batch);
-    } finally {
-      namespace?.resumeWatch();
+    for (const batch of batchesOf(steps)) {
+      // What only adds causes no loss: one that is told meanwhile is somebody else's.
+      const namespace = isOnlyAdding(batch) ? undefined : this.#networks.get(network)?.namespace;
+      namespace?.pauseWatch();
+      try {
+        await this.#carryOut(network, batch);
+      } finally {
+        namespace?.resumeWatch();
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 import { OverlayError, type Failure } from "../../shared/errors.ts";
 import type { NetworkId } from "../../shared/ids.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Log, Timers } from "../../shared/ports.ts";
+import { driftOf, HeldNetwork } from "../core/data-plane/held-network.ts";
 import type { ActualNetwork, Step, Wanted } from "../core/data-plane/kernel-state.ts";
 import type { Kernel } from "./port.ts";
 import { PassLoop, type PassLoopTimes } from "../../shared/node/pass-loop.ts";
@@ -8,9 +9,10 @@ import { PassLoop, type PassLoopTimes } from "../../shared/node/pass-loop.ts";
 export interface ReconcilerModules {
   readonly kernel: Pick<Kernel, "read" | "apply">;
   readonly want: (network: NetworkId) => Wanted;
-  readonly plan: (actual: ActualNetwork, wanted: Wanted) => readonly Step[];
+  readonly plan: (held: HeldNetwork, wanted: Wanted) => readonly Step[];
   /** A network's pass failed, or succeeded after one that did. */
   readonly failureChanged?: () => void;
+  readonly timers?: Timers;
   readonly log: Log;
 }
 
@@ -27,6 +29,8 @@ export interface PassStatus {
   /** Forwarding entries that were dumped, and those that were written. */
   readonly entriesRead: number;
   readonly entriesWritten: number;
+  /** Whole comparisons that found something else than the passes before had left, and no event had told of it. */
+  readonly drifts: number;
   readonly failures: number;
   /** Of the last pass; undefined when it succeeded. */
   readonly failure: Failure | undefined;
@@ -35,12 +39,19 @@ export interface PassStatus {
 interface Entry {
   readonly loop: PassLoop;
   readonly counts: { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+  /** What the last pass left. Undefined: the next one reads the kernel. */
+  held: HeldNetwork | undefined;
+  /** The next pass reads the kernel and compares. */
+  isToBeChecked: boolean;
+  /** How often somebody else has changed something in the kernel. */
+  changesOutside: number;
 }
 
 /**
- * Level-triggered: events only mark a network dirty; one pass a network at a time reads the
- * kernel, recomputes what is wanted, and applies the difference. A failed pass leaves the network
- * dirty and is retried with backoff; one network's failure stops no other.
+ * Level-triggered: events only mark a network dirty; one pass a network at a time recomputes what is wanted and
+ * applies what differs from what the kernel holds. The kernel is read at first, after a change that was not ours,
+ * after a failure and after devices were made; else what passes left is known. `check` compares that with the
+ * kernel. A failed pass leaves the network dirty and is retried with backoff; one network's failure stops no other.
  */
 export class Reconciler {
   readonly #times: PassLoopTimes;
@@ -56,6 +67,23 @@ export class Reconciler {
   /** The first event runs at once; what follows is coalesced. */
   dirty(network: NetworkId): void {
     if (!this.#stopped) this.#entry(network).loop.dirty();
+  }
+
+  /** Somebody else has changed something of the network in the kernel. */
+  changedOutside(network: NetworkId): void {
+    if (this.#stopped) return;
+    const entry = this.#entry(network);
+    entry.changesOutside++;
+    entry.held = undefined;
+    entry.loop.dirty();
+  }
+
+  /** Not every change is told (an entry that is replaced, a setting): the kernel is read and compared. */
+  check(network: NetworkId): void {
+    if (this.#stopped) return;
+    const entry = this.#entry(network);
+    entry.isToBeChecked = true;
+    entry.loop.dirty();
   }
 
   /**
@@ -94,36 +122,69 @@ export class Reconciler {
   }
 
   #entry(network: NetworkId): Entry {
-    let entry = this.#entries.get(network);
-    if (entry === undefined) {
-      const counts = { passes: 0, stepsApplied: 0, entriesRead: 0, entriesWritten: 0, failures: 0 };
-      const loop = new PassLoop(
-        () => this.#pass(network, counts),
-        (failure) => this.#failureChanged(network, failure),
-        this.#times,
-      );
-      this.#entries.set(network, (entry = { loop, counts }));
-    }
+    const known = this.#entries.get(network);
+    if (known !== undefined) return known;
+    const loop = new PassLoop(
+      () => this.#pass(network, entry),
+      (failure) => this.#failureChanged(network, failure),
+      this.#times,
+      this.#modules.timers,
+    );
+    const counts = {
+      passes: 0,
+      stepsApplied: 0,
+      entriesRead: 0,
+      entriesWritten: 0,
+      drifts: 0,
+      failures: 0,
+    };
+    const entry: Entry = { loop, counts, held: undefined, isToBeChecked: false, changesOutside: 0 };
+    this.#entries.set(network, entry);
     return entry;
   }
 
-  async #pass(network: NetworkId, counts: Entry["counts"]): Promise<void> {
+  async #pass(network: NetworkId, entry: Entry): Promise<void> {
     const { kernel, want, plan, log } = this.#modules;
+    const { counts, changesOutside } = entry;
     counts.passes++;
     try {
-      const actual = await kernel.read(network);
-      counts.entriesRead += entriesRead(actual);
+      const held = await this.#held(network, entry);
+      // Until the steps are carried out nobody knows what is there.
+      entry.held = undefined;
       // Asked after the read: a change made during it is seen now, not a pass later.
-      const steps = plan(actual, want(network));
-      if (steps.length === 0) return;
-      await kernel.apply(network, steps);
-      counts.stepsApplied += steps.length;
-      for (const step of steps) counts.entriesWritten += entriesWritten(step);
-      log.info({ network, applied: steps.length }, "network reconciled");
+      const steps = plan(held, want(network));
+      if (steps.length > 0) {
+        await kernel.apply(network, steps);
+        counts.stepsApplied += steps.length;
+        for (const step of steps) {
+          held.carriedOut(step);
+          counts.entriesWritten += entriesWritten(step);
+        }
+        log.info({ network, applied: steps.length }, "network reconciled");
+      }
+      // A device that was made again has lost entries that no step was to remove.
+      const isKnown = !steps.some(({ kind }) => kind === "extend");
+      if (isKnown && entry.changesOutside === changesOutside) entry.held = held;
     } catch (error) {
       counts.failures++;
       throw error;
     }
+  }
+
+  async #held(network: NetworkId, entry: Entry): Promise<HeldNetwork> {
+    const { kernel, log } = this.#modules;
+    const { held: believed, isToBeChecked, counts } = entry;
+    if (believed !== undefined && !isToBeChecked) return believed;
+    entry.isToBeChecked = false;
+    const actual = await kernel.read(network);
+    counts.entriesRead += entriesRead(actual);
+    const found = new HeldNetwork(actual);
+    const drift = believed === undefined ? [] : driftOf(believed, found);
+    if (drift.length > 0) {
+      counts.drifts++;
+      log.warn({ network, drift }, "the kernel does not hold what was left there; mended");
+    }
+    return found;
   }
 
   #failureChanged(network: NetworkId, failure: Failure | undefined): void {

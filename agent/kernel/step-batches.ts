@@ -9,6 +9,11 @@ export type Batch =
 /** So few that the kernel, which carries out a send at once, does not keep this thread for long. */
 export const PORTS_AT_ONCE = 64;
 
+/** It takes nothing away, and replaces nothing that the kernel would tell of as lost. */
+export function isOnlyAdding({ kind }: Batch): boolean {
+  return kind === "putRemotes" || kind === "putFlood";
+}
+
 /** In the order of the steps. */
 export function batchesOf(steps: readonly Step[]): Batch[] {
   const batches: Batch[] = [];

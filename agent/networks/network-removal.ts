@@ -1,5 +1,5 @@
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log } from "../../shared/ports.ts";
 import type { Bindings } from "./bindings.ts";
 import type { ControllerLink } from "../membership/controller-link.ts";
 import { hostsNeeding, hostsPerhapsNeeding } from "../core/tables/hosts.ts";
@@ -17,6 +17,7 @@ export interface NetworkRemovalModules {
   readonly controller: Pick<ControllerLink, "request">;
   /** Hosts that this one does not reach. */
   readonly lost: () => ReadonlySet<NodeId>;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly log: Log;
 }
 
@@ -69,7 +70,7 @@ export class NetworkRemoval {
   }
 
   #wordMayCome(network: NetworkId): boolean {
-    const now = performance.now();
+    const now = this.#modules.clock.nowMs();
     const sinceMs = this.#sinceMs.get(network) ?? now;
     this.#sinceMs.set(network, sinceMs);
     return now - sinceMs < WORD_MS;

@@ -1,7 +1,7 @@
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { Cidr } from "../../shared/ip.ts";
 import { inBackground } from "../../shared/node/in-background.ts";
-import { sha256, systemRandom, systemTimers } from "../../shared/node/system.ts";
+import { sha256, systemClock, systemRandom, systemTimers } from "../../shared/node/system.ts";
 import { sealKeyPair } from "../../shared/sealed-box.ts";
 import type { Signal } from "../../shared/signal.ts";
 import { plan } from "../core/data-plane/plan.ts";
@@ -91,7 +91,11 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
     hasher: sha256,
     hostSubnets,
   });
-  const networkRemoval = new NetworkRemoval({ ...shared, lost: () => reach.lost() });
+  const networkRemoval = new NetworkRemoval({
+    ...shared,
+    clock: systemClock,
+    lost: () => reach.lost(),
+  });
   const parts = {
     bindings,
     leases,
@@ -110,15 +114,15 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
 }
 
 /**
- * Each network of this host, and each that the kernel has: a pass takes away what nobody here needs.
+ * Each network of this host, and each that the kernel has, is compared with it: a pass takes away what nobody here needs.
  * @throws NETLINK
  */
 export async function reconcileAll(
   kernel: Pick<Kernel, "list">,
   { localNetworks, reconciler }: Pick<NetworksParts, "localNetworks" | "reconciler">,
 ): Promise<void> {
-  for (const network of localNetworks.hosted()) reconciler.dirty(network);
-  for (const network of await kernel.list()) reconciler.dirty(network);
+  for (const network of localNetworks.hosted()) reconciler.check(network);
+  for (const network of await kernel.list()) reconciler.check(network);
 }
 
 type Following = PartContext & {

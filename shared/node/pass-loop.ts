@@ -1,5 +1,7 @@
 import { asFailure, type Failure, OverlayError } from "../errors.ts";
+import type { Timers } from "../ports.ts";
 import { backedOff, RetriedWork } from "./retried-work.ts";
+import { systemTimers } from "./system.ts";
 
 export interface PassLoopTimes {
   /** What follows a pass within this time shares the next. */
@@ -33,6 +35,7 @@ type Waiting = ((outcome: Outcome) => void)[];
 export class PassLoop {
   readonly #pass: () => Promise<Passed | void>;
   readonly #times: PassLoopTimes;
+  readonly #timers: Timers;
   readonly #retried: RetriedWork;
   /** Who waits for the pass that is to come, and for the one under way. */
   #next: Waiting = [];
@@ -50,9 +53,11 @@ export class PassLoop {
     pass: () => Promise<Passed | void>,
     changed: (failure: Failure | undefined) => void,
     times: PassLoopTimes = DEFAULT_TIMES,
+    timers: Timers = systemTimers,
   ) {
     this.#pass = pass;
     this.#times = times;
+    this.#timers = timers;
     this.#retried = new RetriedWork(changed);
   }
 
@@ -154,9 +159,9 @@ export class PassLoop {
   async #unlessAsked(kind: Wait, ms: number): Promise<void> {
     if (this.#asked >= kind || this.#stopped) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
+      const cancel = this.#timers.after(ms, resolve);
       const end = (): void => {
-        clearTimeout(timer);
+        cancel();
         resolve();
       };
       this.#wait = { kind, end };

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { driftOf, HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import {
   type ActualNetwork,
   portLink,
@@ -62,6 +63,30 @@ export function kernelContract(
     await apply(...steps);
     expect(sorted(await read())).toEqual(once);
     expect(once.ports).toEqual([JSON.stringify(port)]);
+  });
+
+  test("what each step leaves is what a HeldNetwork says it leaves", async () => {
+    const multicast: Step = { kind: "extend", desired: { ...desired, multicast: true } };
+    const { mac, vtep, ips } = remote(2, 5);
+    const steps: Step[] = [
+      multicast,
+      { kind: "putRemotes", remotes: [remote(2, 5), remote(3, 5), remote(3, 6)] },
+      { kind: "putRemotes", remotes: [{ ...remote(3, 6), vtep: vtepOf(2) }] },
+      { kind: "putFlood", vteps: [vtepOf(2), vtepOf(3)] },
+      { kind: "putPort", port },
+      { kind: "removeFdb", entries: [{ mac, vtep }] },
+      { kind: "removeNeighbours", ips },
+      { kind: "removeFlood", vteps: [vtepOf(3)] },
+      extend,
+      { kind: "removePort", link: portLink(port.endpoint) },
+      { kind: "retract" },
+    ];
+    const held = new HeldNetwork(await read());
+    for (const step of steps) {
+      await apply(step);
+      held.carriedOut(step);
+      expect([step.kind, ...driftOf(held, new HeldNetwork(await read()))]).toEqual([step.kind]);
+    }
   });
 
   test("a container that moved is at its new host only", async () => {

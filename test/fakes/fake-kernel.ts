@@ -1,31 +1,17 @@
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
-import type { Mac } from "../../shared/mac.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import {
   type ActualNetwork,
-  type LocalPort,
   portLink,
   type Step,
 } from "../../agent/core/data-plane/kernel-state.ts";
 import { containerLink } from "../../agent/kernel/container-link.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
 
-interface FakeNetwork {
-  device: ActualNetwork["device"];
-  faults: readonly string[];
-  /** By link. */
-  readonly ports: Map<string, LocalPort>;
-  readonly unfinishedPorts: Set<string>;
-  readonly vxlanFdb: Map<Mac, Ip>;
-  readonly bridgeFdb: Set<Mac>;
-  readonly neighbours: Map<Ip, Mac>;
-  readonly flood: Set<Ip>;
-}
-
 /** The data plane in memory: the fast twin of the kernel in tests and in the simulation. */
 export class FakeKernel implements Kernel {
-  readonly #networks = new Map<NetworkId, FakeNetwork>();
+  readonly #networks = new Map<NetworkId, HeldNetwork>();
   readonly #stranded = new Set<string>();
   readonly #listeners: ((network: NetworkId) => void)[] = [];
 
@@ -43,19 +29,7 @@ export class FakeKernel implements Kernel {
 
   /** Without a promise, for the simulation's virtual clock. */
   readNow(network: NetworkId): ActualNetwork {
-    const held = this.#networks.get(network);
-    return {
-      network,
-      present: held !== undefined,
-      device: held?.device,
-      faults: held?.faults ?? [],
-      ports: [...(held?.ports.values() ?? [])],
-      unfinishedPorts: [...(held?.unfinishedPorts ?? [])],
-      vxlanFdb: [...(held?.vxlanFdb ?? [])].map(([mac, vtep]) => ({ mac, vtep })),
-      bridgeFdb: [...(held?.bridgeFdb ?? [])],
-      neighbours: [...(held?.neighbours ?? [])].map(([ip, mac]) => ({ ip, mac })),
-      flood: [...(held?.flood ?? [])],
-    };
+    return this.#held(network).asRead();
   }
 
   async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {
@@ -112,62 +86,19 @@ export class FakeKernel implements Kernel {
   }
 
   #step(network: NetworkId, step: Step): void {
-    switch (step.kind) {
-      case "extend": {
-        const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = step.desired;
-        this.#networks.set(network, {
-          ports: new Map(),
-          unfinishedPorts: new Set(),
-          vxlanFdb: new Map(),
-          bridgeFdb: new Set(),
-          neighbours: new Map(),
-          flood: new Set(),
-          ...this.#networks.get(network),
-          faults: [],
-          device: { vni, udpPort, localVtep, mtuBytes, gateways, multicast },
-        });
-        return;
-      }
-      case "retract":
-        this.#networks.delete(network);
-        return;
-      case "putRemotes": {
-        const held = this.#extended(network);
-        for (const { mac, vtep, ips } of step.remotes) {
-          held.vxlanFdb.set(mac, vtep);
-          held.bridgeFdb.add(mac);
-          for (const ip of ips) held.neighbours.set(ip, mac);
-        }
-        return;
-      }
-      case "removeFdb":
-        for (const { mac } of step.entries) {
-          this.#extended(network).vxlanFdb.delete(mac);
-          this.#extended(network).bridgeFdb.delete(mac);
-        }
-        return;
-      case "removeNeighbours":
-        for (const ip of step.ips) this.#extended(network).neighbours.delete(ip);
-        return;
-      case "putFlood":
-        for (const vtep of step.vteps) this.#extended(network).flood.add(vtep);
-        return;
-      case "removeFlood":
-        for (const vtep of step.vteps) this.#extended(network).flood.delete(vtep);
-        return;
-      case "putPort":
-        this.#extended(network).ports.set(portLink(step.port.endpoint), step.port);
-        this.#extended(network).unfinishedPorts.delete(portLink(step.port.endpoint));
-        return;
-      case "removePort":
-        this.#networks.get(network)?.ports.delete(step.link);
-        this.#networks.get(network)?.unfinishedPorts.delete(step.link);
-    }
+    if (step.kind === "extend") this.#networks.set(network, this.#held(network));
+    else if (step.kind !== "retract" && step.kind !== "removePort") this.#extended(network);
+    this.#held(network).carriedOut(step);
+    if (step.kind === "retract") this.#networks.delete(network);
   }
 
-  #extended(network: NetworkId): FakeNetwork {
-    const held = this.#networks.get(network);
-    if (held?.device === undefined)
+  #held(network: NetworkId): HeldNetwork {
+    return this.#networks.get(network) ?? HeldNetwork.nothing(network);
+  }
+
+  #extended(network: NetworkId): HeldNetwork {
+    const held = this.#held(network);
+    if (held.device === undefined)
       throw new OverlayError({
         code: "NETLINK",
         errno: "ENODEV",

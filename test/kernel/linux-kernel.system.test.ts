@@ -1,7 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type DesiredNetwork, portLink } from "../../agent/core/data-plane/kernel-state.ts";
+import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
@@ -69,7 +70,7 @@ async function close(): Promise<void> {
 async function reconcile(k: number, desired: DesiredNetwork | undefined): Promise<string[]> {
   const kernel = kernels[k - 1]!;
   const wanted = desired === undefined ? ({ kind: "absent" } as const) : present(desired);
-  const steps = plan(await kernel.read(app.id), wanted);
+  const steps = plan(new HeldNetwork(await kernel.read(app.id)), wanted);
   await kernel.apply(app.id, steps);
   return steps.map((step) => step.kind);
 }
@@ -283,6 +284,27 @@ describe("the kernel of two hosts", () => {
     hosts.in(inNetwork(1), "ip link set br0 up");
     expect(await reconcile(1, wanted(1))).toEqual(["putRemotes"]);
     expect(await reconcile(1, wanted(1))).toEqual([]);
+  });
+
+  test("what others take away is told, what we add or replace is not: nothing is read again for it", async () => {
+    const kernel = kernels[0]!;
+    await reconcile(1, wanted(1));
+    let told = 0;
+    kernel.onChange(() => told++);
+    const [first] = wanted(1).remotes;
+    const put = (vtep: Ip): Promise<void> =>
+      kernel.apply(app.id, [{ kind: "putRemotes", remotes: [{ ...first!, vtep }] }]);
+    // The kernel tells in order: with this, all before it was told.
+    const othersTake = async (): Promise<void> => {
+      const before = told;
+      hosts.in(inNetwork(1), `ip neigh del ${first!.ips[0]} dev br0`);
+      await vi.waitFor(() => expect(told).toBeGreaterThan(before), 20_000);
+    };
+    await othersTake();
+    const before = told;
+    for (const vtep of [vtepOf(3), first!.vtep]) await put(vtep);
+    await othersTake();
+    expect(told).toBe(before + 1);
   });
 
   test("another agent process adopts what stands, by the kernel alone", async () => {

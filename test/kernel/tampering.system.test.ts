@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type DesiredNetwork, portLink } from "../../agent/core/data-plane/kernel-state.ts";
 import { differences } from "../../agent/core/data-plane/differences.ts";
+import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { LinuxDataPathProof } from "../../agent/kernel/proof/data-path-proof.ts";
@@ -154,7 +155,8 @@ describe("a network's namespace", () => {
     kernel.recheck();
     return kernel.read(app.id);
   };
-  const mend = async () => kernel.apply(app.id, plan(await read(), present(desired)));
+  const mend = async () =>
+    kernel.apply(app.id, plan(new HeldNetwork(await read()), present(desired)));
   beforeAll(async () => {
     kernel.onChange(() => losses++);
     await mend();

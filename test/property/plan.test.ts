@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { DesiredNetwork } from "../../agent/core/data-plane/kernel-state.ts";
+import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
+import type { DesiredNetwork, Step, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
@@ -32,6 +33,9 @@ const wanted = fc
     flood: copies.map((k) => vtepOf(k)),
   }));
 
+const planned = (kernel: FakeKernel, to: Wanted): Step[] =>
+  plan(new HeldNetwork(kernel.readNow(app.id)), to);
+
 const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
   const actual = kernel.readNow(app.id);
   expect(new Map(actual.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]))).toEqual(
@@ -62,12 +66,12 @@ describe("plan", () => {
             for (const { endpoint: left } of kernel.readNow(app.id).ports)
               if (left < endpoint(1, crashed).id) kernel.leaveUnfinished(app.id, left);
             if (crashed % 2 === 0 && kernel.listNow().length > 0) kernel.spoil(app.id);
-            kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(desired)));
+            kernel.applyNow(app.id, planned(kernel, present(desired)));
             holds(kernel, desired);
-            expect(plan(kernel.readNow(app.id), present(desired))).toEqual([]);
+            expect(planned(kernel, present(desired))).toEqual([]);
           }
-          kernel.applyNow(app.id, plan(kernel.readNow(app.id), { kind: "absent" }));
-          expect(plan(kernel.readNow(app.id), { kind: "absent" })).toEqual([]);
+          kernel.applyNow(app.id, planned(kernel, { kind: "absent" }));
+          expect(planned(kernel, { kind: "absent" })).toEqual([]);
           expect(kernel.readNow(app.id).device).toBeUndefined();
         },
       ),
@@ -79,13 +83,13 @@ describe("plan", () => {
       fc.property(wanted, wanted, (before, after) => {
         fc.pre(before.mtuBytes === after.mtuBytes && before.multicast === after.multicast);
         const kernel = new FakeKernel();
-        kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(before)));
+        kernel.applyNow(app.id, planned(kernel, present(before)));
         const held = kernel.readNow(app.id);
-        kernel.applyNow(app.id, plan(held, present(after, false)));
+        kernel.applyNow(app.id, plan(new HeldNetwork(held), present(after, false)));
         const macs = new Set(kernel.readNow(app.id).vxlanFdb.map(({ mac }) => mac));
         for (const { mac } of held.vxlanFdb) expect(macs).toContain(mac);
         for (const { mac } of after.remotes) expect(macs).toContain(mac);
-        expect(plan(held, { kind: "keep" })).toEqual([]);
+        expect(plan(new HeldNetwork(held), { kind: "keep" })).toEqual([]);
       }),
     );
   });
@@ -94,9 +98,7 @@ describe("plan", () => {
     fc.assert(
       fc.property(wanted, (desired) => {
         fc.pre(desired.remotes.length > 0 && desired.ports.length > 0);
-        const kinds = plan(new FakeKernel().readNow(app.id), present(desired)).map(
-          (step) => step.kind,
-        );
+        const kinds = planned(new FakeKernel(), present(desired)).map((step) => step.kind);
         expect(kinds[0]).toBe("extend");
         expect(kinds.lastIndexOf("putRemotes")).toBeLessThan(kinds.indexOf("putPort"));
       }),
@@ -109,9 +111,9 @@ describe("plan", () => {
       { numRuns: 1, seed: 7 },
     )[0]!;
     const kernel = new FakeKernel();
-    kernel.applyNow(app.id, plan(kernel.readNow(app.id), present(desired)));
+    kernel.applyNow(app.id, planned(kernel, present(desired)));
     kernel.loseNeighbours(app.id);
-    const steps = plan(kernel.readNow(app.id), present(desired, false));
+    const steps = planned(kernel, present(desired, false));
     expect(steps.map((step) => step.kind)).toEqual(["putRemotes"]);
     kernel.applyNow(app.id, steps);
     holds(kernel, desired);

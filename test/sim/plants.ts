@@ -406,8 +406,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: plan,
-        from: "vxlan.get(mac) === vtep &&",
-        to: "vxlan.has(mac) &&",
+        from: "held.vxlanFdb.get(mac) === vtep &&",
+        to: "held.vxlanFdb.has(mac) &&",
       },
     ],
   },
@@ -452,6 +452,17 @@ export const PLANTS: readonly Plant[] = [
         file: reading,
         from: "if (held?.record === record && held.state === state) return held.claims;",
         to: "if (held !== undefined) return held.claims;",
+      },
+    ],
+  },
+  {
+    name: "kernel-believed-after-a-loss",
+    what: "what somebody else took from the kernel is believed to be there until the whole comparison",
+    edits: [
+      {
+        file: "agent/kernel/reconciler.ts",
+        from: "    entry.changesOutside++;\n    entry.held = undefined;\n",
+        to: "",
       },
     ],
   },

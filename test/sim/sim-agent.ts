@@ -1,10 +1,11 @@
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
 import { hostsWith } from "../../agent/core/tables/hosts.ts";
-import { plan } from "../../agent/core/data-plane/plan.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
+import { Bindings } from "../../agent/networks/bindings.ts";
 import { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
 import { EndpointRecovery } from "../../agent/networks/endpoint-recovery.ts";
 import { Leases } from "../../agent/networks/leases.ts";
+import type { Reconciler } from "../../agent/kernel/reconciler.ts";
 import { LocalNetworks } from "../../agent/networks/local-networks.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { Disk } from "../../agent/store/disk.ts";
@@ -19,19 +20,19 @@ import type { SimHost } from "./sim-host.ts";
 import { SimMesh } from "./sim-mesh.ts";
 import { SimNames } from "./sim-names.ts";
 import { SimProbes } from "./sim-probes.ts";
+import { simReconciler } from "./sim-reconciler.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { WatchedTables } from "./watched-tables.ts";
 import { chance, type World } from "./world.ts";
 
 const LINGER_MS = 1500;
-const KERNEL_RETRY_MS = 150;
 const VERIFY_MS = 1;
 /** A minute in the real one. */
 const RESYNC_MS = 6000;
 
 /**
- * One life of an agent: its real core, replication and networks, and around them what agent.ts,
- * agent/names/name-server-feed.ts, agent/membership/failure-detector.ts and agent/kernel/reconciler.ts do, on virtual time.
+ * One life of an agent: its real core, replication, networks and kernel passes, and around them what agent.ts,
+ * agent/names/name-server-feed.ts and agent/membership/failure-detector.ts do, on virtual time.
  */
 export class SimAgent {
   readonly host: SimHost;
@@ -44,14 +45,14 @@ export class SimAgent {
   readonly docker: SimDocker;
   readonly random: Random;
   readonly leases: Leases;
+  readonly bindings: Bindings;
   readonly localNetworks: LocalNetworks;
   readonly mesh: SimMesh;
   readonly probes: SimProbes;
   alive = true;
   readonly #world: World;
   readonly #recovery: EndpointRecovery;
-  readonly #desired: DesiredNetworks;
-  readonly #dirty = new Set<NetworkId>();
+  readonly reconciler: Reconciler;
   #changed = false;
   #started = false;
 
@@ -65,6 +66,7 @@ export class SimAgent {
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
     this.leases = new Leases(this.disk);
+    this.bindings = new Bindings(this.disk);
     const shared = {
       saved: this.saved,
       timers: { after: (ms: number, run: () => void) => this.#after(ms, run) },
@@ -108,10 +110,14 @@ export class SimAgent {
       leases: this.leases,
       lookedAt: (network) => this.dirty(network),
     });
-    this.#desired = new DesiredNetworks({
+    const desired = new DesiredNetworks({
       ...parts,
       encryption: { paths: () => plainPaths(this.tables, node) },
       endpointRecovery: this.#recovery,
+    });
+    this.reconciler = simReconciler(this, world, shared.timers, (network) => {
+      this.#updateNames(network);
+      return desired.want(network);
     });
     this.docker = new SimDocker(this, world);
     this.probes = new SimProbes(this, world);
@@ -148,6 +154,11 @@ export class SimAgent {
     if (this.alive && this.#started) await this.replication.controllerTold(signed);
   }
 
+  /** Somebody else has written in this host's kernel. */
+  changedOutside(network: NetworkId): void {
+    this.reconciler.changedOutside(network);
+  }
+
   /** Names, and where frames go, follow from who is lost. */
   presenceChanged(): void {
     for (const network of this.localNetworks.hosted()) this.dirty(network);
@@ -165,8 +176,7 @@ export class SimAgent {
   }
 
   dirty(network: NetworkId): void {
-    if (this.#dirty.size === 0) this.later(this.#world.options.coalesceMs, () => this.#passes());
-    this.#dirty.add(network);
+    this.reconciler.dirty(network);
   }
 
   /** Its mesh has left the network's topic. */
@@ -202,39 +212,23 @@ export class SimAgent {
   #resync(): void {
     this.#recovery.giveUpUnknown();
     this.#changedSoon();
+    for (const network of this.host.kernel.listNow()) this.#check(network);
     this.later(RESYNC_MS, () => this.#resync());
   }
 
-  #passes(): void {
-    const networks = [...this.#dirty];
-    this.#dirty.clear();
-    for (const network of networks) {
-      this.#pass(network);
-      if (!this.alive) return;
-    }
+  /** Each loss is told here, so that the whole comparison must find what the passes left. */
+  #check(network: NetworkId): void {
+    const { drifts = 0 } = this.reconciler.status(network) ?? {};
+    if (drifts > 0)
+      this.#world.monitor.violation(`h${this.host.k} found its kernel other than it was left`);
+    this.reconciler.check(network);
   }
 
-  #pass(network: NetworkId): void {
-    const { kernel } = this.host;
-    const { monitor, faults, faulty } = this.#world;
+  #updateNames(network: NetworkId): void {
     const record = this.localNetworks.find(network);
-    const here = this.localNetworks.has(network);
-    if (record !== undefined && here) this.names.update(this.tables, record, this.probes.lost());
+    const isHere = record !== undefined && this.localNetworks.has(network);
+    if (isHere) this.names.update(this.tables, record, this.probes.lost());
     else this.names.forget(network);
-    const wanted = this.#desired.want(network);
-    if (wanted.kind === "present" && wanted.prune)
-      monitor.mustHaveAsked(this, network, "takes itself for in sync");
-    for (const step of plan(kernel.readNow(network), wanted)) {
-      if (faulty && chance(this.random, 2)) {
-        faults.kernelFailures++;
-        this.later(KERNEL_RETRY_MS, () => this.dirty(network));
-        return;
-      }
-      kernel.applyNow(network, [step]);
-      this.#world.trace(`h${this.host.k} ${step.kind} ${network.slice(0, 6)}`);
-      monitor.stepDone(this, record, network, step);
-    }
-    monitor.passed(this.host, network, wanted.kind === "present" ? wanted.desired : undefined);
   }
 
   #facts() {

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { nextAddress } from "../../agent/core/ipam.ts";
 import { AttachEndpoint } from "../../agent/networks/attach-endpoint.ts";
 import { OverlayIpam } from "../../agent/networks/ipam.ts";
+import { NetworkRemoval } from "../../agent/networks/network-removal.ts";
 import { ReturnedBlocks } from "../../agent/networks/returned-blocks.ts";
 import type { NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
@@ -29,6 +30,7 @@ export class SimDocker {
   readonly #world: World;
   readonly #ipam: OverlayIpam;
   readonly #attachEndpoint: AttachEndpoint;
+  readonly #networkRemoval: NetworkRemoval;
   /** The address given last. */
   readonly #last = new Map<Cidr, Ip>();
 
@@ -51,11 +53,21 @@ export class SimDocker {
       controller: { request: (request) => this.ask(request as Request) as Promise<never> },
       log: silentLog,
     });
+    this.#networkRemoval = new NetworkRemoval({
+      self: agent.node,
+      bindings: agent.bindings,
+      localNetworks,
+      replication,
+      controller: { request: (request) => this.ask(request as Request) as Promise<never> },
+      lost: () => agent.probes.lost(),
+      clock: agent.host,
+      log: silentLog,
+    });
     this.#attachEndpoint = new AttachEndpoint({
       localNetworks,
       replication,
       encryption: { require: async () => {}, settled: async () => {} },
-      reconciler: { settle: async () => {} },
+      reconciler: agent.reconciler,
       guardReconciler: { settled: async () => {} },
     });
   }
@@ -91,6 +103,14 @@ export class SimDocker {
     this.#refer();
   }
 
+  /** The engine has; whether it ends in the cluster is decided now, and asked again by who calls. */
+  async removeNetwork(network: NetworkId): Promise<void> {
+    const { bindings } = this.#agent;
+    bindings.markRemoved(network);
+    // The controller may be away.
+    await this.#networkRemoval.decide(network).catch(() => {});
+  }
+
   /** Docker told of another health, or of a pause. */
   health(id: EndpointId, out: string | undefined): void {
     const container = this.#agent.host.containers.get(id);
@@ -106,6 +126,7 @@ export class SimDocker {
     const answer = await this.#world.controller.ask(this.#agent.host, request);
     await this.#agent.controllerTold(answer.state);
     if (request.kind === "returnBlock") this.#world.faults.blocksReturned++;
+    if (request.kind === "removeNetwork") this.#world.faults.networksEnded++;
     return answer;
   }
 

@@ -160,7 +160,7 @@ export class SimHost {
     this.#boots++;
     this.#bootedAtMs = this.#world.queue.nowMs;
     this.#clock = this.#newClock();
-    this.kernel.onChange((network) => this.agent?.dirty(network));
+    this.kernel.onChange((network) => this.agent?.changedOutside(network));
   }
 
   #newClock(): { originMs: number; rate: number } {

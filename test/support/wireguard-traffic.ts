@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane/kernel-state.ts";
+import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { transportGuards, type WireguardPeer } from "../../agent/core/keys/wireguard.ts";
 import { wireguardPublicKey } from "../../agent/encryption/wireguard/keys.ts";
@@ -99,7 +100,7 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
         const kernel = kernels.get(k)!;
         await kernel.apply(
           app.id,
-          plan(await kernel.read(app.id), present(network(k, family, inClear))),
+          plan(new HeldNetwork(await kernel.read(app.id)), present(network(k, family, inClear))),
         );
         const link = kernel.containerLink(own(k).id);
         const addresses = [`${own(k).ipv4!}/16`];
@@ -224,7 +225,9 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     expect(onPort(frames, DEFAULT_PORTS.vxlanWireguard)).toEqual([]);
     await tunnel(1, [peer(2)]);
     await eventually(20_000, "an answer", async () => expect(await ping(first)).toBe(3));
-    expect(plan(await kernels.get(1)!.read(app.id), present(network(1, 4, false)))).toEqual([]);
+    expect(
+      plan(new HeldNetwork(await kernels.get(1)!.read(app.id)), present(network(1, 4, false))),
+    ).toEqual([]);
   });
 
   test("a host whose key is not there gets nothing, not even an attempt", async () => {

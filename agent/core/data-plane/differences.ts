@@ -8,6 +8,7 @@ import type {
   Step,
   Wanted,
 } from "./kernel-state.ts";
+import { HeldNetwork } from "./held-network.ts";
 import { plan } from "./plan.ts";
 
 /** Of a thousand entries that are missing these are named. */
@@ -19,13 +20,13 @@ const NAMED = 3;
  */
 export function differences(actual: ActualNetwork, wanted: Wanted): string[] {
   if (wanted.kind !== "present")
-    return plan(actual, wanted).flatMap((step) => stepTexts(step, actual));
+    return plan(new HeldNetwork(actual), wanted).flatMap((step) => stepTexts(step, actual));
   const { desired } = wanted;
   if (!actual.present) return ["nothing of it is in the kernel"];
   const whole = { ...wanted, prune: true };
-  const mends = plan(actual, whole).some(({ kind }) => kind === "extend");
+  const mends = plan(new HeldNetwork(actual), whole).some(({ kind }) => kind === "extend");
   // With devices as they should be, the plan is of what is missing beside them.
-  const rest = plan({ ...actual, device: desired, faults: [] }, whole);
+  const rest = plan(new HeldNetwork({ ...actual, device: desired, faults: [] }), whole);
   return [
     ...(mends ? deviceTexts(actual.device, desired) : []),
     ...actual.faults,

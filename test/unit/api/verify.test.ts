@@ -19,7 +19,7 @@ import { joinBody, makeEndpoint, makeNetwork } from "../../support/plugin-bodies
 
 /**
  * `verify` finds what is changed in kernel, Docker, names and tables, one after another. The fake kernel
- * tells nobody of a change, so that what is found stays until a pass is asked for.
+ * tells nobody of a change, so that what is found stays until the kernel is read again.
  */
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-verify-"));
@@ -53,6 +53,7 @@ afterAll(async () => {
 
 afterEach(async () => {
   vi.restoreAllMocks();
+  host.agent.reconciler.check(network);
   await host.agent.reconciler.settle(network);
   expect(await found()).toEqual([]);
 });

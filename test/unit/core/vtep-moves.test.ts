@@ -4,6 +4,7 @@ import {
   desiredGuards,
   plainPaths,
 } from "../../../agent/core/data-plane/desired-network.ts";
+import { HeldNetwork } from "../../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../../agent/core/data-plane/plan.ts";
 import {
   FORMER_VTEP_MS,
@@ -189,7 +190,7 @@ describe("of a former VTEP nothing is left", () => {
 
 describe("the steps of it", () => {
   const steps = (kernel: FakeKernel, of: ReturnType<Host["network"]>) =>
-    plan(kernel.readNow(app.id), present(of));
+    plan(new HeldNetwork(kernel.readNow(app.id)), present(of));
 
   test("a peer replaces entries in place, and a copy goes after the new one is there", async () => {
     const [one, kernel] = [new Host(1), new FakeKernel()];

@@ -31,17 +31,19 @@ let cluster: FakeCluster;
 let host: FakeHost;
 /** The same agent's, for calls that must not be done in time. */
 let impatient: PluginServer;
+let deadlineMs: number;
 const socket = join(directory, "impatient.sock");
 
 beforeEach(async () => {
   cluster = await fakeCluster(1, directory);
   [host] = cluster.hosts as [FakeHost];
+  deadlineMs = 50;
   const { driver, ipam } = host.agent;
   impatient = new PluginServer(socket, {
     network: driver,
     ipam,
     log: silentLog,
-    timeoutMs: () => 50,
+    timeoutMs: () => deadlineMs,
   });
   await impatient.start();
 });
@@ -98,6 +100,8 @@ describe("a call that ends after its deadline", () => {
     await makeNetwork(host);
     const { localNetworks, replication } = host.agent;
     const entering = Promise.withResolvers<void>();
+    // It has to come so far.
+    deadlineMs = 1000;
     const join = vi.spyOn(replication, "join").mockReturnValue(entering.promise);
     const name = "NetworkDriver.CreateEndpoint";
     const { status } = await callPlugin(socket, name, createEndpoint("10.7.0.9/24"));

@@ -1,5 +1,6 @@
-import { expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { ActualNetwork, Step } from "../../../agent/core/data-plane/kernel-state.ts";
+import { plan } from "../../../agent/core/data-plane/plan.ts";
 import {
   DEFAULT_RECONCILER_OPTIONS,
   Reconciler,
@@ -10,6 +11,8 @@ import { NetworkId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
 import { silentLog } from "../../../shared/ports.ts";
+import { FakeKernel } from "../../fakes/fake-kernel.ts";
+import { dataPlane, present } from "../../support/cluster.ts";
 
 const app = NetworkId.parse("a".repeat(32));
 const web = NetworkId.parse("b".repeat(32));
@@ -103,9 +106,10 @@ test("settle waits for a pass that began after it", async () => {
       return { kind: "absent" };
     },
   });
-  reconciler.dirty(app);
+  reconciler.changedOutside(app);
   await vi.waitFor(() => expect(reads.length).toBe(1));
   let settled = false;
+  reconciler.changedOutside(app);
   const settling = reconciler.settle(app).then(() => {
     settled = true;
   });
@@ -190,4 +194,112 @@ test("a pass that does not end is told by since when; a network that waits has n
   read.resolve(nothing(app));
   await settled;
   expect(reconciler.passSinceMs()).toBeUndefined();
+});
+
+describe("what the kernel holds is known from what passes left there", () => {
+  const ip = "10.0.0.2" as Ip;
+  const mac = "02:42:0a:00:00:02" as Mac;
+  const remote = { mac, vtep: "198.51.100.2" as Ip, ips: [ip] };
+
+  /** Counts reads; `apply` is the fake's own, and fails while `failing`. */
+  function overFake(log = silentLog) {
+    const kernel = new FakeKernel();
+    const state = { wanted: present(dataPlane(1)), failing: false, reads: 0 };
+    const { reconciler } = make({
+      kernel: {
+        read: (network) => {
+          state.reads++;
+          return kernel.read(network);
+        },
+        apply: (network, steps) =>
+          state.failing ? Promise.reject(new Error("busy")) : kernel.apply(network, steps),
+      },
+      want: () => state.wanted,
+      plan,
+      log,
+    });
+    kernel.onChange((network) => reconciler.changedOutside(network));
+    const pass = () => reconciler.settle(network);
+    const neighbours = () => kernel.readNow(network).neighbours;
+    return { kernel, reconciler, state, pass, neighbours };
+  }
+  const { network } = dataPlane(1);
+  const withRemote = present({ ...dataPlane(1), remotes: [remote] });
+  const without = present({ ...dataPlane(1), remotes: [] });
+
+  test("devices that were made are looked at once; then nothing is read, whatever changes", async () => {
+    const { state, pass, reconciler, neighbours } = overFake();
+    await pass();
+    await pass();
+    expect(state.reads).toBe(2);
+    for (const wanted of [withRemote, without, withRemote]) {
+      state.wanted = wanted;
+      await pass();
+      expect(neighbours()).toEqual(wanted === withRemote ? [{ ip, mac }] : []);
+    }
+    expect(state.reads).toBe(2);
+    expect(reconciler.status(network)).toMatchObject({ drifts: 0 });
+    await reconciler.stop();
+  });
+
+  test("a loss that the kernel tells of is read, and put back", async () => {
+    const { kernel, state, pass, reconciler, neighbours } = overFake();
+    state.wanted = withRemote;
+    await pass();
+    await pass();
+    const { reads } = state;
+    kernel.loseNeighbours(network);
+    await pass();
+    expect(neighbours()).toEqual([{ ip, mac }]);
+    expect(state.reads).toBe(reads + 1);
+    await reconciler.stop();
+  });
+
+  test("also one during a pass, of which that pass knew nothing", async () => {
+    const { kernel, state, pass, reconciler, neighbours } = overFake();
+    state.wanted = withRemote;
+    await pass();
+    await pass();
+    const passing = pass();
+    kernel.loseNeighbours(network);
+    await passing;
+    await pass();
+    expect(neighbours()).toEqual([{ ip, mac }]);
+    await reconciler.stop();
+  });
+
+  test("after a failure it is read: of the steps some may have been carried out", async () => {
+    const { state, pass, reconciler, neighbours } = overFake();
+    await pass();
+    await pass();
+    const { reads } = state;
+    Object.assign(state, { wanted: withRemote, failing: true });
+    await expect(pass()).rejects.toThrow("busy");
+    state.failing = false;
+    await pass();
+    expect(neighbours()).toEqual([{ ip, mac }]);
+    expect(state.reads).toBeGreaterThan(reads);
+    await reconciler.stop();
+  });
+
+  test("a check reads and compares: what nobody told of is counted, said and mended", async () => {
+    const said: unknown[] = [];
+    const log = { ...silentLog, warn: (fields: object) => void said.push(fields) };
+    const { kernel, state, pass, reconciler, neighbours } = overFake(log);
+    state.wanted = withRemote;
+    await pass();
+    await pass();
+    reconciler.check(network);
+    await pass();
+    expect(reconciler.status(network)).toMatchObject({ drifts: 0 });
+    kernel.applyNow(network, [{ kind: "removeNeighbours", ips: [ip] }]);
+    await pass();
+    expect(neighbours()).toEqual([]);
+    reconciler.check(network);
+    await pass();
+    expect(neighbours()).toEqual([{ ip, mac }]);
+    expect(reconciler.status(network)).toMatchObject({ drifts: 1 });
+    expect(said).toEqual([{ network, drift: ["neighbours"] }]);
+    await reconciler.stop();
+  });
 });

@@ -4,6 +4,7 @@ import { NetworkRemoval } from "../../../agent/networks/network-removal.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import type { NodeId } from "../../../shared/ids.ts";
+import { systemClock } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app, clusterState, nodeId } from "../../support/cluster.ts";
 
@@ -30,6 +31,7 @@ function endingOf(createdBy: NodeId, lost: readonly NodeId[] = []): NetworkRemov
   return new NetworkRemoval({
     self,
     bindings,
+    clock: systemClock,
     localNetworks: { find: () => ({ ...app, createdBy }) },
     replication: {
       tables: {
