@@ -100,7 +100,13 @@ function makeParts(
   const reach = new Reach();
   const tables = { ...context, disk, saved, replication, reach };
   const { guards, encryption: encryptionAdapters } = adapters;
-  const encryption = makeEncryption({ ...tables, guards, channel, adapters: encryptionAdapters });
+  const encryption = makeEncryption({
+    ...tables,
+    guards,
+    channel,
+    adapters: encryptionAdapters,
+    hasAddress: (ip) => adapters.ownAddress?.has(ip) === true,
+  });
   const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, seenChanged);
   resync.on(() => wayOutReconciler.check());
   const member = {
@@ -152,7 +158,12 @@ export class Agent implements Living {
     await parts.nameServerFeed.start();
     const { replication, identity, encryption, reconciler, lostInterfaces } = parts;
     await parts.guardReconciler.start(() =>
-      desiredGuards(replication.tables, identity.node, encryption.openHere()),
+      desiredGuards(
+        replication.tables,
+        identity.node,
+        encryption.openHere(),
+        encryption.handover.former(),
+      ),
     );
     await parts.wayOutReconciler.start();
     await replication.start();

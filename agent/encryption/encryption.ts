@@ -6,6 +6,7 @@ import { isBehindNat } from "../core/tables/admitted.ts";
 import type { Tables } from "../core/tables/tables.ts";
 import type { EncryptionClass } from "./class-port.ts";
 import type { IpsecClass } from "./ipsec/class.ts";
+import type { VtepHandover } from "./vtep-handover.ts";
 import type { WireguardClass } from "./wireguard/class.ts";
 
 /** For Docker's Join, which should not wait longer for a peer's key. */
@@ -14,20 +15,24 @@ const SETTLE_MS = 2000;
 export interface EncryptionModules {
   readonly self: NodeId;
   readonly tables: Tables;
+  readonly handover: VtepHandover;
   readonly wireguard: WireguardClass;
   readonly ipsec: IpsecClass;
 }
 
 /** How each kind of network reaches other hosts: in clear, or by its class. No key, no path. */
 export class Encryption {
+  /** Of hosts that change their address. */
+  readonly handover: VtepHandover;
   readonly wireguard: WireguardClass;
   readonly ipsec: IpsecClass;
   readonly #self: NodeId;
   readonly #tables: Tables;
 
-  constructor({ self, tables, wireguard, ipsec }: EncryptionModules) {
+  constructor({ self, tables, handover, wireguard, ipsec }: EncryptionModules) {
     this.#self = self;
     this.#tables = tables;
+    this.handover = handover;
     this.wireguard = wireguard;
     this.ipsec = ipsec;
   }
@@ -50,7 +55,8 @@ export class Encryption {
   /** Undefined: the class does not work here now. */
   paths(encryption: SecurityClass): Paths | undefined {
     const of = this.#of(encryption);
-    return of === undefined ? plainPaths(this.#tables, this.#self) : of.paths();
+    if (of !== undefined) return of.paths();
+    return plainPaths(this.#tables, this.#self, this.handover.sendsFrom());
   }
 
   /** Why the class does not work here. */
@@ -87,12 +93,18 @@ export class Encryption {
     });
   }
 
+  /** This host sends from an address that it had before, in clear or by a class whose keys for the new one are awaited. */
+  isChangingOver(): boolean {
+    return this.handover.sendsFrom() !== undefined || this.ipsec.isChangingOver();
+  }
+
   /** Peers on the network have paths, those that can. */
   async settled({ encryption }: NetworkRecord): Promise<void> {
     await this.#of(encryption)?.settled(SETTLE_MS);
   }
 
   async stop(): Promise<void> {
+    this.handover.stop();
     for (const each of this.#classes()) await each.stop();
   }
 

@@ -1,6 +1,7 @@
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import { systemClock, systemRandom } from "../../shared/node/system.ts";
+import type { Ip } from "../../shared/ip.ts";
+import { systemClock, systemRandom, systemTimers } from "../../shared/node/system.ts";
 import { Signal } from "../../shared/signal.ts";
 import type { PartContext } from "../core/part-context.ts";
 import type { Tables } from "../core/tables/tables.ts";
@@ -8,12 +9,15 @@ import { GuardReconciler } from "../kernel/guard-reconciler.ts";
 import type { Guards } from "../kernel/port.ts";
 import type { EncryptionAdapters } from "./adapters.ts";
 import { Encryption } from "./encryption.ts";
+import { VtepHandover } from "./vtep-handover.ts";
 import { IpsecClass } from "./ipsec/class.ts";
 import type { KeyChannel } from "./ipsec/port.ts";
 import { WireguardClass } from "./wireguard/class.ts";
 
 export interface EncryptionNeeds extends PartContext {
   readonly adapters: EncryptionAdapters;
+  /** Some interface of this host has the address. */
+  readonly hasAddress: (ip: Ip) => boolean;
   /** Of the host's own namespace. */
   readonly guards: Guards;
   readonly channel: KeyChannel;
@@ -44,8 +48,22 @@ export function makeEncryption(needs: EncryptionNeeds): EncryptionParts {
   const seenChanged = (): void => viewChanged.emit();
   const guardReconciler = new GuardReconciler(needs.guards, log, seenChanged);
   const { tables } = replication;
+  const handover = new VtepHandover({
+    self,
+    tables,
+    hasAddress: needs.hasAddress,
+    changed: () => {
+      guardReconciler.dirty();
+      encryption.dirty();
+      pathsChanged.emit("none");
+    },
+    look: () => encryption.dirty(),
+    clock: systemClock,
+    timers: systemTimers,
+  });
   const shared = {
     self,
+    handover,
     tables,
     stateIsFresh: () => replication.stateIsFresh(),
     lost: () => reach.lost(),
@@ -80,6 +98,8 @@ export function makeEncryption(needs: EncryptionNeeds): EncryptionParts {
     wireguard.guards()?.guardReconciler.dirty();
   });
   replication.clusterChanged.on(() => {
+    // First: the others ask it.
+    handover.heard();
     guardReconciler.dirty();
     encryption.dirty();
   });

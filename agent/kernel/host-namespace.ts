@@ -1,4 +1,4 @@
-import { familyOf } from "../../shared/ip.ts";
+import { type Family, familyOf, Ip } from "../../shared/ip.ts";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { EndpointId } from "../../shared/ids.ts";
 import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
@@ -8,6 +8,14 @@ import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
 import { isPinnedNetns, setNetSettings, withNetnsDescriptor } from "./netns.ts";
+
+/** Of `lo`, in every namespace (include/net/flow.h). */
+const LOOPBACK_INDEX = 1;
+/** Addresses that no packet has: the dummy of RFC 7600, and one of RFC 6666's prefix to discard. */
+const NOBODYS: Readonly<Record<Family, InterfaceAddress>> = {
+  4: { ip: Ip.parse("192.0.0.8"), prefixLength: 32 },
+  6: { ip: Ip.parse("100::1"), prefixLength: 128 },
+};
 
 export interface HostNamespaceOptions {
   /** Undefined: our own. */
@@ -42,6 +50,21 @@ export class HostNamespace {
     } finally {
       socket.close();
     }
+  }
+
+  /**
+   * A VXLAN device has another local address. With each of its entries the kernel keeps a route for each processor, the
+   * source address in it, until addresses or routes of the socket's namespace change (dst_cache, net/core/dst_cache.c):
+   * one that comes and goes makes it look again, with the next packet and without a lost one.
+   */
+  async forgetSources(encryption: SecurityClass, family: Family): Promise<void> {
+    const { ip, prefixLength } = NOBODYS[family];
+    await this.onUnderlay(encryption, (socket) =>
+      socket.batch([
+        route.addAddress(LOOPBACK_INDEX, ip, prefixLength),
+        route.deleteAddress(LOOPBACK_INDEX, ip, prefixLength),
+      ]),
+    );
   }
 
   /** The other end of an exposed network's port: up, with its addresses. */

@@ -1,6 +1,6 @@
 import { OverlayError } from "../../shared/errors.ts";
 import { Vni } from "../../shared/ids.ts";
-import { Ip } from "../../shared/ip.ts";
+import { familyOf, Ip } from "../../shared/ip.ts";
 import { type Mac, ruleMac } from "../../shared/mac.ts";
 import type {
   DesiredNetwork,
@@ -104,7 +104,10 @@ export async function makeDevices(
   return bothDevices(await namespace.links());
 }
 
-/** Number, port, VTEP and what else it is made with are not changed on a device: it alone is made anew, the ports stay. */
+/**
+ * Number, port and what else it is made with are not changed on a device: it alone is made anew, the ports stay. Its
+ * VTEP is changed in place, so that a host that has another address keeps its entries and loses no frame.
+ */
 async function mendVxlan(
   { socket, path }: NetworkNamespace,
   host: HostNamespace,
@@ -113,15 +116,21 @@ async function mendVxlan(
 ): Promise<void> {
   if (held !== undefined) {
     const { vni, udpPort, localVtep, asMade } = held.vxlan ?? {};
-    const same =
+    const isMendable =
       vni === desired.vni &&
       udpPort === desired.udpPort &&
-      localVtep === desired.localVtep &&
+      localVtep !== undefined &&
+      familyOf(localVtep) === familyOf(desired.localVtep) &&
       asMade;
-    if (same)
+    if (isMendable) {
+      if (localVtep !== desired.localVtep) {
+        await socket.request(route.setVxlanLocal(held, desired.localVtep));
+        await host.forgetSources(desired.encryption, familyOf(localVtep));
+      }
       return socket.request(route.setUp(held.index, desired.mtuBytes)).catch((error: unknown) => {
         throw withPortNamed(error, desired.udpPort);
       });
+    }
     await socket.request(route.deleteLink(held.index, VXLAN));
   }
   await host.onUnderlay(desired.encryption, (underlay) =>

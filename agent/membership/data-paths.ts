@@ -65,7 +65,8 @@ export class DataPaths {
       presence: DEFAULT_PRESENCE_OPTIONS,
       proof: proofs.none,
       near: () => hostsWith(tables.hosts, self),
-      desired: () => tables.state && desiredProof(tables.state, self),
+      desired: () =>
+        tables.state && desiredProof(tables.state, self, encryption.handover.sendsFrom()),
     });
     this.#wireguard = new FailureDetector({
       ...tunnel("wireguard"),

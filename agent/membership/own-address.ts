@@ -20,6 +20,8 @@ export interface OwnAddressModules {
   /** The same by the newest state; undefined: it has none of this host. */
   readonly signed: () => Ip | undefined;
   readonly has: (ip: Ip) => boolean;
+  /** Containers' packets still leave from the address of before: the agent stays there until none does. */
+  readonly isChangingOver: () => boolean;
   /** The agent is of no use as it stands. */
   readonly cannotRun: (failure: Failure) => void;
 }
@@ -43,9 +45,9 @@ export class OwnAddress {
   }
 
   #look(): void {
-    const { local, signed, has, cannotRun } = this.#modules;
+    const { local, signed, has, isChangingOver, cannotRun } = this.#modules;
     const now = signed();
-    const isMoved = now !== undefined && now !== local;
+    const isMoved = now !== undefined && now !== local && !isChangingOver();
     const isGone = !has(local);
     this.#misses = isMoved || isGone ? this.#misses + 1 : 0;
     if (this.#misses < LOOKS) return;

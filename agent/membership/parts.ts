@@ -89,6 +89,7 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
         const own = ownRecord(tables, self);
         return own?.behindNat ?? own?.address;
       },
+      isChangingOver: () => needs.encryption.isChangingOver(),
       cannotRun,
     });
   replication.clusterChanged.on(() => {

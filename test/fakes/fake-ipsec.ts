@@ -92,6 +92,18 @@ export class FakeIpsec implements IpsecKernel {
     this.#listener("policies");
   }
 
+  /** The newest SA from one address to another, which is what the kernel sends by; undefined: nothing passes. */
+  sendsBy(source: string, destination: string): HeldSa | undefined {
+    if (!this.#policies.has(source)) return undefined;
+    const all = [...this.#sas.values()].map(({ sa }) => sa);
+    return all.findLast((sa) => sa.source === source && sa.destination === destination);
+  }
+
+  /** A packet under this SA gets in: the same key is here, and a policy that asks for it. */
+  letsIn(sa: SaName, key: string | undefined): boolean {
+    return this.#policies.has(sa.destination) && key !== undefined && this.keyOf(sa) === key;
+  }
+
   /** The key of an SA; undefined: it has none such. */
   keyOf(sa: SaName): string | undefined {
     return this.#sas.get(saText(sa))?.key;

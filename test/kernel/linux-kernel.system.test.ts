@@ -10,7 +10,7 @@ import type { Family, Ip } from "../../shared/ip.ts";
 import { linkLocalOf } from "../../shared/mac.ts";
 import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
 import { app, dataPlane, endpoint, present, vtepOf, withIpv6 } from "../support/cluster.ts";
-import { type HostsOptions, TestHosts } from "../support/hosts.ts";
+import { type HostsOptions, lostDuring, TestHosts } from "../support/hosts.ts";
 
 const own = (k: number) => withIpv6(endpoint(k, 5));
 
@@ -136,6 +136,32 @@ describe("the kernel of two hosts", () => {
       expect(hosts.in(first!, "ip link show eth0")).toContain(`mtu ${mtuBytes}`);
       expect(await dontFragment(mtuBytes - 28)).toBe(3);
       expect(await dontFragment(mtuBytes - 27)).toBe(0);
+    },
+  );
+
+  test.each([4, 6] as const)(
+    "over IPv%i another VTEP is changed on the device as it stands: entries stay, and no packet is lost",
+    async (family) => {
+      for (const k of [1, 2]) await reconcile(k, wanted(k, undefined, family));
+      const [first] = [1, 2].map((k) => container(k));
+      const next = vtepOf(51, family);
+      const length = family === 4 ? 32 : 128;
+      hosts.in(join(hosts.directory, "h1"), `ip address add ${next}/${length} dev eth0`);
+      const index = (): string => hosts.in(inNetwork(1), "ip -o link show vx0").split(":")[0] ?? "";
+      const before = index();
+      const lost = await lostDuring(first!, own(2).ipv4!, [
+        async () => {
+          await reconcile(1, { ...wanted(1, undefined, family), localVtep: next });
+          // From now on the others let in the new one only.
+          const h2 = join(hosts.directory, "h2");
+          const from = `${family === 4 ? "ip" : "ip6"} saddr ${vtepOf(1, family)}`;
+          hosts.in(h2, "nft add table inet closed");
+          hosts.in(h2, "nft add chain inet closed in { type filter hook input priority 0 ; }");
+          hosts.in(h2, `nft add rule inet closed in ${from} udp dport 7948 drop`);
+        },
+      ]);
+      expect([index(), lost]).toEqual([before, 0]);
+      expect(await reconcile(1, { ...wanted(1, undefined, family), localVtep: next })).toEqual([]);
     },
   );
 

@@ -20,6 +20,7 @@ export const SIM_OPTIONS: KeyExchangeOptions = {
   retryMaxMs: 400,
   outboundGraceMs: 50,
   inboundGraceMs: 150,
+  formerMs: 120_000,
   adoptedMs: 100,
   asking: 4,
 };

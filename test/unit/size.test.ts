@@ -22,11 +22,11 @@ const MORE: Readonly<Record<string, readonly [collaborators: number, why: string
     "four are functions that name what one class of encryption has",
   ],
   "agent/encryption/wireguard/class.ts": [
-    9,
-    "it says to three readers what is new: a key, paths, a failure",
+    10,
+    "it says to three readers what is new: a key, paths, a failure; and asks who changes its address",
   ],
   "agent/encryption/ipsec/class.ts": [
-    9,
+    10,
     "as WireGuard's, and it opens and closes the class's port",
   ],
 };

@@ -18,6 +18,7 @@ import type {
 import type { Holder } from "./claims.ts";
 import { readNetwork } from "./read-network.ts";
 import { sealedSubnets } from "./sealed.ts";
+import type { FormerVteps } from "./vtep-moves.ts";
 import { admittedHosts, directHosts } from "../tables/admitted.ts";
 import { isUsedHere, saysOn, takesPart } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
@@ -40,10 +41,13 @@ export interface Paths {
   readonly remote: ReadonlyMap<NodeId, Ip>;
 }
 
-/** In clear: all members, by what the controller signed. Undefined: this host is none. */
-export function plainPaths(tables: Tables, self: NodeId): Paths | undefined {
+/**
+ * In clear: all members, by what the controller signed. Undefined: this host is none.
+ * @param sendsFrom this host changes over, and its own end is still there
+ */
+export function plainPaths(tables: Tables, self: NodeId, sendsFrom?: Ip): Paths | undefined {
   const remote = vtepsOf(directHosts(tables.state));
-  const local = remote.get(self);
+  const local = remote.get(self) && (sendsFrom ?? remote.get(self));
   remote.delete(self);
   return local && { encryption: "none", local, remote };
 }
@@ -154,33 +158,39 @@ export function hostsSharing(tables: Tables, self: NodeId, encryption: SecurityC
 
 /**
  * What guards let in, for the networks of these classes: admitted VTEPs, who hosts which VNI, who speaks
- * for which container.
+ * for which container. A host that changes over may speak from its former VTEP as well as from the signed one: what
+ * hears of it first does not cut off what hears of it last.
  */
 export function desiredGuards(
   tables: Tables,
   self: NodeId,
   classes: readonly SecurityClass[],
+  former: FormerVteps = new Map(),
 ): DesiredGuards | undefined {
   const state = tables.state;
   if (state === undefined) return undefined;
-  const vteps = vtepsOf((classes.includes("wireguard") ? admittedHosts : directHosts)(state));
-  const own = vteps.get(self);
+  const signed = vtepsOf((classes.includes("wireguard") ? admittedHosts : directHosts)(state));
+  const vteps = new Map(
+    [...signed].map(([node, vtep]) => [node, [vtep, ...(former.get(node) ?? [])]]),
+  );
+  const own = vteps.get(self) ?? [];
   vteps.delete(self);
   const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
   const speakers: (readonly Speaker[])[] = [];
   const exposed: Speaker[] = [];
   for (const record of state.networks) {
     if (!classes.includes(record.encryption)) continue;
-    for (const [node, vtep] of vteps)
-      if (takesPart(tables, node, record.id)) hosting.push({ vtep, vni: record.vni });
-    for (const [node, holders] of readNetwork(tables, record).byHost) {
-      const vtep = vteps.get(node);
-      if (vtep !== undefined) speakers.push(speakersOf(holders, vtep, record.vni));
-    }
+    for (const [node, from] of vteps)
+      if (takesPart(tables, node, record.id))
+        for (const vtep of from) hosting.push({ vtep, vni: record.vni });
+    for (const [node, holders] of readNetwork(tables, record).byHost)
+      for (const vtep of vteps.get(node) ?? [])
+        speakers.push(speakersOf(holders, vtep, record.vni));
     for (const endpoint of tables.documents(record.id).get(self)?.endpoints ?? [])
-      if (endpoint.role === "host" && own !== undefined)
-        for (const ip of addressesOf(endpoint))
-          exposed.push({ vtep: own, vni: record.vni, mac: endpoint.mac, ip });
+      if (endpoint.role === "host")
+        for (const vtep of own)
+          for (const ip of addressesOf(endpoint))
+            exposed.push({ vtep, vni: record.vni, mac: endpoint.mac, ip });
   }
   const { vxlanPlain, vxlanWireguard, vxlanIpsec, gossip, controller } = state.settings.ports;
   return {
@@ -188,7 +198,7 @@ export function desiredGuards(
     classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
     meshPorts: [gossip, controller],
     ipsec: classes.includes("ipsec"),
-    vteps: [...vteps.values()],
+    vteps: [...vteps.values()].flat(),
     hosting,
     speakers: speakers.flat(),
     exposed,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { encodeCbor } from "../../../shared/codec.ts";
+import { Ip } from "../../../shared/ip.ts";
 import { decodeMessage } from "../tables/messages.ts";
 import { PAIR_KEY_BYTES } from "./pair-key.ts";
 
@@ -16,6 +17,11 @@ const bytesOf = (length: number) =>
     `not ${length} bytes`,
   );
 const Session = bytesOf(SESSION_BYTES);
+/**
+ * VTEPs of the pair that it is about, of who asks first: a host that changes its address has two for a while, and who
+ * has not heard yet means the other one. Hosts of 0.1.0 say and heed none.
+ */
+const Ends = z.tuple([Ip, Ip]).optional();
 const Count = z.number().int().min(0);
 /** 1-255 are reserved (RFC 4303, 2.1). */
 const Spi = z.number().int().min(256).max(0xffff_ffff);
@@ -26,7 +32,7 @@ const Spi = z.number().int().min(256).max(0xffff_ffff);
  */
 export const KeyRequest = z.discriminatedUnion("kind", [
   /** A key to send to you with; the `n`-th time that I ask. */
-  z.object({ v, kind: z.literal("ask"), session: Session, n: Count }),
+  z.object({ v, kind: z.literal("ask"), session: Session, n: Count, ends: Ends }),
   /**
    * I have sent this while I waited for no key: of all you made until `made` of your session `of`, I
    * hold and shall ever hold none but these.
@@ -35,6 +41,7 @@ export const KeyRequest = z.discriminatedUnion("kind", [
     v,
     kind: z.literal("using"),
     session: Session,
+    ends: Ends,
     of: Session,
     made: Count,
     spis: z.array(Spi).max(MAX_INBOUND),

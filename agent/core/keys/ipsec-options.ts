@@ -1,5 +1,6 @@
 import { DEFAULT_SETTINGS, type KeySchedule } from "../../../shared/cluster-state.ts";
 import type { Random } from "../../../shared/ports.ts";
+import { FORMER_VTEP_MS } from "../data-plane/vtep-moves.ts";
 
 /** A key is replaced after so long, so many packets or bytes; each less up to `jitter` of it. */
 export interface RekeyLimits {
@@ -22,6 +23,8 @@ export interface KeyExchangeOptions extends RekeyLimits {
   readonly inboundGraceMs: number;
   /** After a start, keys of an earlier process are replaced within this time, not all at once. */
   readonly adoptedMs: number;
+  /** Keys of a peer's former address stay so long: until it has keys with all its peers, it sends with these. */
+  readonly formerMs: number;
   /** Peers that are asked at the same time. */
   readonly asking: number;
 }
@@ -41,6 +44,7 @@ export const DEFAULT_KEY_EXCHANGE_OPTIONS: KeyExchangeOptions = {
   outboundGraceMs: 1000,
   inboundGraceMs: 5000,
   adoptedMs: 60_000,
+  formerMs: FORMER_VTEP_MS,
   asking: 64,
 };
 

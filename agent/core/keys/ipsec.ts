@@ -57,6 +57,12 @@ interface Peer extends Pair {
   askAtMs: number;
 }
 
+/** A peer's keys of the address that it had before: neither changed nor reported, and in use until others are there. */
+interface Former {
+  readonly peer: Peer;
+  readonly untilMs: number;
+}
+
 type StepDone = (ok: boolean, nowMs: number) => void;
 
 const NEW_PEER = { ready: false, nextMs: Infinity, askAtMs: Infinity };
@@ -73,7 +79,9 @@ interface Asked {
  *
  * The receiver picks SPI and key; its kernel has them before the sender is told; the sender's kernel has
  * the new one before the old one goes; the receiver keeps its half until the sender said that it is
- * without. Every step waits for the one before, so a message lost costs time and never a packet.
+ * without. Every step waits for the one before, so a message lost costs time and never a packet. So it is with a peer
+ * that has another VTEP: the pair of before stays until the new one has its keys, and for as long as the peer may
+ * still send from there.
  */
 export class KeyExchange {
   readonly counters: KeyExchangeCounters = {
@@ -94,6 +102,7 @@ export class KeyExchange {
   readonly #random: Random;
   readonly #actions: PairActions;
   readonly #peers = new Map<NodeId, Peer>();
+  readonly #former = new Map<NodeId, Former>();
   #wanted: ReadonlyMap<NodeId, Ip> | undefined;
   /** What the kernel has of an earlier process was read. */
   #adopted = false;
@@ -141,19 +150,52 @@ export class KeyExchange {
   }
 
   #follow(peers: ReadonlyMap<NodeId, Ip>, found: readonly HeldSa[], nowMs: number): void {
+    for (const { node } of [...this.#former.values()].map(({ peer }) => peer))
+      if (!peers.has(node)) this.#forgetFormer(node);
     for (const peer of this.#peers.values())
-      if (peers.get(peer.node) !== peer.vtep) this.#forget(peer);
-    const taken = new Set([this.#local, ...[...this.#peers.values()].map(({ vtep }) => vtep)]);
+      if (!peers.has(peer.node)) this.#forget(peer);
+      else if (peers.get(peer.node) !== peer.vtep) this.#retire(peer, peers.get(peer.node), nowMs);
+    const taken = new Map<Ip, NodeId | undefined>([[this.#local, undefined]]);
+    for (const { node, vtep } of this.#all()) taken.set(vtep, node);
     for (const [node, vtep] of [...peers].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
       // Two hosts behind one address would have one pair's keys.
       if (this.#peers.has(node) || taken.has(vtep)) continue;
-      taken.add(vtep);
+      taken.set(vtep, node);
       this.#remember(node, vtep, found, nowMs);
     }
   }
 
-  /** All SAs with our reqid, after every step given so far was done. */
-  held(sas: readonly HeldSa[], nowMs: number): KeyOutput[] {
+  /** With those of former addresses. */
+  #all(): Peer[] {
+    return [...this.#peers.values(), ...[...this.#former.values()].map(({ peer }) => peer)];
+  }
+
+  /** The peer has another VTEP. What there is between it and us stays, and it is no more asked. */
+  #retire(peer: Peer, next: Ip | undefined, nowMs: number): void {
+    const { node } = peer;
+    this.#peers.delete(node);
+    for (const [id, asked] of this.#asked)
+      if (asked.pair === peer) this.#end(id, asked, undefined, nowMs);
+    const back = this.#former.get(node)?.peer;
+    if (back?.vtep === next && back !== undefined) this.#peers.set(node, back);
+    else this.#forgetFormer(node);
+    this.#former.set(node, { peer, untilMs: nowMs + this.#options.formerMs });
+  }
+
+  #forgetFormer(node: NodeId): void {
+    const former = this.#former.get(node);
+    if (former === undefined) return;
+    this.#former.delete(node);
+    this.#removeAll(former.peer);
+    if (former.peer.ready && this.vtepOf(node) === undefined)
+      this.#outputs.push({ kind: "path", node, ready: false });
+  }
+
+  /**
+   * All SAs with our reqid, after every step given so far was done.
+   * @param leaves what is of an address that this host had before may go, once all is settled
+   */
+  held(sas: readonly HeldSa[], nowMs: number, leaves = true): KeyOutput[] {
     if (this.#wanted === undefined) return [];
     if (!this.#adopted) {
       this.#adopted = true;
@@ -167,7 +209,7 @@ export class KeyExchange {
       if (!peer.receiving.held(inbound.get(peer.vtep) ?? [])) continue;
       this.#newSession(peer, nowMs);
     }
-    const useless = strays.filter((sa) => this.isSettled(nowMs) || this.#isHere(sa));
+    const useless = strays.filter((sa) => (leaves && this.isSettled(nowMs)) || this.#isHere(sa));
     if (useless.length > 0) {
       this.counters.strays += useless.length;
       this.#remove(undefined, useless, () => {});
@@ -200,7 +242,7 @@ export class KeyExchange {
       const session = new Uint8Array(SESSION_BYTES);
       answer({ v: 1, kind: "refused", session, made: 0, reason: "not-wanted" });
     };
-    if (request === undefined || peer === undefined) {
+    if (request === undefined || peer === undefined || !this.#isOf(peer, request)) {
       refuse();
       return this.#drain();
     }
@@ -213,6 +255,11 @@ export class KeyExchange {
         else refuse();
       });
     return this.#settled(peer, nowMs);
+  }
+
+  /** Of the VTEPs that we know: who has not heard of another one yet, or has before us, asks again. */
+  #isOf({ vtep }: Peer, { ends }: KeyRequest): boolean {
+    return ends === undefined || (ends[0] === vtep && ends[1] === this.#local);
   }
 
   answered(id: number, bytes: Uint8Array, nowMs: number): KeyOutput[] {
@@ -258,6 +305,7 @@ export class KeyExchange {
         this.#end(id, asked, undefined, nowMs);
         this.#advanceOf(asked.pair, nowMs);
       }
+    for (const [node, { untilMs }] of this.#former) if (untilMs <= nowMs) this.#forgetFormer(node);
     for (const peer of this.#peers.values())
       if (peer.nextMs <= nowMs || peer.askAtMs <= nowMs) this.#advance(peer, nowMs);
     return this.#drain();
@@ -273,6 +321,7 @@ export class KeyExchange {
       if (nextMs < next) next = nextMs;
       if (mayAsk && askAtMs < next) next = askAtMs;
     }
+    for (const { untilMs } of this.#former.values()) if (untilMs < next) next = untilMs;
     return next;
   }
 
@@ -283,7 +332,14 @@ export class KeyExchange {
 
   /** Both directions are there: no key, no path. */
   ready(node: NodeId): boolean {
-    return this.#peers.get(node)?.ready === true;
+    return this.vtepOf(node) !== undefined;
+  }
+
+  /** Where its packets go; its former VTEP until both directions with the new one are there. */
+  vtepOf(node: NodeId): Ip | undefined {
+    const former = this.#former.get(node)?.peer;
+    const peers = [this.#peers.get(node), former];
+    return peers.find((peer) => peer?.ready === true)?.vtep;
   }
 
   status(): PeerStatus[] {
@@ -315,11 +371,15 @@ export class KeyExchange {
         this.#asked.delete(id);
         if (asked.ask) this.#asking--;
       }
-    const inbound = peer.receiving.names();
-    this.#remove(undefined, [...peer.sending.names(), ...inbound], () => {
+    this.#removeAll(peer);
+    if (peer.ready) this.#outputs.push({ kind: "path", node: peer.node, ready: false });
+  }
+
+  #removeAll({ sending, receiving }: Peer): void {
+    const inbound = receiving.names();
+    this.#remove(undefined, [...sending.names(), ...inbound], () => {
       for (const { spi } of inbound) this.#spis.delete(spi);
     });
-    if (peer.ready) this.#outputs.push({ kind: "path", node: peer.node, ready: false });
   }
 
   /** The peer learns of it by our question, and asks anew in its turn. */
@@ -338,7 +398,7 @@ export class KeyExchange {
   #byPeer(sas: readonly HeldSa[]): [Map<Ip, HeldSa[]>, Map<Ip, HeldSa[]>, HeldSa[]] {
     const outbound = new Map<Ip, HeldSa[]>();
     const inbound = new Map<Ip, HeldSa[]>();
-    for (const { vtep } of this.#peers.values()) {
+    for (const { vtep } of this.#all()) {
       outbound.set(vtep, []);
       inbound.set(vtep, []);
     }
@@ -361,7 +421,7 @@ export class KeyExchange {
     const ask = request.kind === "ask";
     if (ask) this.#asking++;
     this.#asked.set(id, { pair, ask, done, deadlineMs: nowMs + timeoutMs });
-    const bytes = encodeKeyMessage(request);
+    const bytes = encodeKeyMessage({ ...request, ends: [this.#local, pair.vtep] });
     this.#outputs.push({ kind: "request", id, to: pair.node, bytes, timeoutMs });
   }
 

@@ -5,6 +5,7 @@ import { type Cidr, hostCidr, type Ip, prefixLength } from "../../../shared/ip.t
 import { VXLAN_OVERHEAD_BYTES } from "../../../shared/vxlan.ts";
 import { insideAddress, WIREGUARD_OVERHEAD_BYTES } from "../../../shared/wireguard.ts";
 import type { DesiredGuards } from "../data-plane/kernel-state.ts";
+import type { FormerVteps } from "../data-plane/vtep-moves.ts";
 import { admittedHosts, isBehindNat } from "../tables/admitted.ts";
 import type { Tables } from "../tables/tables.ts";
 
@@ -28,6 +29,8 @@ export interface WireguardPeer {
   readonly inside: Ip;
   /** 0: only when there is something to send. */
   readonly keepaliveSeconds: number;
+  /** Addresses that it had before: a device that has learnt one of these is told the endpoint again. */
+  readonly former?: readonly Ip[];
 }
 
 /** All that the host's WireGuard device should be; a pure function of the tables. */
@@ -77,7 +80,11 @@ const KEEPALIVE_SECONDS = 25;
  * comes too early is lost, and tried again only after five seconds. Undefined: this host is not in
  * the state.
  */
-export function readWireguard(tables: Tables, self: NodeId): WireguardReading | undefined {
+export function readWireguard(
+  tables: Tables,
+  self: NodeId,
+  former: FormerVteps = new Map(),
+): WireguardReading | undefined {
   const { state } = tables;
   const own = state?.nodes.find(({ id }) => id === self);
   if (state === undefined || own === undefined) return undefined;
@@ -101,6 +108,7 @@ export function readWireguard(tables: Tables, self: NodeId): WireguardReading | 
         endpoint: { ip: vtep, port: ports.wireguard },
         inside: inside(index),
         keepaliveSeconds,
+        ...(former.has(id) ? { former: former.get(id)! } : {}),
       });
     } else without.push({ node: id, reason: reasonOf(document, key.success) });
   }
@@ -196,7 +204,7 @@ const SESSION_OVER_MS = 270_000;
 /**
  * The difference, peers that go first: an address belongs to one peer at a time. An endpoint that
  * the device has learnt stays while its session lives, unless the desired one is not what was `asked`
- * for before: then the host has moved.
+ * for before, or what it has learnt is where the host was before: then the host has moved.
  */
 export function planPeers(
   held: readonly WireguardPeerState[],
@@ -220,7 +228,9 @@ export function planPeers(
     // One in the future says that the clock was ahead, and nothing of how old the session is.
     const lives = ageMs >= 0 && ageMs < SESSION_OVER_MS;
     const before = asked.get(publicKey);
-    const moved = before !== undefined && !sameEndpoint(before, endpoint);
+    // Of both addresses, while it has both, packets come: after the last of the former one it would stay there.
+    const isBehind = now.endpoint !== undefined && peer.former?.includes(now.endpoint.ip) === true;
+    const moved = isBehind || (before !== undefined && !sameEndpoint(before, endpoint));
     const change = {
       ...(sameEndpoint(now.endpoint, endpoint) || (lives && !moved) ? {} : { endpoint }),
       ...(now.allowed.length === 1 && now.allowed[0] === hostCidr(inside) ? {} : { inside }),

@@ -17,13 +17,19 @@ export const ANSWERS_IN_IPSEC = "proof-ipsec";
 /**
  * The proof network of class `none`: each host's address is the subnet's base plus its index. A host
  * behind NAT cannot be on it: nobody asks it, and it asks nobody.
+ * @param sendsFrom this host changes over, and its own end is still there
  */
-export function desiredProof(state: ClusterState, self: NodeId): DesiredProof | undefined {
+export function desiredProof(
+  state: ClusterState,
+  self: NodeId,
+  sendsFrom?: Ip,
+): DesiredProof | undefined {
   const members = directHosts(state);
   const own = members.find(({ id }) => id === self);
   if (own === undefined) return undefined;
   const vteps = new Map(members.filter(({ id }) => id !== self).map(({ id, vtep }) => [id, vtep]));
-  return proofNetwork(state, self, { encryption: "none", local: own.vtep, remote: vteps });
+  const local = sendsFrom ?? own.vtep;
+  return proofNetwork(state, self, { encryption: "none", local, remote: vteps });
 }
 
 /**

@@ -9,6 +9,7 @@ import { DEFAULT_KEY_EXCHANGE_OPTIONS, rekeyLimits } from "../../core/keys/ipsec
 import { saysOn } from "../../core/tables/hosts.ts";
 import type { Tables } from "../../core/tables/tables.ts";
 import type { EncryptionClass } from "../class-port.ts";
+import type { VtepHandover } from "../vtep-handover.ts";
 import type { IpsecKernel, KeyChannel } from "./port.ts";
 import { DEFAULT_IPSEC_TIMES, Ipsec } from "./ipsec.ts";
 import { PassLoop } from "../../../shared/node/pass-loop.ts";
@@ -19,6 +20,8 @@ export interface IpsecClassModules {
   readonly stateIsFresh: () => boolean;
   /** Hosts that this one does not reach: nobody waits for their keys. */
   readonly lost: () => ReadonlySet<NodeId>;
+  /** Whether peers may not have heard of this host's VTEP yet, and whether it has the one of before. */
+  readonly handover: Pick<VtepHandover, "sendsFrom" | "isHere">;
   /** @throws UNSUPPORTED or NETLINK: a kernel without it. */
   readonly makeKernel: (local: Ip, udpPort: number) => IpsecKernel;
   readonly channel: KeyChannel;
@@ -38,14 +41,24 @@ interface Standing {
   readonly udpPort: number;
   readonly kernel: IpsecKernel;
   readonly ipsec: Ipsec;
+  readonly sinceMs: number;
+  /** Its keys are changed and its policies looked after; else both stand in the kernel as they are. */
+  runs: boolean;
 }
+
+/** What is of the former VTEP stays so long after packets leave from the new one: devices are changed by then. */
+const LEAVES_AFTER_MS = 5000;
 
 /** IPsec's class on this host: policies, and a key a direction with each host that shares a network of it. */
 export class IpsecClass implements EncryptionClass {
   readonly #modules: IpsecClassModules;
   readonly #loop: PassLoop;
   readonly #waiting = new Set<() => void>();
+  /** What packets go by. */
   #standing: Standing | undefined;
+  /** At the address that this host has now, until its keys are there: then packets go by it. */
+  #next: Standing | undefined;
+  #changedOverMs = -Infinity;
   /** Nothing is left of an agent before us, or of networks that ended. */
   #isClear = false;
   #refused = false;
@@ -69,7 +82,7 @@ export class IpsecClass implements EncryptionClass {
 
   check(): void {
     this.#loop.dirty();
-    this.#standing?.ipsec.check();
+    this.#running()?.ipsec.check();
   }
 
   /** The class's port is open to what is under ESP. From the start, where an agent before us had it so. */
@@ -84,6 +97,11 @@ export class IpsecClass implements EncryptionClass {
     return ofClass.some(({ id }) => saysOn(tables.hosts, self, id));
   }
 
+  /** Packets leave from the VTEP of before until the keys of the new one are there. */
+  isChangingOver(): boolean {
+    return this.#next !== undefined;
+  }
+
   paths(): Paths | undefined {
     return this.#paths;
   }
@@ -93,7 +111,7 @@ export class IpsecClass implements EncryptionClass {
   }
 
   failure(): Failure | undefined {
-    return this.#standing?.ipsec.guardFailure() ?? this.#loop.failure();
+    return this.#running()?.ipsec.guardFailure() ?? this.#loop.failure();
   }
 
   /** Keys are asked for when two hosts first share a network: a container's first packet waits for them here. */
@@ -113,25 +131,28 @@ export class IpsecClass implements EncryptionClass {
 
   /** New keys with one host or all; where the class does not stand there are none to change. */
   rotate(node?: NodeId): void {
-    this.#standing?.ipsec.rotate(node);
+    this.#running()?.ipsec.rotate(node);
   }
 
   status() {
-    const { ipsec } = this.#standing ?? {};
+    const { ipsec } = this.#running() ?? {};
     return ipsec && { peers: ipsec.status(), counters: ipsec.counters() };
   }
 
   /** What is not as it was written, and the next look puts back. */
   async faults(): Promise<string[]> {
-    const { kernel } = this.#standing ?? {};
+    const { kernel } = this.#running() ?? {};
     if (kernel === undefined || (await kernel.verifyPolicies())) return [];
     return ["its policies are not what was written"];
   }
 
   async stop(): Promise<void> {
     await this.#loop.stop();
-    await this.#standing?.ipsec.stop();
-    await this.#standing?.kernel.close();
+    for (const each of [this.#next, this.#standing]) await this.#end(each);
+  }
+
+  #running(): Standing | undefined {
+    return this.#next ?? this.#standing;
   }
 
   async #pass(): Promise<void> {
@@ -143,13 +164,30 @@ export class IpsecClass implements EncryptionClass {
       return;
     }
     const peers = classPeers(tables, self, "ipsec");
-    if (this.#standing !== undefined && this.#standing.local !== own.vtep) await this.#move();
-    if (this.#standing === undefined) await this.#stand(own.vtep, tables.state.settings, peers);
-    else {
-      this.#standing.ipsec.limit(rekeyLimits(tables.state.settings.keySchedule));
-      this.#standing.ipsec.want(peers);
-    }
+    const running = this.#running();
+    if (running?.runs === true && running.local === own.vtep) {
+      running.ipsec.limit(rekeyLimits(tables.state.settings.keySchedule));
+      running.ipsec.want(peers);
+    } else await this.#standAt(own.vtep, tables.state.settings, peers);
     this.#look();
+  }
+
+  /** Beside what packets go by still, where this host has that address too: keys first, then packets. */
+  async #standAt(local: Ip, settings: Settings, peers: ReadonlyMap<NodeId, Ip>): Promise<void> {
+    await this.#end(this.#next);
+    await this.#end(this.#standing);
+    this.#next = undefined;
+    if (this.#standing !== undefined && !this.#modules.handover.isHere(this.#standing.local))
+      this.#standing = undefined;
+    await this.#stand(local, settings, peers);
+  }
+
+  /** What is in the kernel goes on. */
+  async #end(standing: Standing | undefined): Promise<void> {
+    if (standing?.runs !== true) return;
+    standing.runs = false;
+    await standing.ipsec.stop();
+    await standing.kernel.close();
   }
 
   async #stand(
@@ -163,18 +201,23 @@ export class IpsecClass implements EncryptionClass {
     try {
       kernel = makeKernel(local, udpPort);
       const keys = { ...DEFAULT_KEY_EXCHANGE_OPTIONS, ...rekeyLimits(keySchedule) };
-      const options = { local, keys, ...DEFAULT_IPSEC_TIMES };
+      const isUsed = (): boolean => (this.#standing?.kernel ?? kernel) === kernel;
+      const leaves = (): boolean =>
+        isUsed() && clock.nowMs() >= this.#changedOverMs + LEAVES_AFTER_MS;
+      const options = { local, keys, leaves, ...DEFAULT_IPSEC_TIMES };
       const ipsec = new Ipsec(options, { kernel, channel, clock, random, log });
       ipsec.onPath(() => this.#look());
       ipsec.onGuard((failure) => this.#guarded(failure));
       this.#isClear = false;
       await ipsec.start(peers);
-      this.#standing = { local, udpPort, kernel, ipsec };
+      const made = { local, udpPort, kernel, ipsec, sinceMs: clock.nowMs(), runs: true };
+      if (this.#standing === undefined) this.#standing = made;
+      else this.#next = made;
       this.#refused = false;
       await opened();
     } catch (error) {
+      if (this.#running()?.kernel !== kernel) await kernel?.close();
       if (this.#standing === undefined) {
-        await kernel?.close();
         this.#refused = true;
         await opened();
       }
@@ -197,6 +240,10 @@ export class IpsecClass implements EncryptionClass {
   /** Whether paths are others now, and whether who waits for them may go on. */
   #look(again?: "again"): void {
     const { tables, self, pathsChanged } = this.#modules;
+    if (this.#next !== undefined && this.#mayChangeOver(this.#next)) {
+      [this.#standing, this.#next] = [this.#next, undefined];
+      this.#changedOverMs = this.#modules.clock.nowMs();
+    }
     const before = this.#paths;
     this.#paths = this.#read(classPeers(tables, self, "ipsec"));
     if (again !== undefined || !isDeepStrictEqual(before, this.#paths)) pathsChanged();
@@ -208,8 +255,23 @@ export class IpsecClass implements EncryptionClass {
     if (local === undefined || ipsec === undefined) return undefined;
     // Before what an agent before us left was read nobody seems to have a key.
     if (!ipsec.isAdopted() || ipsec.guardFailure() !== undefined) return undefined;
-    const remote = new Map([...peers].filter(([node]) => ipsec.ready(node)));
+    const remote = new Map(
+      [...peers.keys()].flatMap((node) => {
+        const vtep = ipsec.vtepOf(node);
+        return vtep === undefined ? [] : [[node, vtep]];
+      }),
+    );
     return { encryption: "ipsec", local, remote };
+  }
+
+  /** All peers that are there have keys with the new VTEP, and let it in; or who has none by now is waited for no more. */
+  #mayChangeOver({ ipsec, sinceMs }: Standing): boolean {
+    const { tables, self, lost, handover, clock } = this.#modules;
+    if (this.#standing === undefined || !handover.isHere(this.#standing.local)) return true;
+    if (handover.sendsFrom() !== undefined || !ipsec.isAdopted()) return false;
+    if (clock.nowMs() >= sinceMs + DEFAULT_KEY_EXCHANGE_OPTIONS.adoptedMs) return true;
+    const peers = [...classPeers(tables, self, "ipsec").keys()];
+    return peers.every((node) => ipsec.ready(node) || lost().has(node));
   }
 
   #allReady(): boolean {
@@ -219,27 +281,19 @@ export class IpsecClass implements EncryptionClass {
     return [...peers].every((node) => ready?.has(node) === true || lost().has(node));
   }
 
-  /** What is of the address of before goes when the new keys are there. */
-  async #move(): Promise<void> {
-    const standing = this.#standing;
-    this.#standing = undefined;
-    await standing?.ipsec.stop();
-    await standing?.kernel.close();
-  }
-
   async #takeDown(): Promise<void> {
     const { makeKernel, tables, self, opened } = this.#modules;
-    const standing = this.#standing;
-    this.#standing = undefined;
+    const running = this.#running();
+    [this.#next, this.#standing] = [undefined, undefined];
     this.#look();
-    await standing?.ipsec.stop();
+    await running?.ipsec.stop();
     // The port is closed before its policies go.
     await opened();
     const own = tables.state?.nodes.find(({ id }) => id === self);
     const udpPort = tables.state?.settings.ports.vxlanIpsec;
     if (own === undefined || udpPort === undefined) return;
     // Without IPsec in the kernel there is nothing to remove.
-    const kernel = standing?.kernel ?? unless(() => makeKernel(own.vtep, udpPort));
+    const kernel = running?.kernel ?? unless(() => makeKernel(own.vtep, udpPort));
     await kernel?.removeAll();
     await kernel?.close();
     this.#isClear = true;

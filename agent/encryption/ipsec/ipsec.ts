@@ -16,6 +16,8 @@ export interface IpsecOptions {
   readonly readPeriodMs: number;
   /** Of the policies: what is looked at again, and what is written again after a failure. */
   readonly guards?: PassLoopTimes | undefined;
+  /** False: this host still sends from the address that it had before. */
+  readonly leaves?: () => boolean;
 }
 
 export const DEFAULT_IPSEC_TIMES = { readPeriodMs: 10_000 } as const;
@@ -106,6 +108,11 @@ export class Ipsec {
   /** No key, no path: true while both directions are in the kernel and the policies are. */
   ready(node: NodeId): boolean {
     return this.guardFailure() === undefined && this.#keys.ready(node);
+  }
+
+  /** Where its packets go, while it is ready. */
+  vtepOf(node: NodeId): Ip | undefined {
+    return this.guardFailure() === undefined ? this.#keys.vtepOf(node) : undefined;
   }
 
   /** Called with a peer whose `ready` has changed. */
@@ -244,7 +251,7 @@ export class Ipsec {
   async #read(): Promise<void> {
     try {
       const { kernel } = this.#modules;
-      this.#carryOut(this.#keys.held(await kernel.list(), this.#nowMs()));
+      this.#carryOut(this.#keys.held(await kernel.list(), this.#nowMs(), this.#leaves()));
       await this.#leaveElsewhere();
     } catch (error) {
       this.#modules.log.warn({ ...asFailure(error) }, "the IPsec SAs could not be read");
@@ -255,9 +262,13 @@ export class Ipsec {
 
   /** Once: another address is another process. The new keys are there before the old policies go. */
   async #leaveElsewhere(): Promise<void> {
-    if (this.#leftElsewhere || !this.#keys.isSettled(this.#nowMs())) return;
+    if (this.#leftElsewhere || !this.#leaves() || !this.#keys.isSettled(this.#nowMs())) return;
     await this.#modules.kernel.removeElsewhere();
     this.#leftElsewhere = true;
+  }
+
+  #leaves(): boolean {
+    return this.#options.leaves?.() !== false;
   }
 
   async #guard(): Promise<void> {

@@ -12,6 +12,7 @@ import {
   wireguardPaths,
   type WireguardReading,
 } from "../../core/keys/wireguard.ts";
+import type { VtepHandover } from "../vtep-handover.ts";
 import type { WireguardTunnel } from "./port.ts";
 import type { Secret } from "../secret.ts";
 import { newWireguardKey, wireguardPublicKey } from "./keys.ts";
@@ -23,6 +24,7 @@ export interface WireguardClassModules {
   readonly self: NodeId;
   readonly tables: Tables;
   readonly stateIsFresh: () => boolean;
+  readonly handover: Pick<VtepHandover, "former">;
   readonly tunnel: WireguardTunnel;
   /** New ones, of the transport namespace. */
   readonly makeGuards: () => Guards;
@@ -142,13 +144,13 @@ export class WireguardClass implements EncryptionClass {
   }
 
   async #pass(): Promise<void> {
-    const { tables, self, tunnel, privateKey, keyChanged, stateIsFresh } = this.#modules;
+    const { tables, tunnel, privateKey, keyChanged, stateIsFresh } = this.#modules;
     const isUsed = tables.state?.networks.some(({ encryption }) => encryption === "wireguard");
     if (isUsed !== true) {
       if (this.#stands !== false && stateIsFresh()) await this.#takeDown();
       return;
     }
-    const reading = readWireguard(tables, self);
+    const reading = this.#read();
     if (reading === undefined) return;
     this.#stands = true;
     this.#privateKey ??= privateKey();
@@ -200,9 +202,16 @@ export class WireguardClass implements EncryptionClass {
     this.#modules.pathsChanged();
   }
 
+  #read(): WireguardReading | undefined {
+    const { tables, self, handover } = this.#modules;
+    return readWireguard(tables, self, handover.former());
+  }
+
   #wantGuards() {
     const { tables, self } = this.#modules;
     const guards = desiredGuards(tables, self, ["wireguard"]);
-    return guards && this.#reading && transportGuards(guards, this.#reading);
+    // Of the tables as they are now, not of the last pass: a host whose address is another one since has no gap.
+    const reading = this.#read();
+    return guards && reading && transportGuards(guards, reading);
   }
 }

@@ -132,6 +132,20 @@ export function addVxlan(name: string, shape: VxlanShape, mac: Mac, netnsFd: num
 }
 
 /**
+ * Its packets come from another address from now on; entries, port and socket stay. The kernel takes no other
+ * family (vxlan_nl2conf of drivers/net/vxlan/vxlan_core.c).
+ */
+export function setVxlanLocal({ index, name }: Pick<Link, "index" | "name">, local: Ip): Request {
+  const attribute = familyOf(local) === 4 ? VXLAN.local : VXLAN.local6;
+  const info = attr(
+    IFLA.linkinfo,
+    attr(LINKINFO.kind, text("vxlan")),
+    attr(LINKINFO.data, attr(attribute, ipToBytes(local))),
+  );
+  return newLink(`IFLA_VXLAN_LOCAL ${name} ${local}`, index, true, [info], 0);
+}
+
+/**
  * Sent on the host's socket, as for VXLAN: born in `netnsFd`, its UDP socket is the host's. It opens
  * when the device is up.
  */

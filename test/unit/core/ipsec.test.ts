@@ -291,6 +291,61 @@ describe("the exchange of keys, step by step", () => {
     expect(kinds(bench.at(OPTIONS.adoptedMs))).toContain("ask");
   });
 
+  describe("a peer that has another VTEP", () => {
+    /** With keys of the former one, asked anew at the next. */
+    function moved(): Bench {
+      const bench = new Bench();
+      bench.read();
+      bench.giveKey(300);
+      bench.ask(1);
+      expect(bench.keys.vtepOf(nodeId(2))).toBe(vtepOf(2));
+      bench.out(bench.keys.want(new Map([[nodeId(2), vtepOf(52)]]), bench.nowMs));
+      return bench;
+    }
+    const former = (bench: Bench): number =>
+      [...bench.kernel.values()].filter(({ source, destination }) =>
+        [source, destination].includes(vtepOf(2)),
+      ).length;
+
+    test("is reached at the former one until both directions with the other are there", () => {
+      const bench = moved();
+      expect(kinds(bench.read())).toEqual([]);
+      expect([former(bench), bench.keys.vtepOf(nodeId(2))]).toEqual([2, vtepOf(2)]);
+      bench.giveKey(400, session(3));
+      expect(bench.keys.vtepOf(nodeId(2))).toBe(vtepOf(2));
+      bench.ask(1, session(3));
+      expect([former(bench), bench.keys.vtepOf(nodeId(2))]).toEqual([2, vtepOf(52)]);
+      expect(bench.kernel.get(400)).toMatchObject({ source: vtepOf(1), destination: vtepOf(52) });
+    });
+
+    test("keeps the former one's keys for its time, and no longer", () => {
+      const bench = moved();
+      bench.at(OPTIONS.formerMs - 1);
+      expect(former(bench)).toBe(2);
+      expect(kinds(bench.at(OPTIONS.formerMs)).slice(0, 2)).toEqual(["remove", "path"]);
+      expect([former(bench), bench.keys.vtepOf(nodeId(2))]).toEqual([0, undefined]);
+    });
+
+    test("is given no key for a pair that one of both does not know", () => {
+      const bench = moved();
+      const refused = { kind: "refused", reason: "not-wanted" };
+      const ask = (...ends: [Ip, Ip]) =>
+        bench.request({ v: 1, kind: "ask", session: session(3), n: 1, ends });
+      expect(answerOf(ask(vtepOf(2), vtepOf(1)))).toMatchObject(refused);
+      expect(answerOf(ask(vtepOf(52), vtepOf(9)))).toMatchObject(refused);
+      expect(answerOf(ask(vtepOf(52), vtepOf(1)))).toMatchObject({ kind: "key" });
+    });
+
+    test("loses both with its place, and twice moved the first of them", () => {
+      const bench = moved();
+      bench.out(bench.keys.want(new Map([[nodeId(2), vtepOf(62)]]), bench.nowMs));
+      expect(former(bench)).toBe(0);
+      const again = moved();
+      expect(kinds(again.out(again.keys.want(new Map(), 0)))).toEqual(["remove", "path"]);
+      expect(again.kernel.size).toBe(0);
+    });
+  });
+
   test("of two hosts behind one address only one gets keys, the same on every host", () => {
     const peers = new Map([
       [nodeId(3), vtepOf(2)],

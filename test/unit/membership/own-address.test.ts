@@ -6,16 +6,18 @@ import { Ip } from "../../../shared/ip.ts";
 const [local, other] = [Ip.parse("198.51.100.2"), Ip.parse("198.51.100.52")];
 let has: boolean;
 let signed: Ip | undefined;
+let isChangingOver: boolean;
 let told: Failure[];
 let own: OwnAddress;
 
 beforeEach(() => {
   vi.useFakeTimers();
-  [has, signed, told] = [true, local, []];
+  [has, signed, told, isChangingOver] = [true, local, [], false];
   own = new OwnAddress({
     local,
     signed: () => signed,
     has: () => has,
+    isChangingOver: () => isChangingOver,
     cannotRun: (failure) => told.push(failure),
   });
   own.start();
@@ -55,6 +57,18 @@ test("another one by the controller's word: the agent works at the wrong one", a
   signed = other;
   await seconds(3);
   expect(told[0]?.message).toMatch(/198\.51\.100\.52 for the others.*works at 198\.51\.100\.2/);
+});
+
+test("it works there until containers' packets leave from the other one, unless its own is gone", async () => {
+  [signed, isChangingOver] = [other, true];
+  await seconds(60);
+  expect(told).toEqual([]);
+  isChangingOver = false;
+  await seconds(3);
+  expect(told).toMatchObject([{ code: "STALE" }]);
+  [isChangingOver, has] = [true, false];
+  await seconds(3);
+  expect(told.at(-1)?.message).toMatch(/198\.51\.100\.2 is on none of its interfaces/);
 });
 
 test("a host that was removed has no address by the controller's word: that is said elsewhere", async () => {
