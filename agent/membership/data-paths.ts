@@ -1,6 +1,7 @@
 import { DEFAULT_SETTINGS, type SecurityClass } from "../../shared/cluster-state.ts";
 import type { Failure } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import { systemClock, systemTimers } from "../../shared/node/system.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { Asked, DesiredProof } from "../core/data-plane/kernel-state.ts";
 import { hostsSharing } from "../core/data-plane/desired-network.ts";
@@ -51,6 +52,8 @@ export class DataPaths {
       name: (node: NodeId) => this.#name(node),
       changed: () => modules.reach.found(this.#found()),
       failureChanged,
+      clock: systemClock,
+      timers: systemTimers,
       log,
     };
     const tunnel = (of: Tunnel) => ({

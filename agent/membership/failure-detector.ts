@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Failure } from "../../shared/errors.ts";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log, Timers } from "../../shared/ports.ts";
 import type { Asked } from "../core/data-plane/kernel-state.ts";
 import { isReached, narrowPaths } from "../core/liveness/narrow-paths.ts";
 import { Presence, type PresenceOptions } from "../core/liveness/failure-detector.ts";
@@ -40,6 +40,8 @@ export interface FailureDetectorModules<Desired extends Asked> {
   readonly changed: () => void;
   /** `failure` says something else. */
   readonly failureChanged?: () => void;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly timers: Timers;
   readonly log: Log;
 }
 
@@ -51,7 +53,7 @@ export class FailureDetector<Desired extends Asked> {
   readonly #modules: FailureDetectorModules<Desired>;
   readonly #presence: Presence;
   readonly #results = new Map<NodeId, ProofStatus>();
-  #timer: NodeJS.Timeout | undefined;
+  #cancel: () => void = () => {};
   #desired: Desired | undefined;
   /** As the kernel was told last; undefined: to be told with the next round. */
   #written: Desired | undefined;
@@ -94,7 +96,7 @@ export class FailureDetector<Desired extends Asked> {
   /** What stands may be another than what was written: it is written with the next round, now. */
   check(): void {
     this.#written = undefined;
-    this.#schedule(performance.now());
+    this.#schedule(this.#modules.clock.nowMs());
   }
 
   /** What is not as the state says, and the next round mends. */
@@ -104,13 +106,13 @@ export class FailureDetector<Desired extends Asked> {
 
   /** A connection of the mesh ended: host or agent may be gone. */
   doubt(node: NodeId): void {
-    this.#presence.doubt(node, performance.now());
+    this.#presence.doubt(node, this.#modules.clock.nowMs());
     this.#schedule(this.#presence.nextMs());
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
+    this.#cancel();
     // One under way would open sockets again after they were closed, and keep the process.
     await this.#setting.catch(() => {});
     await this.#modules.proof.close();
@@ -125,7 +127,7 @@ export class FailureDetector<Desired extends Asked> {
     if (this.#stopped) return undefined;
     const desired = this.#modules.desired();
     const peers = desired?.peers.map(({ node }) => node) ?? [];
-    this.#presence.set(peers, this.#modules.near(), performance.now());
+    this.#presence.set(peers, this.#modules.near(), this.#modules.clock.nowMs());
     this.#schedule(this.#presence.nextMs());
     this.#desired = desired;
     // Who is asked no more is not lost any more.
@@ -189,7 +191,7 @@ export class FailureDetector<Desired extends Asked> {
     this.#results.set(node, result);
     this.#narrow.went(narrowPaths(this.results()));
     // A host that small packets reach is not lost, whatever becomes of large ones.
-    this.#presence.heard(node, isReached(result), performance.now());
+    this.#presence.heard(node, isReached(result), this.#modules.clock.nowMs());
     this.#modules.changed();
     // Nobody answers: should it be our own device that is gone, it is made again.
     if (!this.results().some(isReached)) this.#written = undefined;
@@ -208,7 +210,7 @@ export class FailureDetector<Desired extends Asked> {
       const peers = new Map(desired?.peers.map((peer) => [peer.node, peer]));
       for (const node of this.#results.keys()) if (!peers.has(node)) this.#results.delete(node);
       this.#narrow.went(narrowPaths(this.results()));
-      for (const node of this.#presence.due(performance.now())) {
+      for (const node of this.#presence.due(this.#modules.clock.nowMs())) {
         const peer = peers.get(node);
         if (peer !== undefined)
           void this.#probe(peer, presence.timeoutMs, this.#wasSilent(node)).catch(() => {});
@@ -219,7 +221,7 @@ export class FailureDetector<Desired extends Asked> {
       this.#results.clear();
     }
     this.#inRound = false;
-    this.#schedule(failed ? performance.now() + RETRY_MS : this.#presence.nextMs());
+    this.#schedule(failed ? this.#modules.clock.nowMs() + RETRY_MS : this.#presence.nextMs());
   }
 
   /** At full size, when it was asked last. */
@@ -229,9 +231,10 @@ export class FailureDetector<Desired extends Asked> {
   }
 
   /** The next round, which may be earlier than was thought. */
-  #schedule(nextMs = performance.now() + RETRY_MS): void {
+  #schedule(nextMs = this.#modules.clock.nowMs() + RETRY_MS): void {
     if (this.#stopped || !this.#started || this.#inRound) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.#round(), Math.max(1, nextMs - performance.now()));
+    this.#cancel();
+    const { clock, timers } = this.#modules;
+    this.#cancel = timers.after(Math.max(1, nextMs - clock.nowMs()), () => void this.#round());
   }
 }

@@ -4,6 +4,7 @@ import { TUNNEL_PRESENCE_OPTIONS } from "../../agent/core/liveness/failure-detec
 import { uapiSocket } from "../../agent/encryption/wireguard/go-process.ts";
 import { WireguardProof } from "../../agent/encryption/wireguard/proof.ts";
 import { FailureDetector } from "../../agent/membership/failure-detector.ts";
+import { systemClock, systemTimers } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import {
   insideOf,
@@ -52,6 +53,8 @@ describe("wireguard-go", () => {
       near: () => new Set([nodeId(2)]),
       name: () => "h2",
       changed: () => {},
+      clock: systemClock,
+      timers: systemTimers,
       log: silentLog,
     });
     const say = (k: number): Promise<void> =>

@@ -1,5 +1,4 @@
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
-import { hostsWith } from "../../agent/core/tables/hosts.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
 import { Bindings } from "../../agent/networks/bindings.ts";
 import { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
@@ -31,8 +30,8 @@ const VERIFY_MS = 1;
 const RESYNC_MS = 6000;
 
 /**
- * One life of an agent: its real core, replication, networks and kernel passes, and around them what agent.ts,
- * agent/names/name-server-feed.ts and agent/membership/failure-detector.ts do, on virtual time.
+ * One life of an agent: its real core, replication, networks, kernel passes and failure detector, and around them
+ * what agent.ts and agent/names/name-server-feed.ts do, on virtual time.
  */
 export class SimAgent {
   readonly host: SimHost;
@@ -123,7 +122,7 @@ export class SimAgent {
       return desired.want(network);
     });
     this.docker = new SimDocker(this, world);
-    this.probes = new SimProbes(this, world);
+    this.probes = new SimProbes(this, world, shared.timers);
   }
 
   adopted(network: NetworkId): Promise<void> {
@@ -144,6 +143,7 @@ export class SimAgent {
     this.#started = true;
     this.#changedSoon();
     this.docker.start();
+    this.probes.start();
     this.later(RESYNC_MS, () => this.#resync());
   }
 
@@ -199,13 +199,10 @@ export class SimAgent {
   }
 
   #applyState(): void {
-    const { state, hosts } = this.tables;
-    if (state === undefined) return;
+    if (this.tables.state === undefined) return;
     const other = this.replication.otherMachine();
     if (other !== undefined) this.#world.monitor.otherMachineNamed(this.host, other);
-    const members = state.nodes.map(({ id }) => id);
-    const others = members.filter((id) => id !== this.node && !state.revoked.includes(id));
-    this.probes.set(others, hostsWith(hosts, this.node));
+    this.probes.update();
     this.localNetworks.say();
     void this.#recovery.adopt().then(() => this.docker.sync());
     for (const network of [...this.localNetworks.hosted(), ...this.host.kernel.listNow()])

@@ -3,6 +3,7 @@ import { DEFAULT_PRESENCE_OPTIONS } from "../../../agent/core/liveness/failure-d
 import { desiredProof } from "../../../agent/core/liveness/proofs.ts";
 import type { DataPathProof } from "../../../agent/kernel/port.ts";
 import { FailureDetector } from "../../../agent/membership/failure-detector.ts";
+import { systemClock, systemTimers } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
 
@@ -13,6 +14,8 @@ const modules = {
   near: () => new Set([nodeId(2)]),
   name: () => "h2",
   changed: () => {},
+  clock: systemClock,
+  timers: systemTimers,
   log: silentLog,
 } as const;
 
