@@ -32,6 +32,8 @@ export class SimDocker {
   readonly #attachEndpoint: AttachEndpoint;
   readonly #networkRemoval: NetworkRemoval;
   #beganAtOnce = false;
+  /** Endpoints whose containers begin. */
+  readonly #joining = new Set<EndpointId>();
   /** The address given last. */
   readonly #last = new Map<Cidr, Ip>();
 
@@ -68,7 +70,7 @@ export class SimDocker {
       localNetworks,
       replication,
       encryption: { require: async () => {}, settled: async () => {} },
-      reconciler: { settle: async () => {} },
+      reconciler: agent.reconciler,
       guardReconciler: { settled: async () => {} },
     });
   }
@@ -160,7 +162,7 @@ export class SimDocker {
           localNetworks.adopt(network, endpoint);
       if (running.length > 0 && !localNetworks.has(network)) void localNetworks.enterAgain(network);
       for (const endpoint of said)
-        if (!host.lies && !host.containers.has(endpoint.id))
+        if (!host.lies && !host.containers.has(endpoint.id) && !this.#joining.has(endpoint.id))
           this.#forget(network, endpoint.id, claimedAddresses(endpoint));
     }
     this.#refer();
@@ -228,6 +230,7 @@ export class SimDocker {
     trace(`h${host.k} runs ${ips.join()} of ${name}`);
     monitor.addressGiven(host, localNetworks.record(network), ips);
     const { mac } = await this.#attachEndpoint.attach(() => network, wanted, NEVER);
+    await this.#join(network, id);
     // The agent died in the midst: Docker was told that it failed.
     if (!this.#agent.alive) return;
     const container: Container = { id, network, ips, mac, names, out };
@@ -235,6 +238,19 @@ export class SimDocker {
     host.containers.set(id, container);
     monitor.started(host, container);
     localNetworks.amend(network, [endpointOf(container)]);
+  }
+
+  /** A container begins when its network is in place. @throws what the kernel refuses: Docker deletes the endpoint then */
+  async #join(network: NetworkId, id: EndpointId): Promise<void> {
+    this.#joining.add(id);
+    try {
+      await this.#attachEndpoint.settle(network);
+    } catch (error) {
+      if (this.#agent.alive) this.#agent.localNetworks.remove(network, id);
+      throw error;
+    } finally {
+      this.#joining.delete(id);
+    }
   }
 
   /** `--mac-address`: any, or that which a container had here with an address of before. */
