@@ -67,7 +67,7 @@ export class Capture {
   }
 
   static async start(netns: string, link: string, file: string): Promise<Capture> {
-    const options = ["--immediate-mode", "-B", "16384", "-s0", "-U", "-n", "-Zroot"];
+    const options = ["--immediate-mode", "-B", "65536", "-s0", "-U", "-n", "-Zroot"];
     const child = spawn(
       "nsenter",
       [`--net=${netns}`, "tcpdump", "-i", link, ...options, "-w", file],
