@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { OverlayError } from "../shared/errors.ts";
 import { hasAddress } from "../shared/node/own-address.ts";
 import { ProcessLock } from "../shared/node/process-lock.ts";
@@ -45,9 +44,6 @@ export interface AgentConfig {
 /** For Docker's call that meets an agent at its start, which is bounded itself. */
 const STARTING_TIMEOUT_MS = 150_000;
 
-const LOCK_LOOK_MS = 100;
-const LOCK_PATIENCE_MS = 30_000;
-
 /** What a service gets from who started it. */
 export interface AgentService {
   readonly log: Log;
@@ -64,7 +60,7 @@ export async function runAgent(
 ): Promise<void> {
   const { log, supervisor } = service;
   const files = agentFiles(config.dataDirectory);
-  const lock = await takeLock(files);
+  const lock = await ProcessLock.ofService(files.lock, "the agent", "overlay-ts-agent");
   const leftTable = new LeftTable(new Nft(undefined));
   // A host that never left needs no nft here.
   await leftTable.look().catch(() => {});
@@ -133,20 +129,6 @@ function localServer(
     "POST /v1/leave": end("forgotten"),
     "POST /v1/withdraw": end("kept"),
   });
-}
-
-/** Who leaves without an agent holds it for a moment. @throws PORT_TAKEN: another agent runs. */
-async function takeLock(files: AgentFiles): Promise<ProcessLock> {
-  for (const begunMs = performance.now(); ; await delay(LOCK_LOOK_MS)) {
-    const taken = ProcessLock.take(files.lock, "the agent");
-    if (taken instanceof ProcessLock) return taken;
-    if (performance.now() - begunMs > LOCK_PATIENCE_MS)
-      throw new OverlayError({
-        code: "PORT_TAKEN",
-        message: `${taken.heldBy} works on ${files.directory} already`,
-        next: "see `systemctl status overlay-ts-agent`, or end that process",
-      });
-  }
 }
 
 function makeLife(
