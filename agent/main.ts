@@ -14,6 +14,7 @@ import { isWorthWaiting, type Life, type MembershipAfter, whyNoMember } from "./
 import { CutOffFile, rememberCutOff } from "./docker/cut-off.ts";
 import { delegateIpam, delegateNetwork } from "./docker/plugin/delegate.ts";
 import { GONE } from "./docker/plugin/gone.ts";
+import { PluginSocket } from "./docker/plugin/plugin-socket.ts";
 import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin/server.ts";
 import { EngineClient } from "./docker/engine/client.ts";
 import { withdrawViews } from "./docker/withdraw-views.ts";
@@ -27,7 +28,7 @@ import { linuxAdapters } from "./linux-adapters.ts";
 import { localRoutes } from "./api/routes.ts";
 import { listenAddress, type Member, readMember } from "./membership/member.ts";
 import { type AgentFiles, agentFiles, forgetMembership } from "./membership/membership-files.ts";
-import { addressGone } from "./membership/own-address.ts";
+import { whyNotHere } from "./membership/readdress-waiting.ts";
 import { remainsOf } from "./leftovers.ts";
 import type { Loss } from "./store/loss.ts";
 
@@ -38,7 +39,13 @@ export interface AgentConfig {
   readonly patienceMs?: number | undefined;
   /** Undefined: a host without an engine. */
   readonly docker:
-    { readonly engineSocket: string; readonly pluginSocket: UnixAddress } | undefined;
+    | {
+        readonly engineSocket: string;
+        readonly pluginSocket: UnixAddress;
+        /** Of the socket, whoever made it. */
+        readonly pluginPath: string;
+      }
+    | undefined;
 }
 
 /** For Docker's call that meets an agent at its start, which is bounded itself. */
@@ -139,7 +146,15 @@ function makeLife(
 ): AgentLife {
   const left = new LeftSockets(supervisor.descriptors, waiting);
   const lost: Loss[] = [];
-  const places = { dataDirectory, runDirectory, engineSocket: docker?.engineSocket, patienceMs };
+  const pluginSocket =
+    docker && new PluginSocket(docker.pluginPath, typeof docker.pluginSocket !== "string");
+  const places = {
+    dataDirectory,
+    runDirectory,
+    engineSocket: docker?.engineSocket,
+    pluginSocket,
+    patienceMs,
+  };
   const report = new LifeReport(log, supervisor);
   return new Lifecycle<Member, Agent>({
     membership: {
@@ -148,9 +163,9 @@ function makeLife(
       forget: () => forgetMembership(files),
     },
     make: (member, cannotRun) => {
-      const local = listenAddress(member.node);
       // Before anything is made that would say so less clearly.
-      if (!hasAddress(local)) throw new OverlayError(addressGone(local));
+      const why = whyNotHere(files, listenAddress(member.node), hasAddress);
+      if (why !== undefined) throw new OverlayError(why);
       const names = new LinuxNameServer({ ...left.take(), keeper: supervisor.descriptors }, log);
       try {
         const adapters = linuxAdapters(places, member, names, lost, log);
