@@ -2,6 +2,7 @@ import type { ControlChannel } from "../controller/wire/channel.ts";
 import type { Cidr, Ip } from "../shared/ip.ts";
 import type { CutOffs } from "./docker/cut-off.ts";
 import type { DockerEngine } from "./docker/engine/port.ts";
+import type { PluginSocket } from "./docker/plugin/plugin-socket.ts";
 import type { EncryptionAdapters } from "./encryption/adapters.ts";
 import type { NameServer } from "./names/server/port.ts";
 import type { Mesh } from "./replication/gossip/port.ts";
@@ -36,4 +37,6 @@ export interface AgentAdapters {
   readonly cutOffs: CutOffs;
   /** Undefined: a host without an engine. */
   readonly engine: DockerEngine | undefined;
+  /** Undefined: nobody looks whether it is there. */
+  readonly pluginSocket?: Pick<PluginSocket, "failure"> | undefined;
 }

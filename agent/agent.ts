@@ -122,7 +122,7 @@ function makeParts(
   const rest = { identity, membership, wayOutReconciler, nameServerFeed, events };
   const parts = { ...member, ...networks, ...docker, ...rest };
   const eventSource = new EventSource(() => seen(parts), events);
-  for (const changed of [viewChanged, reach.changed, replication.clusterChanged])
+  for (const changed of [viewChanged, reach.changed, replication.clusterChanged, resync])
     changed.on(() => eventSource.dirty());
   replication.networkChanged.on(() => eventSource.dirty());
   return { ...parts, eventSource };

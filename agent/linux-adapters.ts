@@ -7,6 +7,7 @@ import type { Log } from "../shared/ports.ts";
 import type { AgentAdapters } from "./adapters.ts";
 import { CutOffFile } from "./docker/cut-off.ts";
 import { EngineClient } from "./docker/engine/client.ts";
+import type { PluginSocket } from "./docker/plugin/plugin-socket.ts";
 import type { NameServer } from "./names/server/port.ts";
 import { setClassDown } from "./encryption/ipsec/class-devices.ts";
 import { LinuxIpsec } from "./encryption/ipsec/linux-ipsec.ts";
@@ -31,6 +32,7 @@ export interface LinuxPlaces {
   readonly runDirectory: string;
   /** Undefined: a host without an engine. */
   readonly engineSocket: string | undefined;
+  readonly pluginSocket: PluginSocket | undefined;
   readonly patienceMs: number | undefined;
 }
 
@@ -39,7 +41,7 @@ export interface LinuxPlaces {
  * all agents of the process. @throws STORE for a database of a newer version.
  */
 export function linuxAdapters(
-  { runDirectory, dataDirectory, engineSocket, patienceMs }: LinuxPlaces,
+  { runDirectory, dataDirectory, engineSocket, pluginSocket, patienceMs }: LinuxPlaces,
   { membership, identity, node, settings, rootKey }: Member,
   names: NameServer,
   lost: Loss[],
@@ -70,6 +72,7 @@ export function linuxAdapters(
     wayOut: new WayOutPorts({}),
     names,
     engine: engineSocket === undefined ? undefined : new EngineClient(engineSocket),
+    pluginSocket,
     cutOffs: new CutOffFile(files.cutOff),
     patienceMs,
     hostSubnets,

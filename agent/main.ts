@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { OverlayError } from "../shared/errors.ts";
 import { hasAddress } from "../shared/node/own-address.ts";
 import { ProcessLock } from "../shared/node/process-lock.ts";
@@ -15,6 +14,7 @@ import { isWorthWaiting, type Life, type MembershipAfter, whyNoMember } from "./
 import { CutOffFile, rememberCutOff } from "./docker/cut-off.ts";
 import { delegateIpam, delegateNetwork } from "./docker/plugin/delegate.ts";
 import { GONE } from "./docker/plugin/gone.ts";
+import { PluginSocket } from "./docker/plugin/plugin-socket.ts";
 import { CALL_TIMEOUT_MS, PluginServer } from "./docker/plugin/server.ts";
 import { EngineClient } from "./docker/engine/client.ts";
 import { withdrawViews } from "./docker/withdraw-views.ts";
@@ -28,7 +28,7 @@ import { linuxAdapters } from "./linux-adapters.ts";
 import { localRoutes } from "./api/routes.ts";
 import { listenAddress, type Member, readMember } from "./membership/member.ts";
 import { type AgentFiles, agentFiles, forgetMembership } from "./membership/membership-files.ts";
-import { addressGone } from "./membership/own-address.ts";
+import { whyNotHere } from "./membership/readdress-waiting.ts";
 import { remainsOf } from "./leftovers.ts";
 import type { Loss } from "./store/loss.ts";
 
@@ -39,14 +39,17 @@ export interface AgentConfig {
   readonly patienceMs?: number | undefined;
   /** Undefined: a host without an engine. */
   readonly docker:
-    { readonly engineSocket: string; readonly pluginSocket: UnixAddress } | undefined;
+    | {
+        readonly engineSocket: string;
+        readonly pluginSocket: UnixAddress;
+        /** Of the socket, whoever made it. */
+        readonly pluginPath: string;
+      }
+    | undefined;
 }
 
 /** For Docker's call that meets an agent at its start, which is bounded itself. */
 const STARTING_TIMEOUT_MS = 150_000;
-
-const LOCK_LOOK_MS = 100;
-const LOCK_PATIENCE_MS = 30_000;
 
 /** What a service gets from who started it. */
 export interface AgentService {
@@ -64,7 +67,7 @@ export async function runAgent(
 ): Promise<void> {
   const { log, supervisor } = service;
   const files = agentFiles(config.dataDirectory);
-  const lock = await takeLock(files);
+  const lock = await ProcessLock.ofService(files.lock, "the agent", "overlay-ts-agent");
   const leftTable = new LeftTable(new Nft(undefined));
   // A host that never left needs no nft here.
   await leftTable.look().catch(() => {});
@@ -135,20 +138,6 @@ function localServer(
   });
 }
 
-/** Who leaves without an agent holds it for a moment. @throws PORT_TAKEN: another agent runs. */
-async function takeLock(files: AgentFiles): Promise<ProcessLock> {
-  for (const begunMs = performance.now(); ; await delay(LOCK_LOOK_MS)) {
-    const taken = ProcessLock.take(files.lock, "the agent");
-    if (taken instanceof ProcessLock) return taken;
-    if (performance.now() - begunMs > LOCK_PATIENCE_MS)
-      throw new OverlayError({
-        code: "PORT_TAKEN",
-        message: `${taken.heldBy} works on ${files.directory} already`,
-        next: "see `systemctl status overlay-ts-agent`, or end that process",
-      });
-  }
-}
-
 function makeLife(
   { dataDirectory, runDirectory, docker, patienceMs }: AgentConfig,
   files: AgentFiles,
@@ -157,7 +146,15 @@ function makeLife(
 ): AgentLife {
   const left = new LeftSockets(supervisor.descriptors, waiting);
   const lost: Loss[] = [];
-  const places = { dataDirectory, runDirectory, engineSocket: docker?.engineSocket, patienceMs };
+  const pluginSocket =
+    docker && new PluginSocket(docker.pluginPath, typeof docker.pluginSocket !== "string");
+  const places = {
+    dataDirectory,
+    runDirectory,
+    engineSocket: docker?.engineSocket,
+    pluginSocket,
+    patienceMs,
+  };
   const report = new LifeReport(log, supervisor);
   return new Lifecycle<Member, Agent>({
     membership: {
@@ -166,9 +163,9 @@ function makeLife(
       forget: () => forgetMembership(files),
     },
     make: (member, cannotRun) => {
-      const local = listenAddress(member.node);
       // Before anything is made that would say so less clearly.
-      if (!hasAddress(local)) throw new OverlayError(addressGone(local));
+      const why = whyNotHere(files, listenAddress(member.node), hasAddress);
+      if (why !== undefined) throw new OverlayError(why);
       const names = new LinuxNameServer({ ...left.take(), keeper: supervisor.descriptors }, log);
       try {
         const adapters = linuxAdapters(places, member, names, lost, log);

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { ProcessLock } from "../shared/node/process-lock.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
@@ -12,6 +13,7 @@ import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
 import { controllerFiles, hasCluster, readKeys } from "./files.ts";
 import { Listening } from "./listening.ts";
+import { controllerLock } from "./lock-file.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import { ControlServer } from "./wire/server.ts";
 
@@ -70,6 +72,12 @@ export async function runController(
     join(runDirectory, "controller.sock"),
     adminRoutes(controller, look, () => listening.failure()),
   );
+  // As long as the socket is to be there: who finds the one without the other knows that it was taken away.
+  const lock = await ProcessLock.ofService(
+    controllerLock(dataDirectory),
+    "the controller",
+    "overlay-ts-controller",
+  );
   await local.start();
   const keyCheck = setInterval(() => {
     void failing(
@@ -94,6 +102,7 @@ export async function runController(
     await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   clearInterval(keyCheck);
   clearInterval(looking);
+  lock.release();
   await local.stop();
   await listening.stop();
   store.close();

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { controllerLock } from "../../controller/lock-file.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
 import { permissionDenied } from "../../shared/node/permission.ts";
@@ -31,35 +32,33 @@ export async function callAgent<T>(
   body?: unknown,
   timeoutMs?: number,
 ): Promise<T> {
+  const socket = agentSocket(context);
   try {
-    return await callUnix<T>(agentSocket(context), method, url, body, timeoutMs);
+    return await callUnix<T>(socket, method, url, body, timeoutMs);
   } catch (error) {
-    throw await whyUnheard(context, error);
+    throw await whyUnheard(error, filesOf(context).lock, socket);
   }
 }
 
-async function whyUnheard(context: Context, error: unknown): Promise<unknown> {
-  return error instanceof NotServed ? ((await unheardAgent(context)) ?? error) : error;
-}
-
-/** An agent that runs and cannot be asked; undefined: none runs, as far as can be told. */
-async function unheardAgent(context: Context): Promise<OverlayError | undefined> {
-  const { lock } = filesOf(context);
-  if (!existsSync(lock) || process.geteuid?.() !== 0) return undefined;
+/** A service that runs and cannot be asked is told apart from one that does not run, as far as can be told. */
+async function whyUnheard(error: unknown, lock: string, socket: string): Promise<unknown> {
+  if (!(error instanceof NotServed)) return error;
+  if (!existsSync(lock) || process.geteuid?.() !== 0) return error;
   const { ProcessLock } = await import("../../shared/node/process-lock.ts");
   const heldBy = ProcessLock.holder(lock);
-  return heldBy === undefined ? undefined : unheard(context, heldBy);
+  return heldBy === undefined ? error : unheard(heldBy, socket);
 }
 
-export function unheard(context: Context, heldBy: string): OverlayError {
+/** @param heldBy as its lock says */
+export function unheard(heldBy: string, socket: string): OverlayError {
   return new OverlayError({
     code: "TIMEOUT",
-    message: `${heldBy}, runs on this host, and nobody answers on ${agentSocket(context)}: its socket is gone`,
-    next: "`systemctl restart overlay-ts-agent`, and run the command again",
+    message: `${heldBy}, runs on this host, and nobody answers on ${socket}: its socket is gone`,
+    next: `\`systemctl restart overlay-ts-${basename(socket, ".sock")}\`, and run the command again`,
   });
 }
 
-function agentSocket({ runDirectory }: Context): string {
+export function agentSocket({ runDirectory }: Context): string {
   return join(runDirectory, "agent.sock");
 }
 
@@ -68,17 +67,23 @@ export async function* followAgent<T>(context: Context, url: string): AsyncGener
   try {
     yield* linesUnix<T>(agentSocket(context), url);
   } catch (error) {
-    throw await whyUnheard(context, error);
+    throw await whyUnheard(error, filesOf(context).lock, agentSocket(context));
   }
 }
 
-export function callController<T>(
-  { runDirectory }: Context,
+/** @throws as callUnix; TIMEOUT also says when a controller runs whose socket is gone. */
+export async function callController<T>(
+  { dataDirectory, runDirectory }: Context,
   method: "GET" | "POST" | "DELETE",
   url: string,
   body?: unknown,
 ): Promise<T> {
-  return callUnix<T>(join(runDirectory, "controller.sock"), method, url, body);
+  const socket = join(runDirectory, "controller.sock");
+  try {
+    return await callUnix<T>(socket, method, url, body);
+  } catch (error) {
+    throw await whyUnheard(error, controllerLock(dataDirectory), socket);
+  }
 }
 
 /** @throws NOT_ROOT: links, namespaces and the sockets need it. */

@@ -27,7 +27,8 @@ import { ensureIdentity, readMembership } from "../membership/membership-files.t
 import { chooseAddress } from "../membership/host-facts.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
 import { signedStates } from "./signed-states.ts";
-import { callController, type Context, filesOf, parseIp, requireRoot } from "./context.ts";
+import { type Context, filesOf, parseIp, requireRoot } from "./context.ts";
+import { announced, NO_CONTROLLER_RUNS } from "./on-controller.ts";
 import { print, progress } from "./output.ts";
 
 /** Commands that keep a controller's data, and bring it back. All of them need root. */
@@ -103,9 +104,7 @@ export async function recoverFromMesh(context: Context): Promise<void> {
     }
     const { after, signed, newKeys } = await recover(files, keys, met.newest?.state);
     const told = await meeting.tell(signed, after.revision);
-    await callController(context, "POST", "/v1/announce").catch(() => {
-      progress("the controller does not run: `systemctl start overlay-ts-controller`");
-    });
+    if (!(await announced(context))) progress(NO_CONTROLLER_RUNS);
     const names = newKeys.map(
       (id) => after.networks.find((network) => network.id === id)?.name ?? id,
     );

@@ -13,7 +13,7 @@ import { viewsInUse, withdrawViews } from "../docker/withdraw-views.ts";
 import { CutOffFile, rememberCutOff } from "../docker/cut-off.ts";
 import { forgetMembership, forgetUnusedKey } from "../membership/membership-files.ts";
 import { remainsOf } from "../leftovers.ts";
-import { callAgent, type Context, filesOf, requireRoot, unheard } from "./context.ts";
+import { agentSocket, callAgent, type Context, filesOf, requireRoot, unheard } from "./context.ts";
 import { refuseControllersHost } from "./controllers-host.ts";
 import { print, progress } from "./output.ts";
 
@@ -103,7 +103,7 @@ async function withoutAgent(context: Context, options: EndOptions): Promise<Ende
   const remains = await remainsOf(context.runDirectory, files);
   if (!existsSync(files.directory) && !remains.any()) throw notJoined();
   const lock = ProcessLock.take(files.lock, "`overlay-ts leave`");
-  if (!(lock instanceof ProcessLock)) throw unheard(context, lock.heldBy);
+  if (!(lock instanceof ProcessLock)) throw unheard(lock.heldBy, agentSocket(context));
   const engine = new EngineClient(options.docker);
   try {
     if (!existsSync(files.membership) && !remains.any()) throw notJoined();

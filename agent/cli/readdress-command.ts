@@ -15,14 +15,8 @@ import {
 } from "../membership/membership-files.ts";
 import { readdress } from "../membership/readdress.ts";
 import type { NotRunning, Status } from "../api/status.ts";
-import {
-  callAgent,
-  callController,
-  type Context,
-  filesOf,
-  patient,
-  requireRoot,
-} from "./context.ts";
+import { callAgent, type Context, filesOf, patient, requireRoot } from "./context.ts";
+import { announced, NO_CONTROLLER_RUNS } from "./on-controller.ts";
 import { ownAddresses } from "./membership-commands.ts";
 import { waitFor } from "./wait-for.ts";
 import { print, progress } from "./output.ts";
@@ -48,7 +42,7 @@ export async function nodeReaddress(context: Context, options: ReaddressOptions)
   const addresses = ownAddresses(options, known.settings.underlayFamily);
   const isControllerHere =
     known.controller.node === node && hasCluster(controllerFiles(context.dataDirectory));
-  if (isControllerHere) await withController(context, held, node, addresses);
+  if (isControllerHere) await readdressWithController(context, held, node, addresses);
   else {
     progress(`asking the controller at ${known.controller.address}`);
     await readdress(files, held, known, addresses, options.replace);
@@ -71,8 +65,11 @@ export async function nodeReaddress(context: Context, options: ReaddressOptions)
   );
 }
 
-/** Nobody can ask it: the record is changed here, as root may. */
-async function withController(
+/**
+ * Nobody can ask it where it was: the record is changed here, as root may.
+ * @throws as `readdressHere` and `announced`: then it is changed, and running it again tells it
+ */
+export async function readdressWithController(
   context: Context,
   held: Membership,
   node: NodeId,
@@ -84,8 +81,7 @@ async function withController(
   const answer = await readdressHere(controller, keys, node, facts);
   const expected = { cluster: held.cluster, controller: keys.peer.node, node };
   writeMembership(filesOf(context), await provenMembership(answer, expected));
-  // One that does not run reads it when it starts.
-  await callController(context, "POST", "/v1/announce").catch(() => {});
+  if (!(await announced(context))) progress(NO_CONTROLLER_RUNS);
 }
 
 async function newestState(context: Context, held: Membership): Promise<ClusterState> {

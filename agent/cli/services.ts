@@ -31,6 +31,7 @@ export function agent(context: Context, { docker, pluginSocket }: AgentOptions):
   const engine = docker !== false && {
     engineSocket: docker,
     pluginSocket: inherited === undefined ? pluginSocket : { fd: inherited },
+    pluginPath: pluginSocket,
   };
   const config = { ...context, docker: engine || undefined };
   return untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));

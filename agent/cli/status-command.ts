@@ -1,5 +1,6 @@
 import type { ControllerStatus } from "../../controller/admin-api.ts";
-import { type Failure, OverlayError } from "../../shared/errors.ts";
+import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import { NotServed } from "../../shared/node/unix-http.ts";
 import { counted } from "../../shared/text.ts";
 import { leftOutText } from "../core/names/left-out.ts";
 import { isNarrow } from "../core/liveness/narrow-paths.ts";
@@ -35,9 +36,15 @@ function notRunningText({ state }: NotRunning): string {
     : "not joined: see `overlay-ts init` and `join`";
 }
 
-/** Of the controller on this host; undefined: none runs here. */
-function controllerStatus(context: Context): Promise<ControllerStatus | undefined> {
-  return callController<ControllerStatus>(context, "GET", "/v1/status").catch(() => undefined);
+/** Of the controller on this host, or why one that runs does not say; undefined: none runs here. */
+async function controllerStatus(
+  context: Context,
+): Promise<ControllerStatus | Pick<ControllerStatus, "problem"> | undefined> {
+  try {
+    return await callController<ControllerStatus>(context, "GET", "/v1/status");
+  } catch (error) {
+    return error instanceof NotServed ? undefined : { problem: asFailure(error) };
+  }
 }
 
 /** Without a controller its decisions wait; everything else goes on. */

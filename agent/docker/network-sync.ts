@@ -14,7 +14,7 @@ import { dockerFailure, withDockerAdvice } from "./engine/advice.ts";
 import { ensureGwbridge } from "./engine/gwbridge.ts";
 import type { DefaultPool } from "./engine/default-pools.ts";
 import { MadeNetworks } from "./made-networks.ts";
-import { Steps } from "./steps.ts";
+import { StepRetry, Steps } from "./steps.ts";
 import { referredNetworks, staleReferences } from "./references.ts";
 import { type ViewsWithdrawn, withdrawViews } from "./withdraw-views.ts";
 import { DRIVER, planViews, shownNetwork, type ViewPlan } from "./views.ts";
@@ -81,8 +81,9 @@ export class NetworkSync {
   readonly #madeNetworks: MadeNetworks;
   #checkedMs = -Infinity;
   #pools: readonly DefaultPool[] = [];
-  /** Some step of the last pass failed, or waits for something: soon again. */
-  #unfinished = false;
+  readonly #stepRetry = new StepRetry(RETRY_MS, TIMES.retryMostMs);
+  /** After a pass that left something undone, or waits for something: sooner than that. */
+  #againInMs = RESYNC_MS;
   readonly #passes: PassLoop;
   #isStarted = false;
   #listening: Promise<void> | undefined;
@@ -170,7 +171,7 @@ export class NetworkSync {
       const failure = await this.#pass();
       // Rounded up: a timer may be a fraction of a millisecond early.
       const dueMs = Math.min(this.#orphanSweeper.dueInMs(), this.#reconnector.dueInMs());
-      const againInMs = Math.min(this.#unfinished ? RETRY_MS : RESYNC_MS, Math.max(0, dueMs) + 1);
+      const againInMs = Math.min(this.#againInMs, Math.max(0, dueMs) + 1);
       return { failure, againInMs };
     } catch (error) {
       // It may come back as another.
@@ -202,13 +203,15 @@ export class NetworkSync {
     this.#orphanSweeper.endUnmade(shown, state.networks);
     localNetworks.refer(referredNetworks(containers, state.networks, bindings.networks()));
     const steps = new Steps(this.#modules.log);
-    this.#unfinished = false;
+    this.#againInMs = RESYNC_MS;
     for (const network of networkRemoval.undecided())
       await steps.do(`deciding on the end of ${network}`, () => networkRemoval.decide(network));
     const plan = this.#plan(shown, state);
     await this.#show(plan, steps);
     await this.#connect(containers, shown, steps);
-    if (steps.problems().length > 0 || networkRemoval.undecided().size > 0) this.#unfinished = true;
+    const retryMs = this.#stepRetry.after(steps.problems());
+    if (networkRemoval.undecided().size > 0) this.#againInMs = RETRY_MS;
+    else if (steps.problems().length > 0) this.#againInMs = Math.min(this.#againInMs, retryMs);
     const problems = [...(problem === undefined ? [] : [problem]), ...steps.problems()];
     const failure = dockerFailure(problems);
     this.#status = {
@@ -305,7 +308,7 @@ export class NetworkSync {
     const names = new Set((await engine.networks()).map(({ name }) => name));
     // Of what is just being made the name comes moments later; then it is decided whose it is.
     const free = making() ? [] : create.filter(({ request }) => !names.has(request.name));
-    if (free.length < create.length) this.#unfinished = true;
+    if (free.length < create.length) this.#againInMs = RETRY_MS;
     return free;
   }
 

@@ -8,6 +8,7 @@ import type { Problem, ViewSources } from "../core/events/view.ts";
 import type { ControllerLink } from "../membership/controller-link.ts";
 import type { Reach } from "../membership/reach.ts";
 import type { DataPaths } from "../membership/data-paths.ts";
+import type { PluginSocket } from "../docker/plugin/plugin-socket.ts";
 import type { NetworkSync } from "../docker/network-sync.ts";
 import type { NameServer } from "../names/server/port.ts";
 import type { Encryption } from "../encryption/encryption.ts";
@@ -54,6 +55,7 @@ export interface ViewModules {
   readonly adapters: {
     readonly mesh: Pick<Mesh, "failure">;
     readonly names: Pick<NameServer, "failure">;
+    readonly pluginSocket?: Pick<PluginSocket, "failure"> | undefined;
   };
   readonly reach: Pick<Reach, "lost">;
 }
@@ -90,7 +92,12 @@ export function problemsOf(modules: ViewModules): Problem[] {
     ...problem("data path", dataPaths.failure()),
     ...problem("underlay", modules.underlay.failure()),
     ...problem("controller", modules.underlay.untold()),
-    ...problem("docker", modules.networkSync?.failure() ?? modules.containerWatcher?.failure()),
+    ...problem(
+      "docker",
+      modules.adapters.pluginSocket?.failure() ??
+        modules.networkSync?.failure() ??
+        modules.containerWatcher?.failure(),
+    ),
     ...problem("controller link", modules.controller.failure()),
     ...problem(
       "name server",

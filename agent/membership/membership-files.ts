@@ -30,6 +30,8 @@ export interface AgentFiles {
   /** The key of a joining that was not answered yet: nobody's, unless the controller admits it. */
   readonly joiningKey: string;
   readonly wireguardKey: string;
+  /** Of another address that the controller has not signed (readdress-waiting.ts). */
+  readonly readdressing: string;
   /** Outlives the membership. */
   readonly cutOff: string;
   /** Held by the agent that runs, whatever became of its socket. */
@@ -45,6 +47,7 @@ export function agentFiles(dataDirectory: string): AgentFiles {
     identity: join(directory, "identity.key"),
     joiningKey: join(directory, "identity.key.joining"),
     wireguardKey: join(directory, "wireguard.key"),
+    readdressing: join(directory, "readdressing.json"),
     cutOff: join(directory, "cut-off.json"),
     lock: join(directory, "agent.lock"),
   };
@@ -129,8 +132,8 @@ function readKey(path: string): Identity {
 
 /** The host forgets the cluster: key, membership and tables. */
 export function forgetMembership(files: AgentFiles): void {
-  const { membership, identity, joiningKey, wireguardKey } = files;
-  for (const file of [membership, identity, joiningKey, wireguardKey])
+  const { membership, identity, joiningKey, wireguardKey, readdressing } = files;
+  for (const file of [membership, identity, joiningKey, wireguardKey, readdressing])
     rmSync(file, { force: true });
   for (const suffix of ["", "-wal", "-shm"]) rmSync(files.database + suffix, { force: true });
 }

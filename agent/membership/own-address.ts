@@ -5,12 +5,28 @@ const LOOK_MS = 1000;
 /** In a row: a DHCP client may take an address away and give it back at once. */
 const LOOKS = 3;
 
-/** The host cannot take part: nobody reaches it where the controller says that it is. */
-export function addressGone(ip: Ip): Failure {
+/**
+ * The host cannot take part: nobody reaches it where the controller says that it is.
+ * @param waiting the controller was asked for another one, and did not answer
+ */
+export function addressGone(
+  ip: Ip,
+  waiting?: { readonly address: Ip; readonly controller: Ip },
+): Failure {
+  const gone = `this host's address ${ip} is on none of its interfaces`;
+  const instead =
+    "containers stay; or give it the old one again; on a copy of a machine that goes on, `overlay-ts leave --force` and join instead";
+  if (waiting === undefined)
+    return {
+      code: "UNREACHABLE",
+      message: gone,
+      next: `\`overlay-ts node readdress\` takes the one that it has now (with --advertise-addr, if it has several) once the controller answers, ${instead}`,
+    };
+  const { address, controller } = waiting;
   return {
     code: "UNREACHABLE",
-    message: `this host's address ${ip} is on none of its interfaces`,
-    next: "`overlay-ts node readdress` takes the one that it has now (with --advertise-addr, if it has several) once the controller answers, containers stay; or give it the old one again; on a copy of a machine that goes on, `overlay-ts leave --force` and join instead",
+    message: `${gone}; \`node readdress\` to ${address} waits for the controller at ${controller}, which did not answer`,
+    next: `run \`overlay-ts node readdress\` again when it does (on its host: \`systemctl status overlay-ts-controller\`), ${instead}`,
   };
 }
 

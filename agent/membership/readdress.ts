@@ -11,6 +11,7 @@ import {
   readIdentity,
   writeMembership,
 } from "./membership-files.ts";
+import { rememberWaiting } from "./readdress-waiting.ts";
 
 const TIMEOUT_MS = 10_000;
 
@@ -44,6 +45,8 @@ export async function readdress(
       ...machine,
     } as const;
     const { answer } = await client.request(request, "joined").catch((error: unknown) => {
+      if (!isUnanswered(error)) throw error;
+      rememberWaiting(files, { address: addresses.advertise, controller: address });
       throw waiting(error, address);
     });
     if (toBase64Url(answer.rootKey) !== held.rootKey)
@@ -61,10 +64,14 @@ export async function readdress(
   }
 }
 
+function isUnanswered(error: unknown): boolean {
+  const { code } = asFailure(error);
+  return code === "UNREACHABLE" || code === "TIMEOUT";
+}
+
 /** Nothing has changed, and nothing is tried again by itself: that is for the person who asked to know. */
-function waiting(error: unknown, controller: Ip): unknown {
+function waiting(error: unknown, controller: Ip): OverlayError {
   const { code, message } = asFailure(error);
-  if (code !== "UNREACHABLE" && code !== "TIMEOUT") return error;
   return new OverlayError(
     {
       code,

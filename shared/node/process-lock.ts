@@ -1,9 +1,14 @@
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import koffi from "koffi";
+import { OverlayError } from "../errors.ts";
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
+
+const LOOK_MS = 100;
+const PATIENCE_MS = 30_000;
 
 let flock: ((fd: number, operation: number) => number) | undefined;
 
@@ -34,6 +39,23 @@ export class ProcessLock {
     ftruncateSync(fd);
     writeSync(fd, `${who}, process ${process.pid}\n`);
     return new ProcessLock(fd);
+  }
+
+  /**
+   * A service's. Commands that look whether one lives hold it for a moment. @throws PORT_TAKEN: another one runs.
+   * @param unit systemd's, of the service
+   */
+  static async ofService(path: string, who: string, unit: string): Promise<ProcessLock> {
+    for (const begunMs = performance.now(); ; await delay(LOOK_MS)) {
+      const taken = ProcessLock.take(path, who);
+      if (taken instanceof ProcessLock) return taken;
+      if (performance.now() - begunMs > PATIENCE_MS)
+        throw new OverlayError({
+          code: "PORT_TAKEN",
+          message: `${taken.heldBy} works on ${dirname(path)} already`,
+          next: `see \`systemctl status ${unit}\`, or end that process`,
+        });
+    }
   }
 
   /** What holds it, in its own words; undefined: nothing. */

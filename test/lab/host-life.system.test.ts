@@ -90,6 +90,10 @@ test("what it cut off is connected again by the command that it named", async ()
 
 test("an agent whose sockets are gone, and one that hangs, are seen: nothing is taken from under them", async () => {
   const pid = agentPid(h3.directory);
+  await h3.exec("rm", "/run/docker/plugins/overlay-ts.sock");
+  expect(await h3.overlay("status")).toMatch(
+    /overlay-ts\.sock is gone.*\n.*systemctl restart overlay-ts-agent/,
+  );
   // As `rm -rf /run/overlay-ts`, which cannot remove what is pinned.
   await h3.exec("rm", "/run/overlay-ts/agent.sock");
   for (const command of [["leave"], ["leave", "--force"], ["withdraw"]])
@@ -100,6 +104,7 @@ test("an agent whose sockets are gone, and one that hangs, are seen: nothing is 
   startAgent(h3, true);
   await eventually(30_000, "the agent", () => h3.status());
   expect(agentPid(h3.directory)).not.toBe(pid);
+  expect(await h3.overlay("status")).not.toContain("is gone");
   await whileFrozen(h3, async () => {
     expect(await refusal(h3.overlay("leave"))).toMatch(/has not answered.*if it hangs/s);
   });

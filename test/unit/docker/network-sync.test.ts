@@ -181,11 +181,34 @@ test.each<[string, () => void]>([
   });
   expect(networkSync.status()).toMatchObject({ reachable: true });
   expect(logged).toHaveLength(1);
-  // Not again and again at once.
-  expect(refused).toBeLessThanOrEqual(60);
+  // Not again and again: Docker logs each of them.
+  expect(refused).toBeLessThanOrEqual(8);
   refusal = undefined;
   await seconds(32);
   expect(networkSync.failure()).toBeUndefined();
+});
+
+test("a network that Docker refuses is tried again at once when something happens on the engine", async () => {
+  refusal = new OverlayError({ code: "DOCKER", message: FLUSHED });
+  networkSync.start();
+  await seconds(20);
+  refusal = undefined;
+  hear({ kind: "listening" });
+  await seconds(0.5);
+  expect(networkSync.failure()).toBeUndefined();
+  refusal = new OverlayError({ code: "DOCKER", message: FLUSHED });
+  [refused, networks] = [0, networks.filter(({ name }) => name !== app.name)];
+  networkSync.dirty();
+  await seconds(4);
+  // As soon as the first time: at 0, 1 and 3 s.
+  expect(refused).toBe(3);
+});
+
+test("what waits for the controller is tried each second: of one that is back no event says so", async () => {
+  refusal = new OverlayError({ code: "UNREACHABLE", message: "the controller does not answer" });
+  networkSync.start();
+  await seconds(30);
+  expect(refused).toBeGreaterThan(20);
 });
 
 test("what keeps one network away has a next step", async () => {

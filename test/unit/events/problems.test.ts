@@ -52,6 +52,10 @@ const SOURCES: readonly (readonly [
       },
     }),
   ],
+  [
+    "docker",
+    (failure) => ({ adapters: { mesh: {}, names: {}, pluginSocket: { failure: () => failure } } }),
+  ],
   ["controller link", (failure) => ({ controller: { failure: () => failure } })],
   ["name server", (failure) => ({ nameServerFeed: { failure: () => failure } })],
   ["name server", (failure) => ({ adapters: { mesh: {}, names: { failure: () => failure } } })],
