@@ -7,13 +7,14 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 /** What `deploy/install.sh` installs from a clone that is a user's, with group-writable modes. */
@@ -77,6 +78,29 @@ test("is root's, 0755 or 0644, whoever the clone is of and whatever the umask", 
       .filter((path) => !lstatSync(path).isSymbolicLink())
       .map((path) => (statSync(path).mode & 0o7777).toString(8));
     expect(new Set(modes)).toEqual(new Set(["755", "644"]));
+  }
+});
+
+test("the services' units are root's, 0644, too", () => {
+  const script = readFileSync(join(clone, "deploy/install.sh"), "utf8");
+  // The lines themselves, of which one goes on in the next; beside them it is only looked for one.
+  const copies = script.match(/^ *install (?:.*\\\n)*.*\$units\/$/gm) ?? [];
+  const others = copies.reduce((text, copy) => text.replace(copy, ""), script);
+  expect(others.replaceAll(/ -e \$units\/\S+ /g, "")).not.toContain("$units");
+  const units = join(directory, "units");
+  for (const umask of ["000", "077"]) {
+    rmSync(units, { recursive: true, force: true });
+    mkdirSync(units);
+    const run = `umask ${umask}; cd "$0"; units=$1; ${copies.join("\n")}`;
+    execFileSync("sh", ["-euc", run, clone, units]);
+    const paths = below(units).slice(1);
+    expect(paths.map((path) => basename(path)).toSorted()).toEqual(
+      readdirSync(join(clone, "deploy/systemd")).toSorted(),
+    );
+    expect(paths.filter(isOpen)).toEqual([]);
+    expect(new Set(paths.map((path) => (statSync(path).mode & 0o7777).toString(8)))).toEqual(
+      new Set(["644"]),
+    );
   }
 });
 

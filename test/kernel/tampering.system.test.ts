@@ -179,7 +179,6 @@ describe("a network's namespace", () => {
         "sysctl -qw net.ipv6.conf.all.forwarding=1",
         "sysctl -qw net.ipv6.conf.default.accept_ra=1",
         "ip address add 10.192.0.9/16 dev br0",
-        "ip address del fd00:192::1/64 dev br0",
         "ip -6 route del fd00:192::/64 dev br0",
         "ip -6 route del local fd00:192::1 dev br0 table local",
         "ip link set br0 address 02:00:00:00:00:01",

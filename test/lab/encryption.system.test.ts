@@ -207,6 +207,10 @@ test.each([
     "a device that somebody deletes is made again",
     ["nsenter", "--net=/run/overlay-ts/netns/wireguard", "ip", "link", "delete", "ovwg0"],
   ],
+  [
+    "the route to the other hosts inside the tunnel is put back",
+    ["nsenter", "--net=/run/overlay-ts/netns/wireguard", "ip", "route", "del", "198.19.0.0/16"],
+  ],
 ])("%s; nothing leaves in clear", async (_, command) => {
   await nothingInClear(async (marker) => {
     await h1.exec(...command);
@@ -335,6 +339,21 @@ test("what listens on a host is what README.md says, and its unix sockets are ro
     const addresses = (await host.exec("ss", "-Hltn")).matchAll(/(\S+):(?:7947|7952) /g);
     const [own, ...others] = new Set([...addresses].map(([, address]) => address));
     expect([own, others]).toEqual([`198.51.100.${host.name.slice(1)}`, []]);
+  }
+});
+
+test("every file and socket that we keep is root's alone", async () => {
+  for (const host of lab.hosts) {
+    const places = [join(host.directory, "data"), "/run/overlay-ts"];
+    // What pins a namespace shows the kernel's own file, whose mode is not ours to choose.
+    const kept = ["(", "-type", "f", "-o", "-type", "s", ")", "!", "-fstype", "nsfs"];
+    const found = async (...which: string[]): Promise<string[]> => {
+      const text = await host.exec("find", ...places, "-ignore_readdir_race", ...kept, ...which);
+      return text.split("\n").filter(Boolean);
+    };
+    const control = [join(places[0]!, "agent/identity.key"), "/run/overlay-ts/agent.sock"];
+    expect(await found()).toEqual(expect.arrayContaining(control));
+    expect(await found("(", "-perm", "/077", "-o", "!", "-uid", "0", ")")).toEqual([]);
   }
 });
 

@@ -28,10 +28,11 @@ beforeAll(async () => {
 
 afterAll(() => Lab.down(directory));
 
-/** Nothing of ours is in the host's kernel or on its engine. */
-async function expectNothing(host: LabHost): Promise<void> {
+/** Nothing of ours is in the host's kernel or on its engine, but these tables. */
+async function expectNothing(host: LabHost, ...tables: string[]): Promise<void> {
   expect(readdirSync(host.path("/run/overlay-ts/netns"))).toEqual([]);
-  expect(await host.exec("nft", "list", "tables")).not.toContain("overlay_ts");
+  const ours = (await host.exec("nft", "list", "tables")).match(/overlay_ts\w*/g) ?? [];
+  expect(ours).toEqual(tables);
   expect(await host.exec("ss", "-Huln", "sport", "=", ":7948")).toBe("");
   expect(await host.docker("network", "ls", "--filter", "driver=overlay-ts", "-q")).toBe("");
 }
@@ -96,7 +97,8 @@ test("an agent whose sockets are gone, and one that hangs, are seen: nothing is 
   );
   // As `rm -rf /run/overlay-ts`, which cannot remove what is pinned.
   await h3.exec("rm", "/run/overlay-ts/agent.sock");
-  for (const command of [["leave"], ["leave", "--force"], ["withdraw"]])
+  const commands = ["leave", "withdraw"].flatMap((what) => [[what], [what, "--force"]]);
+  for (const command of commands)
     expect(await refusal(h3.overlay(...command))).toMatch(
       /the agent, process \d+, runs.*its socket is gone\n.*restart overlay-ts-agent/s,
     );
@@ -106,10 +108,30 @@ test("an agent whose sockets are gone, and one that hangs, are seen: nothing is 
   expect(agentPid(h3.directory)).not.toBe(pid);
   expect(await h3.overlay("status")).not.toContain("is gone");
   await whileFrozen(h3, async () => {
-    expect(await refusal(h3.overlay("leave"))).toMatch(/has not answered.*if it hangs/s);
+    for (const said of await Promise.all(commands.map((each) => refusal(h3.overlay(...each)))))
+      expect(said).toMatch(/has not answered.*if it hangs.*restart overlay-ts-agent/s);
   });
   expect(existsSync(join(h3.directory, "data/agent/membership.json"))).toBe(true);
   expect(await pings(h3, "c3", await addressOf(h1, "c1", "app"))).toBe(3);
+});
+
+test("a host that withdraws has nothing of ours, and takes part again when its agent starts", async () => {
+  expect(await h3.overlay("withdraw", "--force")).toMatch(
+    /still a member.*docker network connect app c3/s,
+  );
+  await expectNothing(h3);
+  expect(await refusal(h3.overlay("status"))).toMatch(
+    /has withdrawn from its networks.*systemctl restart overlay-ts-agent/s,
+  );
+  await eventually(30_000, "word of it on h1", async () =>
+    expect(await h1.overlay("names", "app")).not.toMatch(/^app +c3 /m),
+  );
+  await h3.stopService("agent", "TERM");
+  startAgent(h3, true);
+  await h3.waitForNetwork("app");
+  await h3.docker("network", "connect", "app", "c3");
+  await reaches(h3, "c3", await addressOf(h1, "c1", "app"));
+  await reaches(h1, "c1", await addressOf(h3, "c3", "app"));
 });
 
 test("without an agent: refused while a container runs, by force nothing is left", async () => {
@@ -176,7 +198,20 @@ test("a host whose address changes: Docker is told why, containers stay, and nob
   expect(await refusal(h2.docker("run", "--rm", "--network", "app", IMAGE, "/bin/true"))).toMatch(
     said,
   );
+  const stateOfC2 = async (): Promise<string | undefined> => {
+    const [{ names }] = JSON.parse(await h1.overlay("names", "app", "--json")) as [
+      { names: { name: string; state: string }[] },
+    ];
+    return names.find(({ name }) => name === "c2")?.state;
+  };
+  await eventually(30_000, "the end of its names", async () =>
+    expect(await stateOfC2()).toBe("unreachable"),
+  );
   await h2.overlay("node", "readdress");
+  const readdressedMs = performance.now();
+  await eventually(20_000, "its names", async () => expect(await stateOfC2()).toBe("in"));
+  const seconds = (performance.now() - readdressedMs) / 1000;
+  console.info(`names of a host at another address: back after ${seconds.toFixed(1)} s`);
   await expectPings();
   expect(await Promise.all(["app", "closed"].map((name) => addressOf(h2, "c2", name)))).toEqual(
     own,
@@ -217,4 +252,21 @@ test("a member's key on another machine is refused and changes nothing; `leave` 
   await eventually(30_000, "the host in its place", async () =>
     expect(await hosts()).toEqual([expect.anything(), replaced]),
   );
+});
+
+test("the controller's host without an agent: leaves by force alone, and the controller goes on", async () => {
+  await h1.stopService("agent", "TERM");
+  expect(await refusal(h1.overlay("leave"))).toMatch(
+    /the cluster's controller is on this host.*give --force/s,
+  );
+  expect(existsSync(join(h1.directory, "data/agent/membership.json"))).toBe(true);
+  expect(await h1.overlay("leave", "--force")).toMatch(
+    /This host has left.*docker network connect app c1/s,
+  );
+  // c1 runs on, and was on an encrypted network: what it sends there now does not leave in clear.
+  await expectNothing(h1, "overlay_ts_left");
+  expect(existsSync(join(h1.directory, "data/agent/membership.json"))).toBe(false);
+  // Its record keeps its own host, and it decides as before.
+  await eventually(30_000, "its answer", () => h3.overlay("network", "create", "more"));
+  expect(await h3.overlay("node", "ls")).toMatch(/^h1 /m);
 });

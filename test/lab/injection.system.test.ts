@@ -14,6 +14,7 @@ import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
 import { past, turn } from "../support/turned-host.ts";
 import { type FrameEnd, vxlanDatagram } from "../support/vxlan-datagram.ts";
+import { WITHOUT_RIGHTS } from "../support/without-rights.ts";
 import { whileFrozen } from "./agent-process.ts";
 import { netnsOf, OURS, pings, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
@@ -27,8 +28,6 @@ const run = promisify(execFile);
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-injection-test-"));
 const { vxlanPlain, vxlanWireguard, vxlanIpsec } = DEFAULT_PORTS;
 const PORTS = [vxlanPlain, vxlanWireguard, vxlanIpsec];
-const WITHOUT_RIGHTS =
-  "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all".split(" ");
 let lab: Lab;
 
 beforeAll(async () => {
@@ -206,21 +205,24 @@ describe.each(ENGINE_KINDS)("to a container of Docker %s", (kind) => {
       expect(await droppedAs("forwarded")).toBeGreaterThanOrEqual(forwarded + PORTS.length);
     });
 
-    test("nor what a process without rights sends on a member's host, which drops it", async () => {
-      const before = await dropped(host);
-      const own = await droppedAs("ownProcess");
-      const nobody = { netns: other.netns, ports: PORTS, as: WITHOUT_RIGHTS };
-      expect(await got(aims[network], nobody)).toBe(0);
-      expect(await dropped(host)).toBe(before);
-      expect(await droppedAs("ownProcess")).toBe(own + PORTS.length);
-    });
+    test.each(WITHOUT_RIGHTS)(
+      "nor what a process %s sends on a member's host, which drops it",
+      async (_, as) => {
+        const before = await dropped(host);
+        const own = await droppedAs("ownProcess");
+        const sender = { netns: other.netns, ports: PORTS, as };
+        expect(await got(aims[network], sender)).toBe(0);
+        expect(await dropped(host)).toBe(before);
+        expect(await droppedAs("ownProcess")).toBe(own + PORTS.length);
+      },
+    );
   });
 
-  test("control: without the guards there, what that process sends comes, on a plain network", async () => {
+  test("control: without the guards there, what those processes send comes, on a plain network", async () => {
     await whileFrozen(other, async () => {
       await other.exec("nft", "delete", "table", "inet", "overlay_ts");
-      const nobody = { netns: other.netns, ports: [vxlanPlain], as: WITHOUT_RIGHTS };
-      expect(await got(aims.plain, nobody)).toBe(1);
+      for (const [, as] of WITHOUT_RIGHTS)
+        expect(await got(aims.plain, { netns: other.netns, ports: [vxlanPlain], as })).toBe(1);
     });
     await eventually(30_000, "the guards", () =>
       other.exec("nft", "list", "table", "inet", "overlay_ts"),

@@ -84,6 +84,8 @@ test("a host whose address went says so, takes the one that it has by a command,
   await eventually(30_000, "the word of it", async () =>
     expect(await refusal(h2.overlay("status"))).toMatch(said),
   );
+  // There is nothing to compare with for who takes no part.
+  expect(await refusal(h2.overlay("verify"))).toMatch(said);
   // An agent that starts meanwhile says the same.
   await h2.stopService("agent", "KILL");
   startAgent(h2, false);

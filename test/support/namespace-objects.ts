@@ -29,10 +29,12 @@ export function changesIn(hosts: TestHosts, netns: string): Change[] {
       loss(`${name} down`, `ip link set ${name} down`),
       { what: `${name}'s MTU`, command: `ip link set ${name} mtu 1300`, isLoss: false },
     ]),
-    ...lines("ip -4 -o address show scope global").map((line) => {
-      const [, link, , address] = line.split(/\s+/);
-      return loss(`address ${address}`, `ip address del ${address} dev ${link}`);
-    }),
+    ...[4, 6].flatMap((family) =>
+      lines(`ip -${family} -o address show scope global`).map((line) => {
+        const [, link, , address] = line.split(/\s+/);
+        return loss(`address ${address}`, `ip address del ${address} dev ${link}`);
+      }),
+    ),
     ...lines("ip -4 route show table all")
       .filter((line) => !/^broadcast|^local 127| lo /.test(line))
       .map((line) => loss(`route ${line}`, `ip route del ${line}`)),
@@ -73,6 +75,7 @@ export function objectsIn(hosts: TestHosts, netns: string): string {
   return [
     "ip -o link",
     "ip -4 -o address show scope global",
+    "ip -6 -o address show scope global",
     "ip -4 route show table all",
     "ip -4 rule",
     "bridge fdb",
