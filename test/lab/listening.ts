@@ -1,10 +1,8 @@
-import { readdirSync, statfsSync } from "node:fs";
+import { readdirSync } from "node:fs";
+import { isPinnedNetns } from "../../agent/kernel/netns.ts";
 import type { LabHost } from "../support/lab-host.ts";
 
 /** What listens on a host, in whatever namespace, as README.md's table names it. */
-
-/** linux/magic.h */
-const NSFS_MAGIC = 0x6e736673;
 
 /** Docker's own, which are there without us. */
 const DOCKERS = /"(dockerd|containerd|docker-proxy|containerd-shim\S*|docker-init)"/;
@@ -15,7 +13,7 @@ export async function listening(host: LabHost): Promise<string[]> {
   for (const place of ["/run/overlay-ts/netns", "/run/docker/netns"])
     for (const name of readdirSync(host.path(place)))
       // Of a sandbox that has gone Docker leaves the file on which it was mounted.
-      if (statfsSync(host.path(`${place}/${name}`)).type === NSFS_MAGIC)
+      if (isPinnedNetns(host.path(`${place}/${name}`)))
         found.push(...(await tcpAndUdp(host, ["nsenter", `--net=${place}/${name}`])));
   return [...new Set([...found, ...(await unix(host))])].toSorted();
 }
