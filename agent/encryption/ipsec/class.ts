@@ -129,7 +129,7 @@ export class IpsecClass implements EncryptionClass {
     });
   }
 
-  /** New keys with one host or all; where the class does not stand there are none to change. */
+  /** New keys with one host or all; where the class cannot be used there are none to change. */
   rotate(node?: NodeId): void {
     this.#running()?.ipsec.rotate(node);
   }
