@@ -96,10 +96,6 @@ export class Libp2pMesh implements Mesh {
     return (await this.#call("request", node, bytes, timeoutMs)) as Uint8Array;
   }
 
-  async peers(topic: string): Promise<NodeId[]> {
-    return (await this.#call("peers", topic)) as NodeId[];
-  }
-
   connections(): NodeId[] {
     return [...this.#connected];
   }
