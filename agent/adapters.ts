@@ -11,7 +11,7 @@ import type { Loss } from "./store/loss.ts";
 import type { AgentStore } from "./store/port.ts";
 import type { HostLinks } from "./membership/underlay.ts";
 
-/** What touches the machine, chosen in main.ts. */
+/** What touches the machine, chosen in linux-adapters.ts. */
 export interface AgentAdapters {
   readonly mesh: Mesh;
   /** To the controller; in the mesh's worker, so that only one thread has libp2p. */

@@ -66,7 +66,11 @@ export async function runController(
   });
   await listening.follow();
   const failing = onceEach(log);
-  const follow = (): Promise<void> => failing("the controller's port", listening.follow());
+  const follow = (): Promise<void> =>
+    failing(
+      "the controller could not begin to listen where the state says; tried again",
+      listening.follow(),
+    );
   controller.onState(() => void follow());
   const local = new UnixHttpServer(
     join(runDirectory, "controller.sock"),
@@ -136,9 +140,6 @@ async function lookAtAgent(controller: Controller, runDirectory: string, log: Lo
     );
     if (state !== undefined) await controller.met(state);
   } catch (error) {
-    log.debug(
-      { message: asFailure(error).message },
-      "could not ask this host's agent for a newer state",
-    );
+    log.debug({ err: error }, "could not ask this host's agent for a newer state");
   }
 }

@@ -15,7 +15,7 @@ export interface EncryptionStatus {
 }
 
 export interface WireguardStatus {
-  /** Why it does not stand. */
+  /** Why the class cannot be used on this host now. */
   readonly failure: Failure | undefined;
   readonly by: "kernel" | "wireguard-go" | undefined;
   readonly inside: Ip | undefined;

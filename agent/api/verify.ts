@@ -54,7 +54,7 @@ async function inKernel(agent: AgentParts): Promise<Finding[]> {
   kernel.recheck();
   for (const network of new Set([...hosted, ...(await kernel.list())])) {
     const record = agent.localNetworks.find(network);
-    // Its class does not stand, which is said by the class: nothing is known to be wanted.
+    // Its class cannot be used now, which the class reports: what is wanted is not known.
     if (record !== undefined && agent.encryption.paths(record.encryption) === undefined) {
       if (hosted.has(network))
         findings.push({ what: "kernel", network, text: `waits for ${record.encryption}` });

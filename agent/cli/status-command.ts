@@ -153,7 +153,7 @@ function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {
   ];
 }
 
-/** Peers of a class, and why it does not stand. Undefined: it is not in use. */
+/** Peers of a class, and why it cannot be used. Undefined: it is not in use. */
 function classText<P extends { name: string; path: boolean; why: string | undefined }>(
   status: { readonly peers: readonly P[]; readonly failure: Failure | undefined } | undefined,
   head: readonly string[],

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { DockerNetworkId } from "../../shared/ids.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { Connection, DockerEngine, EngineNetwork, NewEngineNetwork } from "./engine/port.ts";
@@ -49,7 +49,10 @@ export async function giveWay(
     for (const connection of moving)
       await engine.connect(made ?? network.name, connection).catch((error: unknown) => {
         const { container } = connection;
-        log.warn({ container, ...asFailure(error) }, "a container lost its network");
+        log.warn(
+          { container, err: error },
+          "could not connect a container with its network again; it goes on without",
+        );
       });
   }
 }

@@ -1,4 +1,4 @@
-import { asFailure, OverlayError } from "../../shared/errors.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId } from "../../shared/ids.ts";
 import type { Log } from "../../shared/ports.ts";
 import { oneLine } from "../../shared/text.ts";
@@ -170,7 +170,7 @@ export class OverlayNetworkDriver implements NetworkDriver {
       await controller.request({ v: 1, kind: "removeNetwork", network }, "done");
     } catch (error) {
       log.warn(
-        { network, ...asFailure(error) },
+        { network, err: error },
         "could not remove a network whose creation Docker had given up",
       );
     }

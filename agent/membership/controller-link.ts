@@ -42,7 +42,8 @@ export class ControllerLink {
     this.#state = state;
     this.#log = log;
     this.#retried = new RetriedWork((failure) => {
-      if (failure !== undefined) log.warn({ ...failure }, "the controller decides nothing");
+      if (failure !== undefined)
+        log.warn({ ...failure }, "the controller decides nothing; what runs goes on");
       changed();
     });
   }
@@ -128,7 +129,10 @@ export class ControllerLink {
     try {
       await this.#state.came(state);
     } catch (error) {
-      this.#log.warn({ ...asFailure(error) }, "a state was refused");
+      this.#log.warn(
+        { err: error },
+        "a state from the controller was refused; the one before stays in force",
+      );
     }
   }
 
@@ -141,7 +145,7 @@ export class ControllerLink {
         }, signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#log.debug({ message: asFailure(error).message }, "controller not watched");
+        this.#log.debug({ err: error }, "the watch on the controller ended; it begins again");
       }
       await delay(WATCH_RETRY_MS, undefined, { signal }).catch(() => {});
       // Nobody may ask it anything for hours: why it is not there is found out.

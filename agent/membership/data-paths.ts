@@ -147,7 +147,7 @@ export class DataPaths {
     };
   }
 
-  /** Where the class does not stand here, which its failure says, nobody is without a key for us. */
+  /** Where the class is not in use here because it failed, which its failure says, nobody is without a key for us. */
   #keyless(tunnel: Tunnel): Set<NodeId> {
     const { self, tables, encryption } = this.#modules;
     const paths = encryption[tunnel].paths();

@@ -74,8 +74,14 @@ export class FailureDetector<Desired extends Asked> {
       if (failure !== undefined) modules.log.warn({ ...failure, encryption }, text);
       modules.failureChanged?.();
     };
-    this.#retried = new RetriedWork(told("data path not proven"));
-    this.#narrow = new RetriedWork(told("large packets are lost"));
+    this.#retried = new RetriedWork(
+      told(
+        "other hosts cannot be asked through the data path, so a silent one is not noticed; tried again",
+      ),
+    );
+    this.#narrow = new RetriedWork(
+      told("large packets to some hosts are lost; containers' connections to them may hang"),
+    );
   }
 
   /** Why it proves nothing now, or to whom large packets are lost. */

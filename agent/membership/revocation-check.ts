@@ -1,4 +1,4 @@
-import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { Log } from "../../shared/ports.ts";
 
 const LOOK_MS = 5000;
@@ -70,7 +70,11 @@ export class RevocationCheck {
     } catch (error) {
       // Anything else says nothing about us: nobody answers, or decides.
       if (error instanceof OverlayError && error.code === "UNAUTHENTICATED") this.#set(true);
-      else this.#modules.log.debug({ ...asFailure(error) }, "not known whether we are a member");
+      else
+        this.#modules.log.debug(
+          { err: error },
+          "could not ask the controller whether this host is a member; asked again",
+        );
     }
     this.#asking = undefined;
   }

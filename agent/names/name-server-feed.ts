@@ -64,7 +64,10 @@ export class NameServerFeed {
     this.#modules = modules;
     this.#retried = new RetriedWork((failure) => {
       if (failure !== undefined)
-        modules.log.warn({ ...failure }, "names are not served in containers");
+        modules.log.warn(
+          { ...failure },
+          "names are not served in some containers; Docker's resolver answers there",
+        );
       modules.failureChanged?.();
     });
   }

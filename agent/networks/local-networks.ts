@@ -1,4 +1,4 @@
-import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
+import { type Failure, OverlayError } from "../../shared/errors.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
@@ -317,8 +317,8 @@ export class LocalNetworks {
       await this.#modules.replication.leave(network);
     } catch (error) {
       this.#modules.log.warn(
-        { network, ...asFailure(error) },
-        "leaving the network's gossip topic failed",
+        { network, err: error },
+        "could not leave the network's gossip topic; its messages still come, and are ignored",
       );
     }
   }

@@ -1,6 +1,5 @@
 import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
 import { claimedAddresses } from "../../shared/documents.ts";
-import { asFailure } from "../../shared/errors.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import {
   type Cidr,
@@ -103,7 +102,7 @@ export class OwnBlocks {
     if (free * 4 < total)
       this.grow(record, subnet).catch((error: unknown) =>
         this.#modules.log.info(
-          { network: record.id, message: asFailure(error).message },
+          { network: record.id, err: error },
           "could not get a further address block; asked again when one is needed",
         ),
       );
@@ -145,7 +144,7 @@ export class OwnBlocks {
     } catch (error) {
       // Then with the blocks that nobody here has used for a while.
       this.#modules.log.info(
-        { network, block, message: asFailure(error).message },
+        { network, block, err: error },
         "returning the address block failed; tried again",
       );
     }

@@ -80,10 +80,6 @@ export class CountedMesh implements Mesh {
     return this.#mesh.leave(topic);
   }
 
-  peers(topic: string): Promise<NodeId[]> {
-    return this.#mesh.peers(topic);
-  }
-
   connections(): NodeId[] {
     return this.#mesh.connections();
   }

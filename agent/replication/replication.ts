@@ -2,7 +2,6 @@ import { BOUNDS } from "../../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { encodeCbor } from "../../shared/codec.ts";
 import type { Endpoint } from "../../shared/documents.ts";
-import { asFailure } from "../../shared/errors.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
 import { Signal } from "../../shared/signal.ts";
@@ -295,7 +294,10 @@ export class Replication {
         case "verifyState":
           this.#peersState(output.signed).catch((error: unknown) => {
             this.cluster.counters.badState++;
-            log.warn({ message: asFailure(error).message }, "a state was refused");
+            log.warn(
+              { err: error },
+              "a state from another host was refused; the one before stays in force",
+            );
           });
           break;
         case "changed":
@@ -341,7 +343,10 @@ export class Replication {
     this.#modules.mesh
       .publish(topic, bytes)
       .catch((error: unknown) =>
-        this.#modules.log.debug({ topic, message: asFailure(error).message }, "not published"),
+        this.#modules.log.debug(
+          { topic, err: error },
+          "could not send a message to a topic; peers fetch what they miss",
+        ),
       );
   }
 

@@ -67,7 +67,10 @@ export class ControlServer {
       await framed.write(answer, { signal });
       await stream.close({ signal });
     } catch (error) {
-      this.#log.info({ message: asFailure(error).message }, "request dropped");
+      this.#log.info(
+        { err: error },
+        "a request could not be read or answered; its connection was closed",
+      );
       stream.abort(error as Error);
     }
   }
@@ -121,7 +124,7 @@ export class ControlServer {
         if (next.kind === "failed") return;
       }
     } catch (error) {
-      this.#log.debug({ message: asFailure(error).message }, "watcher gone");
+      this.#log.debug({ err: error }, "a host no longer watches the state");
     } finally {
       stopListening();
       await stream.close().catch(() => {});

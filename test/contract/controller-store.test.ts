@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { MemoryStore } from "../../controller/store/memory-store.ts";
+import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import type { ControllerStore } from "../../controller/store/port.ts";
 import { SqliteStore } from "../../controller/store/sqlite-store.ts";
 import { controllerStoreContract } from "./controller-store-contract.ts";

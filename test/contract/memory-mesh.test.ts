@@ -15,7 +15,7 @@ describe.each<[string, (mesh: Mesh) => Mesh]>([
     const net = new Map<NodeId, MemoryMesh>();
     const hosts: MeshHost[] = [];
     for (let k = 1; k <= count; k++) {
-      const own = { heard: [], events: [] };
+      const own = { heard: [], events: [], tried: [] };
       const handlers = recordingHandlers(own, (id) =>
         String(Array.from({ length: 9 }, (_, i) => nodeId(i + 1)).indexOf(id) + 1),
       );

@@ -8,6 +8,8 @@ export interface MeshHost {
   readonly mesh: Mesh;
   readonly peer: MeshPeer;
   readonly heard: { topic: string; from: NodeId; text: string }[];
+  /** What `allHear` says, to tell it from what a test says. */
+  readonly tried: string[];
   readonly events: string[];
   readonly handlers: MeshHandlers;
 }
@@ -20,14 +22,19 @@ export const WAIT = { timeout: 60_000 } as const;
 /** Of a question that has an answer. */
 export const ANSWER_MS = 30_000;
 const TOPIC = "overlay-ts/network/test";
+const TRIAL = "does anybody hear";
+let trials = 0;
 
 /** Answers what it was asked, reversed; refuses `refuse me`; a megabyte for `big`. */
 export function recordingHandlers(
-  host: Pick<MeshHost, "heard" | "events">,
+  host: Pick<MeshHost, "heard" | "events" | "tried">,
   name: (node: NodeId) => string,
 ): MeshHandlers {
   return {
-    message: (topic, from, body) => host.heard.push({ topic, from, text: text(body) }),
+    message: (topic, from, body) => {
+      if (text(body).startsWith(TRIAL)) host.tried.push(text(body));
+      else host.heard.push({ topic, from, text: text(body) });
+    },
     request: async (_from, body) => {
       if (text(body) === "refuse me") throw new Error("refused");
       if (text(body) === "big") return new Uint8Array(2 << 20).fill(7);
@@ -51,14 +58,18 @@ export function allConnected(hosts: readonly MeshHost[]): Promise<void> {
     .toEqual(hosts.map(() => hosts.length - 1));
 }
 
-/** Everybody who joined knows of everybody else who did. */
-export function allSubscribed(hosts: readonly MeshHost[], topic: string): Promise<void> {
-  return expect
-    .poll(
-      async () => Promise.all(hosts.map(async ({ mesh }) => (await mesh.peers(topic)).length)),
-      WAIT,
-    )
-    .toEqual(hosts.map(() => hosts.length - 1));
+/** What one says on the topic, all others hear: who joined is known to the others a moment later. */
+export async function allHear(hosts: readonly MeshHost[], topic: string): Promise<void> {
+  for (const { mesh, node } of hosts) {
+    const trial = `${TRIAL} ${++trials} of ${topic}`;
+    const others = hosts.filter((other) => other.node !== node);
+    let said = 0;
+    const heard = async (): Promise<boolean[]> => {
+      await mesh.publish(topic, bytes(`${trial}: ${++said}`));
+      return others.map(({ tried }) => tried.some((each) => each.startsWith(`${trial}:`)));
+    };
+    await expect.poll(heard, WAIT).toEqual(others.map(() => true));
+  }
 }
 
 /** What every mesh does. `open` gives that many started hosts that have not met. */
@@ -68,11 +79,12 @@ export function meshContract(open: (count: number) => Promise<MeshHost[]>): void
     meet([a, b, c]);
     await allConnected([a, b, c]);
     for (const { mesh } of [a, b]) await mesh.join(TOPIC, key(1));
-    await allSubscribed([a, b], TOPIC);
+    await allHear([a, b], TOPIC);
     await a.mesh.publish(TOPIC, bytes("hello"));
     await expect.poll(() => b.heard, WAIT).toEqual([{ topic: TOPIC, from: a.node, text: "hello" }]);
     expect(a.heard).toEqual([]);
     expect(c.heard).toEqual([]);
+    expect(c.tried).toEqual([]);
   });
 
   test("with another key nothing is understood, and it is counted", async () => {
@@ -81,9 +93,12 @@ export function meshContract(open: (count: number) => Promise<MeshHost[]>): void
     await allConnected([a, b]);
     await a.mesh.join(TOPIC, key(1));
     await b.mesh.join(TOPIC, key(2));
-    await allSubscribed([a, b], TOPIC);
-    await a.mesh.publish(TOPIC, bytes("secret"));
-    await expect.poll(async () => (await b.mesh.counters())["unsealed"], WAIT).toBe(1);
+    let said = 0;
+    const unsealed = async (): Promise<number | undefined> => {
+      await a.mesh.publish(TOPIC, bytes(`secret ${++said}`));
+      return (await b.mesh.counters())["unsealed"];
+    };
+    await expect.poll(unsealed, WAIT).toBeGreaterThan(0);
     expect(b.heard).toEqual([]);
   });
 
@@ -113,8 +128,8 @@ export function meshContract(open: (count: number) => Promise<MeshHost[]>): void
     await allConnected([a, b]);
     for (const topic of [TOPIC, "other"])
       for (const { mesh } of [a, b]) await mesh.join(topic, undefined);
-    await allSubscribed([a, b], TOPIC);
-    await allSubscribed([a, b], "other");
+    await allHear([a, b], TOPIC);
+    await allHear([a, b], "other");
     await b.mesh.leave(TOPIC);
     await a.mesh.publish(TOPIC, bytes("gone"));
     await a.mesh.publish("other", bytes("here"));

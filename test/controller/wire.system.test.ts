@@ -4,7 +4,7 @@ import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { Controller } from "../../controller/controller.ts";
 import { encodeRecord } from "../../controller/encoded-record.ts";
 import { newCluster } from "../../controller/core/record.ts";
-import { MemoryStore } from "../../controller/store/memory-store.ts";
+import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
 import { Libp2pChannel } from "../../controller/wire/libp2p-channel.ts";
 import { ControlServer } from "../../controller/wire/server.ts";

@@ -74,11 +74,6 @@ export class MemoryMesh implements Mesh {
     }
   }
 
-  peers(topic: string): Promise<NodeId[]> {
-    const there = this.#others().filter((other) => other.#topics.has(topic));
-    return Promise.resolve(there.map((other) => other.#node));
-  }
-
   connections(): NodeId[] {
     return [...this.#connected];
   }

@@ -1,7 +1,6 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
@@ -72,19 +71,17 @@ class Project {
 
   /**
    * Between Compose's look and what it does a view may come back, or go with a network that ends
-   * (agent/docker/engine/README.md): once more, as its user would. What it said before is shown.
+   * (agent/docker/engine/README.md): once more, as its user would, and never for anything else.
    */
-  #again(host: LabHost, ...args: string[]): Promise<string> {
-    return eventually(20_000, `compose ${args.join(" ")} on ${host.name}`, async () => {
-      try {
-        return await this.#compose(host, ...args);
-      } catch (error) {
-        const { stderr } = error as { stderr?: string };
-        console.warn(`${host.name}: compose ${args.join(" ")}, tried again: ${stderr}`);
-        await delay(1000);
-        throw error;
-      }
-    });
+  async #again(host: LabHost, ...args: string[]): Promise<string> {
+    try {
+      return await this.#compose(host, ...args);
+    } catch (error) {
+      const { stderr = "" } = error as { stderr?: string };
+      if (!/already exists|not found/.test(stderr)) throw error;
+      console.warn(`${host.name}: compose ${args.join(" ")}, tried again: ${stderr}`);
+      return this.#compose(host, ...args);
+    }
   }
 
   /** The container of `db` there finds the services of its host by name, which is said a moment after they answer. */

@@ -14,7 +14,7 @@ import { Lab, switchOf } from "./lab.ts";
 import { toldFromNow } from "./told.ts";
 
 /**
- * Who is taken for dead, and how soon (agent/README.md). Figures are printed, never asserted.
+ * Who is taken for dead, and how soon (agent/membership/who-is-there.md). Figures are printed, never asserted.
  * MEMBERSHIP_HOSTS=50 needs 6 GB, and some minutes until they all stand.
  */
 

@@ -89,12 +89,6 @@ export class SimMesh implements Mesh {
     return [...this.connected.keys()];
   }
 
-  async peers(topic: string): Promise<NodeId[]> {
-    return [...this.connected.values()]
-      .filter(({ mesh }) => mesh.isSubscribed(topic))
-      .map(({ node }) => node);
-  }
-
   async counters(): Promise<Readonly<Record<string, number>>> {
     return {};
   }

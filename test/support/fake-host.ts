@@ -21,7 +21,7 @@ import { Controller } from "../../controller/controller.ts";
 import { decodeRecord, encodeRecord } from "../../controller/encoded-record.ts";
 import { admitNode } from "../../controller/core/admission.ts";
 import { newCluster } from "../../controller/core/record.ts";
-import { MemoryStore as ControllerStore } from "../../controller/store/memory-store.ts";
+import { MemoryStore as ControllerStore } from "../fakes/memory-controller-store.ts";
 import { toBase64Url } from "../../shared/base64url.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";

@@ -34,7 +34,7 @@ export function desiredProof(
 
 /**
  * The same under ESP, with those who share a network of the class, have a key, and say that they answer. Undefined:
- * the class does not stand.
+ * the class cannot be used.
  */
 export function desiredIpsecProof(
   tables: Tables,

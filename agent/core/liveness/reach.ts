@@ -55,7 +55,7 @@ export function deadThrough(
     return {
       code: "UNREACHABLE",
       message: `no key of ${TITLES[tunnel]} with ${keyless}: containers there are in no answer on networks of that kind`,
-      next: "see `overlay-ts status` there, which says why its networks of that kind do not stand",
+      next: "see `overlay-ts status` there, which says why it cannot use networks of that kind",
     };
   const names = called(found[tunnel].lost);
   if (names === "") return undefined;

@@ -131,9 +131,9 @@ export class PluginServer {
       return { status: 200, body: body as object };
     } catch (error) {
       const failure = saidOf(error);
-      const { code, message } = failure;
+      const { code } = failure;
       this.#counters.refused(name, failure);
-      this.#log.warn({ name, code, message }, "call refused");
+      this.#log.warn({ name, code, err: error }, "a call of Docker's was refused");
       return failed(failure, code === "TOO_LARGE" ? 413 : 500);
     }
   }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Settings } from "../../../shared/cluster-state.ts";
-import { asFailure, type Failure } from "../../../shared/errors.ts";
+import type { Failure } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Clock, Log, Random } from "../../../shared/ports.ts";
@@ -129,7 +129,7 @@ export class IpsecClass implements EncryptionClass {
     });
   }
 
-  /** New keys with one host or all; where the class does not stand there are none to change. */
+  /** New keys with one host or all; where the class cannot be used there are none to change. */
   rotate(node?: NodeId): void {
     this.#running()?.ipsec.rotate(node);
   }
@@ -231,7 +231,10 @@ export class IpsecClass implements EncryptionClass {
     const udpPort = tables.state?.settings.ports.vxlanIpsec;
     if (failure !== undefined && udpPort !== undefined)
       classDown(udpPort).catch((error: unknown) =>
-        log.error({ ...asFailure(error) }, "could not set IPsec networks down"),
+        log.error(
+          { err: error },
+          "could not set the devices of IPsec networks down; firewall rules alone keep their packets from leaving in clear",
+        ),
       );
     // Their devices are made again.
     this.#look("again");

@@ -1,4 +1,4 @@
-import { asFailure, type Failure } from "../../../shared/errors.ts";
+import type { Failure } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Clock, Log, Random } from "../../../shared/ports.ts";
@@ -201,7 +201,10 @@ export class Ipsec {
       try {
         await write();
       } catch (error) {
-        this.#modules.log.warn({ ...asFailure(error), what }, "an IPsec step was refused");
+        this.#modules.log.warn(
+          { err: error, what },
+          "the kernel refused a step of IPsec's keys; it is tried again or keys are agreed anew",
+        );
         return this.#carryOut(this.#keys.failed(id, this.#nowMs()));
       }
       this.#carryOut(this.#keys.done(id, this.#nowMs()));
@@ -213,7 +216,10 @@ export class Ipsec {
     try {
       answer = await this.#modules.channel.request(to, bytes, timeoutMs);
     } catch (error) {
-      this.#modules.log.debug({ ...asFailure(error), node: to }, "a question about keys failed");
+      this.#modules.log.debug(
+        { err: error, node: to },
+        "a host did not answer a question about keys; it is asked again",
+      );
       return this.#carryOut(this.#keys.requestFailed(id, this.#nowMs()));
     }
     this.#carryOut(this.#keys.answered(id, answer, this.#nowMs()));
@@ -254,7 +260,7 @@ export class Ipsec {
       this.#carryOut(this.#keys.held(await kernel.list(), this.#nowMs(), this.#leaves()));
       await this.#leaveElsewhere();
     } catch (error) {
-      this.#modules.log.warn({ ...asFailure(error) }, "the IPsec SAs could not be read");
+      this.#modules.log.warn({ err: error }, "the IPsec SAs could not be read; read again");
     }
     this.#readSoon(this.#options.readPeriodMs);
     this.#guards.dirty();
@@ -280,7 +286,10 @@ export class Ipsec {
 
   #guarded(failure: Failure | undefined): void {
     if (failure !== undefined)
-      this.#modules.log.error({ ...failure }, "IPsec policies are missing");
+      this.#modules.log.error(
+        { ...failure },
+        "the IPsec policies are missing; IPsec networks are down until they stand",
+      );
     this.#guardListener(failure);
     for (const { node } of this.#keys.status()) this.#pathListener(node);
   }

@@ -153,7 +153,7 @@ export class LinuxNameServer implements NameServer {
         await this.#call("withdraw", id);
       } catch (error) {
         this.#log.debug(
-          { sandbox: id, ...asFailure(error) },
+          { sandbox: id, err: error },
           "could not withdraw a container's names through the thread; its sockets are closed here",
         );
       }
@@ -195,7 +195,10 @@ export class LinuxNameServer implements NameServer {
     if (!keeps) this.#switchAll(false);
     const drained = this.#send(STOP_TIMEOUT_MS, "stop", keeps ? "keep" : "close");
     await drained.catch((error: unknown) =>
-      this.#log.warn({ ...asFailure(error) }, "name server not drained"),
+      this.#log.warn(
+        { err: error },
+        "the name server did not end in time; questions under way get no answer",
+      ),
     );
     await this.#worker?.terminate();
     if (!keeps) for (const id of this.#sockets.keys()) this.#forget(id);
@@ -411,7 +414,7 @@ export class LinuxNameServer implements NameServer {
       setTransparent(fd, on);
     } catch (error) {
       this.#log.warn(
-        { ...asFailure(error) },
+        { err: error },
         "could not make a container's DNS socket transparent, or stop that",
       );
     }

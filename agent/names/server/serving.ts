@@ -158,7 +158,12 @@ export class Serving {
     } catch (error) {
       counters.count("gatesFailed");
       const { message } = asFailure(error);
-      if (place.problem !== message) this.#log("warn", { sandbox: sandbox.id, message }, "no gate");
+      if (place.problem !== message)
+        this.#log(
+          "warn",
+          { sandbox: sandbox.id, err: error },
+          "could not lead a container's DNS questions here; Docker's resolver answers them",
+        );
       place.state = "failed";
       place.problem = message;
       place.nextMs = nowMs + FAILED_EVERY_MS;
@@ -261,7 +266,11 @@ export class Serving {
       return true;
     } catch (error) {
       counters.count("gatesFailed");
-      this.#log("warn", { sandbox: sandbox.id, message: asFailure(error).message }, "no gate");
+      this.#log(
+        "warn",
+        { sandbox: sandbox.id, err: error },
+        "could not put a container's DNS rules back; Docker's resolver answers until they are",
+      );
       return false;
     }
   }
@@ -283,9 +292,11 @@ export class Serving {
       try {
         removeTable(sandbox.path);
       } catch (error) {
-        // Without our sockets it does nothing.
-        const { message } = asFailure(error);
-        this.#log("warn", { sandbox: sandbox.id, message }, "a container's DNS rules stay");
+        this.#log(
+          "warn",
+          { sandbox: sandbox.id, err: error },
+          "could not remove a container's DNS rules; without our sockets they do nothing",
+        );
       }
     };
     this.#dontClear(sandbox.id);

@@ -51,7 +51,11 @@ export class Libp2pMesh implements Mesh {
     this.#options = options;
     this.#log = log;
     this.#retried = new RetriedWork((failure) => {
-      if (failure !== undefined) log.error({ ...failure }, "mesh not started");
+      if (failure !== undefined)
+        log.error(
+          { ...failure },
+          "the mesh did not start, so other hosts are not heard; tried again",
+        );
     });
   }
 
@@ -90,10 +94,6 @@ export class Libp2pMesh implements Mesh {
 
   async request(node: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
     return (await this.#call("request", node, bytes, timeoutMs)) as Uint8Array;
-  }
-
-  async peers(topic: string): Promise<NodeId[]> {
-    return (await this.#call("peers", topic)) as NodeId[];
   }
 
   connections(): NodeId[] {
@@ -205,7 +205,7 @@ export class Libp2pMesh implements Mesh {
     try {
       bytes = await this.#handlers?.request(from, request);
     } catch (error) {
-      this.#log.debug({ from, message: asFailure(error).message }, "request refused");
+      this.#log.debug({ from, err: error }, "request of a host refused");
     }
     this.#post({ kind: "answer", id, bytes });
   }
@@ -230,7 +230,7 @@ export class Libp2pMesh implements Mesh {
 
   #tell(method: MeshMethod, ...args: unknown[]): void {
     this.#call(method, ...args).catch((error: unknown) =>
-      this.#log.debug({ method, message: asFailure(error).message }, "mesh not told"),
+      this.#log.debug({ method, err: error }, "could not tell the mesh's thread"),
     );
   }
 

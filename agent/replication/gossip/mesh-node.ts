@@ -157,11 +157,6 @@ export class MeshNode implements Mesh {
     }
   }
 
-  peers(topic: string): Promise<NodeId[]> {
-    const subscribers = this.#started().services.pubsub.getSubscribers(topic);
-    return Promise.resolve(subscribers.map((peer) => NodeId.parse(peer.toString())));
-  }
-
   connections(): NodeId[] {
     return (this.#node?.getPeers() ?? []).map((peer) => NodeId.parse(peer.toString()));
   }

@@ -54,8 +54,6 @@ export interface Mesh {
   leave(topic: string): Promise<void>;
   publish(topic: string, bytes: Uint8Array): Promise<void>;
   request(node: NodeId, bytes: Uint8Array, timeoutMs: number): Promise<Uint8Array>;
-  /** Connected peers subscribed to the topic. */
-  peers(topic: string): Promise<NodeId[]>;
   connections(): NodeId[];
   counters(): Promise<Readonly<Record<string, number>>>;
   /** With whom no connection can be; until one can. */

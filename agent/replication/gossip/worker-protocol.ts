@@ -10,7 +10,6 @@ export type MeshMethod =
   | "leave"
   | "publish"
   | "request"
-  | "peers"
   | "counters"
   | "otherVersions"
   | "ping"

@@ -1,6 +1,6 @@
 import { Controller } from "../../../controller/controller.ts";
 import { decodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { answerRequest } from "../../../controller/wire/answer.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
 import { ControlAnswer } from "../../../controller/wire/messages.ts";

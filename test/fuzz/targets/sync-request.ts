@@ -74,7 +74,6 @@ export async function replicationOf(cluster: SignedCluster): Promise<{
     leave: async () => {},
     publish: async () => {},
     request: () => new Promise(() => {}),
-    peers: async () => [],
     connections: () => [],
     counters: async () => ({}),
     otherVersions: async () => [],

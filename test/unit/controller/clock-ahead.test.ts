@@ -10,7 +10,7 @@ import { newCluster } from "../../../controller/core/record.ts";
 import { checkToken, issueToken } from "../../../controller/core/tokens.ts";
 import { Controller } from "../../../controller/controller.ts";
 import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { identityFromSeed } from "../../../shared/node/identity.ts";

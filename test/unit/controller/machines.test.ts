@@ -9,7 +9,7 @@ import {
 } from "../../../controller/core/machines.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
 import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import type { ControlRequest } from "../../../controller/wire/messages.ts";
 import { toBase64Url } from "../../../shared/base64url.ts";
 import { MachineId } from "../../../shared/ids.ts";

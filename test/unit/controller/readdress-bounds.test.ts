@@ -5,7 +5,7 @@ import { QUARANTINE_MS, released } from "../../../controller/core/quarantine.ts"
 import { type AddressFacts, readdressNode } from "../../../controller/core/readdress.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
 import { encodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { identityFromSeed } from "../../../shared/node/identity.ts";
 import { sha256, systemClock } from "../../../shared/node/system.ts";

@@ -5,7 +5,7 @@ import { createNetwork } from "../../../controller/core/networks.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
 import { promoted, recovered } from "../../../controller/core/recovery.ts";
 import { encodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import type { ControlRequest } from "../../../controller/wire/messages.ts";
 import { ClusterId } from "../../../shared/ids.ts";
 import { Ip } from "../../../shared/ip.ts";

@@ -70,7 +70,7 @@ describe("who is asked, and through what", () => {
     expect(of([1, 2], [2])).toMatchObject({ vni: 2, udpPort: 7950, localVtep: vtepOf(1) });
   });
 
-  test("nobody, where the class does not stand: what is there stays", () => {
+  test("nobody, where the class cannot be used: what is there stays", () => {
     expect(askedThroughWireguard(tablesOf("wireguard", [1, 2]), self, undefined)).toBeUndefined();
     expect(desiredIpsecProof(tablesOf("ipsec", [1, 2]), self, undefined)).toBeUndefined();
   });

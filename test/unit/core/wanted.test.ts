@@ -93,7 +93,7 @@ test.each([
 test.each([
   ["with containers here", true, "keep"],
   ["with none", false, "absent"],
-] as const)("a network whose class does not stand, %s", (_what, here, kind) => {
+] as const)("a network whose class cannot be used, %s", (_what, here, kind) => {
   const heard = { stateIsFresh: true, hostsInSync: true, inSync: true };
   const tables = tablesOf(here, [2], true);
   expect(wantedNetwork(tables, nodeId(1), app.id, () => undefined, heard)).toEqual({ kind });

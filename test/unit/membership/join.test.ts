@@ -25,7 +25,7 @@ import {
 import { Controller } from "../../../controller/controller.ts";
 import { newCluster } from "../../../controller/core/record.ts";
 import { encodeRecord } from "../../../controller/encoded-record.ts";
-import { MemoryStore } from "../../../controller/store/memory-store.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ClusterId, type NodeId } from "../../../shared/ids.ts";
 import { Ip } from "../../../shared/ip.ts";

@@ -1,6 +1,6 @@
-import type { ControllerStore, StoredRecord } from "./port.ts";
+import type { ControllerStore, StoredRecord } from "../../controller/store/port.ts";
 
-/** For tests: gone with the process. */
+/** Gone with the process. */
 export class MemoryStore implements ControllerStore {
   #held: StoredRecord | undefined;
 
