@@ -21,10 +21,11 @@ export class EventSource {
     this.#events = events;
   }
 
-  /** The present state counts as known: it makes no events. */
+  /** The present state counts as known: it makes no events. Problems do: who looks for when they began finds the start. */
   start(): void {
-    this.#seen = this.#reader.read(this.#sources());
-    this.#events.add([{ kind: "started" }]);
+    const now = this.#reader.read(this.#sources());
+    this.#seen = now;
+    this.#events.add([{ kind: "started" }, ...difference({ ...now, problems: new Map() }, now)]);
   }
 
   dirty(): void {

@@ -135,7 +135,7 @@ test("an agent that is killed, and one that is started again, lose no packet", a
   });
   const { sent, lost } = await pinging.stop();
   expect(lost).toEqual([]);
-  expect(sent).toBeGreaterThan(20);
+  expect(sent).toBeGreaterThanOrEqual(20);
 });
 
 test("without its process traffic stops, nothing leaves in clear, and it comes back", async () => {
@@ -263,7 +263,7 @@ test("a network's gossip key is changed; what is said of it afterwards is heard"
     ]);
   });
   const { sent, lost } = await pinging.stop();
-  expect(sent).toBeGreaterThan(5);
+  expect(sent).toBeGreaterThanOrEqual(20);
   expect(lost).toEqual([]);
   expect(await refusal(h1.overlay("key", "rotate", "--network", "none"))).toMatch(
     /no network none/,

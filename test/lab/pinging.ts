@@ -37,11 +37,15 @@ export class Pinging {
     return new Pinging(host, name, first);
   }
 
-  /** What was sent last has an answer, or is given the time that an answer may take. */
-  async stop(): Promise<Pings> {
+  /**
+   * When `least` were sent, however fast the machine is. What was sent last has an answer, or is given the time that an
+   * answer may take.
+   */
+  async stop(least = 20): Promise<Pings> {
     const before = Math.max(...answers(this.#log()));
-    await eventually(5000, "answers to what is sent now", async () => {
-      if (Math.max(...answers(this.#log())) < before + 2) throw new Error("none yet");
+    const last = Math.max(before + 2, this.#first + least + 1);
+    await eventually(10_000, "answers to what is sent now", async () => {
+      if (Math.max(...answers(this.#log())) < last) throw new Error("none yet");
     }).catch(() => {});
     const due = Math.max(...answers(this.#log()));
     const script = 'p=$(cat "$1"); kill -INT "$p"; while [ -e "/proc/$p" ]; do sleep 0.1; done';

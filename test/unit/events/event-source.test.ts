@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { Tables } from "../../../agent/core/tables/tables.ts";
-import type { ViewSources } from "../../../agent/core/events/view.ts";
+import type { Problem, ViewSources } from "../../../agent/core/events/view.ts";
 import { EventLog, type Told } from "../../../agent/events/event-log.ts";
 import { EventSource } from "../../../agent/events/event-source.ts";
 import type { NodeId } from "../../../shared/ids.ts";
@@ -11,11 +11,11 @@ import { PATIENT } from "../../support/patient.ts";
 function make() {
   const tables = new Tables();
   tables.mergeState(clusterState(3));
-  const world = { reads: 0, lost: [] as NodeId[], tampered: 0 };
+  const world = { reads: 0, lost: [] as NodeId[], tampered: 0, problems: [] as Problem[] };
   const sources = (): ViewSources => {
     world.reads++;
-    const { tampered } = world;
-    const rest = { hosted: new Set<never>(), removed: new Set<never>(), problems: [], tampered };
+    const { tampered, problems } = world;
+    const rest = { hosted: new Set<never>(), removed: new Set<never>(), problems, tampered };
     return { tables, lost: new Set(world.lost), ...rest };
   };
   const events = new EventLog(systemClock);
@@ -41,6 +41,17 @@ test("what was there at the start did not happen; what changes then did", async 
   world.lost = [];
   eventSource.dirty();
   await vi.waitFor(async () => expect((await kinds()).at(-1)).toBe("host-back"), PATIENT);
+  eventSource.stop();
+});
+
+test("a problem that is there at the start is told, and that it has ended", async () => {
+  const { world, eventSource, kinds } = make();
+  world.problems = [{ what: "kernel", network: undefined, message: "a port is taken" }];
+  eventSource.start();
+  expect(await kinds()).toEqual(["started", "problem"]);
+  world.problems = [];
+  eventSource.dirty();
+  await vi.waitFor(async () => expect((await kinds()).at(-1)).toBe("recovered"), PATIENT);
   eventSource.stop();
 });
 
