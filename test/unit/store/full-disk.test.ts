@@ -89,6 +89,7 @@ test("an end is an end, whatever the disk does: told at once, on disk when there
 });
 
 test("a document on disk that its owner did not sign is lost alone, told, and comes again from a peer", async () => {
+  await expect.poll(() => host.kernel.readNow(network).ports.length).toBe(1);
   const key = `document/${network}/${host.agent.identity.node}`;
   const value = host.store.get(key)!;
   value[value.length - 1]! ^= 1;
