@@ -11,7 +11,7 @@ import { hasAddress } from "../shared/node/own-address.ts";
 import { callUnix, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
-import { controllerFiles, hasCluster, readKeys } from "./files.ts";
+import { type ControllerFiles, controllerFiles, hasCluster, readKeys } from "./files.ts";
 import { Listening } from "./listening.ts";
 import { controllerLock } from "./lock-file.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
@@ -22,6 +22,12 @@ export interface ControllerConfig {
   readonly runDirectory: string;
 }
 
+/** What a service gets from who started it. */
+interface ControllerService {
+  readonly log: Log;
+  readonly supervisor: Supervisor;
+}
+
 const WAIT_MS = 100;
 const KEY_CHECK_MS = 60_000;
 /** Of looking at what this host's agent has heard. */
@@ -30,18 +36,13 @@ const LOOK_MS = 5000;
 /** The controller of this host, from when `overlay-ts init` made a cluster until `signal` aborts. */
 export async function runController(
   { dataDirectory, runDirectory }: ControllerConfig,
-  { log, supervisor }: { readonly log: Log; readonly supervisor: Supervisor },
+  { log, supervisor }: ControllerService,
   signal: AbortSignal,
 ): Promise<void> {
   const files = controllerFiles(dataDirectory);
   const endWatch = startWatchdog({ supervisor, log, clock: systemClock, owed: () => ({}) });
   signal.addEventListener("abort", endWatch, { once: true });
-  if (!hasCluster(files)) {
-    log.info({}, "no cluster here yet: waiting for `overlay-ts init`");
-    supervisor.status("no cluster yet");
-    supervisor.ready();
-  }
-  while (!hasCluster(files) && !signal.aborted) await delay(WAIT_MS);
+  await untilCluster(files, { log, supervisor }, signal);
   if (signal.aborted) return;
   const keys = await readKeys(files);
   const store = new SqliteStore(files.database);
@@ -110,6 +111,20 @@ export async function runController(
   await local.stop();
   await listening.stop();
   store.close();
+}
+
+/** A controller that waits for `init` is ready: it does what it can. */
+async function untilCluster(
+  files: ControllerFiles,
+  { log, supervisor }: ControllerService,
+  signal: AbortSignal,
+): Promise<void> {
+  if (!hasCluster(files)) {
+    log.info({}, "no cluster here yet: waiting for `overlay-ts init`");
+    supervisor.status("no cluster yet");
+    supervisor.ready();
+  }
+  while (!hasCluster(files) && !signal.aborted) await delay(WAIT_MS);
 }
 
 /** What is tried again and again is logged when it begins to fail, and when it fails for another reason. */
