@@ -7,6 +7,7 @@ import type {
   InterfaceAddress,
   Step,
 } from "../core/data-plane/kernel-state.ts";
+import { nothingOf } from "../core/data-plane/held-network.ts";
 import { containerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import { HostNamespace } from "./host-namespace.ts";
@@ -50,19 +51,8 @@ export class LinuxKernel implements Kernel {
   async read(network: NetworkId): Promise<ActualNetwork> {
     const path = this.#path(network);
     if (isPinnedNetns(path)) return this.#network(network).read();
-    return {
-      network,
-      // A plain file where a namespace should be pinned: a crash between the two.
-      present: existsSync(path),
-      device: undefined,
-      faults: [],
-      ports: [],
-      unfinishedPorts: [],
-      vxlanFdb: [],
-      bridgeFdb: [],
-      neighbours: [],
-      flood: [],
-    };
+    // A plain file where a namespace should be pinned: a crash between the two.
+    return { ...nothingOf(network), present: existsSync(path) };
   }
 
   async apply(network: NetworkId, steps: readonly Step[]): Promise<void> {

@@ -1,5 +1,5 @@
 import { desired, desiredGuards, plainPaths } from "../../agent/core/data-plane/desired-network.ts";
-import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
+import { HeldNetwork, nothingOf } from "../../agent/core/data-plane/held-network.ts";
 import type { Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
@@ -57,7 +57,7 @@ function documentOf(k: number, seq: number, endpoints: Endpoint[]): NetworkDocum
 /** By part. */
 function costOf(perHost: number): Record<string, number> {
   const tables = clusterOf(perHost);
-  const held = HeldNetwork.nothing(app.id);
+  const held = new HeldNetwork(nothingOf(app.id));
   const costs = new Map<string, number[]>();
   let sets: Sets | undefined;
   let holders: readonly Holder[] = [];

@@ -1,6 +1,6 @@
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
+import { HeldNetwork, nothingOf } from "../../agent/core/data-plane/held-network.ts";
 import {
   type ActualNetwork,
   portLink,
@@ -93,7 +93,7 @@ export class FakeKernel implements Kernel {
   }
 
   #held(network: NetworkId): HeldNetwork {
-    return this.#networks.get(network) ?? HeldNetwork.nothing(network);
+    return this.#networks.get(network) ?? new HeldNetwork(nothingOf(network));
   }
 
   #extended(network: NetworkId): HeldNetwork {

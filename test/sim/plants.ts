@@ -47,8 +47,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: "return [derived, chosen].flat()",
-        to: "return [chosen, derived].flat()",
+        from: "of [derived, chosen].flat()",
+        to: "of [chosen, derived].flat()",
       },
     ],
   },
@@ -63,8 +63,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: "if (macs.has(endpoint.mac)) return",
-        to: "if (endpoint.mac === undefined) return",
+        from: "if (macs.has(mac)) lost",
+        to: "if (mac === undefined) lost",
       },
     ],
   },

@@ -13,6 +13,22 @@ import {
   type Wanted,
 } from "./kernel-state.ts";
 
+/** A network of which the kernel has nothing. */
+export function nothingOf(network: NetworkId): ActualNetwork {
+  return {
+    network,
+    present: false,
+    device: undefined,
+    faults: [],
+    ports: [],
+    unfinishedPorts: [],
+    vxlanFdb: [],
+    bridgeFdb: [],
+    neighbours: [],
+    flood: [],
+  };
+}
+
 /**
  * What the kernel holds of one network: as it was read, and as each step that was carried out since has left it.
  * So long as nobody else writes there, what a change needs is planned without a dump. That a step does here what
@@ -44,21 +60,6 @@ export class HeldNetwork {
     this.bridgeFdb = new Set(actual.bridgeFdb);
     this.neighbours = new Map(actual.neighbours.map(({ ip, mac }) => [ip, mac]));
     this.flood = new Set(actual.flood);
-  }
-
-  static nothing(network: NetworkId): HeldNetwork {
-    return new HeldNetwork({
-      network,
-      present: false,
-      device: undefined,
-      faults: [],
-      ports: [],
-      unfinishedPorts: [],
-      vxlanFdb: [],
-      bridgeFdb: [],
-      neighbours: [],
-      flood: [],
-    });
   }
 
   /** The remote entries that it holds exactly, and so what need not be looked for one by one. */

@@ -102,15 +102,15 @@ function read(
   }
   counts.set(new Map([...claims].map(([node, { placed }]) => [node, placed])));
   const byHost = new Map([...claims].map(([node, { holders }]) => [node, holders]));
-  if (counts.areDisputed)
-    for (const { node, endpoint, reason } of disputes(record, [...claims.values()])) {
-      ignored.push({ node, endpoint, reason });
-      const holders = byHost.get(node) ?? [];
-      byHost.set(
-        node,
-        holders.filter((holder) => holder.endpoint.id !== endpoint),
-      );
+  if (counts.areDisputed) {
+    const lost = disputes(record, [...claims.values()]);
+    for (const [node, holders] of byHost) {
+      const left = holders.filter((holder) => !lost.has(holder));
+      if (left.length < holders.length) byHost.set(node, left);
     }
+    for (const [{ node, endpoint }, reason] of lost)
+      ignored.push({ node, endpoint: endpoint.id, reason });
+  }
   return { holders: [...byHost.values()].flat(), byHost, ignored };
 
   function outsider(node: NodeId): "not-admitted" | "not-allowed" | "not-hosting" | undefined {
@@ -123,20 +123,25 @@ function read(
 }
 
 /** Who does not get what is claimed twice: a pass over all claims, in an order that is the same on every node. */
-function disputes(record: NetworkRecord, claims: readonly Claims[]): Ignored[] {
+function disputes(
+  record: NetworkRecord,
+  claims: readonly Claims[],
+): ReadonlyMap<Holder, "mac-taken" | "address-taken"> {
   const macs = new Set<Mac>(gatewayMacs(record));
   const taken = new Set<Ip>();
+  const lost = new Map<Holder, "mac-taken" | "address-taken">();
   const all = claims.flatMap(({ placed }) => placed);
   const isDerived = ({ derivesMac }: Claim): boolean => derivesMac;
   // What an address derives first: no set of other claims keeps it back.
   const [derived, chosen] = [all.filter(isDerived), all.filter((claim) => !isDerived(claim))];
-  return [derived, chosen].flat().flatMap(({ holder, claimed }): Ignored[] => {
-    const { node, endpoint } = holder;
-    if (macs.has(endpoint.mac)) return [{ node, endpoint: endpoint.id, reason: "mac-taken" }];
-    if (claimed.some((ip) => taken.has(ip)))
-      return [{ node, endpoint: endpoint.id, reason: "address-taken" }];
-    macs.add(endpoint.mac);
-    for (const ip of claimed) taken.add(ip);
-    return [];
-  });
+  for (const { holder, claimed } of [derived, chosen].flat()) {
+    const { mac } = holder.endpoint;
+    if (macs.has(mac)) lost.set(holder, "mac-taken");
+    else if (claimed.some((ip) => taken.has(ip))) lost.set(holder, "address-taken");
+    else {
+      macs.add(mac);
+      for (const ip of claimed) taken.add(ip);
+    }
+  }
+  return lost;
 }

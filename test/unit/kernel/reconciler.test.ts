@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import type { ActualNetwork, Step } from "../../../agent/core/data-plane/kernel-state.ts";
+import { nothingOf } from "../../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../../agent/core/data-plane/plan.ts";
 import {
   DEFAULT_RECONCILER_OPTIONS,
@@ -17,18 +18,7 @@ import { PATIENT } from "../../support/patient.ts";
 
 const app = NetworkId.parse("a".repeat(32));
 const web = NetworkId.parse("b".repeat(32));
-const nothing = (network: NetworkId): ActualNetwork => ({
-  network,
-  present: true,
-  device: undefined,
-  faults: [],
-  ports: [],
-  unfinishedPorts: [],
-  vxlanFdb: [],
-  bridgeFdb: [],
-  neighbours: [],
-  flood: [],
-});
+const nothing = (network: NetworkId): ActualNetwork => ({ ...nothingOf(network), present: true });
 const retract: Step = { kind: "retract" };
 
 function make(overrides: Partial<ReconcilerModules> = {}) {
