@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { familyOf } from "../../../shared/ip.ts";
 import type { InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
 import {
@@ -61,20 +62,34 @@ export async function mendRoutes6(
 
 /** What `mendRoutes6` would mend, in words. */
 export async function routeFaults6(
-  socket: RtNetlink,
+  socket: Pick<RtNetlink, "dump">,
   link: number,
   address: InterfaceAddress,
 ): Promise<string[]> {
   return (await lostRoutes6(socket, link, address)).map(missingRouteText);
 }
 
+/** Pauses between looks, in milliseconds. */
+const LOOK_AGAIN_MS = [1, 4, 20, 100, 400];
+
+/**
+ * When a link or an address comes up the kernel makes them on a work queue (addrconf_dad_work), a moment after the
+ * call has returned: they are lost only when they do not come.
+ */
 async function lostRoutes6(
-  socket: RtNetlink,
+  socket: Pick<RtNetlink, "dump">,
   link: number,
   address: InterfaceAddress,
 ): Promise<Route[]> {
-  const held = (await socket.dump(routing.dumpRoutes6)).map(routing.decodeRoute);
-  return missingRoutes(held, link, address);
+  const look = async (): Promise<Route[]> =>
+    missingRoutes((await socket.dump(routing.dumpRoutes6)).map(routing.decodeRoute), link, address);
+  let lost = await look();
+  for (const pause of LOOK_AGAIN_MS) {
+    if (lost.length === 0) break;
+    await delay(pause);
+    lost = await look();
+  }
+  return lost;
 }
 
 /** What `mendInet` would mend, in words. */
