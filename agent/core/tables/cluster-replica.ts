@@ -6,6 +6,7 @@ import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import { Questions } from "./questions.ts";
+import { Rounds } from "./rounds.ts";
 import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
 import { OVERTAKE_PERIOD_MS } from "./own-documents.ts";
@@ -94,8 +95,8 @@ export class ClusterReplica {
   readonly #tables: Tables;
   readonly #digests: HostDigests;
   readonly #questions: Questions<Question>;
+  readonly #rounds: Rounds;
   #signed: SignedState | undefined;
-  #nextRoundMs = 0;
   #inSync = false;
   #stateIsFresh = false;
   /** What a peer that is sure has, and we have not yet. */
@@ -111,6 +112,7 @@ export class ClusterReplica {
     this.#modules = modules;
     this.#digests = new HostDigests(tables, modules.hasher);
     this.#questions = new Questions(options.requestTimeoutMs);
+    this.#rounds = new Rounds(options.syncPeriodMs, modules.random, 0);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
@@ -121,7 +123,7 @@ export class ClusterReplica {
   }
 
   /** What this host says of itself now; nothing when it has said so already. */
-  say(facts: HostFacts): ClusterOutput[] {
+  say(facts: HostFacts, nowMs: number): ClusterOutput[] {
     const held = this.#tables.hosts.get(this.#options.node);
     this.#bootId = facts.bootId;
     if (held !== undefined && sameFacts(held, facts)) return [];
@@ -129,7 +131,7 @@ export class ClusterReplica {
       incarnation: held?.version.incarnation ?? 1,
       seq: (held?.version.seq ?? 0) + 1,
     };
-    return this.#publishOwn(facts, version, held?.overtook);
+    return this.#publishOwn(facts, version, held?.overtook, nowMs);
   }
 
   gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
@@ -148,15 +150,16 @@ export class ClusterReplica {
     }
   }
 
-  answer(request: ClusterSyncRequest): ClusterSyncAnswer {
+  answer(from: NodeId, request: ClusterSyncRequest): ClusterSyncAnswer {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        return revision === request.revision && equalBytes(request.hash, hash)
-          ? { v: 1, kind: "same", ...unsure }
-          : { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
+        if (revision === request.revision && equalBytes(request.hash, hash))
+          return { v: 1, kind: "same", ...unsure };
+        this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
+        return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
       }
       case "fetchCluster": {
         const state = this.#revision() > request.revision ? this.#signed : undefined;
@@ -172,9 +175,14 @@ export class ClusterReplica {
     const answer = this.#decode(ClusterSyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
-      case "same":
-        return [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
+      case "same": {
+        const outputs = [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
+        // Else the next peer may be one that knows which state is the newest.
+        if (this.#stateIsFresh) this.#rounds.equal();
+        return outputs;
+      }
       case "clusterDigest": {
+        this.#rounds.news(nowMs);
         const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
@@ -210,6 +218,7 @@ export class ClusterReplica {
     if (!this.#tables.mergeState(state)) return [];
     this.#signed = signed;
     this.counters.merged++;
+    this.#rounds.news(nowMs);
     const { revision } = state;
     if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
     const small = signed.jws.length + signed.controllerCertificate.length < INLINE_STATE_BYTES;
@@ -229,15 +238,14 @@ export class ClusterReplica {
 
   tick(nowMs: number): ClusterOutput[] {
     this.counters.timeouts += this.#questions.expire(nowMs);
-    if (this.#nextRoundMs > nowMs) return [];
-    const { syncPeriodMs } = this.#options;
-    this.#nextRoundMs = nowMs + syncPeriodMs / 2 + this.#modules.random.below(syncPeriodMs);
-    const to = this.#somePeer();
+    if (this.#rounds.nextMs > nowMs) return [];
+    const to = this.#rounds.begin(this.#modules.peers(), true, nowMs);
     return to === undefined ? [] : this.#compare(to, nowMs);
   }
 
   /** A peer has just been connected: what was missed while apart is asked at once. */
   connected(peer: NodeId, nowMs: number): ClusterOutput[] {
+    this.#rounds.news(nowMs);
     return this.#compare(peer, nowMs);
   }
 
@@ -262,7 +270,7 @@ export class ClusterReplica {
   }
 
   nextMs(): number {
-    return Math.min(this.#nextRoundMs, this.#questions.nextMs());
+    return Math.min(this.#rounds.nextMs, this.#questions.nextMs());
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
@@ -308,6 +316,7 @@ export class ClusterReplica {
     }
     if (!this.#tables.mergeHost(document)) return [];
     this.counters.merged++;
+    this.#rounds.news(nowMs);
     return [{ kind: "persistHost", document }, { kind: "changed" }];
   }
 
@@ -321,7 +330,8 @@ export class ClusterReplica {
     this.counters.overtaken++;
     const facts = this.#tables.hosts.get(met.node) ?? met;
     const version = { incarnation: met.version.incarnation + 1, seq: 1 };
-    return this.#publishOwn(facts, version, met.bootId === facts.bootId ? undefined : met.bootId);
+    const overtook = met.bootId === facts.bootId ? undefined : met.bootId;
+    return this.#publishOwn(facts, version, overtook, nowMs);
   }
 
   /**
@@ -332,7 +342,12 @@ export class ClusterReplica {
     this.#otherMachine = { bootId: this.otherMachine(nowMs) ?? bootId, metMs: nowMs };
   }
 
-  #publishOwn(facts: HostFacts, version: Version, overtook: string | undefined): ClusterOutput[] {
+  #publishOwn(
+    facts: HostFacts,
+    version: Version,
+    overtook: string | undefined,
+    nowMs: number,
+  ): ClusterOutput[] {
     const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
@@ -350,6 +365,7 @@ export class ClusterReplica {
     const signature = this.#modules.signer.sign(hostSigningBytes(unsigned));
     const document: HostDocument = { ...unsigned, signature };
     this.#tables.mergeHost(document);
+    this.#rounds.news(nowMs);
     return [
       { kind: "persistHost", document },
       { kind: "publish", bytes: encodeCbor({ v: 1, kind: "host", document }) },
