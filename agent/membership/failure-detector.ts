@@ -16,6 +16,8 @@ const PATIENT_MS = 1000;
 /** Of a packet that passes wherever IPv4 does (RFC 791: each link carries 68 bytes, each host takes 576). */
 const SMALL_BYTES = 128;
 
+type Peer = Asked["peers"][number];
+
 export interface ProofStatus extends ProbeResult {
   readonly node: NodeId;
   readonly name: string;
@@ -55,6 +57,11 @@ export class FailureDetector<Desired extends Asked> {
   readonly #results = new Map<NodeId, ProofStatus>();
   #cancel: () => void = () => {};
   #desired: Desired | undefined;
+  /** Of it, by host. */
+  #peers: { readonly of: Desired | undefined; readonly by: ReadonlyMap<NodeId, Peer> } = {
+    of: undefined,
+    by: new Map(),
+  };
   /** As the kernel was told last; undefined: to be told with the next round. */
   #written: Desired | undefined;
   /** Nothing stands. */
@@ -178,7 +185,7 @@ export class FailureDetector<Desired extends Asked> {
 
   /** `withSmall`: whether a silence is of the host or of packets of that size. */
   async #probe(
-    { node, address }: Asked["peers"][number],
+    { node, address }: Peer,
     timeoutMs: number,
     withSmall: boolean,
   ): Promise<ProofStatus> {
@@ -194,10 +201,15 @@ export class FailureDetector<Desired extends Asked> {
       name: name(node),
       encryption,
     };
+    const before = this.#results.get(node)?.roundTripMs;
+    // Of many hosts, so nearly always: nothing is looked through for an answer that says what the last one said.
+    const isSame =
+      this.#presence.isAnswering(node) && before !== undefined && full.roundTripMs !== undefined;
     this.#results.set(node, result);
-    this.#narrow.went(narrowPaths(this.results()));
     // A host that small packets reach is not lost, whatever becomes of large ones.
     this.#presence.heard(node, isReached(result), this.#modules.clock.nowMs());
+    if (isSame) return result;
+    this.#narrow.went(narrowPaths(this.results()));
     this.#modules.changed();
     // Nobody answers: should it be our own device that is gone, it is made again.
     if (!this.results().some(isReached)) this.#written = undefined;
@@ -213,9 +225,7 @@ export class FailureDetector<Desired extends Asked> {
     try {
       // Nothing was told since: what stands, stands.
       const desired = this.#written === undefined ? await this.update() : this.#desired;
-      const peers = new Map(desired?.peers.map((peer) => [peer.node, peer]));
-      for (const node of this.#results.keys()) if (!peers.has(node)) this.#results.delete(node);
-      this.#narrow.went(narrowPaths(this.results()));
+      const peers = this.#peersOf(desired);
       for (const node of this.#presence.due(this.#modules.clock.nowMs())) {
         const peer = peers.get(node);
         if (peer !== undefined)
@@ -228,6 +238,15 @@ export class FailureDetector<Desired extends Asked> {
     }
     this.#inRound = false;
     this.#schedule(failed ? this.#modules.clock.nowMs() + RETRY_MS : this.#presence.nextMs());
+  }
+
+  #peersOf(desired: Desired | undefined): ReadonlyMap<NodeId, Peer> {
+    if (this.#peers.of === desired) return this.#peers.by;
+    const by = new Map(desired?.peers.map((peer) => [peer.node, peer]));
+    this.#peers = { of: desired, by };
+    for (const node of this.#results.keys()) if (!by.has(node)) this.#results.delete(node);
+    this.#narrow.went(narrowPaths(this.results()));
+    return by;
   }
 
   /** At full size, when it was asked last. */

@@ -23,6 +23,8 @@ const ECHO_REQUEST = 8;
 const ECHO_REPLY = 0;
 /** IPv4 header without options, ICMP header: what of a packet is not payload. */
 const HEADERS_BYTES = 28;
+/** Questions under way. */
+const READ_AFTER = 16;
 /** Of messages that are kept. */
 const SIZES = 8;
 
@@ -79,6 +81,8 @@ export class PingSocket {
         end(undefined);
       }, timeoutMs);
       this.#waiting.set(seq, end);
+      // Who asks many at once reads between: the kernel holds the answers of a hundred or so.
+      if (this.#waiting.size % READ_AFTER === 0) this.#receive();
     });
   }
 

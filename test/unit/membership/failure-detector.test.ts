@@ -87,3 +87,38 @@ test("a host that only small packets reach is not lost, and said to be reached b
     vi.useRealTimers();
   }
 });
+
+test("of many hosts that answer as before nothing is looked through: what was found is the same", async () => {
+  vi.useFakeTimers();
+  try {
+    const [hosts, seconds] = [50, 20];
+    let [probes, changes] = [0, 0];
+    const state = clusterState(hosts + 1);
+    const failureDetector = new FailureDetector({
+      ...modules,
+      desired: () => desiredProof(state, nodeId(1)),
+      near: () => new Set(state.nodes.map(({ id }) => id)),
+      changed: () => changes++,
+      proof: {
+        set: async () => {},
+        faults: async () => [],
+        onLoss: () => {},
+        probe: async (address, _timeoutMs, bytes = 1450) => {
+          probes++;
+          return { address, bytes, roundTripMs: 1 };
+        },
+        remove: async () => {},
+        close: async () => {},
+      },
+    });
+    failureDetector.start();
+    await vi.advanceTimersByTimeAsync(seconds * 1000);
+    expect(failureDetector.found().answering.size).toBe(hosts);
+    expect(probes).toBeGreaterThanOrEqual(hosts * seconds);
+    // Once each, with the first answer, and once with the state.
+    expect(changes).toBeLessThanOrEqual(hosts + 2);
+    await failureDetector.stop();
+  } finally {
+    vi.useRealTimers();
+  }
+});
