@@ -23,6 +23,7 @@ import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion
 import { RequestStream, serveRequests } from "./request-stream.ts";
 import { RequestStreams } from "./request-streams.ts";
 import { Sealing } from "./sealing.ts";
+import { openWindowByHalves } from "./window-updates.ts";
 
 /** Two hosts that share 1,000 networks compare 700 of them a second, and all at once when they meet. */
 const REQUEST_PACE = { perSecond: 1500, burst: 10_000 } as const;
@@ -52,6 +53,7 @@ export class MeshNode implements Mesh {
     const connection = this.#started().getConnections(peerIdFromString(to))[0];
     if (connection === undefined) throw new Error("not connected");
     const stream = await connection.newStream(protocolsOf("sync", this.#versions), { signal });
+    openWindowByHalves(stream);
     return new RequestStream(stream, ended);
   });
   #handlers: MeshHandlers | undefined;
@@ -248,6 +250,7 @@ export class MeshNode implements Mesh {
     // Of a host, however many connections and streams it makes.
     const pace = this.#paces.get(from) ?? new TokenBucket(perSecond, burst, performance.now());
     this.#paces.set(from, pace);
+    openWindowByHalves(stream);
     await serveRequests(
       stream,
       async (body) => {
