@@ -1,58 +1,84 @@
-import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import { askPort, type PortAnswer } from "../../shared/node/tcp-port.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
-import type { Status } from "../api/status.ts";
 import { callAgent, type Context, patient } from "./context.ts";
+import { progress } from "./output.ts";
 import { waitFor } from "./wait-for.ts";
 
 /** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
 export const REACH_TIMEOUT_MS = 20_000;
-/** For a kernel that takes a connection on behalf of a process, however busy that is. */
-const OPEN_TIMEOUT_MS = 3000;
+/** For hosts that take the connection and do not get further: fifty that start on two processors need a minute. */
+const SLOW_MS = 300_000;
+/** Until what the ports say is asked and shown, and again. */
+const SAY_MS = 5000;
+const LOOK_MS = 200;
 const NAMED = 5;
 
 interface Host {
   readonly name: string;
   readonly address: string;
+  readonly self: boolean;
+  readonly connected: boolean;
+  /** Absent of an agent of before, which did not say whom it dials. */
+  readonly dialled?: boolean;
+}
+
+export interface Reaching {
+  readonly timeoutMs?: number;
+  readonly slowMs?: number;
+  readonly sayMs?: number;
+  readonly say?: (text: string) => void;
+  readonly port?: number;
+  readonly ask?: typeof askPort;
 }
 
 /**
- * Mesh and data path to at least one other host. Returns what is to be said where the mesh's port is open and its
- * connections take longer than is waited for: nothing is wrong with the way to those hosts.
- * @throws UNREACHABLE
+ * Mesh and data path to at least one other host. A host that takes the connection and has not finished the handshake
+ * is slow: it is waited on, and that is said.
+ * @throws UNREACHABLE: what the ports say, each its own way; TIMEOUT: they take connections, and nothing follows
  */
-export async function reachOthers(
-  context: Context,
-  joinedStatus: () => Promise<Pick<Status, "peers">>,
-  timeoutMs = patient(context, REACH_TIMEOUT_MS),
-  port: number = DEFAULT_PORTS.gossip,
-): Promise<string | undefined> {
-  const connected = await waitFor(
-    async () => {
-      const { peers } = await joinedStatus();
-      if (peers.length > 0 && !peers.some((peer) => peer.connected)) throw closedPort(peers);
-      return peers.length > 0;
-    },
-    () => timeoutMs,
-  ).catch(async (error: unknown) => {
-    // What keeps the agent from answering is no other host's.
-    if (!(error instanceof OverlayError) || error.code !== "UNREACHABLE") throw error;
-    const hosts = await callAgent<(Host & { self: boolean })[]>(context, "GET", "/v1/nodes");
-    const open = await withOpenPort(
-      hosts.filter(({ self }) => !self),
-      port,
-    );
-    if (open.length === 0) throw error;
-    return slowHosts(open, timeoutMs);
-  });
-  if (typeof connected === "string") return connected;
-  if (connected)
+export async function reachOthers(context: Context, reaching: Reaching = {}): Promise<void> {
+  const timeoutMs = reaching.timeoutMs ?? patient(context, REACH_TIMEOUT_MS);
+  if (await isConnected(context, { ...reaching, timeoutMs }))
     await waitFor(
       () => proveDataPath(context),
       () => timeoutMs,
     );
-  return undefined;
+}
+
+/** With another host; false: there is none. @throws as `reachOthers` */
+async function isConnected(
+  context: Context,
+  {
+    timeoutMs,
+    slowMs = SLOW_MS,
+    sayMs = SAY_MS,
+    say = progress,
+    port = DEFAULT_PORTS.gossip,
+    ask = askPort,
+  }: Reaching & { readonly timeoutMs: number },
+): Promise<boolean> {
+  const begunMs = Date.now();
+  let toSayMs = Math.min(sayMs, timeoutMs);
+  for (;;) {
+    const nodes = await callAgent<Host[]>(context, "GET", "/v1/nodes");
+    const others = nodes.filter(({ self }) => !self);
+    if (others.length === 0) return false;
+    if (others.some(({ connected }) => connected)) return true;
+    const waitedMs = Date.now() - begunMs;
+    if (waitedMs >= toSayMs) {
+      toSayMs = waitedMs + sayMs;
+      const said = await whatPortsSay(others, port, ask);
+      const isSlow = said.some(({ kind }) => kind === "accepts");
+      if (waitedMs >= (isSlow ? Math.max(slowMs, timeoutMs) : timeoutMs))
+        throw notReached(said, isSlow, waitedMs);
+      const after = `after ${Math.round(waitedMs / 1000)} s`;
+      say(`no connection with another host ${after}: ${sentence(said)}; waiting on`);
+    }
+    await delay(Math.min(LOOK_MS, sayMs));
+  }
 }
 
 async function proveDataPath(context: Context): Promise<void> {
@@ -66,40 +92,76 @@ async function proveDataPath(context: Context): Promise<void> {
   });
 }
 
-function closedPort(peers: readonly { name: string }[]): OverlayError {
-  return new OverlayError({
-    code: "UNREACHABLE",
-    message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(peers)} cannot be reached`,
-    next: "open it between the hosts; the host stays joined and goes on trying",
-  });
+/** Hosts whose ports say the same. */
+interface Said {
+  readonly kind: PortAnswer["kind"];
+  readonly text: string;
+  readonly next: string;
 }
 
-/** For people: what is slow is not unreachable. */
-function slowHosts(open: readonly { name: string }[], waitedMs: number): string {
-  return (
-    `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(open)} is open, and no connection stands after ` +
-    `${Math.round(waitedMs / 1000)} s, as with hosts that are busy: this one goes on trying, see \`overlay-ts status\``
-  );
-}
-
-/** Those of the hosts whose kernel takes a connection on the TCP port. */
-async function withOpenPort<H extends { readonly address: string }>(
-  hosts: readonly H[],
+/** Of those that the agent keeps dialling: in a large cluster these are few. */
+async function whatPortsSay(
+  others: readonly Host[],
   port: number,
-): Promise<H[]> {
-  const open = await Promise.all(hosts.map(({ address }) => isOpen(address, port)));
-  return hosts.filter((_, i) => open[i]);
+  ask: typeof askPort,
+): Promise<Said[]> {
+  const dialled = others.filter((host) => host.dialled !== false);
+  const answers = await Promise.all(dialled.map(({ address }) => ask(address, port)));
+  const groups = Object.groupBy(dialled.keys(), (i) => answers[i]?.kind ?? "silent");
+  return Object.values(groups).flatMap((group) => {
+    const hosts = group.flatMap((i) => dialled[i] ?? []);
+    const [first] = group.flatMap((i) => answers[i] ?? []);
+    return first === undefined ? [] : [saidBy(hosts, first, port)];
+  });
 }
 
-function isOpen(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: OPEN_TIMEOUT_MS });
-    const end = (is: boolean) => () => {
-      socket.destroy();
-      resolve(is);
-    };
-    socket.once("connect", end(true)).once("error", end(false)).once("timeout", end(false));
+function saidBy(hosts: readonly Host[], answer: PortAnswer, port: number): Said {
+  const { kind } = answer;
+  const [who, where] = [names(hosts), `${port}/tcp`];
+  switch (kind) {
+    case "accepts":
+      return {
+        kind,
+        text: `${where} of ${who} takes connections, and no handshake has ended, as with hosts that are busy`,
+        next: "see the load of both hosts (`uptime`), and what `overlay-ts status` says of an agent there",
+      };
+    case "refuses":
+      return {
+        kind,
+        text: `${where} of ${who} refuses connections: no agent listens there`,
+        next: "start it (`systemctl status overlay-ts-agent` there); if it runs, a firewall refuses in its place",
+      };
+    case "no-route":
+      return {
+        kind,
+        text: `there is no route to ${who}`,
+        next: `check that the host is up, and the way to it: \`ip route get ${hosts[0]?.address}\``,
+      };
+    case "silent":
+      return {
+        kind,
+        text: `${where} of ${who} does not answer: what is sent there is lost`,
+        next: `open ${where} in the firewalls between the hosts, and check that the host is up`,
+      };
+    case "not-sent":
+      return {
+        kind,
+        text: `this host cannot send to ${where} of ${who}: ${answer.why}`,
+        next: "see this host's own firewall (`nft list ruleset`) and addresses (`ip address`)",
+      };
+  }
+}
+
+function notReached(said: readonly Said[], isSlow: boolean, waitedMs: number): OverlayError {
+  return new OverlayError({
+    code: isSlow ? "TIMEOUT" : "UNREACHABLE",
+    message: `no other host is reached after ${Math.round(waitedMs / 1000)} s: ${sentence(said)}`,
+    next: `${said.map(({ next }) => next).join("; ")}; this host stays joined and goes on trying`,
   });
+}
+
+function sentence(said: readonly Said[]): string {
+  return said.map(({ text }) => text).join("; ");
 }
 
 function names(peers: readonly { name: string }[]): string {
