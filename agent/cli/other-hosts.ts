@@ -1,6 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import type { Family } from "../../shared/ip.ts";
+import { tableFull, timesTableWasFull } from "../../shared/node/neighbour-table.ts";
 import { askPort, type PortAnswer } from "../../shared/node/tcp-port.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
 import { callAgent, type Context, patient } from "./context.ts";
@@ -15,6 +17,7 @@ const SLOW_MS = 300_000;
 const SAY_MS = 5000;
 const LOOK_MS = 200;
 const NAMED = 5;
+const FAMILIES: readonly Family[] = [4, 6];
 
 interface Host {
   readonly name: string;
@@ -32,6 +35,7 @@ export interface Reaching {
   readonly say?: (text: string) => void;
   readonly port?: number;
   readonly ask?: typeof askPort;
+  readonly timesFull?: typeof timesTableWasFull;
 }
 
 /**
@@ -58,9 +62,11 @@ async function isConnected(
     say = progress,
     port = DEFAULT_PORTS.gossip,
     ask = askPort,
+    timesFull = timesTableWasFull,
   }: Reaching & { readonly timeoutMs: number },
 ): Promise<boolean> {
   const begunMs = Date.now();
+  const fullBefore = FAMILIES.map(timesFull);
   let toSayMs = Math.min(sayMs, timeoutMs);
   for (;;) {
     const nodes = await callAgent<Host[]>(context, "GET", "/v1/nodes");
@@ -70,7 +76,10 @@ async function isConnected(
     const waitedMs = Date.now() - begunMs;
     if (waitedMs >= toSayMs) {
       toSayMs = waitedMs + sayMs;
-      const said = await whatPortsSay(others, port, ask);
+      const crowded = FAMILIES.filter(
+        (of, i) => (timesFull(of) ?? 0) > (fullBefore[i] ?? Infinity),
+      );
+      const said = [...(await whatPortsSay(others, port, ask)), ...crowded.map(noRoom)];
       const isSlow = said.some(({ kind }) => kind === "accepts");
       if (waitedMs >= (isSlow ? Math.max(slowMs, timeoutMs) : timeoutMs))
         throw notReached(said, isSlow, waitedMs);
@@ -150,6 +159,12 @@ function saidBy(hosts: readonly Host[], answer: PortAnswer, port: number): Said 
         next: "see this host's own firewall (`nft list ruleset`) and addresses (`ip address`)",
       };
   }
+}
+
+/** Whatever the ports seem to say: what was sent to them may not have left this machine. */
+function noRoom(family: Family): Said {
+  const { message, next = "" } = tableFull(family);
+  return { kind: "not-sent", text: message, next };
 }
 
 function notReached(said: readonly Said[], isSlow: boolean, waitedMs: number): OverlayError {

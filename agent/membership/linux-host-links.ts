@@ -1,5 +1,6 @@
 import type { RawNetlinkSocket } from "netlink";
-import type { Ip } from "../../shared/ip.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
+import { timesTableWasFull } from "../../shared/node/neighbour-table.ts";
 import type { UnderlayFacts } from "../../shared/underlay.ts";
 import { openRouteSocket } from "../kernel/netlink/raw-socket.ts";
 import { RTNLGRP } from "../kernel/netlink/route.ts";
@@ -19,6 +20,10 @@ export class LinuxHostLinks implements HostLinks {
   onChange(listener: () => void): void {
     this.#news = openRouteSocket(undefined, [link, address, address6, route, route6]);
     for (const event of ["message", "error"] as const) this.#news.on(event, listener);
+  }
+
+  timesTableWasFull(family: Family): number | undefined {
+    return timesTableWasFull(family);
   }
 
   close(): void {

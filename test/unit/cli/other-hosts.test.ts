@@ -13,6 +13,8 @@ let roundTripMs: number | undefined;
 /** What each address says, and who was asked. */
 let ports: Record<string, PortAnswer["kind"]>;
 let asked: string[];
+/** With each look at it: how often the machine's table of neighbours was full. */
+let timesFull: number[];
 let said: string[];
 /** Called with each look at the hosts. */
 let looked: (times: number) => void;
@@ -30,6 +32,7 @@ beforeEach(async () => {
   // We are no sign of life of others.
   nodes = [host(1), host(2, { self: true, connected: true })];
   [roundTripMs, ports, asked, said, looked] = [1, {}, [], [], () => {}];
+  timesFull = [];
   directory = mkdtempSync(join(tmpdir(), "ovt-other-hosts-"));
   let looks = 0;
   agent = new UnixHttpServer(join(directory, "agent.sock"), {
@@ -54,6 +57,7 @@ function reach(timeoutMs = 1, slowMs = 60_000): Promise<void> {
     slowMs,
     sayMs: 1,
     say: (text) => said.push(text),
+    timesFull: (family) => (family === 4 ? timesFull.shift() : undefined),
     ask: async (address) => {
       asked.push(address);
       const kind = ports[address] ?? "refuses";
@@ -119,6 +123,19 @@ test("hosts that say the same are named together, and one that only is slow make
   };
   await reach();
   expect(said.at(-1)).toMatch(/7947\/tcp of h1, h4 does not answer.*; 7947\/tcp of h3 takes/);
+});
+
+test("where this machine has no room for neighbours, that is said beside what the ports seem to say", async () => {
+  ports["127.0.0.1"] = "silent";
+  timesFull = [5, 8];
+  await expect(reach()).rejects.toMatchObject({
+    message: expect.stringMatching(
+      /h1 does not answer.*; this machine's table of neighbours was full/,
+    ),
+    next: expect.stringMatching(/open 7947.*; .*sysctl -w net\.ipv4\.neigh/),
+  });
+  timesFull = [8, 8];
+  await expect(reach()).rejects.not.toThrow(/neighbours/);
 });
 
 test("of many hosts only those are asked that the agent dials", async () => {
