@@ -3,11 +3,12 @@ import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Family } from "../../shared/ip.ts";
 import { tableFull, timesTableWasFull } from "../../shared/node/neighbour-table.ts";
-import { askPort, type PortAnswer } from "../../shared/node/tcp-port.ts";
+import { askPort } from "../../shared/node/tcp-port.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
 import { callAgent, type Context, patient } from "./context.ts";
 import { progress } from "./output.ts";
 import { waitFor } from "./wait-for.ts";
+import { names, type Said, sentence, whatPortsSay } from "./what-ports-say.ts";
 
 /** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
 export const REACH_TIMEOUT_MS = 20_000;
@@ -16,7 +17,6 @@ const SLOW_MS = 300_000;
 /** Until what the ports say is asked and shown, and again. */
 const SAY_MS = 5000;
 const LOOK_MS = 200;
-const NAMED = 5;
 const FAMILIES: readonly Family[] = [4, 6];
 
 interface Host {
@@ -79,7 +79,7 @@ async function isConnected(
       const crowded = FAMILIES.filter(
         (of, i) => (timesFull(of) ?? 0) > (fullBefore[i] ?? Infinity),
       );
-      const said = [...(await whatPortsSay(others, port, ask)), ...crowded.map(noRoom)];
+      const said = [...(await whatPortsSay(dialled(others), port, ask)), ...crowded.map(noRoom)];
       const isSlow = said.some(({ kind }) => kind === "accepts");
       if (waitedMs >= (isSlow ? Math.max(slowMs, timeoutMs) : timeoutMs))
         throw notReached(said, isSlow, waitedMs);
@@ -88,6 +88,11 @@ async function isConnected(
     }
     await delay(Math.min(LOOK_MS, sayMs));
   }
+}
+
+/** In a large cluster these are few. */
+function dialled(others: readonly Host[]): Host[] {
+  return others.filter((host) => host.dialled !== false);
 }
 
 async function proveDataPath(context: Context): Promise<void> {
@@ -99,66 +104,6 @@ async function proveDataPath(context: Context): Promise<void> {
     message: `the data path does not work: no answer over VXLAN (${DEFAULT_PORTS.vxlanPlain}/udp, full size) from ${names(proofs)}`,
     next: "open the port between the hosts, and check that their MTU is what the interfaces say",
   });
-}
-
-/** Hosts whose ports say the same. */
-interface Said {
-  readonly kind: PortAnswer["kind"];
-  readonly text: string;
-  readonly next: string;
-}
-
-/** Of those that the agent keeps dialling: in a large cluster these are few. */
-async function whatPortsSay(
-  others: readonly Host[],
-  port: number,
-  ask: typeof askPort,
-): Promise<Said[]> {
-  const dialled = others.filter((host) => host.dialled !== false);
-  const answers = await Promise.all(dialled.map(({ address }) => ask(address, port)));
-  const groups = Object.groupBy(dialled.keys(), (i) => answers[i]?.kind ?? "silent");
-  return Object.values(groups).flatMap((group) => {
-    const hosts = group.flatMap((i) => dialled[i] ?? []);
-    const [first] = group.flatMap((i) => answers[i] ?? []);
-    return first === undefined ? [] : [saidBy(hosts, first, port)];
-  });
-}
-
-function saidBy(hosts: readonly Host[], answer: PortAnswer, port: number): Said {
-  const { kind } = answer;
-  const [who, where] = [names(hosts), `${port}/tcp`];
-  switch (kind) {
-    case "accepts":
-      return {
-        kind,
-        text: `${where} of ${who} takes connections, and no handshake has ended, as with hosts that are busy`,
-        next: "see the load of both hosts (`uptime`), and what `overlay-ts status` says of an agent there",
-      };
-    case "refuses":
-      return {
-        kind,
-        text: `${where} of ${who} refuses connections: no agent listens there`,
-        next: "start it (`systemctl status overlay-ts-agent` there); if it runs, a firewall refuses in its place",
-      };
-    case "no-route":
-      return {
-        kind,
-        text: `there is no route to ${who}`,
-        next: `check that the host is up, and the way to it: \`ip route get ${hosts[0]?.address}\``,
-      };
-    case "silent":
-      return {
-        kind,
-        text: `${where} of ${who} does not answer: what is sent there is lost`,
-        next: `open ${where} in the firewalls between the hosts, and check that the host is up`,
-      };
-    case "not-sent":
-      return {
-        kind,
-        text: `this host cannot send to ${where} of ${who}: ${answer.why}`,
-        next: "see this host's own firewall (`nft list ruleset`) and addresses (`ip address`)",
-      };
-  }
 }
 
 /** Whatever the ports seem to say: what was sent to them may not have left this machine. */
@@ -173,13 +118,4 @@ function notReached(said: readonly Said[], isSlow: boolean, waitedMs: number): O
     message: `no other host is reached after ${Math.round(waitedMs / 1000)} s: ${sentence(said)}`,
     next: `${said.map(({ next }) => next).join("; ")}; this host stays joined and goes on trying`,
   });
-}
-
-function sentence(said: readonly Said[]): string {
-  return said.map(({ text }) => text).join("; ");
-}
-
-function names(peers: readonly { name: string }[]): string {
-  const [first, more] = [peers.slice(0, NAMED), peers.length - NAMED];
-  return first.map(({ name }) => name).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
