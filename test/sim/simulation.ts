@@ -195,9 +195,8 @@ export class Simulation implements World {
   }
 
   makeNetwork(host: SimHost | undefined): void {
-    const { docker } = host?.agent ?? {};
     if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
-    docker?.ask(this.#networkRequest()).then(
+    host?.agent?.ask(this.#networkRequest()).then(
       () => this.faults.networksMade++,
       () => {},
     );

@@ -5,6 +5,7 @@ import { hex } from "../../shared/codec.ts";
 import { EndpointId, type NetworkId } from "../../shared/ids.ts";
 import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
 import { linkLocalOf, type Mac } from "../../shared/mac.ts";
+import { sandboxOf } from "./container.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
 import type { World } from "./world.ts";
@@ -59,6 +60,7 @@ export function differences(world: World): string[] {
     for (const network of agent.host.kernel.listNow())
       if (!known.has(network)) note(`h${agent.host.k}'s kernel has ended network ${network}`);
     checkGuards(world, agent, members, honest, believed, note);
+    checkServed(agent, known, note);
   }
   return found;
 }
@@ -311,7 +313,7 @@ function checkGuards(
 
 function checkNames(
   world: World,
-  { host, names }: SimAgent,
+  { host, nameServer: names }: SimAgent,
   record: NetworkRecord,
   live: readonly Live[],
   note: (text: string) => void,
@@ -357,7 +359,27 @@ function checkNames(
       if (ips.some((ip) => names.table.reverse(asking, ip) !== undefined))
         note(`${at}: ${ips.join()} of another network has a name`);
     }
-  if (names.table.find(asking, "nobody", 4) !== undefined) note(`${at}: nobody is known`);
+  // Names that nobody has had for a while are not the network's any more.
+  for (const name of ["nobody", ...world.monitor.namesBefore(record.id)])
+    if (!known.has(name) && names.table.find(asking, name, 4) !== undefined)
+      note(`${at}: ${name} is known, and nobody has it`);
+}
+
+/** Who runs here may ask, on its network and as itself; nobody else. */
+function checkServed(
+  { host, nameServer }: SimAgent,
+  known: ReadonlySet<string>,
+  note: (text: string) => void,
+): void {
+  const line = (...parts: readonly string[]): string => parts.join(" ");
+  const is = [...nameServer.served.values()].flatMap(({ path, scope }) =>
+    scope.map(({ network, endpoint }) => line(path, network, endpoint)),
+  );
+  const should = [...host.containers.values()]
+    .filter(({ network }) => known.has(network))
+    .map(({ id, network }) => line(sandboxOf(id), network, id));
+  if (is.toSorted().join() !== should.toSorted().join())
+    note(`h${host.k} serves ${is.join(", ")}, should serve ${should.join(", ")}`);
 }
 
 function reaches(world: World, from: SimHost, to: SimHost): boolean {
