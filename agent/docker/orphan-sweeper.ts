@@ -3,7 +3,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log } from "../../shared/ports.ts";
 import type { Bindings } from "../networks/bindings.ts";
 import type { Leases } from "../networks/leases.ts";
 import type { ContainerId, DockerEngine, EngineNetwork } from "./engine/port.ts";
@@ -25,6 +25,7 @@ export interface OrphanSweeperModules {
   readonly leases: Leases;
   readonly localNetworks: Pick<LocalNetworks, "endpoints" | "find" | "hosted" | "remove">;
   readonly nameServerFeed: Pick<NameServerFeed, "leave">;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly log: Log;
 }
 
@@ -34,13 +35,18 @@ export interface OrphanSweeperModules {
  */
 export class OrphanSweeper {
   readonly #modules: OrphanSweeperModules;
-  readonly #views = new Since<DockerNetworkId>(UNLISTED_MS);
-  readonly #unmade = new Since<NetworkId>(UNLISTED_MS);
-  readonly #endpoints = new Since<EndpointId>(UNLISTED_MS);
-  readonly #addresses = new Since<string>(UNLISTED_MS);
+  readonly #views: Since<DockerNetworkId>;
+  readonly #unmade: Since<NetworkId>;
+  readonly #endpoints: Since<EndpointId>;
+  readonly #addresses: Since<string>;
 
-  constructor(modules: OrphanSweeperModules) {
+  constructor(modules: OrphanSweeperModules, unlistedMs = UNLISTED_MS) {
+    const { clock } = modules;
     this.#modules = modules;
+    this.#views = new Since(unlistedMs, clock);
+    this.#unmade = new Since(unlistedMs, clock);
+    this.#endpoints = new Since(unlistedMs, clock);
+    this.#addresses = new Since(unlistedMs, clock);
   }
 
   /** When the next look can be worth it; negative: it is late; infinite: nothing is missing. */

@@ -3,8 +3,8 @@ import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { isDeepStrictEqual } from "node:util";
 import { canonicalName } from "../../shared/dns-name.ts";
 import { asFailure, type Failure } from "../../shared/errors.ts";
-import type { Log } from "../../shared/ports.ts";
-import { GoneNames } from "../core/names/gone-names.ts";
+import type { Clock, Log, Timers } from "../../shared/ports.ts";
+import { GoneNames, REMEMBERED_MS } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
 import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "../core/names/names.ts";
 import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
@@ -14,11 +14,20 @@ import type { Replication } from "../replication/replication.ts";
 import { type Joined, sandboxName, type JoinedSandboxes } from "./joined-sandboxes.ts";
 import { RetriedWork } from "../../shared/node/retried-work.ts";
 
-/**
- * After this time without a peer's word what this host knows of a network counts as all there is:
- * in a partition a name that is not known must not wait for ever.
- */
-const COMPLETE_AFTER_MS = 2000;
+export interface NameServerFeedTimes {
+  /**
+   * After this time without a peer's word what this host knows of a network counts as all there is:
+   * in a partition a name that is not known must not wait for ever.
+   */
+  readonly completeAfterMs: number;
+  /** See `GoneNames`. */
+  readonly rememberedMs: number;
+}
+
+export const DEFAULT_FEED_TIMES: NameServerFeedTimes = {
+  completeAfterMs: 2000,
+  rememberedMs: REMEMBERED_MS,
+};
 
 export interface NameServerFeedModules {
   readonly server: NameServer;
@@ -29,13 +38,15 @@ export interface NameServerFeedModules {
   readonly lost: (encryption: SecurityClass) => ReadonlySet<NodeId>;
   /** `failure` says something else. */
   readonly failureChanged?: () => void;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly timers: Timers;
   readonly log: Log;
 }
 
 /** The state of a network that the server has. */
 interface Told {
-  readonly timer: NodeJS.Timeout;
-  /** COMPLETE_AFTER_MS are over. */
+  readonly stopWaiting: () => void;
+  /** `completeAfterMs` are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
   /** Who holds names. */
@@ -43,7 +54,8 @@ interface Told {
   /** The same, and those that had names a moment ago. */
   holders: readonly Holder[];
   readonly gone: GoneNames;
-  forgetting: NodeJS.Timeout | undefined;
+  /** From when the first of `gone` came until it is forgotten. */
+  stopForgetting: (() => void) | undefined;
 }
 
 /**
@@ -52,16 +64,18 @@ interface Told {
  */
 export class NameServerFeed {
   readonly #modules: NameServerFeedModules;
+  readonly #times: NameServerFeedTimes;
   readonly #told = new Map<NetworkId, Told>();
   readonly #dirty = new Set<NetworkId>();
   readonly #serving = new KeyedMutex<SandboxId>();
   /** Why sandboxes are not served as they should be. */
   readonly #refused = new Map<SandboxId, Failure>();
   readonly #retried: RetriedWork;
-  #flush: NodeJS.Immediate | undefined;
+  #stopTelling: (() => void) | undefined;
 
-  constructor(modules: NameServerFeedModules) {
+  constructor(modules: NameServerFeedModules, times = DEFAULT_FEED_TIMES) {
     this.#modules = modules;
+    this.#times = times;
     this.#retried = new RetriedWork((failure) => {
       if (failure !== undefined)
         modules.log.warn(
@@ -99,7 +113,7 @@ export class NameServerFeed {
   }
 
   async stop(next: "handOver" | "letGo"): Promise<void> {
-    clearImmediate(this.#flush);
+    this.#stopTelling?.();
     for (const told of this.#told.values()) end(told);
     await this.#modules.server.stop(next);
   }
@@ -179,7 +193,7 @@ export class NameServerFeed {
   /** The network's documents changed, or its state. What follows in the same turn is told with it. */
   dirty(network: NetworkId): void {
     this.#dirty.add(network);
-    this.#flush ??= setImmediate(() => this.#tell());
+    this.#stopTelling ??= this.#modules.timers.after(0, () => this.#tell());
   }
 
   /** Records, hosts or whom we reach changed: any network here may look different. */
@@ -251,15 +265,15 @@ export class NameServerFeed {
   }
 
   #tell(): void {
-    clearImmediate(this.#flush);
-    this.#flush = undefined;
+    this.#stopTelling?.();
+    this.#stopTelling = undefined;
     const changes = [...this.#dirty].flatMap((network) => this.#changes(network));
     this.#dirty.clear();
     if (changes.length > 0) this.#modules.server.change(changes);
   }
 
   #changes(network: NetworkId): TableChange[] {
-    const { localNetworks, replication, lost } = this.#modules;
+    const { localNetworks, replication, lost, clock } = this.#modules;
     const record = localNetworks.find(network);
     const told = this.#told.get(network);
     if (record === undefined || !this.#isHere(network)) {
@@ -277,7 +291,7 @@ export class NameServerFeed {
       changes.push({ kind: "network", info });
     }
     const here = holdersOf(replication.tables, record, lost(record.encryption));
-    const holders = [...here, ...held.gone.after(held.here, here, performance.now())];
+    const holders = [...here, ...held.gone.after(held.here, here, clock.nowMs())];
     this.#forgetLater(network, held);
     const { put, remove } = changedHolders(held.holders, holders);
     held.here = here;
@@ -287,29 +301,30 @@ export class NameServerFeed {
   }
 
   #begin(network: NetworkId): Told {
-    const timer = setTimeout(() => {
+    const stopWaiting = this.#modules.timers.after(this.#times.completeAfterMs, () => {
       told.waited = true;
       this.dirty(network);
-    }, COMPLETE_AFTER_MS);
+    });
     const told: Told = {
-      timer,
+      stopWaiting,
       waited: false,
       info: undefined,
       here: [],
       holders: [],
-      gone: new GoneNames(),
-      forgetting: undefined,
+      gone: new GoneNames(this.#times.rememberedMs),
+      stopForgetting: undefined,
     };
     this.#told.set(network, told);
     return told;
   }
 
   #forgetLater(network: NetworkId, told: Told): void {
-    clearTimeout(told.forgetting);
+    const { clock, timers } = this.#modules;
+    told.stopForgetting?.();
     const nextMs = told.gone.nextMs();
     if (nextMs === undefined) return;
-    const waitMs = Math.max(1, Math.ceil(nextMs - performance.now()));
-    told.forgetting = setTimeout(() => this.dirty(network), waitMs);
+    const waitMs = Math.max(1, Math.ceil(nextMs - clock.nowMs()));
+    told.stopForgetting = timers.after(waitMs, () => this.dirty(network));
   }
 
   #isHere(network: NetworkId): boolean {
@@ -322,9 +337,9 @@ export class NameServerFeed {
   }
 }
 
-function end({ timer, forgetting }: Told): void {
-  clearTimeout(timer);
-  clearTimeout(forgetting);
+function end({ stopWaiting, stopForgetting }: Told): void {
+  stopWaiting();
+  stopForgetting?.();
 }
 
 function notServed(refused: ReadonlyMap<SandboxId, Failure>): Failure | undefined {

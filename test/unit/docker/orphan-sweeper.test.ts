@@ -8,6 +8,7 @@ import { OrphanSweeper } from "../../../agent/docker/orphan-sweeper.ts";
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
+import { systemClock } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app, endpoint, nodeId } from "../../support/cluster.ts";
 
@@ -50,6 +51,7 @@ beforeEach(() => {
       },
     },
     nameServerFeed: { leave: async (id) => void left.push(id) },
+    clock: systemClock,
     log: silentLog,
   });
 });
