@@ -14,7 +14,7 @@ import type { Log } from "../shared/ports.ts";
 import { Signal } from "../shared/signal.ts";
 import { verifyState } from "../shared/trust.ts";
 import type { AgentAdapters } from "./adapters.ts";
-import { desiredGuards } from "./core/data-plane/desired-network.ts";
+import { desiredGuards } from "./core/data-plane/desired-guards.ts";
 import { type DockerParts, makeDocker } from "./docker/parts.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";

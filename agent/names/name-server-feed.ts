@@ -6,7 +6,8 @@ import { asFailure, type Failure } from "../../shared/errors.ts";
 import type { Log } from "../../shared/ports.ts";
 import { GoneNames } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
-import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "../core/names/names.ts";
+import { type Holder, namedHosts, type NamedNetwork } from "../core/names/names.ts";
+import { ToldHolders } from "../core/names/told-holders.ts";
 import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import { KeyedMutex } from "../../shared/node/keyed-mutex.ts";
@@ -38,10 +39,8 @@ interface Told {
   /** COMPLETE_AFTER_MS are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
-  /** Who holds names. */
-  here: readonly Holder[];
-  /** The same, and those that had names a moment ago. */
-  holders: readonly Holder[];
+  /** Who holds names, and who had them a moment ago. */
+  holders: ToldHolders;
   readonly gone: GoneNames;
   forgetting: NodeJS.Timeout | undefined;
 }
@@ -276,12 +275,11 @@ export class NameServerFeed {
       held.info = info;
       changes.push({ kind: "network", info });
     }
-    const here = holdersOf(replication.tables, record, lost(record.encryption));
-    const holders = [...here, ...held.gone.after(held.here, here, performance.now())];
+    const here = namedHosts(replication.tables, record, lost(record.encryption));
+    const { put, remove } = held.holders.change(here, (changed) =>
+      held.gone.after(changed, performance.now()),
+    );
     this.#forgetLater(network, held);
-    const { put, remove } = changedHolders(held.holders, holders);
-    held.here = here;
-    held.holders = holders;
     if (put.length + remove.length > 0) changes.push({ kind: "holders", network, put, remove });
     return changes;
   }
@@ -295,8 +293,7 @@ export class NameServerFeed {
       timer,
       waited: false,
       info: undefined,
-      here: [],
-      holders: [],
+      holders: new ToldHolders(),
       gone: new GoneNames(),
       forgetting: undefined,
     };

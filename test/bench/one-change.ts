@@ -1,11 +1,13 @@
-import { desired, desiredGuards, plainPaths } from "../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../agent/core/data-plane/desired-guards.ts";
+import { desired, plainPaths } from "../../agent/core/data-plane/desired-network.ts";
 import { HeldNetwork, nothingOf } from "../../agent/core/data-plane/held-network.ts";
 import type { Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
-import { changedHolders, type Holder, holdersOf } from "../../agent/core/names/names.ts";
+import { namedHosts } from "../../agent/core/names/names.ts";
+import { ToldHolders } from "../../agent/core/names/told-holders.ts";
 import { Tables } from "../../agent/core/tables/tables.ts";
-import { difference, type Sets, setsOf } from "../../agent/kernel/nft/guard-sets.ts";
+import { GuardElements, scriptOf } from "../../agent/kernel/nft/guard-sets.ts";
 import type { Endpoint, NetworkDocument } from "../../shared/documents.ts";
 import { EndpointId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -59,8 +61,8 @@ function costOf(perHost: number): Record<string, number> {
   const tables = clusterOf(perHost);
   const held = new HeldNetwork(nothingOf(app.id));
   const costs = new Map<string, number[]>();
-  let sets: Sets | undefined;
-  let holders: readonly Holder[] = [];
+  let elements: GuardElements | undefined;
+  const told = new ToldHolders();
 
   const costing = <T>(part: string, work: () => T): T => {
     const begunMs = performance.now();
@@ -85,15 +87,12 @@ function costOf(perHost: number): Record<string, number> {
       held.reached(wanted);
     });
     costing("guards", () => {
-      const before = sets;
-      sets = setsOf(desiredGuards(tables, SELF, ["none"])!);
-      if (before !== undefined) difference("overlay_ts", before, sets);
+      const guards = desiredGuards(tables, SELF, ["none"])!;
+      elements ??= new GuardElements(guards);
+      scriptOf("overlay_ts", elements.changesTo(guards));
+      elements.written(guards);
     });
-    costing("names", () => {
-      const before = holders;
-      holders = holdersOf(tables, app, new Set());
-      changedHolders(before, holders);
-    });
+    costing("names", () => told.change(namedHosts(tables, app, new Set())));
   };
 
   for (let i = 0; i < WARM_UP; i++) change(i);
@@ -105,6 +104,6 @@ function costOf(perHost: number): Record<string, number> {
 for (const perHost of [100, 500, 1000]) {
   const parts = costOf(perHost);
   const total = Object.values(parts).reduce((sum, ms) => sum + ms, 0);
-  const texts = Object.entries(parts).map(([part, ms]) => `${part} ${round(ms)}`);
-  console.log(`${HOSTS * perHost} containers: ${round(total)} ms (${texts.join(", ")})`);
+  const texts = Object.entries(parts).map(([part, ms]) => `${part} ${round(ms * 1000)}`);
+  console.log(`${HOSTS * perHost} containers: ${round(total * 1000)} µs (${texts.join(", ")})`);
 }

@@ -309,8 +309,7 @@ export class IpsecHosts {
         ].map(({ vni, held }) => ({
           vtep: vtepOf(j, this.family),
           vni,
-          mac: held.mac,
-          ip: held.ipv4!,
+          members: [{ mac: held.mac, ips: [held.ipv4!] }],
         })),
       ),
     };

@@ -13,7 +13,7 @@ import type { Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { FakeKernel } from "../../fakes/fake-kernel.ts";
-import { dataPlane, present } from "../../support/cluster.ts";
+import { dataPlane, grouped, present } from "../../support/cluster.ts";
 import { PATIENT } from "../../support/patient.ts";
 
 const app = NetworkId.parse("a".repeat(32));
@@ -218,7 +218,7 @@ describe("what the kernel holds is known from what passes left there", () => {
     return { kernel, reconciler, state, pass, neighbours };
   }
   const { network } = dataPlane(1);
-  const withRemote = present({ ...dataPlane(1), remotes: [remote] });
+  const withRemote = present({ ...dataPlane(1), remotes: grouped([remote]) });
   const without = present({ ...dataPlane(1), remotes: [] });
 
   test("devices that were made are looked at once; then nothing is read, whatever changes", async () => {
