@@ -58,6 +58,7 @@ export class NameServerFeed {
   readonly #refused = new Map<SandboxId, Failure>();
   readonly #retried: RetriedWork;
   #flush: NodeJS.Immediate | undefined;
+  #drifts = 0;
 
   constructor(modules: NameServerFeedModules) {
     this.#modules = modules;
@@ -156,7 +157,22 @@ export class NameServerFeed {
   /** For `status`. */
   counters(): Readonly<Record<string, number>> {
     const told = [...this.#told.values()];
-    return { goneForgottenEarly: told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0) };
+    const goneForgottenEarly = told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0);
+    return { goneForgottenEarly, drifts: this.#drifts };
+  }
+
+  /** What was told, by what changed, is compared with what follows from the whole. */
+  check(): void {
+    for (const [network, { holders }] of this.#told) {
+      const changes = holders.correction();
+      if (changes === undefined) continue;
+      this.#drifts++;
+      this.#modules.log.error(
+        { network },
+        "names were told that are not what documents say; mended",
+      );
+      this.#modules.server.change([{ kind: "holders", network, ...changes }]);
+    }
   }
 
   /** What containers here call others on the network. */

@@ -110,7 +110,7 @@ test("who knows the holders before knows those after, by what is put and removed
         }
         const whole = [...now.flatMap(holdersOf), ...(gone[i] ?? [])];
         expect(known).toEqual(new Map(whole.map((holder) => [holder.endpoint, holder])));
-        expect(told.isWhole()).toBe(true);
+        expect(told.correction()).toBeUndefined();
       }
     }),
     { numRuns: 500 },

@@ -486,6 +486,28 @@ export const PLANTS: readonly Plant[] = [
     ],
   },
   {
+    name: "change-taken-for-none",
+    what: "whether what may be deleted has become another is not asked before a pass is left out",
+    edits: [
+      {
+        file: "agent/core/data-plane/same-wanted.ts",
+        from: "if (a.prune !== b.prune || ",
+        to: "if (",
+      },
+    ],
+  },
+  {
+    name: "reading-kept-too-long",
+    what: "what hosts say of themselves is not asked again of documents that are the same",
+    edits: [
+      {
+        file: reading,
+        from: "last?.state === state && last?.hosts === hostsVersion;",
+        to: "last?.state === state;",
+      },
+    ],
+  },
+  {
     name: "kernel-believed-after-a-loss",
     what: "what somebody else took from the kernel is believed to be there until the whole comparison",
     edits: [

@@ -82,7 +82,7 @@ export class SimAgent {
       verifyState: (signed) => this.#verify(signed),
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
-    this.replication.networkChanged.on((network) => this.dirty(network));
+    this.replication.networkChanged.on((network) => this.reconciler.changed(network));
     this.replication.clusterChanged.on(() => {
       if (this.#started) this.docker.stateCame();
       this.#changedSoon();
@@ -117,9 +117,12 @@ export class SimAgent {
       encryption: { paths: () => plainPaths(this.tables, node) },
       endpointRecovery: this.#recovery,
     });
-    this.reconciler = simReconciler(this, world, shared.timers, (network) => {
-      this.#updateNames(network);
-      return desired.want(network);
+    this.reconciler = simReconciler(this, world, shared.timers, {
+      want: (network) => {
+        this.#updateNames(network);
+        return desired.want(network);
+      },
+      right: (network) => desired.right(network),
     });
     this.docker = new SimDocker(this, world);
     this.probes = new SimProbes(this, world, shared.timers);

@@ -1,6 +1,7 @@
 import type { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import type { Step, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
+import type { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
 import { Reconciler } from "../../agent/kernel/reconciler.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NetworkId } from "../../shared/ids.ts";
@@ -16,7 +17,7 @@ export function simReconciler(
   agent: SimAgent,
   world: World,
   timers: Timers,
-  want: (network: NetworkId) => Wanted,
+  { want, right }: Pick<DesiredNetworks, "want" | "right">,
 ): Reconciler {
   const { host, random } = agent;
   const { kernel } = host;
@@ -57,12 +58,14 @@ export function simReconciler(
       },
       want: (network) => {
         const is = want(network);
-        wanted.set(network, is);
+        if (!right(network)) monitor.violation(`h${host.k} keeps of ${network} what is not said`);
         if (is.kind === "present" && is.prune)
           monitor.mustHaveAsked(agent, network, "takes itself for in sync");
         return is;
       },
+      rightWanted: right,
       plan: (held: HeldNetwork, is: Wanted) => {
+        wanted.set(held.network, is);
         const steps = plan(held, is);
         // What the reconciler believes to be there, the kernel must have.
         if (steps.length === 0) passed(held.network);

@@ -47,16 +47,18 @@ export class ToldHolders {
     return this.#tell([...changed.before, ...rest.before], [...changed.after, ...rest.after]);
   }
 
-  /** What was told is what follows from the whole. If not, all of it is to be told again. */
-  isWhole(): boolean {
-    const anew = new Map(this.#all().map((holder) => [holder.endpoint, holder]));
-    return (
-      anew.size === this.#told.size &&
-      [...anew].every(([id, holder]) => {
-        const told = this.#told.get(id)?.holder;
-        return told !== undefined && sameHolder(told, holder);
-      })
-    );
+  /** What to tell should that which was told not be what follows from the whole; undefined: it is. */
+  correction(): HolderChanges | undefined {
+    const anew = new ToldHolders();
+    anew.change(this.#hosts, () => this.#beside);
+    const put = [...anew.#told].flatMap(([endpoint, is]) => {
+      const was = this.#told.get(endpoint);
+      const isSame = was?.claims === is.claims && sameHolder(was.holder, is.holder);
+      return isSame ? [] : [is.holder];
+    });
+    const remove = [...this.#told.keys()].filter((endpoint) => !anew.#told.has(endpoint));
+    this.#told = anew.#told;
+    return put.length + remove.length === 0 ? undefined : { put, remove };
   }
 
   #tell(before: readonly Holder[], after: readonly Holder[]): HolderChanges {
