@@ -487,12 +487,12 @@ export const PLANTS: readonly Plant[] = [
   },
   {
     name: "change-taken-for-none",
-    what: "whether what may be deleted has become another is not asked before a pass is left out",
+    what: "containers that came or went are no reason for a pass",
     edits: [
       {
         file: "agent/core/data-plane/same-wanted.ts",
-        from: "if (a.prune !== b.prune || ",
-        to: "if (",
+        from: "return remotes.before.length + remotes.after.length === 0;",
+        to: "return remotes.before.length + remotes.after.length >= 0;",
       },
     ],
   },
