@@ -80,12 +80,17 @@ export class Reconciler {
     if (!this.#stopped) this.#entry(network).loop.dirty();
   }
 
-  /** What is wanted may be another: a pass is made if it is. Names and health of containers are nothing to a kernel. */
-  changed(network: NetworkId): void {
-    if (this.#stopped) return;
+  /**
+   * What is wanted may be another: a pass is made if it is. Names and health of containers are nothing to a kernel.
+   * @returns false: what the last pass left is what is wanted
+   */
+  changed(network: NetworkId): boolean {
+    if (this.#stopped) return true;
     const { held, wanted } = this.#entry(network);
-    const isAsBefore = held !== undefined && wanted !== undefined;
-    if (!isAsBefore || !sameWanted(wanted, this.#modules.want(network))) this.dirty(network);
+    const isKnown = held !== undefined && wanted !== undefined;
+    if (isKnown && sameWanted(wanted, this.#modules.want(network))) return false;
+    this.dirty(network);
+    return true;
   }
 
   /** Somebody else has changed something of the network in the kernel. */

@@ -82,7 +82,10 @@ export class SimAgent {
       verifyState: (signed) => this.#verify(signed),
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
-    this.replication.networkChanged.on((network) => this.reconciler.changed(network));
+    this.replication.networkChanged.on((network) => {
+      if (!this.reconciler.changed(network))
+        world.monitor.passed(host, network, desired.want(network));
+    });
     this.replication.clusterChanged.on(() => {
       if (this.#started) this.docker.stateCame();
       this.#changedSoon();
