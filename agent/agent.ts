@@ -26,6 +26,7 @@ import type { GuardReconciler } from "./kernel/guard-reconciler.ts";
 import { WayOutReconciler } from "./kernel/way-out-reconciler.ts";
 import type { Ended, Living } from "./lifecycle.ts";
 import type { Membership } from "./membership/membership-files.ts";
+import { CountedControl } from "./membership/counted-control.ts";
 import { makeMembership, type MembershipParts } from "./membership/parts.ts";
 import { Reach } from "./membership/reach.ts";
 import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
@@ -45,7 +46,7 @@ const RESYNC_MS = 60_000;
 export interface AgentParts extends MembershipParts, NetworksParts, DockerParts {
   readonly identity: Identity;
   readonly membership: Membership;
-  readonly adapters: AgentAdapters;
+  readonly adapters: AgentAdapters & { readonly control: CountedControl };
   readonly disk: Disk;
   readonly replication: Replication;
   readonly guardReconciler: GuardReconciler;
@@ -72,7 +73,7 @@ function makeParts(
   cannotRun: (failure: Failure) => void,
 ): AgentParts {
   const mesh = new CountedMesh(given.mesh);
-  const adapters = { ...given, mesh };
+  const adapters = { ...given, mesh, control: new CountedControl(given.control) };
   const self = identity.node;
   const [viewChanged, resync] = [new Signal(), new Signal()];
   const context = { self, log, viewChanged, resync, adapters };

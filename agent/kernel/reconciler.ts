@@ -34,6 +34,8 @@ export interface PassStatus {
   readonly stepsApplied: number;
   /** Forwarding entries that were dumped, and those that were written. */
   readonly entriesRead: number;
+  /** Of those dumped: by the whole comparisons, one a minute; the rest at a start, after others' changes, after failures. */
+  readonly entriesCompared: number;
   readonly entriesWritten: number;
   /**
    * Whole comparisons that found something else than the passes before had left, and no event had told of it; or that
@@ -45,9 +47,11 @@ export interface PassStatus {
   readonly failure: Failure | undefined;
 }
 
+type Counts = { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+
 interface Entry {
   readonly loop: PassLoop;
-  readonly counts: { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+  readonly counts: Counts;
   /** What the last pass left. Undefined: the next one reads the kernel. */
   held: HeldNetwork | undefined;
   /** By the last pass. */
@@ -125,6 +129,14 @@ export class Reconciler {
     return entry && { ...entry.counts, failure: entry.loop.failure() };
   }
 
+  /** Of all networks since the start. */
+  totals(): Omit<PassStatus, "failure"> {
+    const sum = newCounts();
+    for (const { counts } of this.#entries.values())
+      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name];
+    return sum;
+  }
+
   /** Networks whose last pass failed. */
   failures(): { network: NetworkId; failure: Failure }[] {
     return [...this.#entries].flatMap(([network, { loop }]) => {
@@ -154,17 +166,9 @@ export class Reconciler {
       this.#times,
       this.#modules.timers,
     );
-    const counts = {
-      passes: 0,
-      stepsApplied: 0,
-      entriesRead: 0,
-      entriesWritten: 0,
-      drifts: 0,
-      failures: 0,
-    };
     const entry: Entry = {
       loop,
-      counts,
+      counts: newCounts(),
       held: undefined,
       wanted: undefined,
       isToBeChecked: false,
@@ -215,7 +219,9 @@ export class Reconciler {
       log.error({ network }, "what was wanted of a network was not what its documents say; mended");
     }
     const actual = await kernel.read(network);
-    counts.entriesRead += entriesRead(actual);
+    const read = entriesRead(actual);
+    counts.entriesRead += read;
+    if (believed !== undefined) counts.entriesCompared += read;
     const found = new HeldNetwork(actual);
     const drift = believed === undefined ? [] : driftOf(believed, found);
     if (drift.length > 0) {
@@ -233,6 +239,18 @@ export class Reconciler {
     }
     failureChanged?.();
   }
+}
+
+function newCounts(): Counts {
+  return {
+    passes: 0,
+    stepsApplied: 0,
+    entriesRead: 0,
+    entriesCompared: 0,
+    entriesWritten: 0,
+    drifts: 0,
+    failures: 0,
+  };
 }
 
 function entriesRead({ vxlanFdb, bridgeFdb, neighbours, flood }: ActualNetwork): number {

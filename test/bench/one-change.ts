@@ -16,12 +16,11 @@ import { app, clusterState, hostDocument, nodeId } from "../support/cluster.ts";
 import { median, round } from "./statistics.ts";
 
 /**
- * What one container more or less on another host costs this one, in milliseconds of computing, beside mesh, disk and
+ * What one container more or less on another host costs this one, in microseconds of computing, beside mesh, disk and
  * kernel: `node test/bench/one-change.ts`. Medians of 300 changes, after 60 that only warm up, on networks of 1,000,
- * 5,000 and 10,000 containers on ten hosts.
+ * 5,000 and 10,000 containers on ten and on fifty hosts.
  */
 
-const HOSTS = 10;
 const WARM_UP = 60;
 const CHANGES = 300;
 const SELF = nodeId(1);
@@ -34,15 +33,15 @@ function container(k: number, n: number): Endpoint {
   return { id, ipv4, mac: ruleMac(ipv4), names: [`c${place}`] };
 }
 
-function clusterOf(perHost: number): Tables {
+function clusterOf(hostCount: number, perHost: number): Tables {
   const tables = new Tables();
-  const hosts = Array.from({ length: HOSTS }, (_, i) => i + 1);
+  const hosts = Array.from({ length: hostCount }, (_, i) => i + 1);
   const blocks = hosts.map((k) => ({
     network: app.id,
     block: Cidr.parse(`10.192.${k * 4}.0/22`),
     node: nodeId(k),
   }));
-  tables.mergeState(clusterState(HOSTS, { blocks }));
+  tables.mergeState(clusterState(hostCount, { blocks }));
   for (const k of hosts) {
     tables.mergeHost(hostDocument(k, { hosting: [app.id] }));
     const endpoints = Array.from({ length: perHost }, (_, n) => container(k, n + 2));
@@ -57,8 +56,8 @@ function documentOf(k: number, seq: number, endpoints: Endpoint[]): NetworkDocum
 }
 
 /** By part. */
-function costOf(perHost: number): Record<string, number> {
-  const tables = clusterOf(perHost);
+function costOf(hosts: number, perHost: number): Record<string, number> {
+  const tables = clusterOf(hosts, perHost);
   const held = new HeldNetwork(nothingOf(app.id));
   const costs = new Map<string, number[]>();
   let elements: GuardElements | undefined;
@@ -72,7 +71,7 @@ function costOf(perHost: number): Record<string, number> {
   };
 
   const change = (i: number): void => {
-    const k = 2 + (i % (HOSTS - 1));
+    const k = 2 + (i % (hosts - 1));
     const { endpoints, version } = tables.documents(app.id).get(nodeId(k))!;
     const changed =
       endpoints.length > perHost
@@ -101,9 +100,17 @@ function costOf(perHost: number): Record<string, number> {
   return Object.fromEntries([...costs].map(([part, all]) => [part, median(all)]));
 }
 
-for (const perHost of [100, 500, 1000]) {
-  const parts = costOf(perHost);
+for (const [hosts, perHost] of [
+  [10, 100],
+  [10, 500],
+  [10, 1000],
+  [50, 100],
+  [50, 200],
+] as const) {
+  const parts = costOf(hosts, perHost);
   const total = Object.values(parts).reduce((sum, ms) => sum + ms, 0);
   const texts = Object.entries(parts).map(([part, ms]) => `${part} ${round(ms * 1000)}`);
-  console.log(`${HOSTS * perHost} containers: ${round(total * 1000)} µs (${texts.join(", ")})`);
+  console.log(
+    `${hosts * perHost} containers on ${hosts} hosts: ${round(total * 1000)} µs (${texts.join(", ")})`,
+  );
 }

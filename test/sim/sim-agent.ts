@@ -6,6 +6,7 @@ import { EndpointRecovery } from "../../agent/networks/endpoint-recovery.ts";
 import { Leases } from "../../agent/networks/leases.ts";
 import type { Reconciler } from "../../agent/kernel/reconciler.ts";
 import { LocalNetworks } from "../../agent/networks/local-networks.ts";
+import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { Disk } from "../../agent/store/disk.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
@@ -47,6 +48,7 @@ export class SimAgent {
   readonly bindings: Bindings;
   readonly localNetworks: LocalNetworks;
   readonly mesh: SimMesh;
+  readonly counted: CountedMesh;
   readonly probes: SimProbes;
   alive = true;
   readonly #world: World;
@@ -64,6 +66,7 @@ export class SimAgent {
     this.disk = new Disk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
+    this.counted = new CountedMesh(this.mesh);
     this.leases = new Leases(this.disk);
     this.bindings = new Bindings(this.disk);
     const shared = {
@@ -73,7 +76,7 @@ export class SimAgent {
     };
     this.replication = new Replication(node, {
       ...shared,
-      mesh: this.mesh,
+      mesh: this.counted,
       clock: host,
       random: this.random,
       hasher: oneShotSha256,
