@@ -36,6 +36,16 @@ export interface Kernel {
   close(): Promise<void>;
 }
 
+/** What guards have cost since they were opened, in elements of sets. */
+export interface GuardWork {
+  /** That were listed. */
+  readonly read: number;
+  /** Added and deleted ones; all of them when the table was written whole. */
+  readonly written: number;
+  /** Times that what is kept of them by what changes was not what the whole says. */
+  readonly drifts: number;
+}
+
 /** nftables of the host namespace, own table, written whole then by difference, verified, watched. */
 export interface Guards {
   set(desired: DesiredGuards): Promise<void>;
@@ -43,6 +53,7 @@ export interface Guards {
   verify(): Promise<boolean>;
   /** Packets dropped, by reason: see README.md, "Who is guarded against". */
   counters(): Promise<Readonly<Record<string, number>>>;
+  work(): GuardWork;
   onTamper(listener: () => void): void;
   /**
    * For `leave`: nothing of ours stays, but where containers still run what keeps them from reaching `sealed`

@@ -40,7 +40,7 @@ function desiredOver(family: Family): DesiredGuards {
     sealed: [],
     vteps: [vtep],
     hosting: [{ vtep, vni: app.vni }],
-    speakers: addressesOf(remote).map((ip) => ({ vtep, vni: app.vni, mac: remote.mac, ip })),
+    speakers: [{ vtep, vni: app.vni, members: [{ mac: remote.mac, ips: addressesOf(remote) }] }],
   };
 }
 
@@ -552,13 +552,17 @@ describe.each([4, 6] as const)("the guards of a host whose underlay is IPv%i", (
   test("follow thousands of containers by difference", async () => {
     const speakers = Array.from({ length: 5000 }, (_, i) => {
       const ip = Ip.parse(`10.192.${2 + (i >> 8)}.${i & 255}`);
-      return { vtep: vtepOf(2, over), vni: app.vni, mac: remote.mac, ip };
+      return { mac: remote.mac, ips: [ip] };
     });
-    await guards.set({ ...desired, speakers });
+    const speaking = (members: typeof speakers): Promise<void> =>
+      guards.set({ ...desired, speakers: [{ vtep: vtepOf(2, over), vni: app.vni, members }] });
+    await speaking(speakers);
     expect(await guards.verify()).toBe(true);
-    await guards.set({ ...desired, speakers: speakers.slice(10) });
+    const { written } = guards.work();
+    await speaking(speakers.slice(10));
+    expect(guards.work()).toMatchObject({ written: written + 10, drifts: 0 });
     expect(await guards.verify()).toBe(true);
-    expect(await outcome(host(2), from({ ...remote, ipv4: speakers[3]!.ip }))).toEqual({
+    expect(await outcome(host(2), from({ ...remote, ipv4: speakers[3]!.ips[0]! }))).toEqual({
       arrived: 0,
       why: ["notSpeaker"],
     });

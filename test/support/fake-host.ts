@@ -40,6 +40,7 @@ const guards: Guards = {
   set: async () => {},
   verify: async () => true,
   counters: async () => ({}),
+  work: () => ({ read: 0, written: 0, drifts: 0 }),
   onTamper: () => {},
   remove: async () => {},
   close: async () => {},

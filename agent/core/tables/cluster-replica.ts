@@ -51,6 +51,8 @@ export type HostFacts = Pick<
 >;
 
 export interface ClusterCounters {
+  /** Documents of hosts that came. */
+  parsed: number;
   merged: number;
   malformed: number;
   /** Of a later version of the wire. */
@@ -84,6 +86,7 @@ const OTHER_MACHINE_MS = 300_000;
  */
 export class ClusterReplica {
   readonly counters: ClusterCounters = {
+    parsed: 0,
     merged: 0,
     malformed: 0,
     otherVersion: 0,
@@ -143,6 +146,7 @@ export class ClusterReplica {
       case undefined:
         return [];
       case "host":
+        this.counters.parsed++;
         return this.#merge(message.document, nowMs);
       case "state":
         return message.revision > this.#revision()
@@ -194,6 +198,7 @@ export class ClusterReplica {
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
+        this.counters.parsed += answer.hosts.length;
         const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
         if (answer.state !== undefined)

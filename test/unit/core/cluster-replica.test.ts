@@ -296,7 +296,7 @@ test("what a new host says costs those who hear of it its own document, however 
     for (const output of replica.stateVerified(signed(next), next, 0))
       if (output.kind === "request") {
         const request = decodeMessage(ClusterSyncRequest, output.bytes, BOUNDS.syncMessageBytes);
-        const answer = encodeCbor(hosts.at(2).replica.answer(request));
+        const answer = encodeCbor(hosts.at(2).replica.answer(nodeId(1), request));
         bytes += output.bytes.length + answer.length;
         replica.answered(output.id, answer, 0);
       }
