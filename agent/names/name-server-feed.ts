@@ -196,6 +196,11 @@ export class NameServerFeed {
       .filter((joined) => joined.network === network && joined.links !== undefined);
   }
 
+  /** Docker has called Join for it, perhaps before this agent started, and not Leave. */
+  hasJoined(endpoint: EndpointId): boolean {
+    return this.#modules.sandboxes.of(endpoint) !== undefined;
+  }
+
   /** Of an endpoint that was never joined nothing is to do. */
   async leave(endpoint: EndpointId): Promise<void> {
     const { sandboxes } = this.#modules;
