@@ -223,7 +223,9 @@ export class Controller {
           grantAddress(record, from, request.network, request.ip),
         );
       case "returnBlock":
-        await this.#commit((record) => returnBlock(record, from, request.network, request.block));
+        await this.#commit((record) =>
+          returnBlock(record, from, request.network, request.block, request.holds),
+        );
         return { v: 1, kind: "done", state: await this.signedState() };
       case "rotateKey":
         await this.#commit((record, context) => {

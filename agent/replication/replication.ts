@@ -257,8 +257,10 @@ export class Replication {
     return encodeCbor(this.cluster.answer(from, request));
   }
 
+  /** Who listens is told last: what it says in its turn comes after what it heard, on the disk and on the mesh. */
   #run(outputs: readonly Output[]): void {
     const { saved } = this.#modules;
+    const dirty = new Set<NetworkId>();
     for (const output of outputs)
       switch (output.kind) {
         case "persist":
@@ -277,13 +279,16 @@ export class Replication {
           });
           break;
         case "dirty":
-          this.networkChanged.emit(output.network);
+          dirty.add(output.network);
       }
+    for (const network of dirty) this.networkChanged.emit(network);
     this.#wake();
   }
 
+  /** As `#run`. */
   #runCluster(outputs: readonly ClusterOutput[]): void {
     const { saved, log } = this.#modules;
+    let changed = false;
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
@@ -312,8 +317,9 @@ export class Replication {
           });
           break;
         case "changed":
-          this.#applyState();
+          changed = true;
       }
+    if (changed) this.#applyState();
     this.#wake();
   }
 

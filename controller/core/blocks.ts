@@ -50,10 +50,7 @@ export function allotBlock(
       if (first === undefined) continue;
       const length = ADDRESS_BITS[family] - log2(want);
       const block: BlockRecord = { network, block: toCidr(first, length, family), node };
-      return {
-        record: withState(record, { blocks: [...record.state.blocks, block] }),
-        result: block,
-      };
+      return give(record, block);
     }
   throw new OverlayError({
     code: "FULL",
@@ -91,7 +88,7 @@ export function grantAddress(
   const moves = ({ block }: BlockRecord): boolean =>
     held.name === undefined && isDockersPart(held.subnets, block);
   const own = around.find((block) => block.node === node && !moves(block));
-  if (own !== undefined) return { record, result: own };
+  if (own !== undefined) return give(record, own);
   const holder = around.find((block) => block.node !== node);
   const name = record.state.nodes.find(({ id }) => id === holder?.node)?.name;
   if (holder !== undefined && name === undefined)
@@ -108,7 +105,25 @@ export function grantAddress(
     });
   }
   const block: BlockRecord = { network, block: hostCidr(ip), node };
-  return { record: withState(record, { blocks: [...record.state.blocks, block] }), result: block };
+  return give(record, block);
+}
+
+/**
+ * Also one that the host has: it asks for it when it does not know whether its word that it gives it back has come, and a
+ * new revision tells that word from what the host says from now on.
+ */
+function give(record: ControllerRecord, block: BlockRecord): Transition<BlockRecord> {
+  const { blocks } = record.state;
+  const isNew = !blocks.includes(block);
+  const given = withState(record, isNew ? { blocks: [...blocks, block] } : {});
+  const there = new Set(blocks.map(blockKey));
+  const kept = Object.entries(record.givenAt ?? {}).filter(([key]) => there.has(key));
+  const givenAt = { ...Object.fromEntries(kept), [blockKey(block)]: given.state.revision };
+  return { record: { ...given, givenAt }, result: block };
+}
+
+function blockKey({ network, block }: Pick<BlockRecord, "network" | "block">): string {
+  return `${network} ${block}`;
 }
 
 function nextWhenTaken(subnet: SubnetRecord, taken: Cidr, holder: string): string {
@@ -124,13 +139,20 @@ function takenOf(record: ControllerRecord, network: NetworkId): readonly BlockRe
   return all.filter((block) => block.network === network);
 }
 
-/** The host no longer uses the block. What is not its own is left alone. */
+/**
+ * The host no longer uses the block. What is not its own is left alone, and what it was given since it asked: a request
+ * that was long on its way is of an earlier gift of the same block.
+ * @param holds the revision that the host had when it asked; undefined: of 0.1.0 it is not known
+ */
 export function returnBlock(
   record: ControllerRecord,
   node: NodeId,
   network: NetworkId,
   block: Cidr,
+  holds?: number,
 ): Transition<undefined> {
+  const givenAt = record.givenAt?.[blockKey({ network, block })] ?? 0;
+  if (holds !== undefined && givenAt > holds) return { record, result: undefined };
   const blocks = record.state.blocks.filter(
     (held) => !(held.network === network && held.node === node && held.block === block),
   );

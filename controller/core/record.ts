@@ -48,6 +48,8 @@ export const ControllerRecord = z.object({
   formerAddresses: z.array(FormerAddress).optional(),
   /** On which machine each host was admitted (machines.ts). Not in the state: it is nobody else's business. */
   machines: z.record(NodeId, MachineId).optional(),
+  /** The revision at which a block was given, by `blockKey` (blocks.ts). */
+  givenAt: z.record(z.string(), z.number().int()).optional(),
   /** From a backup, and has not met the hosts since: it may have forgotten what it signed (standing.ts). */
   restoredAtMs: z.number().int().optional(),
 });

@@ -165,7 +165,9 @@ export class SimAgent {
   async ask(request: Request): Promise<Answer> {
     if (this.diesNow()) return new Promise(() => {});
     const { controller, faults } = this.#world;
-    const answer = await controller.ask(this.host, request);
+    const holds = this.tables.state?.revision ?? 0;
+    const asked = request.kind === "returnBlock" ? { ...request, holds } : request;
+    const answer = await controller.ask(this.host, asked);
     await this.controllerTold(answer.state);
     if (request.kind === "returnBlock") faults.blocksReturned++;
     if (request.kind === "removeNetwork") faults.networksEnded++;

@@ -253,7 +253,9 @@ export class SimController {
         return { ...this.#answer(), block };
       }
       case "returnBlock":
-        this.#commit((record) => returnBlock(record, from, request.network, request.block));
+        this.#commit((record) =>
+          returnBlock(record, from, request.network, request.block, request.holds),
+        );
         return this.#answer();
     }
   }

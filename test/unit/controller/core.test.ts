@@ -368,8 +368,8 @@ describe("blocks", () => {
     const low = Ip.parse("10.7.0.9");
     const granted = grantAddress(made.record, nodeId(1), made.result.id, low);
     expect(granted.result.block).toBe("10.7.0.9/32");
-    expect(grantAddress(granted.record, nodeId(1), made.result.id, low).record).toBe(
-      granted.record,
+    expect(grantAddress(granted.record, nodeId(1), made.result.id, low).record.state.blocks).toBe(
+      granted.record.state.blocks,
     );
     expect(() => grantAddress(granted.record, nodeId(2), made.result.id, low)).toThrow(
       /of host h1/,
@@ -386,8 +386,8 @@ describe("blocks", () => {
     ]);
     expect(() => grantAddress(named.record, nodeId(2), made.result.id, low)).toThrow(/of host h1/);
     const inRange = Ip.parse("10.7.0.65");
-    expect(grantAddress(named.record, nodeId(1), made.result.id, inRange).record).toBe(
-      named.record,
+    expect(grantAddress(named.record, nodeId(1), made.result.id, inRange).record.state.blocks).toBe(
+      named.record.state.blocks,
     );
   });
 
@@ -396,7 +396,10 @@ describe("blocks", () => {
     const ip = Ip.parse("10.7.0.9");
     const granted = grantAddress(app.record, nodeId(1), app.result.id, ip);
     expect(granted.result.block).toBe("10.7.0.9/32");
-    expect(grantAddress(granted.record, nodeId(1), app.result.id, ip).record).toBe(granted.record);
+    // A revision on: see `give`.
+    expect(grantAddress(granted.record, nodeId(1), app.result.id, ip).record.state.blocks).toBe(
+      granted.record.state.blocks,
+    );
     expect(() => grantAddress(granted.record, nodeId(2), app.result.id, ip)).toThrow(/of host h1/);
     for (const none of ["10.7.0.0", "10.7.0.255", "10.7.0.1", "10.8.0.1"])
       expect(() => grantAddress(app.record, nodeId(1), app.result.id, Ip.parse(none))).toThrow(
@@ -414,6 +417,24 @@ describe("blocks", () => {
         /is reserved \(--aux-address\) on network app/,
       );
     expect(allotBlock(app.record, nodeId(1), app.result.id, 4).result.block).toBe("10.7.0.72/29");
+  });
+
+  test("a block that was given again is not taken by what was said of it before", () => {
+    const app = withApp(2);
+    const [one, network] = [nodeId(1), app.result.id];
+    const { record: first, result } = allotBlock(app.record, one, network, 4);
+    const { block } = result;
+    const asked = first.state.revision;
+    const returned = returnBlock(first, one, network, block, asked).record;
+    const again = allotBlock(returned, one, network, 4);
+    expect(again.result.block).toBe(block);
+    // The same question, which had been on its way for long.
+    expect(returnBlock(again.record, one, network, block, asked).record).toBe(again.record);
+    const kept = grantAddress(first, one, network, numberToIp(rangeOf(block).first + 1n, 4));
+    expect(kept.result).toEqual(result);
+    expect(returnBlock(kept.record, one, network, block, asked).record).toBe(kept.record);
+    const { revision } = kept.record.state;
+    expect(returnBlock(kept.record, one, network, block, revision).record.state.blocks).toEqual([]);
   });
 
   test("only the holder gives a block back", () => {
