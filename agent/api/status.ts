@@ -41,7 +41,13 @@ export interface AgentStatus {
     /** Why it decided nothing when this host asked it last. */
     failure: Failure | undefined;
   };
-  readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
+  readonly peers: readonly {
+    node: NodeId;
+    name: string;
+    connected: boolean;
+    /** A connection is kept from here; with other hosts of a large cluster there need be none. Absent of an agent of before. */
+    dialled?: boolean;
+  }[];
   /** In clear; what goes through a tunnel is in `encryption`. */
   readonly dataPath: readonly ProofStatus[];
   /** Hosts that speak no wire version of ours. */
@@ -156,7 +162,12 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
       port: state?.settings.ports.controller ?? 0,
       failure: agent.controller.failure(),
     },
-    peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
+    peers: others.map(({ id, name }) => ({
+      node: id,
+      name,
+      connected: connected.has(id),
+      dialled: replication.dials(id),
+    })),
     dataPath: agent.dataPaths.results("none"),
     otherVersions: (await adapters.mesh.otherVersions().catch(() => [])).map(
       ({ node, versions }) => {

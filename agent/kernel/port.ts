@@ -87,7 +87,10 @@ export interface ProbeResult {
 
 /** ICMP at full MTU with DF through a class, by its proof network or what else answers there: the peer's kernel. */
 export interface DataPathProof<Desired extends Asked = DesiredProof> {
-  set(desired: Desired): Promise<void>;
+  /**
+   * @param stands what stands by the last `set`: with it the difference is written, and nothing is looked at
+   */
+  set(desired: Desired, stands?: Desired): Promise<void>;
   /** What the next `set` of the same would mend, in words for `verify`; empty: nothing. */
   faults(desired: Desired): Promise<string[]>;
   /** Called when something of it is lost behind our back; the next `set` puts it back. */

@@ -48,6 +48,8 @@ export class Monitor {
   /** Hosts that two machines claimed to be: what of theirs stands is open until the end. */
   readonly #disputed = new Set<NodeId>();
   readonly #vnis = new Map<number, NetworkId>();
+  /** Of containers that ended. */
+  readonly #names = new Map<NetworkId, Set<string>>();
 
   constructor(world: World) {
     this.#world = world;
@@ -96,10 +98,17 @@ export class Monitor {
   }
 
   stopped(container: Container): void {
+    const names = this.namesBefore(container.network);
+    this.#names.set(container.network, new Set([...names, ...container.names]));
     for (const ip of container.ips) {
       const key = `${container.network} ${ip}`;
       if (this.#held.get(key)?.container === container) this.#held.delete(key);
     }
+  }
+
+  /** What containers of the network were called that ended. */
+  namesBefore(network: NetworkId): ReadonlySet<string> {
+    return this.#names.get(network) ?? new Set();
   }
 
   networkMade({ id, vni }: NetworkRecord): void {

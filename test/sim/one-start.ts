@@ -74,10 +74,11 @@ function placeFor({ hosts }: World): { agent: SimAgent; network: NetworkId } | u
   return (some.length > 0 ? some : places).toSorted((a, b) => b.on.length - a.on.length)[0];
 }
 
-function countsOf({ mesh, counted, replication, reconciler }: SimAgent, network: NetworkId) {
+function countsOf({ mesh, counted, replication, networks }: SimAgent, network: NetworkId) {
   const arrived = mesh.arrived.get(topicOf(network));
   const { networkGossipIn = 0, networkGossipInBytes = 0 } = counted.counts();
-  const { passes, entriesRead, entriesCompared, entriesWritten, drifts } = reconciler.totals();
+  const { passes, entriesRead, entriesCompared, entriesWritten, drifts } =
+    networks.reconciler.totals();
   return {
     copies: arrived?.copies ?? 0,
     copiedBytes: arrived?.bytes ?? 0,

@@ -1,17 +1,5 @@
-/** One text of one file of the product, replaced when the file is loaded. */
-export interface Edit {
-  /** From the repository's root. */
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
-
-export interface Plant {
-  readonly name: string;
-  /** The mistake, as a reviewer would call it. */
-  readonly what: string;
-  readonly edits: readonly Edit[];
-}
+import type { Plant } from "./plant.ts";
+import { AGENT_PLANTS } from "./plants-of-rooms.ts";
 
 const reading = "agent/core/data-plane/read-network.ts";
 const disputes = "agent/core/data-plane/disputes.ts";
@@ -29,8 +17,7 @@ const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
 
-/** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
-export const PLANTS: readonly Plant[] = [
+const CORE_PLANTS: readonly Plant[] = [
   {
     name: "block-check-skipped",
     what: "an address counts wherever it is claimed, whoever has the block",
@@ -442,17 +429,6 @@ export const PLANTS: readonly Plant[] = [
     ],
   },
   {
-    name: "found-in-kernel-taken-away",
-    what: "what a lost database does not know is taken from the kernel before it was looked what it is",
-    edits: [
-      {
-        file: "agent/networks/desired-networks.ts",
-        from: 'if (endpointRecovery.isWaiting(network)) return { kind: "keep" };',
-        to: "",
-      },
-    ],
-  },
-  {
     name: "claims-kept-too-long",
     what: "whether an endpoint lies in its host's block is not asked again when the blocks are others",
     edits: [
@@ -507,26 +483,7 @@ export const PLANTS: readonly Plant[] = [
       },
     ],
   },
-  {
-    name: "kernel-believed-after-a-loss",
-    what: "what somebody else took from the kernel is believed to be there until the whole comparison",
-    edits: [
-      {
-        file: "agent/kernel/reconciler.ts",
-        from: "    entry.changesOutside++;\n    entry.held = undefined;\n",
-        to: "",
-      },
-    ],
-  },
-  {
-    name: "address-given-before-adoption",
-    what: "an address is given before it is known which containers of the network run here",
-    edits: [
-      {
-        file: "agent/networks/endpoint-recovery.ts",
-        from: "if (!this.isWaiting(network)) return;\n    // What is wrong",
-        to: "if (network) return;\n    // What is wrong",
-      },
-    ],
-  },
 ];
+
+/** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
+export const PLANTS: readonly Plant[] = [...CORE_PLANTS, ...AGENT_PLANTS];

@@ -149,13 +149,17 @@ export class Simulation implements World {
     return this.#members.has(node);
   }
 
-  ended({ replication: { networks, cluster, checked }, counted, reconciler }: SimAgent): void {
+  ended({
+    replication: { networks: documents, cluster, checked },
+    counted,
+    networks,
+  }: SimAgent): void {
     for (const [prefix, counters] of [
-      ["networks", networks.counters],
+      ["networks", documents.counters],
       ["cluster", cluster.counters],
       ["checked", checked],
       ["mesh", counted.counts()],
-      ["kernel", reconciler.totals()],
+      ["kernel", networks.reconciler.totals()],
     ] as const)
       for (const [name, count] of Object.entries(counters)) {
         const key = `${prefix}.${name}`;
@@ -206,9 +210,8 @@ export class Simulation implements World {
   }
 
   makeNetwork(host: SimHost | undefined): void {
-    const { docker } = host?.agent ?? {};
     if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
-    docker?.ask(this.#networkRequest()).then(
+    host?.agent?.ask(this.#networkRequest()).then(
       () => this.faults.networksMade++,
       () => {},
     );
@@ -303,16 +306,18 @@ export class Simulation implements World {
     this.controller.isAway = false;
     this.controller.tellAgain();
     const off = chance(this.random, 40) ? pick(this.random, this.hosts.slice(1)) : undefined;
-    for (const host of this.hosts)
-      // Of a host that was cloned the other machine may have had the last word.
-      if (host === off && !host.lies && !this.monitor.isDisputed(host.node)) {
-        this.faults.leftOff++;
-        for (const container of host.containers.values()) this.monitor.stopped(container);
-        host.switchOff();
-      } else {
-        host.powerOn();
-        host.start();
-      }
+    for (const host of this.hosts) {
+      host.powerOn();
+      host.start();
+    }
+    // Of a host that was cloned the other machine may have had the last word.
+    if (off === undefined || off.lies || this.monitor.isDisputed(off.node)) return;
+    this.faults.leftOff++;
+    // Now, or when all have settled.
+    this.queue.after(pick(this.random, [0, 4000])!, () => {
+      for (const container of off.containers.values()) this.monitor.stopped(container);
+      off.switchOff();
+    });
   }
 
   async #goOn(untilMs: number): Promise<void> {

@@ -105,6 +105,7 @@ export interface FakeEncryption extends EncryptionAdapters {
 /** A machine whose interfaces a test changes. */
 export class FakeLinks implements HostLinks {
   now: UnderlayFacts | undefined = { underlayMtuBytes: 1500, ownSubnets: [] };
+  timesFull: number | undefined;
   #listener: () => void = () => {};
 
   read(): Promise<UnderlayFacts | undefined> {
@@ -113,6 +114,10 @@ export class FakeLinks implements HostLinks {
 
   onChange(listener: () => void): void {
     this.#listener = listener;
+  }
+
+  timesTableWasFull(): number | undefined {
+    return this.timesFull;
   }
 
   change(now: UnderlayFacts | undefined): void {

@@ -8,7 +8,7 @@ import type { ChangedHolders } from "./told-holders.ts";
  * wait between two tries (a minute at most, moby restartmanager), and than a container takes to be made
  * anew, which has to stop first.
  */
-const REMEMBERED_MS = 120_000;
+export const REMEMBERED_MS = 120_000;
 /** Of one network; the oldest are forgotten first. */
 const REMEMBERED = 1000;
 
@@ -22,7 +22,12 @@ export const GONE = "gone";
 export class GoneNames {
   /** How many were forgotten before their time: too many. */
   forgottenEarly = 0;
+  readonly #rememberedMs: number;
   readonly #gone = new Map<EndpointId, { readonly holder: Holder; readonly untilMs: number }>();
+
+  constructor(rememberedMs = REMEMBERED_MS) {
+    this.#rememberedMs = rememberedMs;
+  }
 
   /**
    * @param changed who held names when it was asked last and who holds them now, where that is not the same.
@@ -38,7 +43,7 @@ export class GoneNames {
       const names = holder.names.filter((name, i) => !isShortId(name, i));
       if (names.length === 0) continue;
       const left: Holder = { ...holder, names, ips: [], out: GONE };
-      this.#gone.set(endpoint, { holder: left, untilMs: nowMs + REMEMBERED_MS });
+      this.#gone.set(endpoint, { holder: left, untilMs: nowMs + this.#rememberedMs });
     }
     for (const endpoint of this.#gone.keys()) {
       if (this.#gone.size <= REMEMBERED) break;
