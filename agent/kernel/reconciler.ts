@@ -86,11 +86,13 @@ export class Reconciler {
 
   /**
    * What is wanted may be another: a pass is made if it is. Names and health of containers are nothing to a kernel.
+   * Many documents that come at once are looked at once.
    * @returns false: what the last pass left is what is wanted
    */
   changed(network: NetworkId): boolean {
     if (this.#stopped) return true;
-    const { held, wanted } = this.#entry(network);
+    const { loop, held, wanted } = this.#entry(network);
+    if (loop.isDue()) return true;
     const isKnown = held !== undefined && wanted !== undefined;
     if (isKnown && sameWanted(wanted, this.#modules.want(network))) return false;
     this.dirty(network);

@@ -100,6 +100,11 @@ export class PassLoop {
     return this.#retried.failure();
   }
 
+  /** A pass is to come that looks at what is so then. */
+  isDue(): boolean {
+    return this.#asked !== NOTHING;
+  }
+
   /** Since when a pass is under way (performance.now). */
   passSinceMs(): number | undefined {
     return this.#passSinceMs;
