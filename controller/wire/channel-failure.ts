@@ -8,11 +8,12 @@ export function channelFailure(error: unknown): unknown {
   const root = rootCause(error);
   const { message } = asFailure(root);
   const { name, code, syscall } = root as NodeJS.ErrnoException;
+  const next = "check that the controller runs (`systemctl status overlay-ts-controller` there)";
   if (name === "TimeoutError" || name === "AbortError")
-    return new OverlayError({ code: "TIMEOUT", message }, { cause: error });
+    return new OverlayError({ code: "TIMEOUT", message, next }, { cause: error });
   if (syscall !== "connect" || code === undefined) return error;
   return new OverlayError(
-    { code: "UNREACHABLE", message, op: syscall, errno: code },
+    { code: "UNREACHABLE", message, next, op: syscall, errno: code },
     { cause: error },
   );
 }
