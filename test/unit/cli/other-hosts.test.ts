@@ -119,7 +119,7 @@ test("hosts that say the same are named together, and one that only is slow make
   nodes = [host(1), host(3), host(4), host(2, { self: true })];
   ports = { "127.0.0.1": "silent", "127.0.0.3": "accepts", "127.0.0.4": "silent" };
   looked = (times) => {
-    if (times === 2) nodes = [host(3, { connected: true })];
+    if (times === 4) nodes = [host(3, { connected: true })];
   };
   await reach();
   expect(said.at(-1)).toMatch(/7947\/tcp of h1, h4 does not answer.*; 7947\/tcp of h3 takes/);

@@ -9,7 +9,7 @@ import { EngineClient } from "../../../agent/docker/engine/client.ts";
 test("an engine that takes what it is asked and is silent is told apart from one that does not run", async () => {
   const directory = mkdtempSync(join(tmpdir(), "ovt-engine-silent-"));
   const path = join(directory, "docker.sock");
-  const silent = createServer((socket) => socket.resume().on("error", () => {})).listen(path);
+  const silent = createServer((socket) => socket.on("error", () => {}).resume()).listen(path);
   await once(silent, "listening");
   const client = new EngineClient(path, 20);
   await expect(client.info()).rejects.toMatchObject({
