@@ -6,6 +6,7 @@ import type { NodeId } from "../../shared/ids.ts";
 import { askPort, portSaid } from "../../shared/node/tcp-port.ts";
 import { oneLine } from "../../shared/text.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
+import { channelFailure, rootCause } from "./channel-failure.ts";
 import { type AnswerOf, ControlAnswer, type ControlRequest } from "./messages.ts";
 import { unanswered } from "./unanswered.ts";
 
@@ -90,14 +91,16 @@ export class ControlClient {
     // It answers, and in words that we do not understand.
     if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
-    const root = rootCause(cause);
-    const { name } = root as Error;
-    const { message } = asFailure(root);
+    const failure = channelFailure(cause);
+    const { code, errno, op, message } = asFailure(
+      failure instanceof OverlayError ? failure : rootCause(failure),
+    );
     // libp2p found somebody there, who did not go on in its words.
-    if (/noise|negotiate|EncryptionFailed/i.test(`${name} ${message}`))
+    if (/noise|negotiate|EncryptionFailed/i.test(`${(rootCause(cause) as Error).name} ${message}`))
       return notTheController(address, port, cause);
-    const isSilent = name === "TimeoutError" || name === "AbortError";
-    const said = portSaid(root) ?? (isSilent ? await this.#askPort(address, port) : ANSWERED);
+    const isSilent = code === "TIMEOUT";
+    const refused = portSaid({ code: errno, syscall: op });
+    const said = refused ?? (isSilent ? await this.#askPort(address, port) : ANSWERED);
     const why = isSilent ? undefined : message;
     return unanswered({ address, port, said, why, timeoutMs: this.#timeoutMs }, cause);
   }
@@ -146,15 +149,4 @@ function refusal({ code, message, next }: AnswerOf<"failed">["failure"]): Overla
     message: oneLine(message, MAX_CHARS),
     next: oneLine(next ?? ITS_LOG, MAX_CHARS),
   });
-}
-
-/** libp2p wraps: the innermost reason is the one a person can use. */
-function rootCause(error: unknown): unknown {
-  let at = error;
-  for (let depth = 0; depth < 5; depth++) {
-    const inner = at instanceof AggregateError ? (at.errors[0] as unknown) : (at as Error).cause;
-    if (inner === undefined) break;
-    at = inner;
-  }
-  return at;
 }

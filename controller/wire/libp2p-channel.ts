@@ -14,6 +14,7 @@ import {
   WIRE_VERSIONS,
 } from "../../shared/wire-version.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
+import { channelFailure } from "./channel-failure.ts";
 import { controlNode, HANDSHAKE_TIMEOUT_MS } from "./libp2p-node.ts";
 
 const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
@@ -49,7 +50,7 @@ export class Libp2pChannel implements ControlChannel {
       return { bytes, peer: NodeId.parse(connection.remotePeer.toString()) };
     } catch (error) {
       stream?.abort(error as Error);
-      throw error;
+      throw channelFailure(error);
     }
   }
 

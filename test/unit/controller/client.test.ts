@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 import { Ip } from "../../../shared/ip.ts";
 import type { PortAnswer } from "../../../shared/node/tcp-port.ts";
 import { nodeId } from "../../support/cluster.ts";
@@ -92,6 +93,27 @@ test.each<[string, Error, PortAnswer, string, RegExp, RegExp]>([
     "UNREACHABLE",
     /does not answer: the stream was reset$/,
     /systemctl status overlay-ts-controller.* log/,
+  ],
+  [
+    "takes connections, as the mesh's thread tells it",
+    new OverlayError({ code: "TIMEOUT", message: "aborted" }),
+    { kind: "accepts" },
+    "TIMEOUT",
+    /takes connections, and has not answered within 2 s/,
+    /uptime/,
+  ],
+  [
+    "refuses, as the mesh's thread tells it",
+    new OverlayError({
+      code: "UNREACHABLE",
+      message: "connect ECONNREFUSED",
+      op: "connect",
+      errno: "ECONNREFUSED",
+    }),
+    { kind: "accepts" },
+    "UNREACHABLE",
+    /does not answer: the connection is refused, nobody listens there$/,
+    /systemctl status overlay-ts-controller/,
   ],
 ])("a controller whose port %s is said to be so", async (_what, error, said, code, what, next) => {
   const channel: ControlChannel = {

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { DEFAULT_DIAL_TIMEOUTS } from "../../../agent/replication/gossip/dialling.ts";
 import { MeshNode } from "../../../agent/replication/gossip/mesh-node.ts";
 import { Libp2pChannel } from "../../../controller/wire/libp2p-channel.ts";
+import { asFailure } from "../../../shared/errors.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { identityFromSeed } from "../../../shared/node/identity.ts";
 
@@ -56,8 +57,18 @@ test("a controller's handshake outlives the request that began it: the next one 
   const channel = new Libp2pChannel(seed);
   const ask = (): Promise<unknown> =>
     channel.exchange({ address, port, peer: undefined }, new Uint8Array(1), 100);
-  await expect(ask()).rejects.toMatchObject({ name: "TimeoutError" });
-  await expect(ask()).rejects.toMatchObject({ name: "TimeoutError" });
+  await expect(ask()).rejects.toMatchObject({ code: "TIMEOUT" });
+  await expect(ask()).rejects.toMatchObject({ code: "TIMEOUT" });
   await channel.close();
   expect(connections).toBe(1);
+});
+
+test("what the system said of a connection that was refused can be told to another thread", async () => {
+  busy.close();
+  await once(busy, "close");
+  const channel = new Libp2pChannel(seed);
+  const to = { address, port, peer: undefined };
+  const failure = await channel.exchange(to, new Uint8Array(1), 2000).catch(asFailure);
+  await channel.close();
+  expect(failure).toMatchObject({ code: "UNREACHABLE", op: "connect", errno: "ECONNREFUSED" });
 });
