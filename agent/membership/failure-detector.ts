@@ -71,6 +71,8 @@ export class FailureDetector<Desired extends Asked> {
   };
   /** As the kernel was told last; undefined: to be told with the next round. */
   #written: Desired | undefined;
+  /** The kernel has it, by the last write that succeeded; undefined: it is to be looked at. */
+  #stands: Desired | undefined;
   /** Nothing stands. */
   #isClear = false;
   #setting: Promise<void> = Promise.resolve();
@@ -115,7 +117,7 @@ export class FailureDetector<Desired extends Asked> {
 
   /** What stands may be another than what was written: it is written with the next round, now. */
   check(): void {
-    this.#written = undefined;
+    this.#lookAgain();
     this.#schedule(this.#modules.clock.nowMs());
   }
 
@@ -160,7 +162,13 @@ export class FailureDetector<Desired extends Asked> {
     this.#written = desired;
     this.#isClear = false;
     try {
-      await this.#write(() => this.#modules.proof.set(desired));
+      await this.#write(async () => {
+        const stands = this.#stands;
+        this.#stands = undefined;
+        await this.#modules.proof.set(desired, stands);
+        // Unless it is to be looked at again meanwhile.
+        if (this.#written !== undefined) this.#stands = desired;
+      });
     } catch (error) {
       this.#written = undefined;
       throw error;
@@ -168,11 +176,16 @@ export class FailureDetector<Desired extends Asked> {
     return desired;
   }
 
+  #lookAgain(): void {
+    this.#written = undefined;
+    this.#stands = undefined;
+  }
+
   /** What an agent before this one left goes too. */
   async #clear(): Promise<void> {
     const { unused, proof } = this.#modules;
     if (this.#isClear || unused?.() !== true) return;
-    this.#written = undefined;
+    this.#lookAgain();
     await this.#write(() => proof.remove());
     this.#isClear = true;
   }
@@ -206,7 +219,7 @@ export class FailureDetector<Desired extends Asked> {
     this.#narrow.went(narrowPaths(this.results()));
     this.#modules.changed();
     // Nobody answers: should it be our own device that is gone, it is made again.
-    if (!this.results().some(isReached)) this.#written = undefined;
+    if (!this.results().some(isReached)) this.#lookAgain();
     this.#schedule(this.#presence.nextMs());
     return result;
   }

@@ -1,5 +1,6 @@
 import type { RawNetlinkSocket } from "netlink";
-import type { Ip } from "../../shared/ip.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
+import { timesTableWasFull } from "../../shared/node/neighbour-table.ts";
 import type { UnderlayFacts } from "../../shared/underlay.ts";
 import { openRouteSocket } from "../kernel/netlink/raw-socket.ts";
 import { RTNLGRP } from "../kernel/netlink/route.ts";
@@ -25,6 +26,10 @@ export class LinuxHostLinks implements HostLinks {
       for (const each of this.#listeners) each();
     };
     for (const event of ["message", "error"] as const) this.#news.on(event, told);
+  }
+
+  timesTableWasFull(family: Family): number | undefined {
+    return timesTableWasFull(family);
   }
 
   close(): void {

@@ -144,6 +144,11 @@ export class Replication {
     return this.cluster.otherMachine(this.#now());
   }
 
+  /** A connection with the host is kept from here; it may keep one too. */
+  dials(node: NodeId): boolean {
+    return this.#wantedPeers.has(node);
+  }
+
   /** Some peer that should be connected is not. */
   missesPeers(): boolean {
     const connected = new Set(this.#modules.mesh.connections());

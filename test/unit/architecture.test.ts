@@ -42,7 +42,7 @@ const PURE_PACKAGES = new Set(["zod", "cborg", "ip-address", "jose", "tweetnacl"
 
 /**
  * From the lowest: a room needs those before it alone, so there is no circle of rooms. `agent`: what joins them to a
- * host (`agent.ts`, `adapters.ts`, `lifecycle.ts`); `start`: what chooses the adapters and lives
+ * host (`agent.ts`, `start-order.ts`, `adapters.ts`, `lifecycle.ts`); `start`: what chooses the adapters and lives
  * through the host's states.
  */
 const ROOMS = [
@@ -65,7 +65,9 @@ const ROOMS = [
 function roomOf(file: string): string {
   const [, room = "", inside] = file.split("/");
   if (inside !== undefined) return room;
-  return ["agent.ts", "adapters.ts", "lifecycle.ts"].includes(room) ? "agent" : "start";
+  return ["agent.ts", "start-order.ts", "adapters.ts", "lifecycle.ts"].includes(room)
+    ? "agent"
+    : "start";
 }
 
 const isVocabulary = (name: string): boolean =>

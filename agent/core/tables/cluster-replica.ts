@@ -51,6 +51,8 @@ export type HostFacts = Pick<
 >;
 
 export interface ClusterCounters {
+  /** Documents of hosts that came. */
+  parsed: number;
   merged: number;
   malformed: number;
   /** Of a later version of the wire. */
@@ -72,6 +74,9 @@ interface Question {
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
+/** Of hosts that a state admits: what more of them say is found by a comparison. */
+const ASKED_BY_NAME = 16;
+
 /** A machine that lives and is connected overtakes this one far more often. */
 const OTHER_MACHINE_MS = 300_000;
 
@@ -81,6 +86,7 @@ const OTHER_MACHINE_MS = 300_000;
  */
 export class ClusterReplica {
   readonly counters: ClusterCounters = {
+    parsed: 0,
     merged: 0,
     malformed: 0,
     otherVersion: 0,
@@ -140,6 +146,7 @@ export class ClusterReplica {
       case undefined:
         return [];
       case "host":
+        this.counters.parsed++;
         return this.#merge(message.document, nowMs);
       case "state":
         return message.revision > this.#revision()
@@ -191,6 +198,7 @@ export class ClusterReplica {
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
+        this.counters.parsed += answer.hosts.length;
         const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
         if (answer.state !== undefined)
@@ -226,14 +234,29 @@ export class ClusterReplica {
       ? { v: 1, kind: "state", revision, state: signed }
       : { v: 1, kind: "stateIsThere", revision };
     // What a new member says of itself may have come, and been refused, before the state.
-    const unheard = state.nodes.some(({ id }) => !members.has(id) && !this.#tables.hosts.has(id));
-    const to = unheard ? this.#somePeer() : undefined;
+    const unheard = state.nodes
+      .map(({ id }) => id)
+      .filter((id) => !members.has(id) && !this.#tables.hosts.has(id));
     return [
       { kind: "persistState", signed },
       { kind: "publish", bytes: encodeCbor(news) },
       { kind: "changed" },
-      ...(to === undefined ? [] : this.#compare(to, nowMs)),
+      ...this.#askAbout(unheard, nowMs),
     ];
+  }
+
+  /** Few by their names: a comparison is answered with what there is of all hosts. */
+  #askAbout(hosts: readonly NodeId[], nowMs: number): ClusterOutput[] {
+    const to = hosts.length === 0 ? undefined : this.#somePeer();
+    if (to === undefined) return [];
+    if (hosts.length > ASKED_BY_NAME) return this.#compare(to, nowMs);
+    const revision = this.#revision();
+    // Of a question without names the answer puts nothing in sync: it is not all that the peer has.
+    return this.#request(
+      { to },
+      { v: 1, kind: "fetchCluster", revision, nodes: [...hosts] },
+      nowMs,
+    );
   }
 
   tick(nowMs: number): ClusterOutput[] {
@@ -380,8 +403,12 @@ export class ClusterReplica {
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
     const nodes = request.kind === "fetchCluster" ? { nodes: request.nodes } : {};
-    const id = this.#questions.ask({ to, ...nodes }, nowMs);
-    return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
+    return this.#request({ to, ...nodes }, request, nowMs);
+  }
+
+  #request(question: Question, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
+    const id = this.#questions.ask(question, nowMs);
+    return [{ kind: "request", id, to: question.to, bytes: encodeCbor(request) }];
   }
 
   #revision(): number {

@@ -79,6 +79,8 @@ interface Topic {
 
 /** What was refused or repaired, for `status`. */
 export interface ReplicaCounters {
+  /** Documents that came, whole or as a delta. */
+  parsed: number;
   merged: number;
   gaps: number;
   malformed: number;
@@ -99,6 +101,7 @@ export interface ReplicaCounters {
 export class Replica {
   readonly tables = new Tables();
   readonly counters: ReplicaCounters = {
+    parsed: 0,
     merged: 0,
     gaps: 0,
     malformed: 0,
@@ -201,6 +204,7 @@ export class Replica {
   gossip(network: NetworkId, from: NodeId, bytes: Uint8Array, nowMs: number): Output[] {
     const message = this.#decode(GossipMessage, bytes, BOUNDS.gossipMessageBytes);
     if (message === undefined) return [];
+    this.counters.parsed++;
     const { delta } = message;
     if (delta.network !== network || !this.#topics.has(network))
       return this.#count("notSubscribed");
@@ -248,6 +252,7 @@ export class Replica {
         return this.#ask({ ...ask, nodes }, { v: 1, kind: "fetch", network, nodes }, nowMs);
       }
       case "documents": {
+        this.counters.parsed += answer.documents.length;
         const outputs = answer.documents.flatMap((document) =>
           document.network === ask.network
             ? this.#merge(document, nowMs)

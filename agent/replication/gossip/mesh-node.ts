@@ -186,6 +186,7 @@ export class MeshNode implements Mesh {
 
   async #create(): Promise<Libp2p<Services>> {
     const { identitySeed, listen, claim } = this.#options;
+    const { mostMs } = DEFAULT_DIAL_TIMEOUTS;
     const family = listen.address.includes(":") ? "ip6" : "ip4";
     const refused = (why: string): void =>
       this.#count(`refused${why.charAt(0).toUpperCase()}${why.slice(1)}`);
@@ -208,13 +209,19 @@ export class MeshNode implements Mesh {
         connectionManager: {
           inboundConnectionThreshold: 1000,
           maxIncomingPendingConnections: 256,
-          dialTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
-          inboundUpgradeTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
+          // Of libp2p's own limits none is to end what `Dialling` waits for: that of an address is six seconds.
+          dialTimeout: mostMs,
+          addressDialTimeout: mostMs,
+          inboundUpgradeTimeout: mostMs,
+          inboundStreamProtocolNegotiationTimeout: mostMs,
+          outboundStreamProtocolNegotiationTimeout: mostMs,
           maxConnections: 2000,
         },
-        connectionMonitor: { pingInterval: 10_000 },
+        // A connection ends when its ping has no answer; whether the host is there is asked elsewhere, and sooner.
+        connectionMonitor: { pingInterval: 10_000, pingTimeout: { minTimeout: mostMs } },
         services: {
-          identify: identify({ runOnConnectionOpen: true }),
+          // Gossip begins with it: a peer that was slow once would have none.
+          identify: identify({ runOnConnectionOpen: true, timeout: mostMs }),
           pubsub: gossipsub({
             globalSignaturePolicy: StrictNoSign,
             D: 4,

@@ -276,3 +276,35 @@ test("with a state that admits hosts their words are asked for, which were refus
   expect(outputs(clusterState(3, { revision: 2 }))).toContain("request");
   expect(outputs(clusterState(3, { revision: 3 }))).not.toContain("request");
 });
+
+test("what a new host says costs those who hear of it its own document, however many hosts there are", () => {
+  const asked = (members: number): { bytes: number; hosts: number } => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(members));
+    // What host 2 has heard of all others differs from what host 1 has.
+    const next = clusterState(members + 1, { revision: 5 });
+    hosts.dropGossip = true;
+    for (let k = 3; k <= members + 1; k++) {
+      const unsigned = { ...facts(k), node: nodeId(k), version: { incarnation: 1, seq: 1 } };
+      const signature = hashSigner(nodeId(k)).sign(hostSigningBytes(unsigned));
+      if (k > members) hosts.run(2, hosts.at(2).replica.stateVerified(signed(next), next, 0));
+      const said = encodeCbor({ v: 1, kind: "host", document: { ...unsigned, signature } });
+      hosts.run(2, hosts.at(2).replica.gossip(nodeId(k), said, 0));
+    }
+    let bytes = 0;
+    const { replica, tables } = hosts.at(1);
+    for (const output of replica.stateVerified(signed(next), next, 0))
+      if (output.kind === "request") {
+        const request = decodeMessage(ClusterSyncRequest, output.bytes, BOUNDS.syncMessageBytes);
+        const answer = encodeCbor(hosts.at(2).replica.answer(nodeId(1), request));
+        bytes += output.bytes.length + answer.length;
+        replica.answered(output.id, answer, 0);
+      }
+    expect(tables.hosts.has(nodeId(members + 1))).toBe(true);
+    expect(replica.inSync()).toBe(false);
+    return { bytes, hosts: tables.hosts.size };
+  };
+  const [few, many] = [asked(4), asked(40)];
+  expect(many.hosts).toBe(1);
+  expect(many.bytes).toBeLessThan(few.bytes * 1.1);
+});

@@ -137,3 +137,49 @@ test("a minute of questions to a host that is there, each second, is less than 1
   expect(both.probes - first.probes).toBeGreaterThanOrEqual(60);
   expect(both.bytes - first.bytes).toBeLessThan(12_000);
 });
+
+test("a host that comes costs its own entries: what stands is looked at only when it may be another", async () => {
+  let members = 2;
+  let fails = false;
+  /** Of each write: hosts that are to stand, and that stand by what was written; undefined: all is looked at. */
+  const written: [number, number | undefined][] = [];
+  const proof: DataPathProof = {
+    set: async ({ peers }, stands) => {
+      written.push([peers.length, stands?.peers.length]);
+      if (fails) throw new Error("no memory");
+    },
+    faults: async () => [],
+    onLoss: () => {},
+    probe: () => Promise.reject(new Error("not started")),
+    remove: async () => {},
+    close: async () => {},
+  };
+  const desired = () => desiredProof(clusterState(members), nodeId(1));
+  const failureDetector = new FailureDetector({ ...modules, desired, proof });
+  const joins = (): Promise<unknown> => {
+    members++;
+    return failureDetector.update();
+  };
+  await failureDetector.update();
+  await joins();
+  // Side by side.
+  await Promise.all([joins(), joins()]);
+  failureDetector.check();
+  await failureDetector.update();
+  fails = true;
+  await expect(joins()).rejects.toThrow("no memory");
+  fails = false;
+  await joins();
+  await joins();
+  await failureDetector.stop();
+  expect(written).toEqual([
+    [1, undefined],
+    [2, 1],
+    [3, 2],
+    [4, 3],
+    [4, undefined],
+    [5, 4],
+    [6, undefined],
+    [7, 6],
+  ]);
+});
