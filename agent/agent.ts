@@ -15,7 +15,7 @@ import { sealKeyPair } from "../shared/sealed-box.ts";
 import { Signal } from "../shared/signal.ts";
 import { verifyState } from "../shared/trust.ts";
 import type { AgentAdapters } from "./adapters.ts";
-import { desiredGuards } from "./core/data-plane/desired-network.ts";
+import { desiredGuards } from "./core/data-plane/desired-guards.ts";
 import type { DesiredGuards } from "./core/data-plane/kernel-state.ts";
 import { plan } from "./core/data-plane/plan.ts";
 import { type DockerParts, makeDocker } from "./docker/parts.ts";
@@ -29,6 +29,7 @@ import type { GuardReconciler } from "./kernel/guard-reconciler.ts";
 import { WayOutReconciler } from "./kernel/way-out-reconciler.ts";
 import type { Ended, Living } from "./lifecycle.ts";
 import type { Membership } from "./membership/membership-files.ts";
+import { CountedControl } from "./membership/counted-control.ts";
 import { makeMembership, type MembershipParts } from "./membership/parts.ts";
 import { Reach } from "./membership/reach.ts";
 import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
@@ -49,7 +50,7 @@ const RESYNC_MS = 60_000;
 export interface AgentParts extends MembershipParts, NetworksParts, DockerParts {
   readonly identity: Identity;
   readonly membership: Membership;
-  readonly adapters: AgentAdapters;
+  readonly adapters: AgentAdapters & { readonly control: CountedControl };
   readonly disk: Disk;
   readonly replication: Replication;
   readonly guardReconciler: GuardReconciler;
@@ -76,7 +77,7 @@ function makeParts(
   cannotRun: (failure: Failure) => void,
 ): AgentParts {
   const mesh = new CountedMesh(given.mesh);
-  const adapters = { ...given, mesh };
+  const adapters = { ...given, mesh, control: new CountedControl(given.control) };
   const self = identity.node;
   const [viewChanged, resync] = [new Signal(), new Signal()];
   const machine = { clock: systemClock, timers: systemTimers, random: systemRandom };

@@ -48,7 +48,7 @@ export interface NetworkSyncModules {
   readonly bindings: Bindings;
   readonly leases: Leases;
   readonly localNetworks: LocalNetworks;
-  readonly nameServerFeed: Pick<NameServerFeed, "leave">;
+  readonly nameServerFeed: Pick<NameServerFeed, "hasJoined" | "leave">;
   readonly networkRemoval: NetworkRemoval;
   readonly containerWatcher: Pick<ContainerWatcher, "happened" | "listed" | "stop">;
   readonly controller: Pick<ControllerLink, "request">;

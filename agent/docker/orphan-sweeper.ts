@@ -17,6 +17,11 @@ import { Since } from "../../shared/node/since.ts";
  * call may take goes.
  */
 const UNLISTED_MS = 30_000;
+/**
+ * An endpoint that joined was listed: Docker keeps it before it calls Join (moby libnetwork, network.createEndpoint), and
+ * forgets it when it ends. It is none that is just being made; it has time for Docker's own word that it ends.
+ */
+const ENDED_MS = 5_000;
 
 export interface OrphanSweeperModules {
   readonly self: NodeId;
@@ -24,7 +29,7 @@ export interface OrphanSweeperModules {
   readonly bindings: Bindings;
   readonly leases: Leases;
   readonly localNetworks: Pick<LocalNetworks, "endpoints" | "find" | "hosted" | "remove">;
-  readonly nameServerFeed: Pick<NameServerFeed, "leave">;
+  readonly nameServerFeed: Pick<NameServerFeed, "hasJoined" | "leave">;
   readonly clock: Pick<Clock, "nowMs">;
   readonly log: Log;
 }
@@ -38,6 +43,7 @@ export class OrphanSweeper {
   readonly #views: Since<DockerNetworkId>;
   readonly #unmade: Since<NetworkId>;
   readonly #endpoints: Since<EndpointId>;
+  readonly #ended: Since<EndpointId>;
   readonly #addresses: Since<string>;
 
   constructor(modules: OrphanSweeperModules, unlistedMs = UNLISTED_MS) {
@@ -46,12 +52,13 @@ export class OrphanSweeper {
     this.#views = new Since(unlistedMs, clock);
     this.#unmade = new Since(unlistedMs, clock);
     this.#endpoints = new Since(unlistedMs, clock);
+    this.#ended = new Since(Math.min(ENDED_MS, unlistedMs), clock);
     this.#addresses = new Since(unlistedMs, clock);
   }
 
   /** When the next look can be worth it; negative: it is late; infinite: nothing is missing. */
   dueInMs(): number {
-    const all = [this.#views, this.#unmade, this.#endpoints, this.#addresses];
+    const all = [this.#views, this.#unmade, this.#endpoints, this.#ended, this.#addresses];
     return Math.min(...all.map((since) => since.dueInMs()));
   }
 
@@ -128,14 +135,19 @@ export class OrphanSweeper {
 
   /** Containers that ended. */
   async dropEndpoints(): Promise<void> {
-    const { localNetworks, log } = this.#modules;
+    const { localNetworks, nameServerFeed, log } = this.#modules;
     const busy = (network: NetworkId): boolean =>
       containersOf(localNetworks.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
     for (const [network, { endpoints: listed }] of await this.#listed(busy))
       for (const endpoint of containersOf(localNetworks.endpoints(network)))
         if (!listed.has(endpoint.id)) unlisted.set(endpoint.id, { network, endpoint });
-    for (const id of this.#endpoints.over([...unlisted.keys()])) {
+    const ids = [...unlisted.keys()];
+    const over = [
+      ...this.#ended.over(ids.filter((id) => nameServerFeed.hasJoined(id))),
+      ...this.#endpoints.over(ids.filter((id) => !nameServerFeed.hasJoined(id))),
+    ];
+    for (const id of over) {
       const { network, endpoint } = unlisted.get(id)!;
       log.warn(
         { network, endpoint: id },

@@ -88,6 +88,7 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
         const own = ownRecord(tables, self);
         return own?.behindNat ?? own?.address;
       },
+      links: adapters.links,
       isChangingOver: () => needs.encryption.isChangingOver(),
       cannotRun,
     });
@@ -96,11 +97,13 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
     cloneDetection.look();
     // An old controller's state may say of it what was.
     underlay.soon();
+    ownAddress?.soon();
   });
   resync.on(() => {
     controller.check();
     cloneDetection.look();
     underlay.soon();
+    ownAddress?.soon();
   });
   return { controller, underlay, dataPaths, revocationCheck, cloneDetection, ownAddress };
 }

@@ -6,7 +6,8 @@ import { asFailure, type Failure } from "../../shared/errors.ts";
 import type { Clock, Log, Timers } from "../../shared/ports.ts";
 import { GoneNames, REMEMBERED_MS } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
-import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "../core/names/names.ts";
+import { type Holder, namedHosts, type NamedNetwork } from "../core/names/names.ts";
+import { ToldHolders } from "../core/names/told-holders.ts";
 import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import { KeyedMutex } from "../../shared/node/keyed-mutex.ts";
@@ -49,10 +50,8 @@ interface Told {
   /** `completeAfterMs` are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
-  /** Who holds names. */
-  here: readonly Holder[];
-  /** The same, and those that had names a moment ago. */
-  holders: readonly Holder[];
+  /** Who holds names, and who had them a moment ago. */
+  holders: ToldHolders;
   readonly gone: GoneNames;
   /** From when the first of `gone` came until it is forgotten. */
   stopForgetting: (() => void) | undefined;
@@ -72,6 +71,7 @@ export class NameServerFeed {
   readonly #refused = new Map<SandboxId, Failure>();
   readonly #retried: RetriedWork;
   #stopTelling: (() => void) | undefined;
+  #drifts = 0;
 
   constructor(modules: NameServerFeedModules, times = DEFAULT_FEED_TIMES) {
     this.#modules = modules;
@@ -171,7 +171,22 @@ export class NameServerFeed {
   /** For `status`. */
   counters(): Readonly<Record<string, number>> {
     const told = [...this.#told.values()];
-    return { goneForgottenEarly: told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0) };
+    const goneForgottenEarly = told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0);
+    return { goneForgottenEarly, drifts: this.#drifts };
+  }
+
+  /** What was told, by what changed, is compared with what follows from the whole. */
+  check(): void {
+    for (const [network, { holders }] of this.#told) {
+      const changes = holders.correction();
+      if (changes === undefined) continue;
+      this.#drifts++;
+      this.#modules.log.error(
+        { network },
+        "names were told that are not what documents say; mended",
+      );
+      this.#modules.server.change([{ kind: "holders", network, ...changes }]);
+    }
   }
 
   /** What containers here call others on the network. */
@@ -179,6 +194,11 @@ export class NameServerFeed {
     return this.#modules.sandboxes
       .all()
       .filter((joined) => joined.network === network && joined.links !== undefined);
+  }
+
+  /** Docker has called Join for it, perhaps before this agent started, and not Leave. */
+  hasJoined(endpoint: EndpointId): boolean {
+    return this.#modules.sandboxes.of(endpoint) !== undefined;
   }
 
   /** Of an endpoint that was never joined nothing is to do. */
@@ -290,12 +310,11 @@ export class NameServerFeed {
       held.info = info;
       changes.push({ kind: "network", info });
     }
-    const here = holdersOf(replication.tables, record, lost(record.encryption));
-    const holders = [...here, ...held.gone.after(held.here, here, clock.nowMs())];
+    const here = namedHosts(replication.tables, record, lost(record.encryption));
+    const { put, remove } = held.holders.change(here, (changed) =>
+      held.gone.after(changed, clock.nowMs()),
+    );
     this.#forgetLater(network, held);
-    const { put, remove } = changedHolders(held.holders, holders);
-    held.here = here;
-    held.holders = holders;
     if (put.length + remove.length > 0) changes.push({ kind: "holders", network, put, remove });
     return changes;
   }
@@ -309,8 +328,7 @@ export class NameServerFeed {
       stopWaiting,
       waited: false,
       info: undefined,
-      here: [],
-      holders: [],
+      holders: new ToldHolders(),
       gone: new GoneNames(this.#times.rememberedMs),
       stopForgetting: undefined,
     };

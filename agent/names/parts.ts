@@ -31,6 +31,7 @@ export function makeNames(needs: NamesNeeds, times = DEFAULT_FEED_TIMES): NameSe
   replication.clusterChanged.on(() => nameServerFeed.changed());
   reach.changed.on(() => nameServerFeed.changed());
   resync.on(() => {
+    nameServerFeed.check();
     const again = [nameServerFeed.forgetGone(), nameServerFeed.serveAgain()];
     inBackground(Promise.all(again), log, "serving names in containers failed; tried again");
   });

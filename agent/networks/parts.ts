@@ -105,6 +105,7 @@ export function makeNetworks(needs: NetworksNeeds, times = DEFAULT_NETWORKS_TIME
   const reconciler = new Reconciler(times.reconciler, {
     ...shared,
     want: (network) => desiredNetworks.want(network),
+    rightWanted: (network) => desiredNetworks.right(network),
   });
   const ipam = new OverlayIpam(self, { ...shared, endpointRecovery }, times.returnAfterMs);
   const attachEndpoint = new AttachEndpoint({ ...shared, reconciler });
@@ -158,11 +159,11 @@ type Following = PartContext & {
 
 function followTables(needs: Following, parts: NetworksParts): void {
   const { replication, pathsChanged, keyChanged } = needs;
-  const { localNetworks, desiredNetworks, reconciler } = parts;
-  replication.networkChanged.on((network) => reconciler.dirty(network));
+  const { localNetworks, reconciler } = parts;
+  replication.networkChanged.on((network) => reconciler.changed(network));
   replication.clusterChanged.on(() => {
     // VTEPs, blocks, MTU, admission: any network here may look different now.
-    for (const network of desiredNetworks.different()) reconciler.dirty(network);
+    for (const network of localNetworks.hosted()) reconciler.changed(network);
     // The host document says what the state does of this host.
     localNetworks.say();
     tryAgain(needs, parts);

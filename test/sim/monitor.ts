@@ -1,4 +1,5 @@
 import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
+import { entriesOf } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import {
@@ -224,7 +225,7 @@ export class Monitor {
       ...actual.neighbours.map(({ ip, mac }) => `${ip} ${mac}`),
     ]);
     const shouldRemote = new Set(
-      remotes.flatMap(({ mac, vtep, ips }) => [
+      entriesOf(remotes).flatMap(({ mac, vtep, ips }) => [
         `${mac}@${vtep}`,
         mac,
         ...ips.map((ip) => `${ip} ${mac}`),

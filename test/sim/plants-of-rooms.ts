@@ -67,7 +67,13 @@ export const AGENT_PLANTS: readonly Plant[] = [
   {
     name: "holders-told-anew",
     what: "what the name server was told is not kept, so that what went is not taken back",
-    edits: [{ file: nameFeed, from: "    held.holders = holders;\n", to: "" }],
+    edits: [
+      {
+        file: "agent/core/names/told-holders.ts",
+        from: "if (told !== undefined) remove.push(endpoint);",
+        to: "",
+      },
+    ],
   },
   {
     name: "served-after-a-boot",

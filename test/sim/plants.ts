@@ -2,6 +2,7 @@ import type { Plant } from "./plant.ts";
 import { AGENT_PLANTS } from "./plants-of-rooms.ts";
 
 const reading = "agent/core/data-plane/read-network.ts";
+const disputes = "agent/core/data-plane/disputes.ts";
 const claims = "agent/core/data-plane/claims.ts";
 const heldNetwork = "agent/core/data-plane/held-network.ts";
 const tables = "agent/core/tables/tables.ts";
@@ -33,7 +34,7 @@ const CORE_PLANTS: readonly Plant[] = [
     what: "a MAC that an address derives goes to who claims it with another one",
     edits: [
       {
-        file: reading,
+        file: disputes,
         from: "of [derived, chosen].flat()",
         to: "of [chosen, derived].flat()",
       },
@@ -49,9 +50,9 @@ const CORE_PLANTS: readonly Plant[] = [
     what: "a MAC counts for each who claims it",
     edits: [
       {
-        file: reading,
-        from: "if (macs.has(mac)) lost",
-        to: "if (mac === undefined) lost",
+        file: disputes,
+        from: "if (macs.has(mac)) lose",
+        to: "if (mac === undefined) lose",
       },
     ],
   },
@@ -88,7 +89,7 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: 'if (saysOn(hosts, node, record.id) === false) return "not-hosting";',
+        from: 'if (saysOn(hosts, node, id) === false) return "not-hosting";',
         to: "",
       },
     ],
@@ -106,8 +107,8 @@ const CORE_PLANTS: readonly Plant[] = [
       },
       {
         file: "agent/core/tables/admitted.ts",
-        from: "state?.nodes.filter(({ id }) => !state.revoked.includes(id)) ?? []",
-        to: "state?.nodes ?? []",
+        from: "return nodes.filter(({ id }) => !out.has(id));",
+        to: "return nodes.filter(({ id }) => id !== undefined || out.has(id));",
       },
       {
         file: "shared/allowed.ts",
@@ -235,14 +236,14 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: "namedOf(held, record, lost.has(node)),",
-        to: "lost.has(node) ? (tables.drop(record.id, node), []) : namedOf(held, record, false),",
+        from: "isLost: lost.has(node),",
+        to: "isLost: lost.has(node) && tables.drop(record.id, node),",
       },
       {
         file: tables,
         from: "  mergeHost(document: HostDocument): boolean {",
-        to: `  drop(network: NetworkId, node: NodeId): void {
-    this.#networks.get(network)?.delete(node);
+        to: `  drop(network: NetworkId, node: NodeId): boolean {
+    return this.#networks.get(network)?.delete(node) === true;
   }
 
   mergeHost(document: HostDocument): boolean {`,
@@ -255,8 +256,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: "namedOf(held, record, lost.has(node)),",
-        to: "namedOf(held, record, false),",
+        from: "isLost: lost.has(node),",
+        to: "isLost: false,",
       },
     ],
   },
@@ -433,8 +434,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: claims,
-        from: "if (held?.record === record && held.state === state) return held.claims;",
-        to: "if (held !== undefined) return held.claims;",
+        from: "const isSameGround = before?.state === state;",
+        to: "const isSameGround = before !== undefined;",
       },
     ],
   },
@@ -444,8 +445,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "agent/core/data-plane/claim-counts.ts",
-        from: "if (count === 2) this.#disputed++;",
-        to: "if (count === 3) this.#disputed++;",
+        from: "if (all.length === 2) this.#disputed.add(key);",
+        to: "if (all.length === 3) this.#disputed.add(key);",
       },
     ],
   },
@@ -455,8 +456,30 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: heldNetwork,
-        from: 'wanted.kind === "present" && wanted.prune ?',
-        to: 'wanted.kind === "present" ?',
+        from: "wanted.prune ? { ports, remotes } : { ports };",
+        to: "{ ports, remotes };",
+      },
+    ],
+  },
+  {
+    name: "change-taken-for-none",
+    what: "containers that came or went are no reason for a pass",
+    edits: [
+      {
+        file: "agent/core/data-plane/same-wanted.ts",
+        from: "return remotes.before.length + remotes.after.length === 0;",
+        to: "return remotes.before.length + remotes.after.length >= 0;",
+      },
+    ],
+  },
+  {
+    name: "reading-kept-too-long",
+    what: "what hosts say of themselves is not asked again of documents that are the same",
+    edits: [
+      {
+        file: reading,
+        from: "last?.state === state && last?.hosts === hostsVersion;",
+        to: "last?.state === state;",
       },
     ],
   },

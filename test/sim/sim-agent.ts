@@ -6,6 +6,7 @@ import type { NameServerFeed } from "../../agent/names/name-server-feed.ts";
 import { makeNames } from "../../agent/names/parts.ts";
 import type { LocalNetworks } from "../../agent/networks/local-networks.ts";
 import { makeNetworks, type NetworksParts } from "../../agent/networks/parts.ts";
+import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { startMember } from "../../agent/start-order.ts";
 import { Disk } from "../../agent/store/disk.ts";
@@ -50,6 +51,7 @@ export class SimAgent {
   readonly docker: SimDocker;
   readonly random: Random;
   readonly mesh: SimMesh;
+  readonly counted: CountedMesh;
   readonly probes: SimProbes;
   alive = true;
   readonly #world: World;
@@ -66,6 +68,7 @@ export class SimAgent {
     this.disk = new Disk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
+    this.counted = new CountedMesh(this.mesh);
     const context = {
       self: node,
       log: silentLog,
@@ -78,7 +81,7 @@ export class SimAgent {
     this.replication = new Replication(node, {
       ...context,
       saved: this.saved,
-      mesh: this.mesh,
+      mesh: this.counted,
       hasher: oneShotSha256,
       signer: world.keys.signer(node),
       verifier: world.keys.verifier,
@@ -122,6 +125,7 @@ export class SimAgent {
       FEED_TIMES,
     );
     this.docker = new SimDocker(this, world, { ...context, kernel });
+    this.replication.networkChanged.on((network) => this.#leftAsItIs(network));
     this.replication.clusterChanged.on(() => this.#clusterChanged());
     this.replication.disconnected.on((peer) => this.probes.doubt(peer));
     this.#resync.on(() => this.#noDrifts());
@@ -210,6 +214,13 @@ export class SimAgent {
     return true;
   }
 
+  /** Where no pass is made, the kernel has to be what is wanted now. */
+  #leftAsItIs(network: NetworkId): void {
+    const { reconciler, desiredNetworks } = this.networks;
+    if (!reconciler.changed(network))
+      this.#world.monitor.passed(this.host, network, desiredNetworks.want(network));
+  }
+
   #clusterChanged(): void {
     const other = this.replication.otherMachine();
     if (other !== undefined) this.#world.monitor.otherMachineNamed(this.host, other);
@@ -223,9 +234,11 @@ export class SimAgent {
     this.later(RESYNC_MS, () => this.#resyncAgain());
   }
 
-  /** Each loss is told here, so that the whole comparison must find what the passes left. */
+  /** Each loss is told here, so that the whole comparison must find what the passes left, and what was told of names. */
   #noDrifts(): void {
-    const { host, networks } = this;
+    const { host, networks, nameServerFeed } = this;
+    if ((nameServerFeed.counters()["drifts"] ?? 0) > 0)
+      this.#world.monitor.violation(`h${host.k} told of names what documents do not say`);
     for (const network of host.kernel.listNow())
       if ((networks.reconciler.status(network)?.drifts ?? 0) > 0)
         this.#world.monitor.violation(`h${host.k} found its kernel other than it was left`);

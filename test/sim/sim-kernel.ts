@@ -59,6 +59,8 @@ export function simKernel(agent: SimAgent, world: World): SimKernel {
     plan: (held, wanted) => {
       const { network } = held;
       wantedOf.set(network, wanted);
+      if (!agent.networks.desiredNetworks.right(network))
+        monitor.violation(`h${host.k} keeps of ${network} what is not said`);
       if (wanted.kind === "present" && wanted.prune)
         monitor.mustHaveAsked(agent, network, "takes itself for in sync");
       const steps = plan(held, wanted);

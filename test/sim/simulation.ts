@@ -13,6 +13,7 @@ import type { SimAgent } from "./sim-agent.ts";
 import { SimHost } from "./sim-host.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { SimKeys, SimTrust } from "./stand-ins.ts";
+import { costOfOneStart, type StartCost } from "./one-start.ts";
 import { differences } from "./truth.ts";
 import { chance, pick, type SimOptions, type World } from "./world.ts";
 
@@ -33,6 +34,9 @@ export interface Outcome {
   readonly endpoints: number;
   /** Of all agents' cores, added up. */
   readonly counters: Readonly<Record<string, number>>;
+  readonly hosts: number;
+  /** At rest, of one container more, by host. Undefined: none could start. */
+  readonly start: readonly StartCost[] | undefined;
 }
 
 /** One cluster, one seed, one run. */
@@ -113,10 +117,12 @@ export class Simulation implements World {
     await this.#goOn(chaosMs);
     this.#endFaults();
     const restless = await this.#rest();
+    const differing = differences(this);
+    const start = restless === undefined ? await costOfOneStart(this) : undefined;
     const failures = [
       ...this.monitor.violations,
       ...(restless === undefined ? [] : [restless]),
-      ...differences(this),
+      ...differing,
       ...this.#missingFaults(),
     ];
     for (const failure of failures) this.trace(`FAILURE ${failure}`);
@@ -130,6 +136,8 @@ export class Simulation implements World {
       virtualMs: this.queue.nowMs,
       endpoints: this.hosts.reduce((sum, { containers }) => sum + containers.size, 0),
       counters: this.#counters,
+      start,
+      hosts: this.hosts.length,
     };
   }
 
@@ -141,10 +149,17 @@ export class Simulation implements World {
     return this.#members.has(node);
   }
 
-  ended({ replication: { networks, cluster } }: SimAgent): void {
+  ended({
+    replication: { networks: documents, cluster, checked },
+    counted,
+    networks,
+  }: SimAgent): void {
     for (const [prefix, counters] of [
-      ["networks", networks.counters],
+      ["networks", documents.counters],
       ["cluster", cluster.counters],
+      ["checked", checked],
+      ["mesh", counted.counts()],
+      ["kernel", networks.reconciler.totals()],
     ] as const)
       for (const [name, count] of Object.entries(counters)) {
         const key = `${prefix}.${name}`;

@@ -1,5 +1,5 @@
 import type { DesiredGuards } from "../../agent/core/data-plane/kernel-state.ts";
-import { desiredGuards } from "../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../agent/core/data-plane/desired-guards.ts";
 import type { BlockRecord, ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
 import type { NetworkId } from "../../shared/ids.ts";
@@ -286,7 +286,9 @@ function checkGuards(
     if (agent.host === host || !world.network.bothWays(host, agent.host)) continue;
     const speaks = (guards?.speakers ?? [])
       .filter(({ vtep, vni }) => vtep === agent.host.address && here.some((n) => n.vni === vni))
-      .map(({ vni, mac, ip }) => `${vni} ${mac} ${ip}`);
+      .flatMap(({ vni, members }) =>
+        members.flatMap(({ mac, ips }) => ips.map((ip) => `${vni} ${mac} ${ip}`)),
+      );
     const runs = here.flatMap(({ id, vni }) =>
       (believed.get(id) ?? [])
         .filter((endpoint) => endpoint.host === agent.host)

@@ -1,7 +1,7 @@
 import type { EndpointId } from "../../../shared/ids.ts";
-import { changedPart } from "../data-plane/changed-part.ts";
 import { isShortId } from "./name-rows.ts";
 import type { Holder } from "./names.ts";
+import type { ChangedHolders } from "./told-holders.ts";
 
 /**
  * How long a network has a name that nobody there holds any more: longer than Docker's restart policies
@@ -30,12 +30,10 @@ export class GoneNames {
   }
 
   /**
-   * @param before who held names when it was asked last.
-   * @param here who holds names now.
-   * @returns the gone ones to tell with these.
+   * @param changed who held names when it was asked last and who holds them now, where that is not the same.
+   * @returns the gone ones to tell with those who hold names now.
    */
-  after(before: readonly Holder[], here: readonly Holder[], nowMs: number): readonly Holder[] {
-    const changed = changedPart(before, here);
+  after(changed: ChangedHolders, nowMs: number): readonly Holder[] {
     const came = new Set(changed.after.map(({ endpoint }) => endpoint));
     for (const [endpoint, { untilMs }] of this.#gone)
       if (came.has(endpoint) || untilMs <= nowMs) this.#gone.delete(endpoint);

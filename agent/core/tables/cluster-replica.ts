@@ -6,6 +6,7 @@ import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import { Questions } from "./questions.ts";
+import { Rounds } from "./rounds.ts";
 import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
 import { OVERTAKE_PERIOD_MS } from "./own-documents.ts";
@@ -50,6 +51,8 @@ export type HostFacts = Pick<
 >;
 
 export interface ClusterCounters {
+  /** Documents of hosts that came. */
+  parsed: number;
   merged: number;
   malformed: number;
   /** Of a later version of the wire. */
@@ -71,6 +74,9 @@ interface Question {
 /** A state this large, with the rest of its message, still fits one gossip message. */
 const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
+/** Of hosts that a state admits: what more of them say is found by a comparison. */
+const ASKED_BY_NAME = 16;
+
 /** A machine that lives and is connected overtakes this one far more often. */
 const OTHER_MACHINE_MS = 300_000;
 
@@ -80,6 +86,7 @@ const OTHER_MACHINE_MS = 300_000;
  */
 export class ClusterReplica {
   readonly counters: ClusterCounters = {
+    parsed: 0,
     merged: 0,
     malformed: 0,
     otherVersion: 0,
@@ -94,8 +101,8 @@ export class ClusterReplica {
   readonly #tables: Tables;
   readonly #digests: HostDigests;
   readonly #questions: Questions<Question>;
+  readonly #rounds: Rounds;
   #signed: SignedState | undefined;
-  #nextRoundMs = 0;
   #inSync = false;
   #stateIsFresh = false;
   /** What a peer that is sure has, and we have not yet. */
@@ -111,6 +118,7 @@ export class ClusterReplica {
     this.#modules = modules;
     this.#digests = new HostDigests(tables, modules.hasher);
     this.#questions = new Questions(options.requestTimeoutMs);
+    this.#rounds = new Rounds(options.syncPeriodMs, modules.random, 0);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
@@ -121,7 +129,7 @@ export class ClusterReplica {
   }
 
   /** What this host says of itself now; nothing when it has said so already. */
-  say(facts: HostFacts): ClusterOutput[] {
+  say(facts: HostFacts, nowMs: number): ClusterOutput[] {
     const held = this.#tables.hosts.get(this.#options.node);
     this.#bootId = facts.bootId;
     if (held !== undefined && sameFacts(held, facts)) return [];
@@ -129,7 +137,7 @@ export class ClusterReplica {
       incarnation: held?.version.incarnation ?? 1,
       seq: (held?.version.seq ?? 0) + 1,
     };
-    return this.#publishOwn(facts, version, held?.overtook);
+    return this.#publishOwn(facts, version, held?.overtook, nowMs);
   }
 
   gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
@@ -138,6 +146,7 @@ export class ClusterReplica {
       case undefined:
         return [];
       case "host":
+        this.counters.parsed++;
         return this.#merge(message.document, nowMs);
       case "state":
         return message.revision > this.#revision()
@@ -148,15 +157,16 @@ export class ClusterReplica {
     }
   }
 
-  answer(request: ClusterSyncRequest): ClusterSyncAnswer {
+  answer(from: NodeId, request: ClusterSyncRequest): ClusterSyncAnswer {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        return revision === request.revision && equalBytes(request.hash, hash)
-          ? { v: 1, kind: "same", ...unsure }
-          : { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
+        if (revision === request.revision && equalBytes(request.hash, hash))
+          return { v: 1, kind: "same", ...unsure };
+        this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
+        return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
       }
       case "fetchCluster": {
         const state = this.#revision() > request.revision ? this.#signed : undefined;
@@ -172,9 +182,14 @@ export class ClusterReplica {
     const answer = this.#decode(ClusterSyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
-      case "same":
-        return [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
+      case "same": {
+        const outputs = [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
+        // Else the next peer may be one that knows which state is the newest.
+        if (this.#stateIsFresh) this.#rounds.equal();
+        return outputs;
+      }
       case "clusterDigest": {
+        this.#rounds.news(nowMs);
         const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
@@ -183,6 +198,7 @@ export class ClusterReplica {
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
+        this.counters.parsed += answer.hosts.length;
         const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
         if (answer.state !== undefined)
@@ -210,6 +226,7 @@ export class ClusterReplica {
     if (!this.#tables.mergeState(state)) return [];
     this.#signed = signed;
     this.counters.merged++;
+    this.#rounds.news(nowMs);
     const { revision } = state;
     if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
     const small = signed.jws.length + signed.controllerCertificate.length < INLINE_STATE_BYTES;
@@ -217,27 +234,41 @@ export class ClusterReplica {
       ? { v: 1, kind: "state", revision, state: signed }
       : { v: 1, kind: "stateIsThere", revision };
     // What a new member says of itself may have come, and been refused, before the state.
-    const unheard = state.nodes.some(({ id }) => !members.has(id) && !this.#tables.hosts.has(id));
-    const to = unheard ? this.#somePeer() : undefined;
+    const unheard = state.nodes
+      .map(({ id }) => id)
+      .filter((id) => !members.has(id) && !this.#tables.hosts.has(id));
     return [
       { kind: "persistState", signed },
       { kind: "publish", bytes: encodeCbor(news) },
       { kind: "changed" },
-      ...(to === undefined ? [] : this.#compare(to, nowMs)),
+      ...this.#askAbout(unheard, nowMs),
     ];
+  }
+
+  /** Few by their names: a comparison is answered with what there is of all hosts. */
+  #askAbout(hosts: readonly NodeId[], nowMs: number): ClusterOutput[] {
+    const to = hosts.length === 0 ? undefined : this.#somePeer();
+    if (to === undefined) return [];
+    if (hosts.length > ASKED_BY_NAME) return this.#compare(to, nowMs);
+    const revision = this.#revision();
+    // Of a question without names the answer puts nothing in sync: it is not all that the peer has.
+    return this.#request(
+      { to },
+      { v: 1, kind: "fetchCluster", revision, nodes: [...hosts] },
+      nowMs,
+    );
   }
 
   tick(nowMs: number): ClusterOutput[] {
     this.counters.timeouts += this.#questions.expire(nowMs);
-    if (this.#nextRoundMs > nowMs) return [];
-    const { syncPeriodMs } = this.#options;
-    this.#nextRoundMs = nowMs + syncPeriodMs / 2 + this.#modules.random.below(syncPeriodMs);
-    const to = this.#somePeer();
+    if (this.#rounds.nextMs > nowMs) return [];
+    const to = this.#rounds.begin(this.#modules.peers(), true, nowMs);
     return to === undefined ? [] : this.#compare(to, nowMs);
   }
 
   /** A peer has just been connected: what was missed while apart is asked at once. */
   connected(peer: NodeId, nowMs: number): ClusterOutput[] {
+    this.#rounds.news(nowMs);
     return this.#compare(peer, nowMs);
   }
 
@@ -262,7 +293,7 @@ export class ClusterReplica {
   }
 
   nextMs(): number {
-    return Math.min(this.#nextRoundMs, this.#questions.nextMs());
+    return Math.min(this.#rounds.nextMs, this.#questions.nextMs());
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
@@ -308,6 +339,7 @@ export class ClusterReplica {
     }
     if (!this.#tables.mergeHost(document)) return [];
     this.counters.merged++;
+    this.#rounds.news(nowMs);
     return [{ kind: "persistHost", document }, { kind: "changed" }];
   }
 
@@ -321,7 +353,8 @@ export class ClusterReplica {
     this.counters.overtaken++;
     const facts = this.#tables.hosts.get(met.node) ?? met;
     const version = { incarnation: met.version.incarnation + 1, seq: 1 };
-    return this.#publishOwn(facts, version, met.bootId === facts.bootId ? undefined : met.bootId);
+    const overtook = met.bootId === facts.bootId ? undefined : met.bootId;
+    return this.#publishOwn(facts, version, overtook, nowMs);
   }
 
   /**
@@ -332,7 +365,12 @@ export class ClusterReplica {
     this.#otherMachine = { bootId: this.otherMachine(nowMs) ?? bootId, metMs: nowMs };
   }
 
-  #publishOwn(facts: HostFacts, version: Version, overtook: string | undefined): ClusterOutput[] {
+  #publishOwn(
+    facts: HostFacts,
+    version: Version,
+    overtook: string | undefined,
+    nowMs: number,
+  ): ClusterOutput[] {
     const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
@@ -350,6 +388,7 @@ export class ClusterReplica {
     const signature = this.#modules.signer.sign(hostSigningBytes(unsigned));
     const document: HostDocument = { ...unsigned, signature };
     this.#tables.mergeHost(document);
+    this.#rounds.news(nowMs);
     return [
       { kind: "persistHost", document },
       { kind: "publish", bytes: encodeCbor({ v: 1, kind: "host", document }) },
@@ -364,8 +403,12 @@ export class ClusterReplica {
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
     const nodes = request.kind === "fetchCluster" ? { nodes: request.nodes } : {};
-    const id = this.#questions.ask({ to, ...nodes }, nowMs);
-    return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
+    return this.#request({ to, ...nodes }, request, nowMs);
+  }
+
+  #request(question: Question, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
+    const id = this.#questions.ask(question, nowMs);
+    return [{ kind: "request", id, to: question.to, bytes: encodeCbor(request) }];
   }
 
   #revision(): number {
