@@ -40,7 +40,9 @@ export function simKernel(agent: SimAgent, world: World): SimKernel {
   return {
     kernel: {
       list: () => afterDeathNever(agent) ?? kernel.list(),
-      read: (network) => afterDeathNever(agent) ?? kernel.read(network),
+      // A dump takes a while: what else is under way goes on meanwhile.
+      read: (network) =>
+        new Promise((resolve) => agent.later(1, () => resolve(kernel.readNow(network)))),
       apply: async (network, steps) => {
         await afterDeathNever(agent);
         for (const step of steps) carryOut(network, step);

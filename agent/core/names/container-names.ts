@@ -23,6 +23,7 @@ import type {
 import type { Inside, Outside } from "./inside.ts";
 import type { LeftOut } from "./left-out.ts";
 import { namesOfEndpoint, withNames } from "./named-endpoint.ts";
+import { RememberedSignals } from "./remembered-signals.ts";
 
 /** What is to be asked of the engine. */
 export type Look =
@@ -61,8 +62,7 @@ export class ContainerNames {
   readonly #named = new WeakMap<ContainerConnection, Named>();
   /** Of Docker's own networks, as far as asked: whether each has no way out, which never changes. */
   readonly #internal = new Map<DockerNetworkId, boolean>();
-  /** What the engine remembers of containers that were not looked at since. */
-  readonly #remembered = new Map<ContainerId, readonly ContainerEvent[]>();
+  readonly #signals = new RememberedSignals();
   readonly #isOurs: (network: string) => network is DockerNetworkId;
   readonly #wasStopping: (endpoint: EndpointId) => boolean;
 
@@ -103,11 +103,7 @@ export class ContainerNames {
 
   /** What the engine remembers of signals and pauses: perhaps nobody listened. */
   remembered(events: readonly ContainerEvent[]): void {
-    this.#remembered.clear();
-    for (const [container, list] of Map.groupBy(events, (event) => event.container)) {
-      this.#remembered.set(container, list);
-      this.#recall(container);
-    }
+    for (const container of this.#signals.remembered(events)) this.#recall(container);
   }
 
   /** Docker's Leave: long before DeleteEndpoint, and before any event. */
@@ -304,8 +300,7 @@ export class ContainerNames {
     const known = this.#containers.get(container);
     if (known?.details === undefined) return;
     const { startedAtMs } = known.details;
-    applyRemembered(known, startedAtMs, this.#remembered.get(container) ?? []);
-    this.#remembered.delete(container);
+    applyRemembered(known, startedAtMs, this.#signals.take(container));
     this.#touch(container);
   }
 
@@ -321,8 +316,11 @@ export class ContainerNames {
       return [];
     }
     const known = this.#containers.get(container);
-    // Of other networks, or created while nobody listened: `connect` and the list tell of it.
-    if (known === undefined) return [];
+    // Of other networks, or created while nobody listened: `connect` and the list tell of it, but of no signal.
+    if (known === undefined) {
+      this.#signals.heard(event);
+      return [];
+    }
     this.#touch(container);
     return applyEvent(known, event) ? look : [];
   }
@@ -395,6 +393,7 @@ export class ContainerNames {
   #forget(container: ContainerId): void {
     this.#touch(container);
     this.#containers.delete(container);
+    this.#signals.take(container);
   }
 
   #forgetEndpoints(held: ReadonlySet<EndpointId>): void {

@@ -205,6 +205,22 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     expect(host.said()).toEqual({ a: "stopping", b: "in", c: "stopping" });
   });
 
+  test("a stop that is told before the container is known to be ours counts when it is looked at", async () => {
+    const id = host.engine.run("c1", APP);
+    await expectSaid({ c1: "in" });
+    host.restart();
+    host.containerWatcher.happened({ kind: "listening" });
+    // The engine's answer to what it remembers is on its way, the list not made yet.
+    host.engine.kill(id, 15);
+    await host.quiet();
+    await host.list();
+    await host.quiet();
+    expect(host.said()).toEqual({ c1: "stopping" });
+    host.engine.end(id);
+    host.engine.start(id);
+    await expectSaid({ c1: "in" });
+  });
+
   test("whoever pauses it and has it go on did not mean it to end; a stop goes on after a pause before it", async () => {
     const id = host.engine.run("c1", APP);
     await host.quiet();
