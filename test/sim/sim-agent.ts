@@ -1,4 +1,5 @@
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
+import { FOLLOWS_CHANGES } from "../../agent/core/tables/following.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
 import { Bindings } from "../../agent/networks/bindings.ts";
 import { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
@@ -8,7 +9,7 @@ import type { Reconciler } from "../../agent/kernel/reconciler.ts";
 import { LocalNetworks } from "../../agent/networks/local-networks.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { Disk } from "../../agent/store/disk.ts";
-import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import type { SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Random, silentLog } from "../../shared/ports.ts";
 import { seededRandom } from "../support/seeded-random.ts";
@@ -26,6 +27,8 @@ import { chance, type World } from "./world.ts";
 
 const LINGER_MS = 1500;
 const VERIFY_MS = 1;
+/** Of an agent's starts. */
+const OLD_PERCENT = 5;
 /** A minute in the real one. */
 const RESYNC_MS = 6000;
 
@@ -49,6 +52,8 @@ export class SimAgent {
   readonly mesh: SimMesh;
   readonly probes: SimProbes;
   alive = true;
+  /** It is of 0.1.0: so must the others talk to it. */
+  readonly isOld: boolean;
   readonly #world: World;
   readonly #recovery: EndpointRecovery;
   readonly reconciler: Reconciler;
@@ -61,6 +66,8 @@ export class SimAgent {
     this.node = node;
     this.#world = world;
     this.random = seededRandom(world.random.below(0x1_0000_0000));
+    this.isOld = world.faulty && chance(this.random, OLD_PERCENT);
+    if (this.isOld) world.faults.oldVersions++;
     this.disk = new Disk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
@@ -79,7 +86,8 @@ export class SimAgent {
       hasher: oneShotSha256,
       signer: world.keys.signer(node),
       verifier: world.keys.verifier,
-      verifyState: (signed) => this.#verify(signed),
+      verifyState: (signed) => this.#verify(() => world.trust.verify(signed)),
+      verifyHead: (signed) => this.#verify(() => world.trust.verifyHead(signed)),
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
     this.replication.networkChanged.on((network) => this.dirty(network));
@@ -238,7 +246,7 @@ export class SimAgent {
       bootId: this.host.bootId,
       vtep: { advertised: own.vtep, local: own.vtep },
       underlayMtuBytes: own.underlayMtuBytes,
-      capabilities: [],
+      capabilities: this.isOld ? [] : [FOLLOWS_CHANGES],
     };
   }
 
@@ -264,8 +272,8 @@ export class SimAgent {
     return () => queue.cancel(event);
   }
 
-  async #verify(signed: SignedState): Promise<ClusterState> {
+  async #verify<T>(checked: () => T): Promise<T> {
     await new Promise<void>((resolve) => this.later(VERIFY_MS, resolve));
-    return this.#world.trust.verify(signed);
+    return checked();
   }
 }

@@ -113,6 +113,7 @@ export class Simulation implements World {
     await this.#goOn(chaosMs);
     this.#endFaults();
     const restless = await this.#rest();
+    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     const failures = [
       ...this.monitor.violations,
       ...(restless === undefined ? [] : [restless]),
@@ -120,7 +121,6 @@ export class Simulation implements World {
       ...this.#missingFaults(),
     ];
     for (const failure of failures) this.trace(`FAILURE ${failure}`);
-    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     return {
       seed: this.options.seed,
       trace: this.#hash.digest("hex"),
@@ -141,7 +141,10 @@ export class Simulation implements World {
     return this.#members.has(node);
   }
 
-  ended({ replication: { networks, cluster } }: SimAgent): void {
+  ended({ host, replication: { networks, cluster } }: SimAgent): void {
+    const { misfits } = cluster.counters;
+    if (misfits > 0)
+      this.monitor.violation(`h${host.k} met ${misfits} changes that do not lead to their head`);
     for (const [prefix, counters] of [
       ["networks", networks.counters],
       ["cluster", cluster.counters],
