@@ -86,9 +86,9 @@ export function stateWith(
   blocks: ReadonlyMap<NetworkId, NetworkBlocks>,
 ): ClusterState {
   const other = new Set([...put.map(([key]) => key), ...drop]);
-  const nodes = before.nodes.filter(({ id }) => !other.has(`node/${id}`));
-  const networks = before.networks.filter(({ id }) => !other.has(`network/${id}`));
-  const revoked = before.revoked.filter((id) => !other.has(`revoked/${id}`));
+  const nodes: NodeRecord[] = [];
+  const networks: NetworkRecord[] = [];
+  const revoked: NodeId[] = [];
   let { settings, controller } = before;
   for (const [key, bytes] of put) {
     const parts = keyParts(key);
@@ -105,13 +105,10 @@ export function stateWith(
     revision,
     settings,
     controller,
-    nodes: nodes.toSorted((a, b) => a.index - b.index || byText(a.id, b.id)),
-    revoked: revoked.toSorted(byText),
-    networks: networks.toSorted((a, b) => a.vni - b.vni || byText(a.id, b.id)),
-    blocks: [
-      ...before.blocks.filter(({ network }) => !blocks.has(network)),
-      ...records(blocks),
-    ].toSorted(byPlace),
+    nodes: changed(before.nodes, ({ id }) => other.has(`node/${id}`), nodes, byIndex),
+    revoked: changed(before.revoked, (id) => other.has(`revoked/${id}`), revoked, byText),
+    networks: changed(before.networks, ({ id }) => other.has(`network/${id}`), networks, byVni),
+    blocks: changed(before.blocks, ({ network }) => blocks.has(network), records(blocks), byPlace),
   };
 }
 
@@ -122,6 +119,26 @@ function records(blocks: ReadonlyMap<NetworkId, NetworkBlocks>): BlockRecord[] {
       return given.map((block) => ({ network, block, node }));
     }),
   );
+}
+
+/** Without what is other now, with what came; the same list when it is neither. */
+function changed<T>(
+  before: T[],
+  isOther: (one: T) => boolean,
+  came: readonly T[],
+  order: (a: T, b: T) => number,
+): T[] {
+  const kept = before.filter((one) => !isOther(one));
+  if (came.length === 0 && kept.length === before.length) return before;
+  return [...kept, ...came].toSorted(order);
+}
+
+function byIndex(a: NodeRecord, b: NodeRecord): number {
+  return a.index - b.index || byText(a.id, b.id);
+}
+
+function byVni(a: NetworkRecord, b: NetworkRecord): number {
+  return a.vni - b.vni || byText(a.id, b.id);
 }
 
 function byPlace(a: BlockRecord, b: BlockRecord): number {
