@@ -23,7 +23,7 @@ import {
   type NetworkDevices,
   shapeOf,
 } from "./network-devices.ts";
-import { inetFaultsOf, mendInet, mendRoutes6, routeFaults6 } from "./proof/lone-link.ts";
+import { inetFaults6, inetFaultsOf, mendInet, mendInet6 } from "./proof/lone-link.ts";
 import { type NetworkNamespace, noiseOf } from "./network-namespace.ts";
 import { withPortNamed } from "./port-holder.ts";
 import { PortFilter } from "./nft/port-filter.ts";
@@ -74,7 +74,7 @@ export class LinuxNetwork {
         ? []
         : [
             ...(await inetFaultsOf(socket, bridge.index, ofFamily(4, gateways))),
-            ...(gateway6 === undefined ? [] : await routeFaults6(socket, bridge.index, gateway6)),
+            ...(gateway6 === undefined ? [] : await inetFaults6(socket, bridge.index, gateway6)),
           ]),
       ...(await this.#filter.faults()),
     ];
@@ -92,7 +92,7 @@ export class LinuxNetwork {
     });
     await mendInet(socket, index, ofFamily(4, desired.gateways));
     const gateway6 = ofFamily(6, desired.gateways);
-    if (gateway6 !== undefined) await mendRoutes6(socket, index, gateway6);
+    if (gateway6 !== undefined) await mendInet6(socket, index, gateway6);
   }
 
   /** What needs the devices. */

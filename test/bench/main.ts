@@ -2,9 +2,16 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Lab } from "../lab/lab.ts";
-import { populate, proofText, prove, THOROUGH } from "../lab/proof.ts";
+import type { LabHost } from "../support/lab-host.ts";
+import { NETWORK, networkId, populate, proofText, prove, THOROUGH } from "../lab/proof.ts";
+import { besideSwarm, besideSwarmText, type SwarmEffort } from "./beside-swarm.ts";
 
-/** `npm run bench`: the lab's figures with the effort that a claim needs; `--json` for programs. */
+/**
+ * `npm run bench`: the lab's figures with the effort that a claim needs, then Swarm's overlay beside us on the same
+ * engines (`--swarm`: that alone); `--json` for programs.
+ */
+
+const BESIDE_SWARM: SwarmEffort = { swarmRounds: 100, swarmPairs: 9, swarmSeconds: 2 };
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-bench-"));
 const begunMs = performance.now();
@@ -17,9 +24,17 @@ try {
   const lab = await Lab.up({ directory, hosts: 3, docker: true, say });
   await lab.form(say);
   await populate(lab, say);
-  const proof = await prove(lab, THOROUGH, say);
-  const json = process.argv.includes("--json");
-  process.stdout.write(`${json ? JSON.stringify(proof, undefined, 2) : proofText(proof)}\n`);
+  const proof = process.argv.includes("--swarm") ? undefined : await prove(lab, THOROUGH, say);
+  const id = await networkId(lab, NETWORK);
+  const ours = {
+    name: NETWORK,
+    netns: (host: LabHost): string => host.path(`/run/overlay-ts/netns/${id}`),
+  };
+  const swarm = await besideSwarm(lab, ours, BESIDE_SWARM, say);
+  const text = process.argv.includes("--json")
+    ? JSON.stringify({ ...proof, swarm }, undefined, 2)
+    : [...(proof === undefined ? [] : [proofText(proof)]), besideSwarmText(swarm)].join("\n");
+  process.stdout.write(`${text}\n`);
 } finally {
   await Lab.down(directory);
 }

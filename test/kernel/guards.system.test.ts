@@ -1,3 +1,5 @@
+// @module-tag never
+
 import { writeFileSync } from "node:fs";
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";

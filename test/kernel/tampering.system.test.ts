@@ -181,6 +181,8 @@ describe("a network's namespace", () => {
         "ip address add 10.192.0.9/16 dev br0",
         "ip -6 route del fd00:192::/64 dev br0",
         "ip -6 route del local fd00:192::1 dev br0 table local",
+        "ip -6 rule del priority 0",
+        "ip -6 rule add priority 9 blackhole",
         "ip link set br0 address 02:00:00:00:00:01",
         "ip link set br0 type bridge mcast_snooping 1",
         "ip link set vx0 type vxlan learning",

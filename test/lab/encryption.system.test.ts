@@ -1,3 +1,5 @@
+// @module-tag never
+
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -272,7 +272,7 @@ async function addressOf(host: LabHost, name: string): Promise<string> {
   return (await host.docker("inspect", "-f", format, name)).trim();
 }
 
-async function networkId(lab: Lab, name: string): Promise<string> {
+export async function networkId(lab: Lab, name: string): Promise<string> {
   const networks = JSON.parse((await lab.hosts[0]?.overlay("network", "ls", "--json")) ?? "[]") as {
     id: string;
     name?: string;

@@ -1,5 +1,6 @@
 import { expect } from "vitest";
-import { KeyExchange, type KeyOutput } from "../../agent/core/keys/ipsec.ts";
+import { KeyExchange } from "../../agent/core/keys/ipsec.ts";
+import type { KeyOutput } from "../../agent/core/keys/ipsec-outbox.ts";
 import { MAX_INBOUND } from "../../agent/core/keys/ipsec-messages.ts";
 import type { KeyExchangeOptions } from "../../agent/core/keys/ipsec-options.ts";
 import { type SaName, saText } from "../../agent/core/keys/security-association.ts";

@@ -50,6 +50,8 @@ export class IpsecHosts {
   readonly hosts: TestHosts;
   readonly family: Family;
   readonly channels = new MemoryKeyChannels();
+  /** Further VTEPs of host `k`, which the guards of the others let in as its own: set before `open`. */
+  readonly formerVteps = new Map<number, Ip>();
   readonly #members: IpsecHost[] = [];
   readonly #keys: KeyExchangeOptions;
 
@@ -90,9 +92,16 @@ export class IpsecHosts {
   }
 
   /** The devices of a network, mended in place. */
-  extend(host: IpsecHost, kind: Kind): Promise<void> {
-    const desired = this.#desired(host.k, kind);
+  extend(host: IpsecHost, kind: Kind, localVtep = host.vtep): Promise<void> {
+    const desired = { ...this.#desired(host.k, kind), localVtep };
     return host.kernel.apply(desired.network, [{ kind: "extend", desired }]);
+  }
+
+  /** Where the encrypted network's container of host `k` is, for another. */
+  putRemote(host: IpsecHost, k: number, vtep: Ip): Promise<void> {
+    const { mac, ipv4 } = endpoint(k, 5);
+    const remotes = [{ mac, vtep, ips: [ipv4!] }];
+    return host.kernel.apply(SECRET.id, [{ kind: "putRemotes", remotes }]);
   }
 
   /** As a new process of the agent: nothing is remembered but what the kernel has. */
@@ -289,6 +298,11 @@ export class IpsecHosts {
     };
   }
 
+  #vteps(k: number): Ip[] {
+    const former = this.formerVteps.get(k);
+    return [vtepOf(k, this.family), ...(former === undefined ? [] : [former])];
+  }
+
   desiredGuards(k: number, members: number): DesiredGuards {
     const others = Array.from({ length: members }, (_, i) => i + 1).filter((j) => j !== k);
     return {
@@ -298,20 +312,17 @@ export class IpsecHosts {
       ipsec: true,
       exposed: [],
       sealed: [],
-      vteps: others.map((j) => vtepOf(j, this.family)),
+      vteps: others.flatMap((j) => this.#vteps(j)),
       hosting: others.flatMap((j) =>
-        [SECRET, CLEAR].map(({ vni }) => ({ vtep: vtepOf(j, this.family), vni })),
+        this.#vteps(j).flatMap((vtep) => [SECRET, CLEAR].map(({ vni }) => ({ vtep, vni }))),
       ),
       speakers: others.flatMap((j) =>
-        [
-          { vni: SECRET.vni, held: endpoint(j, 5) },
-          { vni: CLEAR.vni, held: endpoint(j, 6) },
-        ].map(({ vni, held }) => ({
-          vtep: vtepOf(j, this.family),
-          vni,
-          mac: held.mac,
-          ip: held.ipv4!,
-        })),
+        this.#vteps(j).flatMap((vtep) =>
+          [
+            { vni: SECRET.vni, held: endpoint(j, 5) },
+            { vni: CLEAR.vni, held: endpoint(j, 6) },
+          ].map(({ vni, held }) => ({ vtep, vni, mac: held.mac, ip: held.ipv4! })),
+        ),
       ),
     };
   }

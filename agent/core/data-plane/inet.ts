@@ -38,12 +38,14 @@ export interface Inet {
   readonly rules: readonly Rule[];
 }
 
-/** What a namespace has from its beginning (fib_rules.c, fib_default_rules_init). */
-const RULES: readonly Rule[] = [
+/** What a namespace has from its beginning (net/ipv6/fib6_rules.c, fib6_rules_net_init). */
+const RULES6: readonly Rule[] = [
   { priority: 0, table: TABLE.local, plain: true },
   { priority: 32_766, table: TABLE.main, plain: true },
-  { priority: 32_767, table: TABLE.default, plain: true },
 ];
+
+/** The same of IPv4 (net/ipv4/fib_rules.c, fib_default_rules_init). */
+const RULES: readonly Rule[] = [...RULES6, { priority: 32_767, table: TABLE.default, plain: true }];
 
 /**
  * As it should be with one address, or none, on the link; what the kernel adds for broadcasts is not asked for.
@@ -92,14 +94,6 @@ export function inetDifference<A extends InterfaceAddress, R extends Route, L ex
   actual: { addresses: readonly A[]; routes: readonly R[]; rules: readonly L[] },
   desired: Inet,
 ): InetDifference<A, R, L> {
-  const without = <T, U>(
-    all: readonly T[],
-    held: readonly U[],
-    key: (one: T | U) => string,
-  ): T[] => {
-    const keys = new Set(held.map(key));
-    return all.filter((one) => !keys.has(key(one)));
-  };
   const routes = actual.routes.filter(
     ({ type, to }) => type !== ROUTE.broadcast && !isLoopback(to),
   );
@@ -117,6 +111,23 @@ export function inetDifference<A extends InterfaceAddress, R extends Route, L ex
   };
 }
 
+/** Of IPv6 rules. A stray one comes before routes that are there. */
+export function ruleDifference6<L extends Rule>(
+  actual: readonly L[],
+): { readonly missing: readonly Rule[]; readonly strays: readonly L[] } {
+  return {
+    missing: without(RULES6, actual, ruleKey),
+    strays: without(actual, RULES6, ruleKey),
+  };
+}
+
+export function ruleFaults6({ missing, strays }: ReturnType<typeof ruleDifference6>): string[] {
+  return [
+    ...missing.map(({ priority }) => `its routing rule ${priority} of IPv6 is missing`),
+    ...strays.map(({ priority }) => `there is a routing rule ${priority} of IPv6, not ours`),
+  ];
+}
+
 /** For who reads `verify`. */
 export function inetFaults({ missing, strays }: InetDifference): string[] {
   return [
@@ -127,6 +138,11 @@ export function inetFaults({ missing, strays }: InetDifference): string[] {
     ...strays.routes.map(({ to }) => `there is a route to ${to}, not ours`),
     ...strays.rules.map((rule) => `there is a routing rule ${rule.priority}, not ours`),
   ];
+}
+
+function without<T, U>(all: readonly T[], held: readonly U[], key: (one: T | U) => string): T[] {
+  const keys = new Set(held.map(key));
+  return all.filter((one) => !keys.has(key(one)));
 }
 
 function subnetOf({ ip, prefixLength }: InterfaceAddress): Cidr {

@@ -1,41 +1,21 @@
 import { equalBytes } from "../../../shared/codec.ts";
-import { assert, OverlayError } from "../../../shared/errors.ts";
+import { OverlayError } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Random } from "../../../shared/ports.ts";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
-  encodeKeyMessage,
   type KeyAnswer,
   type KeyRequest,
   SESSION_BYTES,
 } from "./ipsec-messages.ts";
 import type { KeyExchangeOptions, RekeyLimits } from "./ipsec-options.ts";
+import { type KeyOutput, Outbox } from "./ipsec-outbox.ts";
 import type { KeyExchangeCounters, Pair, PairActions } from "./ipsec-pair.ts";
 import { Receiving } from "./ipsec-receiving.ts";
 import { type AskFailure, Sending, type SendingStatus } from "./ipsec-sending.ts";
-import type { PairKey } from "./pair-key.ts";
-import type { HeldSa, SaName } from "./security-association.ts";
-
-/**
- * What the shell must do. Kernel steps (`put`, `remove`, and reading what is held) one after another, in
- * the order given, each answered by `done` before the next begins.
- */
-export type KeyOutput =
-  | { readonly kind: "put"; readonly id: number; readonly sa: SaName; readonly key: PairKey }
-  | { readonly kind: "remove"; readonly id: number; readonly sas: readonly SaName[] }
-  | {
-      readonly kind: "request";
-      readonly id: number;
-      readonly to: NodeId;
-      readonly bytes: Uint8Array;
-      readonly timeoutMs: number;
-    }
-  /** To the request that was handed in under this id. */
-  | { readonly kind: "answer"; readonly id: number; readonly bytes: Uint8Array }
-  /** Both directions are there, or no longer: forwarding entries of this peer may be, or not. */
-  | { readonly kind: "path"; readonly node: NodeId; readonly ready: boolean };
+import type { HeldSa } from "./security-association.ts";
 
 export interface PeerStatus {
   readonly node: NodeId;
@@ -63,16 +43,7 @@ interface Former {
   readonly untilMs: number;
 }
 
-type StepDone = (ok: boolean, nowMs: number) => void;
-
 const NEW_PEER = { ready: false, nextMs: Infinity, askAtMs: Infinity };
-
-interface Asked {
-  readonly pair: Pair;
-  readonly deadlineMs: number;
-  readonly ask: boolean;
-  readonly done: (answer: KeyAnswer | undefined, nowMs: number) => void;
-}
 
 /**
  * The keys of this host's pairs, one a direction. No I/O, no clock: inputs and `nowMs` in, outputs out.
@@ -107,26 +78,22 @@ export class KeyExchange {
   /** What the kernel has of an earlier process was read. */
   #adopted = false;
   #settledMs = Infinity;
-  readonly #steps = new Map<number, { pair: Pair | undefined; done: StepDone }>();
-  readonly #asked = new Map<number, Asked>();
-  #asking = 0;
+  readonly #outbox: Outbox;
   readonly #spis = new Set<number>();
-  #lastId = 0;
-  #outputs: KeyOutput[] = [];
 
   constructor(local: Ip, options: KeyExchangeOptions, random: Random) {
     this.#local = local;
     this.#options = options;
     this.#random = random;
+    const outbox = new Outbox(local, () => this.#options);
+    this.#outbox = outbox;
     this.#actions = {
       local,
       options: () => this.#options,
       random,
-      put: (pair, sa, key, done) => {
-        this.#outputs.push({ kind: "put", id: this.#step(pair, done), sa, key });
-      },
-      remove: (pair, sas, done) => this.#remove(pair, sas, done),
-      request: (pair, request, nowMs, done) => this.#request(pair, request, nowMs, done),
+      put: (pair, sa, key, done) => outbox.put(pair, sa, key, done),
+      remove: (pair, sas, done) => outbox.remove(pair, sas, done),
+      request: (pair, request, nowMs, done) => outbox.request(pair, request, nowMs, done),
       takeSpi: () => this.#takeSpi(),
       freeSpi: (spi) => this.#spis.delete(spi),
       count: (what) => this.counters[what]++,
@@ -174,8 +141,7 @@ export class KeyExchange {
   #retire(peer: Peer, next: Ip | undefined, nowMs: number): void {
     const { node } = peer;
     this.#peers.delete(node);
-    for (const [id, asked] of this.#asked)
-      if (asked.pair === peer) this.#end(id, asked, undefined, nowMs);
+    this.#outbox.endAll(peer, nowMs);
     const back = this.#former.get(node)?.peer;
     if (back?.vtep === next && back !== undefined) this.#peers.set(node, back);
     else this.#forgetFormer(node);
@@ -187,8 +153,7 @@ export class KeyExchange {
     if (former === undefined) return;
     this.#former.delete(node);
     this.#removeAll(former.peer);
-    if (former.peer.ready && this.vtepOf(node) === undefined)
-      this.#outputs.push({ kind: "path", node, ready: false });
+    if (former.peer.ready && this.vtepOf(node) === undefined) this.#outbox.path(node, false);
   }
 
   /**
@@ -212,7 +177,7 @@ export class KeyExchange {
     const useless = strays.filter((sa) => (leaves && this.isSettled(nowMs)) || this.#isHere(sa));
     if (useless.length > 0) {
       this.counters.strays += useless.length;
-      this.#remove(undefined, useless, () => {});
+      this.#outbox.remove(undefined, useless, () => {});
     }
     return this.#settle(nowMs);
   }
@@ -234,9 +199,7 @@ export class KeyExchange {
   requested(id: number, from: NodeId, bytes: Uint8Array, nowMs: number): KeyOutput[] {
     const request = this.#decode(() => decodeKeyRequest(bytes));
     const peer = this.#peers.get(from);
-    const answer = (answer: KeyAnswer): void => {
-      this.#outputs.push({ kind: "answer", id, bytes: encodeKeyMessage(answer) });
-    };
+    const answer = (answer: KeyAnswer): void => this.#outbox.answer(id, answer);
     const refuse = (): void => {
       this.counters.refusedToPeer++;
       const session = new Uint8Array(SESSION_BYTES);
@@ -244,7 +207,7 @@ export class KeyExchange {
     };
     if (request === undefined || peer === undefined || !this.#isOf(peer, request)) {
       refuse();
-      return this.#drain();
+      return this.#outbox.drain();
     }
     this.#hear(peer, request.session, nowMs);
     if (request.kind === "using") answer(peer.receiving.using(request, nowMs));
@@ -263,21 +226,21 @@ export class KeyExchange {
   }
 
   answered(id: number, bytes: Uint8Array, nowMs: number): KeyOutput[] {
-    const asked = this.#asked.get(id);
-    if (asked === undefined) {
+    const pair = this.#outbox.pairOf(id);
+    if (pair === undefined) {
       this.counters.lateAnswers++;
       return [];
     }
     const answer = this.#decode(() => decodeKeyAnswer(bytes));
     // A refusal for want of a table entry is no sign of what the peer holds.
     if (answer !== undefined && !(answer.kind === "refused" && answer.reason === "not-wanted"))
-      this.#hear(asked.pair as Peer, answer.session, nowMs);
-    return this.#ended(id, asked, answer, nowMs);
+      this.#hear(pair as Peer, answer.session, nowMs);
+    return this.#ended(id, pair, answer, nowMs);
   }
 
   requestFailed(id: number, nowMs: number): KeyOutput[] {
-    const asked = this.#asked.get(id);
-    return asked === undefined ? [] : this.#ended(id, asked, undefined, nowMs);
+    const pair = this.#outbox.pairOf(id);
+    return pair === undefined ? [] : this.#ended(id, pair, undefined, nowMs);
   }
 
   /** The kernel has carried out a step. */
@@ -300,23 +263,17 @@ export class KeyExchange {
 
   /** Call at `nextMs()` or later; often does no harm. */
   tick(nowMs: number): KeyOutput[] {
-    for (const [id, asked] of this.#asked)
-      if (asked.deadlineMs <= nowMs) {
-        this.#end(id, asked, undefined, nowMs);
-        this.#advanceOf(asked.pair, nowMs);
-      }
+    for (const pair of this.#outbox.expire(nowMs)) this.#advanceOf(pair, nowMs);
     for (const [node, { untilMs }] of this.#former) if (untilMs <= nowMs) this.#forgetFormer(node);
     for (const peer of this.#peers.values())
       if (peer.nextMs <= nowMs || peer.askAtMs <= nowMs) this.#advance(peer, nowMs);
-    return this.#drain();
+    return this.#outbox.drain();
   }
 
   /** When `tick` has something to do next; Infinity: only after another input. */
   nextMs(): number {
-    // All wait equally long: the first that was asked is the first to be given up.
-    const [first] = this.#asked.values();
-    let next = first?.deadlineMs ?? Infinity;
-    const mayAsk = this.#mayAsk();
+    let next = this.#outbox.nextDeadlineMs();
+    const mayAsk = this.#outbox.mayAsk();
     for (const { nextMs, askAtMs } of this.#peers.values()) {
       if (nextMs < next) next = nextMs;
       if (mayAsk && askAtMs < next) next = askAtMs;
@@ -366,18 +323,14 @@ export class KeyExchange {
 
   #forget(peer: Peer): void {
     this.#peers.delete(peer.node);
-    for (const [id, asked] of this.#asked)
-      if (asked.pair === peer) {
-        this.#asked.delete(id);
-        if (asked.ask) this.#asking--;
-      }
+    this.#outbox.forgetAll(peer);
     this.#removeAll(peer);
-    if (peer.ready) this.#outputs.push({ kind: "path", node: peer.node, ready: false });
+    if (peer.ready) this.#outbox.path(peer.node, false);
   }
 
   #removeAll({ sending, receiving }: Peer): void {
     const inbound = receiving.names();
-    this.#remove(undefined, [...sending.names(), ...inbound], () => {
+    this.#outbox.remove(undefined, [...sending.names(), ...inbound], () => {
       for (const { spi } of inbound) this.#spis.delete(spi);
     });
   }
@@ -415,55 +368,25 @@ export class KeyExchange {
     return [outbound, inbound, strays];
   }
 
-  #request(pair: Pair, request: KeyRequest, nowMs: number, done: Asked["done"]): void {
-    const id = ++this.#lastId;
-    const { requestTimeoutMs: timeoutMs } = this.#options;
-    const ask = request.kind === "ask";
-    if (ask) this.#asking++;
-    this.#asked.set(id, { pair, ask, done, deadlineMs: nowMs + timeoutMs });
-    const bytes = encodeKeyMessage({ ...request, ends: [this.#local, pair.vtep] });
-    this.#outputs.push({ kind: "request", id, to: pair.node, bytes, timeoutMs });
-  }
-
-  #ended(id: number, asked: Asked, answer: KeyAnswer | undefined, nowMs: number): KeyOutput[] {
-    this.#end(id, asked, answer, nowMs);
-    return this.#settled(asked.pair, nowMs);
-  }
-
-  #end(id: number, asked: Asked, answer: KeyAnswer | undefined, nowMs: number): void {
-    this.#asked.delete(id);
-    if (asked.ask) this.#asking--;
-    asked.done(answer, nowMs);
-  }
-
-  #remove(pair: Pair | undefined, sas: readonly SaName[], done: StepDone): void {
-    if (sas.length === 0) return;
-    this.#outputs.push({ kind: "remove", id: this.#step(pair, done), sas });
-  }
-
-  #step(pair: Pair | undefined, done: StepDone): number {
-    const id = ++this.#lastId;
-    this.#steps.set(id, { pair, done });
-    return id;
+  #ended(id: number, pair: Pair, answer: KeyAnswer | undefined, nowMs: number): KeyOutput[] {
+    this.#outbox.end(id, answer, nowMs);
+    return this.#settled(pair, nowMs);
   }
 
   #stepped(id: number, ok: boolean, nowMs: number): KeyOutput[] {
-    const step = this.#steps.get(id);
-    assert(step !== undefined, "a kernel step is answered once");
-    this.#steps.delete(id);
-    step.done(ok, nowMs);
-    return step.pair === undefined ? this.#drain() : this.#settled(step.pair, nowMs);
+    const pair = this.#outbox.stepped(id, ok, nowMs);
+    return pair === undefined ? this.#outbox.drain() : this.#settled(pair, nowMs);
   }
 
   #settle(nowMs: number): KeyOutput[] {
     for (const peer of this.#peers.values()) this.#advance(peer, nowMs);
-    return this.#drain();
+    return this.#outbox.drain();
   }
 
   /** Of one that is no longer wanted nothing is left to be done. */
   #settled(pair: Pair, nowMs: number): KeyOutput[] {
     this.#advanceOf(pair, nowMs);
-    return this.#drain();
+    return this.#outbox.drain();
   }
 
   #advanceOf(pair: Pair, nowMs: number): void {
@@ -472,18 +395,14 @@ export class KeyExchange {
   }
 
   #advance(peer: Peer, nowMs: number): void {
-    peer.sending.advance(nowMs, this.#mayAsk());
+    peer.sending.advance(nowMs, this.#outbox.mayAsk());
     peer.receiving.advance(nowMs);
     peer.askAtMs = peer.sending.askAtMs();
     peer.nextMs = Math.min(peer.sending.nextMs(), peer.receiving.nextMs());
     const ready = peer.sending.ready() && peer.receiving.ready();
     if (ready === peer.ready) return;
     peer.ready = ready;
-    this.#outputs.push({ kind: "path", node: peer.node, ready });
-  }
-
-  #drain(): KeyOutput[] {
-    return this.#outputs.splice(0);
+    this.#outbox.path(peer.node, ready);
   }
 
   #takeSpi(): number {
@@ -494,10 +413,6 @@ export class KeyExchange {
       this.#spis.add(spi);
       return spi;
     }
-  }
-
-  #mayAsk(): boolean {
-    return this.#asking < this.#options.asking;
   }
 
   #decode<T>(decode: () => T): T | undefined {

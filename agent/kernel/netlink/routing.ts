@@ -1,4 +1,11 @@
-import { bytesToIp, type Cidr, Ip, ipToBytes, prefixLength } from "../../../shared/ip.ts";
+import {
+  bytesToIp,
+  type Cidr,
+  type Family,
+  Ip,
+  ipToBytes,
+  prefixLength,
+} from "../../../shared/ip.ts";
 import type { Route, Rule } from "../../core/data-plane/inet.ts";
 import { attr, CREATE, decodeAttributes, type NetlinkMessage, REPLACE, u32 } from "./codec.ts";
 import type { Request } from "./socket.ts";
@@ -29,6 +36,7 @@ export interface Held {
 export const dumpRoutes: Request = dump("RTM_GETROUTE", RTM_GETROUTE);
 export const dumpRoutes6: Request = dump("RTM_GETROUTE IPv6", RTM_GETROUTE, AF_INET6);
 export const dumpRules: Request = dump("RTM_GETRULE", RTM_GETRULE);
+export const dumpRules6: Request = dump("RTM_GETRULE IPv6", RTM_GETRULE, AF_INET6);
 
 function dump(op: string, type: number, family = AF_INET): Request {
   const head = Buffer.alloc(12);
@@ -59,9 +67,9 @@ export function deleteRoute({ to, payload }: Route & Held): Request {
   return { op: `RTM_DELROUTE ${to}`, type: RTM_DELROUTE, flags: 0, parts: [payload] };
 }
 
-export function putRule({ priority, table }: Rule): Request {
+export function putRule({ priority, table }: Rule, family: Family): Request {
   const head = Buffer.alloc(12);
-  head.set([AF_INET, 0, 0, 0, table, 0, 0, FR_ACT_TO_TABLE]);
+  head.set([family === 4 ? AF_INET : AF_INET6, 0, 0, 0, table, 0, 0, FR_ACT_TO_TABLE]);
   const parts = [head, attr(FRA.priority, u32(priority)), attr(FRA.table, u32(table))];
   return { op: `RTM_NEWRULE ${priority}`, type: RTM_NEWRULE, flags: CREATE, parts };
 }

@@ -9,6 +9,8 @@ import {
   missingRoutes,
   missingRouteText,
   type Route,
+  ruleDifference6,
+  ruleFaults6,
 } from "../../core/data-plane/inet.ts";
 import { deleteAtOnce } from "../netlink/deletions.ts";
 import { addressesOf } from "../netlink/dumps.ts";
@@ -38,7 +40,7 @@ export async function mendInet(
   const { routes } = rest.missing;
   await socket.batch([
     ...(address === undefined ? [] : routes.map((lost) => routing.putRoute(lost, address.ip))),
-    ...rest.missing.rules.map(routing.putRule),
+    ...rest.missing.rules.map((rule) => routing.putRule(rule, 4)),
   ]);
   await deleteAtOnce(socket, [
     ...rest.strays.routes.map(routing.deleteRoute),
@@ -46,12 +48,18 @@ export async function mendInet(
   ]);
 }
 
-/** The routes of an IPv6 address that is there: the kernel makes them with it, so it is made anew. */
-export async function mendRoutes6(
+/**
+ * Rules, and the routes of an IPv6 address that is there: the kernel makes them with it, so it is made anew. Other
+ * routes are let be: the kernel has some by itself.
+ */
+export async function mendInet6(
   socket: RtNetlink,
   link: number,
   address: InterfaceAddress,
 ): Promise<void> {
+  const rules = await rules6(socket);
+  await socket.batch(rules.missing.map((rule) => routing.putRule(rule, 6)));
+  await deleteAtOnce(socket, rules.strays.map(routing.deleteRule));
   if ((await lostRoutes6(socket, link, address)).length === 0) return;
   const { ip, prefixLength } = address;
   await socket.batch([
@@ -60,13 +68,20 @@ export async function mendRoutes6(
   ]);
 }
 
-/** What `mendRoutes6` would mend, in words. */
-export async function routeFaults6(
+/** What `mendInet6` would mend, in words. */
+export async function inetFaults6(
   socket: Pick<RtNetlink, "dump">,
   link: number,
   address: InterfaceAddress,
 ): Promise<string[]> {
-  return (await lostRoutes6(socket, link, address)).map(missingRouteText);
+  return [
+    ...ruleFaults6(await rules6(socket)),
+    ...(await lostRoutes6(socket, link, address)).map(missingRouteText),
+  ];
+}
+
+async function rules6(socket: Pick<RtNetlink, "dump">) {
+  return ruleDifference6((await socket.dump(routing.dumpRules6)).map(routing.decodeRule));
 }
 
 /** Pauses between looks, in milliseconds. */

@@ -6,6 +6,8 @@ import {
   missingRoutes,
   missingRouteText,
   type Route,
+  ruleDifference6,
+  ruleFaults6,
 } from "../../../agent/core/data-plane/inet.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 
@@ -63,4 +65,14 @@ test("of IPv6 the routes of the address are asked for, and nothing is said of ot
   const linkLocal = route({ to: Cidr.parse("fe80::/64"), link: 7 });
   expect(missingRoutes([...all, linkLocal], 7, address6)).toEqual([]);
   expect(missingRoutes([all[0]!, { ...all[1]!, link: 8 }], 7, address6)).toEqual([all[1]]);
+});
+
+test("of IPv6 the two rules of a namespace are asked for, and no other may come before its routes", () => {
+  const kept = [0, 32_766].map((priority, i) => ({ priority, table: 255 - i, plain: true }));
+  const stray = { priority: 9, table: 0, plain: true };
+  expect(ruleFaults6(ruleDifference6(kept))).toEqual([]);
+  expect(ruleFaults6(ruleDifference6([kept[1]!, stray]))).toEqual([
+    "its routing rule 0 of IPv6 is missing",
+    "there is a routing rule 9 of IPv6, not ours",
+  ]);
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { KeyExchange, type KeyOutput } from "../../../agent/core/keys/ipsec.ts";
+import { KeyExchange } from "../../../agent/core/keys/ipsec.ts";
+import type { KeyOutput } from "../../../agent/core/keys/ipsec-outbox.ts";
 import {
   decodeKeyAnswer,
   decodeKeyRequest,
