@@ -205,7 +205,10 @@ export const SignedState = z.object({
    * Then `jws` is that of a head (state/head.ts), and these are its objects (state/whole.ts), base64url: the state of a host that
    * followed changes. Hosts of 0.1.0 are never sent it.
    */
-  content: z.string().max(BOUNDS.stateBytes).optional(),
+  content: z
+    .string()
+    .max(BOUNDS.stateBytes * 1.5)
+    .optional(),
   /** From the controller: its head over what `jws` says, and, base64url, what changed since the head's base. */
   change: z
     .object({ jws: z.string().max(4096), change: z.string().max(BOUNDS.stateBytes) })

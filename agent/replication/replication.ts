@@ -355,14 +355,23 @@ export class Replication {
     this.#runCluster(this.cluster.changeVerified(from, whole, head, this.#now()));
   }
 
-  /** What the controller says beside a state of what changed. @throws UNAUTHENTICATED */
+  /** What the controller says beside a state of what changed. In a form of a later version it is nothing to this one. */
   async #changeOf({
     change,
     controllerCertificate,
   }: SignedState): Promise<HeadedChange | undefined> {
     if (change === undefined) return undefined;
-    const signed = { jws: change.jws, controllerCertificate, change: fromBase64Url(change.change) };
-    return { signed, head: await this.#modules.verifyHead(signed) };
+    try {
+      const bytes = fromBase64Url(change.change);
+      const signed = { jws: change.jws, controllerCertificate, change: bytes };
+      return { signed, head: await this.#modules.verifyHead(signed) };
+    } catch (error) {
+      this.#modules.log.debug(
+        { err: error },
+        "the controller's change cannot be read; hosts are told its whole state",
+      );
+      return undefined;
+    }
   }
 
   #refused(checked: Promise<void>): void {

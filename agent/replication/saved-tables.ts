@@ -67,8 +67,8 @@ export class SavedTables {
     return this.#disk.has(documentKey(document), document, NetworkDocument);
   }
 
-  /** In the place of all changes before it. */
-  saveState(signed: SignedState): void {
+  /** In the place of all changes before it. What changed to it is nothing to a start. */
+  saveState({ change: _, ...signed }: SignedState): void {
     this.#disk.owePut(stateKey(signed), signed);
     const isWhole = signed.content === undefined;
     this.#disk.oweDelete(...this.#disk.keys(CHANGES), ...(isWhole ? this.#disk.keys(OBJECTS) : []));

@@ -1,5 +1,5 @@
 import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
-import { OverlayError } from "../../../shared/errors.ts";
+import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
 import { decodeChange, type StateChange, takeChange } from "../../../shared/state/change.ts";
 import { leavesOf } from "../../../shared/state/delta.ts";
@@ -119,7 +119,13 @@ export class FollowedState {
 
   /** What came early and fits now. */
   next(): HeadedChange | undefined {
-    return this.#held && this.#early.next(this.#held.head);
+    const held = this.#early.size === 0 ? undefined : this.#holding();
+    return held && this.#early.next(held.head);
+  }
+
+  /** Changes come, so one that is missing may be on its way. */
+  comesByChanges(): boolean {
+    return this.#recent.length > 0;
   }
 
   /** What a change can be put on; undefined: a whole is needed. */
@@ -138,9 +144,10 @@ export class FollowedState {
   /** What is held, for who holds nothing that leads to it. */
   proof(): SignedState | undefined {
     const last = this.#changes.at(-1);
-    const held = this.#holding();
-    if (last === undefined || held === undefined) return this.#base;
+    if (last === undefined) return this.#base;
     if (this.#proof?.jws === last.signed.jws) return this.#proof;
+    const held = this.#holding();
+    assert(held !== undefined, "what changes lead to is held");
     const blocks = new Map([...held.blocks].map(([network, { hosts }]) => [network, hosts]));
     this.#proof = {
       jws: last.signed.jws,
@@ -157,7 +164,8 @@ export class FollowedState {
   gathered(): SignedState | undefined {
     const bytes = this.#changes.reduce((sum, { signed }) => sum + signed.change.length, 0);
     const isMuch = this.#changes.length >= MOST_CHANGES || bytes >= MOST_BYTES;
-    if (!isMuch && !this.#changes.some(isOfController)) return undefined;
+    const last = this.#changes.at(-1);
+    if (!isMuch && !(last !== undefined && isOfController(last))) return undefined;
     this.#base = this.proof()!;
     this.#changes = [];
     return this.#base;

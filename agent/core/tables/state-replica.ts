@@ -76,7 +76,8 @@ export class StateReplica {
         return message.revision > this.revision() ? [this.#verify(from, message.change)] : [];
       case "stateIsThere":
         if (!this.#isWanted(message.revision)) return [];
-        if (this.needWhole().length === 0) return this.#awaitFrom(from, message.revision, nowMs);
+        if (this.#followed.comesByChanges() && this.needWhole().length === 0)
+          return this.#awaitFrom(from, message.revision, nowMs);
         return this.#modules.fetch(from, nowMs, message.revision - 1);
     }
   }
@@ -105,9 +106,12 @@ export class StateReplica {
       this.#followed.alsoWhole(signed);
       return [{ kind: "persistState", signed: this.#followed.signedWhole()! }];
     }
-    const certificate = this.#followed.certificate();
+    const before = {
+      certificate: this.#followed.certificate(),
+      cameByChanges: this.#followed.comesByChanges(),
+    };
     this.#followed.whole(signed, state, change);
-    const news = this.#newsOf(state, change?.signed, certificate);
+    const news = this.#newsOf(state, change?.signed, before);
     return [
       { kind: "persistState", signed: this.#followed.proof()! },
       { kind: "publish", bytes: encodeCbor(news) },
@@ -151,7 +155,7 @@ export class StateReplica {
     const { state } = this.#tables;
     const isBack = followsChanges(before) && !followsChanges(after);
     if (!isBack || state === undefined || this.#followed.signedWhole() === undefined) return [];
-    return [{ kind: "publish", bytes: encodeCbor(this.#newsOf(state, undefined, "")) }];
+    return [{ kind: "publish", bytes: encodeCbor(this.#newsOf(state)) }];
   }
 
   /** What came early may come no more. */
@@ -213,24 +217,27 @@ export class StateReplica {
     return [...outputs, ...this.changeVerified(node, early.signed, early.head, nowMs)];
   }
 
-  /** What others are told of a state that came whole: as little as they need. */
+  /**
+   * What others are told of a state that came whole: what changed, when it is known and enough for all. A controller of 0.1.0
+   * does not say it; when a host was given the whole by another, the others have the changes, or get them.
+   */
   #newsOf(
     state: ClusterState,
-    change: SignedChange | undefined,
-    certificateBefore: string,
+    change?: SignedChange,
+    before = { certificate: "", cameByChanges: false },
   ): ClusterGossip {
     const { revision } = state;
-    if (needWhole(state, this.#tables).length > 0) {
-      const whole = this.#followed.signedWhole();
-      const bytes = (whole?.jws.length ?? 0) + (whole?.controllerCertificate.length ?? 0);
-      return whole !== undefined && bytes < INLINE_STATE_BYTES
-        ? { v: 1, kind: "state", revision, state: whole }
-        : { v: 1, kind: "stateIsThere", revision };
+    const allFollow = needWhole(state, this.#tables).length === 0;
+    if (allFollow && change !== undefined) {
+      const { controllerCertificate, ...rest } = change;
+      const isKnown = controllerCertificate === before.certificate;
+      return { v: 1, kind: "change", revision, change: isKnown ? rest : change };
     }
-    if (change === undefined) return { v: 1, kind: "stateIsThere", revision };
-    const { controllerCertificate, ...rest } = change;
-    const isKnown = controllerCertificate === certificateBefore;
-    return { v: 1, kind: "change", revision, change: isKnown ? rest : change };
+    const whole = allFollow && before.cameByChanges ? undefined : this.#followed.signedWhole();
+    const bytes = (whole?.jws.length ?? 0) + (whole?.controllerCertificate.length ?? 0);
+    return whole !== undefined && bytes < INLINE_STATE_BYTES
+      ? { v: 1, kind: "state", revision, state: whole }
+      : { v: 1, kind: "stateIsThere", revision };
   }
 
   /** It is newer, or the same as it is signed for all hosts, which others may ask for. */

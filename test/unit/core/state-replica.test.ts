@@ -250,16 +250,33 @@ describe("when all members follow changes", () => {
     expect([refused, ...revisions()]).toEqual([1, 2, 1, 1]);
   });
 
-  test("a state whose change the controller does not know is announced, and fetched a little later", async () => {
+  test("from a controller of 0.1.0, which says no change, it travels whole", async () => {
     const { jws, controllerCertificate } = signedAt(5);
     const whole = { jws, controllerCertificate };
     await run(at(1), at(1).replica.controllerTold(whole, stateAt(5), nowMs));
-    expect(kindsToldBy(at(1))).toEqual(["stateIsThere"]);
+    expect(kindsToldBy(at(1))).toEqual(["state"]);
     await hear(at(2), at(1), at(1).told[0]!);
-    expect(revisions()).toEqual([5, 1, 1]);
-    nowMs = 300;
-    await run(at(2), at(2).replica.tick(nowMs));
     expect(revisions()).toEqual([5, 5, 1]);
+  });
+
+  test("one whose change is not known is announced, fetched a little later, and goes on with what came early", async () => {
+    await tell(at(1), 2);
+    await hear(at(2), at(1), at(1).told[0]!);
+    const { jws, controllerCertificate } = signedAt(4);
+    await run(
+      at(1),
+      at(1).replica.controllerTold({ jws, controllerCertificate }, stateAt(4), nowMs),
+    );
+    await tell(at(1), 5);
+    expect(kindsToldBy(at(1))).toEqual(["change", "stateIsThere", "change"]);
+    await hear(at(2), at(1), at(1).told[2]!);
+    await hear(at(2), at(1), at(1).told[1]!);
+    expect(at(2).tables.state!.revision).toBe(2);
+    // By another than the one who has the newest: of the fourth, whole.
+    const state = await verifySigned(rootKey, signedAt(4));
+    await run(at(2), at(2).replica.stateVerified({ jws, controllerCertificate }, state, nowMs));
+    expect(at(2).tables.state!.revision).toBe(5);
+    expect(asked).toEqual([]);
   });
 });
 
@@ -308,6 +325,21 @@ describe("when a member is put back to 0.1.0", () => {
     await tell(at(1), 3);
     expect(kindsToldBy(at(1)).at(-1)).toBe("state");
   });
+});
+
+test("when the controller is elsewhere, all objects are on disk as one, as commands read them beside the agent", async () => {
+  start();
+  const { controller, certificate } = cluster;
+  const signer = new StateSigner({ controller, certificate }, sha256);
+  signer.goesOnFrom(stateAt(1));
+  const address = cluster.state.nodes[1]!.address;
+  const moved = { ...stateAt(2), controller: { ...stateAt(2).controller, address } };
+  const { change } = await signer.sign(moved);
+  const head = await verifyHead(rootKey, { jws: change!.jws, controllerCertificate: certificate });
+  const signed = { jws: change!.jws, change: fromBase64Url(change!.change) };
+  const [persisted] = at(2).replica.changeVerified(at(1).node, signed, head, nowMs);
+  if (persisted?.kind !== "persistState") throw new Error("it is a change on disk");
+  expect(await verifySigned(rootKey, persisted.signed)).toMatchObject({ controller: { address } });
 });
 
 test("a start goes on from the changes on disk, up to the first that is lost", async () => {

@@ -58,7 +58,8 @@ async function restored(): Promise<number> {
       verifyState: (signed) => verifySigned(rootKey, signed),
       verifyHead: (signed) => verifyHead(rootKey, signed),
     },
-    wholeAt(1),
+    // As the controller answers who joins.
+    states[0]!,
   );
   return (await followed(signed, state.revision, changes)).revision;
 }
@@ -125,6 +126,12 @@ test("a change that was not signed is lost, and the state stands before it", asy
   saved.saveChange(3, { ...third!.signed, jws: third!.signed.jws.replace(/.{8}$/, "AAAAAAAA") });
   expect(await restored()).toBe(2);
   expect(saved.changes().map(([revision]) => revision)).toEqual([2, 4, 5]);
+});
+
+test("`verify` finds nothing at what the joining brought", async () => {
+  saved.saveState(states[2]!);
+  expect(await restored()).toBe(3);
+  expect(saved.hasState(wholeAt(3))).toBe(true);
 });
 
 test("`verify` finds a change that the disk has not, and writes it again", async () => {
