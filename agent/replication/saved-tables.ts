@@ -68,9 +68,10 @@ export class SavedTables {
   }
 
   /** In the place of all changes before it. What changed to it is nothing to a start. */
-  saveState({ change: _, ...signed }: SignedState): void {
-    this.#disk.owePut(stateKey(signed), signed);
-    const isWhole = signed.content === undefined;
+  saveState(signed: SignedState): void {
+    const { change: _, ...kept } = signed;
+    this.#disk.owePut(stateKey(kept), kept);
+    const isWhole = kept.content === undefined;
     this.#disk.oweDelete(...this.#disk.keys(CHANGES), ...(isWhole ? this.#disk.keys(OBJECTS) : []));
   }
 
