@@ -1,12 +1,29 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 
 /** `npm run soak`: also what the minutes of a test run do not suffice for. */
 const LONG = process.env["SOAK"] !== undefined;
 
-/** Files that take all processors, or measure what others would spoil: nothing runs beside them. */
-const alone = ["membership", "scale", "hostile"].map((name) => `test/lab/${name}.system.test.ts`);
+/** They take the processors away from whatever runs beside them, to see that nobody is taken for dead or starved then. */
+const alone = ["membership", "hostile"].map((name) => `test/lab/${name}.system.test.ts`);
+
+/** Of `system`, what is long and small: begun first, none of them runs by itself at the end. */
+const LONG_FILES = ["restarts", "crash-points", "scale", "naming"];
+
+/** Vitest goes by size where it knows no times, as on a fresh clone. */
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLong = ({ moduleId }: TestSpecification): boolean =>
+      LONG_FILES.some((name) => moduleId.endsWith(`/${name}.system.test.ts`));
+    const first = sorted.findIndex(({ project }) => project.name === "system");
+    if (first < 0) return sorted;
+    const [before, after] = [sorted.slice(0, first), sorted.slice(first)];
+    return [...before, ...after.filter(isLong), ...after.filter((file) => !isLong(file))];
+  }
+}
 
 /** What is polled for comes, or the test fails: how soon is never what is tested. Vitest's own is a second. */
 const patient = { expect: { poll: { timeout: 20_000 } } };
@@ -33,10 +50,11 @@ const never = {
 // unit: pure and fast, no root. guest: machines in software, so slow that time limits are only there to end a test
 // that hangs; two side by side, and nothing beside them.
 // system: real kernel, processes and sockets; three files at a time, since they wait more than they compute.
-// alone: what would disturb others, or be disturbed. sim: thousands of simulated clusters.
+// alone: what would disturb others. sim: thousands of simulated clusters.
 export default defineConfig({
   test: {
     passWithNoTests: false,
+    sequence: { sequencer: LongFirst },
     tags: [never],
     projects: [
       {

@@ -11,11 +11,14 @@ import {
 } from "../shared/node/system.ts";
 import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
+import { sealKeyPair } from "../shared/sealed-box.ts";
 import { Signal } from "../shared/signal.ts";
 import { verifySigned } from "../shared/node/signed-state.ts";
 import { verifyHead } from "../shared/trust.ts";
 import type { AgentAdapters } from "./adapters.ts";
-import { desiredGuards } from "./core/data-plane/desired-network.ts";
+import { desiredGuards } from "./core/data-plane/desired-guards.ts";
+import type { DesiredGuards } from "./core/data-plane/kernel-state.ts";
+import { plan } from "./core/data-plane/plan.ts";
 import { type DockerParts, makeDocker } from "./docker/parts.ts";
 import type { Encryption } from "./encryption/encryption.ts";
 import { MeshKeyChannel } from "./encryption/ipsec/mesh-key-channel.ts";
@@ -27,17 +30,19 @@ import type { GuardReconciler } from "./kernel/guard-reconciler.ts";
 import { WayOutReconciler } from "./kernel/way-out-reconciler.ts";
 import type { Ended, Living } from "./lifecycle.ts";
 import type { Membership } from "./membership/membership-files.ts";
+import { CountedControl } from "./membership/counted-control.ts";
 import { makeMembership, type MembershipParts } from "./membership/parts.ts";
 import { Reach } from "./membership/reach.ts";
 import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
 import type { NameServerFeed } from "./names/name-server-feed.ts";
 import { makeNames } from "./names/parts.ts";
 import { containersOf, forget } from "./networks/forget-endpoint.ts";
-import { makeNetworks, type NetworksParts, reconcileAll } from "./networks/parts.ts";
+import { makeNetworks, type NetworksParts } from "./networks/parts.ts";
 import { askForKeys } from "./replication/request-kinds.ts";
 import { CountedMesh } from "./replication/counted-mesh.ts";
 import { Replication } from "./replication/replication.ts";
 import { SavedTables } from "./replication/saved-tables.ts";
+import { startMember } from "./start-order.ts";
 import { Disk } from "./store/disk.ts";
 
 const RESYNC_MS = 60_000;
@@ -46,7 +51,7 @@ const RESYNC_MS = 60_000;
 export interface AgentParts extends MembershipParts, NetworksParts, DockerParts {
   readonly identity: Identity;
   readonly membership: Membership;
-  readonly adapters: AgentAdapters;
+  readonly adapters: AgentAdapters & { readonly control: CountedControl };
   readonly disk: Disk;
   readonly replication: Replication;
   readonly guardReconciler: GuardReconciler;
@@ -73,10 +78,11 @@ function makeParts(
   cannotRun: (failure: Failure) => void,
 ): AgentParts {
   const mesh = new CountedMesh(given.mesh);
-  const adapters = { ...given, mesh };
+  const adapters = { ...given, mesh, control: new CountedControl(given.control) };
   const self = identity.node;
   const [viewChanged, resync] = [new Signal(), new Signal()];
-  const context = { self, log, viewChanged, resync, adapters };
+  const machine = { clock: systemClock, timers: systemTimers, random: systemRandom };
+  const context = { self, log, ...machine, viewChanged, resync, adapters };
   const seenChanged = (): void => viewChanged.emit();
 
   const disk = new Disk(adapters.store, adapters.losses, seenChanged);
@@ -89,9 +95,7 @@ function makeParts(
     mesh,
     saved,
     log,
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
+    ...machine,
     hasher: sha256,
     signer: ed25519Signer(identity.seed),
     verifier: ed25519Verifier(),
@@ -116,7 +120,8 @@ function makeParts(
     ...encryption,
     ...makeMembership({ ...tables, ...encryption, cannotRun }),
   };
-  const networks = makeNetworks({ ...member, identitySeed: identity.seed });
+  const sealSecretKey = sealKeyPair(sha256, identity.seed).secretKey;
+  const networks = makeNetworks({ ...member, plan, sealSecretKey });
   const sandboxes = new JoinedSandboxes(disk);
   const nameServerFeed = makeNames({ ...tables, ...networks, sandboxes });
   const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
@@ -148,40 +153,13 @@ export class Agent implements Living {
     this.#log = log;
   }
 
-  /**
-   * Tables from disk, guards, mesh, then the kernel as the tables say. Nothing that forwards is
-   * touched before a peer was asked.
-   */
   async start(): Promise<void> {
     const { parts } = this;
-    const { kernel } = parts.adapters;
-    await parts.replication.restore(parts.membership.state);
-    // First of all: containers ask, and meanwhile nobody answers what is ours.
-    await parts.nameServerFeed.start();
-    const { replication, identity, encryption, reconciler, lostInterfaces } = parts;
-    await parts.guardReconciler.start(() =>
-      desiredGuards(
-        replication.tables,
-        identity.node,
-        encryption.openHere(),
-        encryption.handover.former(),
-      ),
-    );
-    await parts.wayOutReconciler.start();
-    await replication.start();
-    parts.endpointRecovery.forgetLastBoot();
-    encryption.dirty();
-    await parts.nameServerFeed.forgetGone();
-    await parts.endpointRecovery.start();
-    await parts.localNetworks.start(parts.endpointRecovery.waiting());
-    parts.controller.start();
-    kernel.onChange((network) => {
-      reconciler.changedOutside(network);
-      lostInterfaces.soon();
+    const { guardReconciler, wayOutReconciler } = parts;
+    await startMember(parts, async () => {
+      await guardReconciler.start(() => this.#guards());
+      await wayOutReconciler.start();
     });
-    lostInterfaces.soon();
-    await reconcileAll(kernel, parts);
-    parts.dataPaths.start();
     parts.underlay.start();
     parts.revocationCheck.start();
     parts.ownAddress?.start();
@@ -246,6 +224,17 @@ export class Agent implements Living {
     // The last that containers notice: from here on their questions wait.
     await parts.nameServerFeed.stop(names);
     parts.disk.close();
+  }
+
+  #guards(): DesiredGuards | undefined {
+    const { replication, identity, encryption } = this.parts;
+    const { handover } = encryption;
+    return desiredGuards(
+      replication.tables,
+      identity.node,
+      encryption.openHere(),
+      handover.former(),
+    );
   }
 
   /** For the watchdog: which parts owe progress, and since when. */

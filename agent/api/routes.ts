@@ -212,6 +212,7 @@ function nodes(agent: AgentParts): unknown {
     self: id === agent.identity.node,
     controller: id === state?.controller.node,
     connected: id === agent.identity.node || connected.has(id),
+    dialled: agent.replication.dials(id),
     dataPathMs: proven.get(id)?.roundTripMs,
     networks: hosts.get(id)?.hosting.length ?? 0,
   }));

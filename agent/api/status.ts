@@ -41,7 +41,13 @@ export interface AgentStatus {
     /** Why it decided nothing when this host asked it last. */
     failure: Failure | undefined;
   };
-  readonly peers: readonly { node: NodeId; name: string; connected: boolean }[];
+  readonly peers: readonly {
+    node: NodeId;
+    name: string;
+    connected: boolean;
+    /** A connection is kept from here; with other hosts of a large cluster there need be none. Absent of an agent of before. */
+    dialled?: boolean;
+  }[];
   /** In clear; what goes through a tunnel is in `encryption`. */
   readonly dataPath: readonly ProofStatus[];
   /** By name: members of 0.1.0, and who was not heard yet. While there is one, changes of the state travel as the whole of it. */
@@ -69,8 +75,35 @@ export interface AgentStatus {
   readonly disk: DiskStatus;
   /** Of everything that is tried again until it succeeds: why it does not. Absent of an agent of before. */
   readonly problems?: readonly Problem[];
-  readonly counters: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly counters: StatusCounters;
   readonly memoryBytes: number;
+}
+
+type Counts = Readonly<Record<string, number>>;
+
+/** What was done since the agent's start. Bytes are payload, each message once. */
+export interface StatusCounters {
+  /** Of documents of networks, whole or as a delta: parsed, merged, refused and why, deltas that fit nothing (`gaps`), questions without an answer. */
+  readonly networks: Counts;
+  /** The same of the signed state and of what hosts say of themselves. */
+  readonly cluster: Counts;
+  /** `signatures` of documents, and signed `states`, that were checked. */
+  readonly checked: Counts;
+  /**
+   * Messages, and bytes of these, in and out, by what they are for: gossip and comparisons of the cluster and of
+   * networks, keys, the controller (`controllerIn`, `controllerInBytes` and so on); and the mesh's own.
+   */
+  readonly mesh: Counts;
+  /**
+   * Of all networks: `passes`, steps, forwarding entries dumped (`entriesRead`, and `entriesCompared` of these by whole
+   * comparisons) and written; elements of guards' sets listed and written; `drifts`, which are faults of ours or writes
+   * of others that no event told. A change of one container dumps nothing.
+   */
+  readonly kernel: Counts;
+  /** Lines, and those that were dropped. */
+  readonly events: Counts;
+  /** `drifts`: what was told to the name server was not what documents say. */
+  readonly names: Counts;
 }
 
 /** Of a host that is no member, or takes no part. */
@@ -131,7 +164,12 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
       port: state?.settings.ports.controller ?? 0,
       failure: agent.controller.failure(),
     },
-    peers: others.map(({ id, name }) => ({ node: id, name, connected: connected.has(id) })),
+    peers: others.map(({ id, name }) => ({
+      node: id,
+      name,
+      connected: connected.has(id),
+      dialled: replication.dials(id),
+    })),
     dataPath: agent.dataPaths.results("none"),
     needStateWhole: replication.cluster
       .needWhole()
@@ -159,11 +197,26 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
       networks: { ...replication.networks.counters },
       cluster: { ...replication.cluster.counters },
       checked: { ...replication.checked },
-      mesh: await adapters.mesh.counters().catch(() => ({})),
+      mesh: {
+        ...(await adapters.mesh.counters().catch(() => ({}))),
+        ...adapters.control.counts(),
+      },
+      kernel: kernelCounters(agent),
       events: agent.events.counters(),
       names: agent.nameServerFeed.counters(),
     },
     memoryBytes: process.memoryUsage.rss(),
+  };
+}
+
+function kernelCounters({ reconciler, guardReconciler }: AgentParts): Counts {
+  const { drifts, ...totals } = reconciler.totals();
+  const guards = guardReconciler.work();
+  return {
+    ...totals,
+    guardElementsRead: guards.read,
+    guardElementsWritten: guards.written,
+    drifts: drifts + guards.drifts,
   };
 }
 

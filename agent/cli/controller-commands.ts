@@ -92,14 +92,14 @@ export async function recoverFromMesh(context: Context): Promise<void> {
   await meeting(keys, generationOf(state.revision), state, async (meeting) => {
     const met = await meeting.meet();
     refuseSuperseded(state, met.newest?.state);
-    if (met.answered.length === 0 && state.nodes.length > 0) throw nobody(state);
+    if (met.answered.length === 0 && state.nodes.length > 0) throw await nobody(state);
     const held = met.newest?.state ?? state;
     if (restoredAtMs === undefined && met.newest === undefined) {
+      const text = await metText(met, state);
       print(context, { recovered: false, revision: state.revision }, () =>
-        [
-          `Nothing to recover: no host holds more than revision ${state.revision}.`,
-          metText(met, state),
-        ].join("\n"),
+        [`Nothing to recover: no host holds more than revision ${state.revision}.`, text].join(
+          "\n",
+        ),
       );
       return;
     }
@@ -119,10 +119,11 @@ export async function recoverFromMesh(context: Context): Promise<void> {
       told,
       newKeys: names,
     };
+    const text = await metText(met, held);
     print(context, result, () =>
       [
         `Recovered: revision ${state.revision} was here, ${held.revision} is the newest that was met, ${after.revision} is signed now.`,
-        metText(met, held),
+        text,
         `${counted(after.nodes.length, "host")}, ${counted(after.networks.length, "network")}, ${counted(after.blocks.length, "block")}; told to ${counted(told.length, "host")}.`,
         ...(names.length === 0
           ? []
@@ -158,7 +159,7 @@ export async function promote(context: Context, options: PromoteOptions): Promis
   checkFamily(known, address);
   await meeting(await scoutOf(root, cluster), MAX_GENERATION, known, async (meeting) => {
     const met = await meeting.meet();
-    if (met.answered.length === 0) throw nobody(known);
+    if (met.answered.length === 0) throw await nobody(known);
     const newest = met.newest?.state ?? known;
     const generation = generationOf(newest.revision) + 1;
     const peer = identityFromSeed(systemRandom.bytes(32));
@@ -189,10 +190,11 @@ export async function promote(context: Context, options: PromoteOptions): Promis
       silent: met.silent,
       told,
     };
+    const text = await metText(met, newest);
     print(context, result, () =>
       [
         `This host has the controller of cluster ${cluster} now, at ${address}, of generation ${generation}.`,
-        metText(met, newest),
+        text,
         `Told to ${counted(told.length, "host")}: from now on the one before is refused there, and all others hear it.`,
         "",
         "Start it, if it does not run: `systemctl enable --now overlay-ts-controller`.",

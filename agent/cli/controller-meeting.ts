@@ -1,6 +1,7 @@
 import type { ControllerKeys } from "../../controller/controller.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import { askPort } from "../../shared/node/tcp-port.ts";
 import { generationOf } from "../../shared/revision.ts";
 import { counted } from "../../shared/text.ts";
 import { verifySigned } from "../../shared/node/signed-state.ts";
@@ -8,8 +9,12 @@ import { MeshNode } from "../replication/gossip/mesh-node.ts";
 import { ClusterSurvey, messenger, type Met } from "./cluster-survey.ts";
 import { callAgent, type Context } from "./context.ts";
 import { progress } from "./output.ts";
+import { type Said, sentence, whatPortsSay } from "./what-ports-say.ts";
 
 /** How a command meets the hosts, and what it says of that. */
+
+/** Of hosts that did not answer: enough to see what keeps them. */
+const ASKED = 32;
 
 export async function meeting(
   keys: ControllerKeys,
@@ -53,16 +58,38 @@ export function refuseSuperseded(own: ClusterState, met: ClusterState | undefine
   });
 }
 
-export function nobody({ nodes }: ClusterState): OverlayError {
+/** @param ask of tests */
+export async function nobody(known: ClusterState, ask = askPort): Promise<OverlayError> {
+  const said = await saidOf(known.nodes, known, ask);
   return new OverlayError({
-    code: "UNREACHABLE",
-    message: `no host of the cluster answers, of ${nodes.length}`,
-    next: "start their agents, and open the mesh port between the hosts; if another controller has taken over, they refuse this one",
+    code: said.some(({ kind }) => kind === "accepts") ? "TIMEOUT" : "UNREACHABLE",
+    message: `no host of the cluster answers, of ${known.nodes.length}: ${sentence(said)}`,
+    next: `${said.map(({ next }) => next).join("; ")}; if another controller has taken over, they refuse this one`,
   });
 }
 
-export function metText({ answered, silent }: Met, { nodes }: ClusterState): string {
-  const names = silent.map((id) => nodes.find((node) => node.id === id)?.name ?? id);
-  const rest = names.length === 0 ? "" : `; no answer from ${names.join(", ")}`;
-  return `${answered.length} of ${nodes.length} hosts answered${rest}.`;
+/** Who answered, and of the others what their ports say: a host that is slow is not one that is away. */
+export async function metText(
+  { answered, silent }: Met,
+  state: ClusterState,
+  ask = askPort,
+): Promise<string> {
+  const { nodes } = state;
+  const away = silent.map((id) => nodes.find((node) => node.id === id)?.name ?? id);
+  const said = await saidOf(
+    nodes.filter(({ id }) => silent.includes(id)),
+    state,
+    ask,
+  );
+  const rest = away.length === 0 ? "" : `; no answer from ${away.join(", ")}`;
+  const why = said.length === 0 ? "" : `: ${sentence(said)}`;
+  return `${answered.length} of ${nodes.length} hosts answered${rest}${why}.`;
+}
+
+function saidOf(
+  hosts: ClusterState["nodes"],
+  { settings }: ClusterState,
+  ask: typeof askPort,
+): Promise<Said[]> {
+  return whatPortsSay(hosts.slice(0, ASKED), settings.ports.gossip, ask);
 }

@@ -127,6 +127,7 @@ export async function join(
     name,
     replace: options.replace,
     patienceMs: context.patienceMs,
+    slow: ({ message }) => progress(`${message}; asked again`),
     ...ownAddresses(options, familyOf(address)),
   });
   progress("admitted; waiting for the agent");
@@ -136,8 +137,7 @@ export async function join(
     );
   const status = await waitForMember(context);
   progress("agent runs; asking the other hosts");
-  const slow = await reachOthers(context, () => joinedStatus(context));
-  if (slow !== undefined) progress(slow);
+  await reachOthers(context);
   for (const { name, id, needsUnderlayBytes } of status.tooLarge)
     progress(
       `network ${name ?? id} needs an underlay of ${needsUnderlayBytes} bytes, which this host's has not: its containers cannot run here`,

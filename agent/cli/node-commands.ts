@@ -9,6 +9,8 @@ interface NodeRow {
   readonly self: boolean;
   readonly controller: boolean;
   readonly connected: boolean;
+  /** Absent of an agent of before. */
+  readonly dialled?: boolean;
   readonly dataPathMs?: number;
   readonly networks: number;
 }
@@ -21,7 +23,7 @@ export async function nodeList(context: Context): Promise<void> {
       nodes.map((node) => [
         node.name,
         node.address,
-        node.connected ? "yes" : "NO",
+        node.connected ? "yes" : node.dialled === false ? "-" : "NO",
         node.self ? "-" : node.dataPathMs === undefined ? "NO" : `${node.dataPathMs.toFixed(2)} ms`,
         String(node.networks),
         [node.self ? "this host" : "", node.controller ? "controller" : ""]

@@ -1,58 +1,98 @@
-import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
+import type { Family } from "../../shared/ip.ts";
+import { tableFull, timesTableWasFull } from "../../shared/node/neighbour-table.ts";
+import { askPort } from "../../shared/node/tcp-port.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
-import type { Status } from "../api/status.ts";
 import { callAgent, type Context, patient } from "./context.ts";
+import { progress } from "./output.ts";
 import { waitFor } from "./wait-for.ts";
+import { names, type Said, sentence, whatPortsSay } from "./what-ports-say.ts";
 
 /** Longer than the mesh's longest backoff and two rounds of the data-path proof. */
 export const REACH_TIMEOUT_MS = 20_000;
-/** For a kernel that takes a connection on behalf of a process, however busy that is. */
-const OPEN_TIMEOUT_MS = 3000;
-const NAMED = 5;
+/** For hosts that take the connection and do not get further: fifty that start on two processors need a minute. */
+const SLOW_MS = 300_000;
+/** Until what the ports say is asked and shown, and again. */
+const SAY_MS = 5000;
+const LOOK_MS = 200;
+const FAMILIES: readonly Family[] = [4, 6];
 
 interface Host {
   readonly name: string;
   readonly address: string;
+  readonly self: boolean;
+  readonly connected: boolean;
+  /** Absent of an agent of before, which did not say whom it dials. */
+  readonly dialled?: boolean;
+}
+
+export interface Reaching {
+  readonly timeoutMs?: number;
+  readonly slowMs?: number;
+  readonly sayMs?: number;
+  readonly say?: (text: string) => void;
+  readonly port?: number;
+  readonly ask?: typeof askPort;
+  readonly timesFull?: typeof timesTableWasFull;
 }
 
 /**
- * Mesh and data path to at least one other host. Returns what is to be said where the mesh's port is open and its
- * connections take longer than is waited for: nothing is wrong with the way to those hosts.
- * @throws UNREACHABLE
+ * Mesh and data path to at least one other host. A host that takes the connection and has not finished the handshake
+ * is slow: it is waited on, and that is said.
+ * @throws UNREACHABLE: what the ports say, each its own way; TIMEOUT: they take connections, and nothing follows
  */
-export async function reachOthers(
-  context: Context,
-  joinedStatus: () => Promise<Pick<Status, "peers">>,
-  timeoutMs = patient(context, REACH_TIMEOUT_MS),
-  port: number = DEFAULT_PORTS.gossip,
-): Promise<string | undefined> {
-  const connected = await waitFor(
-    async () => {
-      const { peers } = await joinedStatus();
-      if (peers.length > 0 && !peers.some((peer) => peer.connected)) throw closedPort(peers);
-      return peers.length > 0;
-    },
-    () => timeoutMs,
-  ).catch(async (error: unknown) => {
-    // What keeps the agent from answering is no other host's.
-    if (!(error instanceof OverlayError) || error.code !== "UNREACHABLE") throw error;
-    const hosts = await callAgent<(Host & { self: boolean })[]>(context, "GET", "/v1/nodes");
-    const open = await withOpenPort(
-      hosts.filter(({ self }) => !self),
-      port,
-    );
-    if (open.length === 0) throw error;
-    return slowHosts(open, timeoutMs);
-  });
-  if (typeof connected === "string") return connected;
-  if (connected)
+export async function reachOthers(context: Context, reaching: Reaching = {}): Promise<void> {
+  const timeoutMs = reaching.timeoutMs ?? patient(context, REACH_TIMEOUT_MS);
+  if (await isConnected(context, { ...reaching, timeoutMs }))
     await waitFor(
       () => proveDataPath(context),
       () => timeoutMs,
     );
-  return undefined;
+}
+
+/** With another host; false: there is none. @throws as `reachOthers` */
+async function isConnected(
+  context: Context,
+  {
+    timeoutMs,
+    slowMs = SLOW_MS,
+    sayMs = SAY_MS,
+    say = progress,
+    port = DEFAULT_PORTS.gossip,
+    ask = askPort,
+    timesFull = timesTableWasFull,
+  }: Reaching & { readonly timeoutMs: number },
+): Promise<boolean> {
+  const begunMs = Date.now();
+  const fullBefore = FAMILIES.map(timesFull);
+  let toSayMs = Math.min(sayMs, timeoutMs);
+  for (;;) {
+    const nodes = await callAgent<Host[]>(context, "GET", "/v1/nodes");
+    const others = nodes.filter(({ self }) => !self);
+    if (others.length === 0) return false;
+    if (others.some(({ connected }) => connected)) return true;
+    const waitedMs = Date.now() - begunMs;
+    if (waitedMs >= toSayMs) {
+      toSayMs = waitedMs + sayMs;
+      const crowded = FAMILIES.filter(
+        (of, i) => (timesFull(of) ?? 0) > (fullBefore[i] ?? Infinity),
+      );
+      const said = [...(await whatPortsSay(dialled(others), port, ask)), ...crowded.map(noRoom)];
+      const isSlow = said.some(({ kind }) => kind === "accepts");
+      if (waitedMs >= (isSlow ? Math.max(slowMs, timeoutMs) : timeoutMs))
+        throw notReached(said, isSlow, waitedMs);
+      const after = `after ${Math.round(waitedMs / 1000)} s`;
+      say(`no connection with another host ${after}: ${sentence(said)}; waiting on`);
+    }
+    await delay(Math.min(LOOK_MS, sayMs));
+  }
+}
+
+/** In a large cluster these are few. */
+function dialled(others: readonly Host[]): Host[] {
+  return others.filter((host) => host.dialled !== false);
 }
 
 async function proveDataPath(context: Context): Promise<void> {
@@ -66,43 +106,16 @@ async function proveDataPath(context: Context): Promise<void> {
   });
 }
 
-function closedPort(peers: readonly { name: string }[]): OverlayError {
+/** Whatever the ports seem to say: what was sent to them may not have left this machine. */
+function noRoom(family: Family): Said {
+  const { message, next = "" } = tableFull(family);
+  return { kind: "not-sent", text: message, next };
+}
+
+function notReached(said: readonly Said[], isSlow: boolean, waitedMs: number): OverlayError {
   return new OverlayError({
-    code: "UNREACHABLE",
-    message: `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(peers)} cannot be reached`,
-    next: "open it between the hosts; the host stays joined and goes on trying",
+    code: isSlow ? "TIMEOUT" : "UNREACHABLE",
+    message: `no other host is reached after ${Math.round(waitedMs / 1000)} s: ${sentence(said)}`,
+    next: `${said.map(({ next }) => next).join("; ")}; this host stays joined and goes on trying`,
   });
-}
-
-/** For people: what is slow is not unreachable. */
-function slowHosts(open: readonly { name: string }[], waitedMs: number): string {
-  return (
-    `the mesh port ${DEFAULT_PORTS.gossip}/tcp of ${names(open)} is open, and no connection stands after ` +
-    `${Math.round(waitedMs / 1000)} s, as with hosts that are busy: this one goes on trying, see \`overlay-ts status\``
-  );
-}
-
-/** Those of the hosts whose kernel takes a connection on the TCP port. */
-async function withOpenPort<H extends { readonly address: string }>(
-  hosts: readonly H[],
-  port: number,
-): Promise<H[]> {
-  const open = await Promise.all(hosts.map(({ address }) => isOpen(address, port)));
-  return hosts.filter((_, i) => open[i]);
-}
-
-function isOpen(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: OPEN_TIMEOUT_MS });
-    const end = (is: boolean) => () => {
-      socket.destroy();
-      resolve(is);
-    };
-    socket.once("connect", end(true)).once("error", end(false)).once("timeout", end(false));
-  });
-}
-
-function names(peers: readonly { name: string }[]): string {
-  const [first, more] = [peers.slice(0, NAMED), peers.length - NAMED];
-  return first.map(({ name }) => name).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }

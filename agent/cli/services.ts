@@ -1,22 +1,27 @@
 import { flushCompileCache } from "node:module";
-import { runController } from "../../controller/main.ts";
 import { supervisor } from "../../shared/node/supervisor.ts";
 import type { Log } from "../../shared/ports.ts";
-import { runAgent } from "../main.ts";
 import type { Context } from "./context.ts";
 import { untilSignal } from "./daemon.ts";
 import { daemonLog } from "./daemon-log.ts";
 import { readEnvironment } from "./environment.ts";
 import { PLUGIN_SOCKET, supervision, waitingQuestions } from "./inherited.ts";
 
-/** Apart from the other commands: these load libp2p and koffi, the others need not. */
+/**
+ * Apart from the other commands: these load libp2p and koffi, the others need not. Each loads its own part only: the
+ * controller's has libp2p in its main thread, which the agent has in a worker alone.
+ */
 
 export interface AgentOptions {
   readonly docker: string | false;
   readonly pluginSocket: string;
 }
 
-export function agent(context: Context, { docker, pluginSocket }: AgentOptions): Promise<void> {
+export async function agent(
+  context: Context,
+  { docker, pluginSocket }: AgentOptions,
+): Promise<void> {
+  const { runAgent } = await import("../main.ts");
   const service = {
     log: serviceLog("agent"),
     supervisor: supervisor(supervision, [PLUGIN_SOCKET]),
@@ -34,12 +39,13 @@ export function agent(context: Context, { docker, pluginSocket }: AgentOptions):
     pluginPath: pluginSocket,
   };
   const config = { ...context, docker: engine || undefined };
-  return untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
+  await untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
 }
 
-export function controller(context: Context): Promise<void> {
+export async function controller(context: Context): Promise<void> {
+  const { runController } = await import("../../controller/main.ts");
   const service = { log: serviceLog("controller"), supervisor: supervisor(supervision) };
-  return untilSignal(service.supervisor, (signal) => runController(context, service, signal));
+  await untilSignal(service.supervisor, (signal) => runController(context, service, signal));
 }
 
 const serviceLog = (name: string): Log => daemonLog(name, readEnvironment(process.env).logLevel);
@@ -47,6 +53,8 @@ const serviceLog = (name: string): Log => daemonLog(name, readEnvironment(proces
 /** Loads all that the services load and keeps it compiled: they start faster and smaller then. */
 export async function prepare(): Promise<void> {
   await Promise.all([
+    import("../main.ts"),
+    import("../../controller/main.ts"),
     import("../replication/gossip/mesh-node.ts"),
     import("../names/server/serving.ts"),
     import("./membership-commands.ts"),

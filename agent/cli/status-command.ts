@@ -55,9 +55,10 @@ function controllerText(problem: Failure | undefined): string[] {
 
 function statusText(found: Status): string {
   const proofs = new Map(found.dataPath.map((proof) => [proof.node, proof]));
-  const peers = found.peers.map(({ node, name, connected }) => {
+  const peers = found.peers.map(({ node, name, connected, dialled }) => {
     const proof = proofs.get(node);
-    return [name, connected ? "yes" : "NO", proof === undefined ? "?" : pathText(proof, "NO")];
+    const mesh = connected ? "yes" : dialled === false ? "-" : "NO";
+    return [name, mesh, proof === undefined ? "?" : pathText(proof, "NO")];
   });
   const networks = found.networks.map((network) => [
     network.name ?? network.id,

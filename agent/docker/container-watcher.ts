@@ -1,8 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Endpoint } from "../../shared/documents.ts";
 import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
 import type { DockerNetworkId, EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log, Timers } from "../../shared/ports.ts";
 import { Semaphore } from "../../shared/node/semaphore.ts";
 import type { Bindings } from "../networks/bindings.ts";
 import type {
@@ -36,6 +35,8 @@ export interface ContainerWatcherModules {
   readonly nameServerFeed: Pick<NameServerFeed, "found" | "inside">;
   /** `failure` says something else. */
   readonly failureChanged?: () => void;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly timers: Timers;
   readonly log: Log;
 }
 
@@ -55,7 +56,9 @@ export interface NamingStatus {
 export class ContainerWatcher {
   readonly #modules: ContainerWatcherModules;
   readonly #names: ContainerNames;
-  readonly #stopping = new AbortController();
+  #stopped = false;
+  /** Ends waits for the next try. */
+  readonly #wakes = new Set<() => void>();
   readonly #looks = new Semaphore(LOOKS);
   /** Containers that are asked for, and whether an event came since. */
   readonly #asking = new Map<ContainerId, { overtaken: boolean }>();
@@ -65,7 +68,7 @@ export class ContainerWatcher {
   /** Questions without an answer yet, and why. */
   readonly #unanswered = new Map<object, Failure>();
   readonly #retried: RetriedWork;
-  #telling: NodeJS.Timeout | undefined;
+  #stopTelling: (() => void) | undefined;
   #toldMs = -Infinity;
 
   constructor(modules: ContainerWatcherModules) {
@@ -148,12 +151,13 @@ export class ContainerWatcher {
 
   /** What is said stays said. */
   stop(): void {
-    this.#stopping.abort();
-    clearTimeout(this.#telling);
+    this.#stopped = true;
+    this.#stopTelling?.();
+    for (const wake of this.#wakes) wake();
   }
 
   #follow(looks: readonly Look[]): void {
-    if (this.#stopping.signal.aborted) return;
+    if (this.#stopped) return;
     for (const look of looks)
       if (look.kind === "container") void this.#lookAt(look.container);
       else if (look.kind === "other") void this.#lookAtOther(look.network);
@@ -223,7 +227,7 @@ export class ContainerWatcher {
         Promise.all(this.#views(network).map((docker) => this.#attachments(docker))),
       );
       if (views !== undefined) this.#follow(this.#names.attached(views.value, asked));
-    } while (mine.again && !this.#stopping.signal.aborted);
+    } while (mine.again && !this.#stopped);
     this.#askingNetworks.delete(network);
   }
 
@@ -244,8 +248,7 @@ export class ContainerWatcher {
    * looked at; one that is slow is asked until it answers.
    */
   async #ask<T>(question: () => Promise<T>): Promise<{ readonly value: T } | undefined> {
-    const { signal } = this.#stopping;
-    while (!signal.aborted)
+    while (!this.#stopped)
       try {
         const value = await this.#looks.run(question);
         this.#asked(question, undefined);
@@ -255,9 +258,21 @@ export class ContainerWatcher {
         const { code, message } = asFailure(error);
         this.#asked(question, code === "UNREACHABLE" ? undefined : unanswered(message));
         if (code === "UNREACHABLE") return undefined;
-        await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+        await this.#pause();
       }
     return undefined;
+  }
+
+  /** Before the next try. */
+  async #pause(): Promise<void> {
+    if (this.#stopped) return;
+    let wake = (): void => {};
+    const woken = new Promise<void>((resolve) => (wake = resolve));
+    const cancel = this.#modules.timers.after(RETRY_MS, wake);
+    this.#wakes.add(wake);
+    await woken;
+    cancel();
+    this.#wakes.delete(wake);
   }
 
   #asked(question: object, failure: Failure | undefined): void {
@@ -268,14 +283,14 @@ export class ContainerWatcher {
 
   /** Changes that came together are published together. */
   #tellSoon(): void {
-    if (this.#telling !== undefined) return;
-    const waitMs = Math.max(0, this.#toldMs + SPACING_MS - performance.now());
-    this.#telling = setTimeout(() => this.#tell(), waitMs);
+    const { clock, timers } = this.#modules;
+    const waitMs = Math.max(0, this.#toldMs + SPACING_MS - clock.nowMs());
+    this.#stopTelling ??= timers.after(waitMs, () => this.#tell());
   }
 
   #tell(): void {
-    this.#telling = undefined;
-    const { localNetworks, nameServerFeed, log } = this.#modules;
+    this.#stopTelling = undefined;
+    const { localNetworks, nameServerFeed, clock, log } = this.#modules;
     const changed = this.#names.changed();
     if (changed.size === 0) return;
     for (const network of localNetworks.hosted()) {
@@ -285,7 +300,7 @@ export class ContainerWatcher {
       });
       if (amended.length === 0) continue;
       localNetworks.amend(network, amended);
-      this.#toldMs = performance.now();
+      this.#toldMs = clock.nowMs();
       log.debug({ network, endpoints: amended.length }, "names or health changed");
     }
     // After its names: on closed networks nothing else is found from then on.

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
 import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log } from "../../shared/ports.ts";
 import type { Bindings } from "../networks/bindings.ts";
 import type { Leases } from "../networks/leases.ts";
 import { mayHost } from "../../shared/allowed.ts";
@@ -48,7 +48,7 @@ export interface NetworkSyncModules {
   readonly bindings: Bindings;
   readonly leases: Leases;
   readonly localNetworks: LocalNetworks;
-  readonly nameServerFeed: Pick<NameServerFeed, "leave">;
+  readonly nameServerFeed: Pick<NameServerFeed, "hasJoined" | "leave">;
   readonly networkRemoval: NetworkRemoval;
   readonly containerWatcher: Pick<ContainerWatcher, "happened" | "listed" | "stop">;
   readonly controller: Pick<ControllerLink, "request">;
@@ -57,6 +57,7 @@ export interface NetworkSyncModules {
   readonly failureChanged?: () => void;
   /** Docker is making a network here whose name nobody knows yet. */
   readonly making: () => boolean;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly log: Log;
 }
 

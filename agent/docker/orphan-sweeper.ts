@@ -3,7 +3,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { DockerNetworkId, EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
-import type { Log } from "../../shared/ports.ts";
+import type { Clock, Log } from "../../shared/ports.ts";
 import type { Bindings } from "../networks/bindings.ts";
 import type { Leases } from "../networks/leases.ts";
 import type { ContainerId, DockerEngine, EngineNetwork } from "./engine/port.ts";
@@ -17,6 +17,11 @@ import { Since } from "../../shared/node/since.ts";
  * call may take goes.
  */
 const UNLISTED_MS = 30_000;
+/**
+ * An endpoint that joined was listed: Docker keeps it before it calls Join (moby libnetwork, network.createEndpoint), and
+ * forgets it when it ends. It is none that is just being made; it has time for Docker's own word that it ends.
+ */
+const ENDED_MS = 5_000;
 
 export interface OrphanSweeperModules {
   readonly self: NodeId;
@@ -24,7 +29,8 @@ export interface OrphanSweeperModules {
   readonly bindings: Bindings;
   readonly leases: Leases;
   readonly localNetworks: Pick<LocalNetworks, "endpoints" | "find" | "hosted" | "remove">;
-  readonly nameServerFeed: Pick<NameServerFeed, "leave">;
+  readonly nameServerFeed: Pick<NameServerFeed, "hasJoined" | "leave">;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly log: Log;
 }
 
@@ -34,18 +40,25 @@ export interface OrphanSweeperModules {
  */
 export class OrphanSweeper {
   readonly #modules: OrphanSweeperModules;
-  readonly #views = new Since<DockerNetworkId>(UNLISTED_MS);
-  readonly #unmade = new Since<NetworkId>(UNLISTED_MS);
-  readonly #endpoints = new Since<EndpointId>(UNLISTED_MS);
-  readonly #addresses = new Since<string>(UNLISTED_MS);
+  readonly #views: Since<DockerNetworkId>;
+  readonly #unmade: Since<NetworkId>;
+  readonly #endpoints: Since<EndpointId>;
+  readonly #ended: Since<EndpointId>;
+  readonly #addresses: Since<string>;
 
-  constructor(modules: OrphanSweeperModules) {
+  constructor(modules: OrphanSweeperModules, unlistedMs = UNLISTED_MS) {
+    const { clock } = modules;
     this.#modules = modules;
+    this.#views = new Since(unlistedMs, clock);
+    this.#unmade = new Since(unlistedMs, clock);
+    this.#endpoints = new Since(unlistedMs, clock);
+    this.#ended = new Since(Math.min(ENDED_MS, unlistedMs), clock);
+    this.#addresses = new Since(unlistedMs, clock);
   }
 
   /** When the next look can be worth it; negative: it is late; infinite: nothing is missing. */
   dueInMs(): number {
-    const all = [this.#views, this.#unmade, this.#endpoints, this.#addresses];
+    const all = [this.#views, this.#unmade, this.#endpoints, this.#ended, this.#addresses];
     return Math.min(...all.map((since) => since.dueInMs()));
   }
 
@@ -122,14 +135,19 @@ export class OrphanSweeper {
 
   /** Containers that ended. */
   async dropEndpoints(): Promise<void> {
-    const { localNetworks, log } = this.#modules;
+    const { localNetworks, nameServerFeed, log } = this.#modules;
     const busy = (network: NetworkId): boolean =>
       containersOf(localNetworks.endpoints(network)).length > 0;
     const unlisted = new Map<EndpointId, { network: NetworkId; endpoint: Endpoint }>();
     for (const [network, { endpoints: listed }] of await this.#listed(busy))
       for (const endpoint of containersOf(localNetworks.endpoints(network)))
         if (!listed.has(endpoint.id)) unlisted.set(endpoint.id, { network, endpoint });
-    for (const id of this.#endpoints.over([...unlisted.keys()])) {
+    const ids = [...unlisted.keys()];
+    const over = [
+      ...this.#ended.over(ids.filter((id) => nameServerFeed.hasJoined(id))),
+      ...this.#endpoints.over(ids.filter((id) => !nameServerFeed.hasJoined(id))),
+    ];
+    for (const id of over) {
       const { network, endpoint } = unlisted.get(id)!;
       log.warn(
         { network, endpoint: id },

@@ -1,4 +1,3 @@
-import { systemClock } from "../../shared/node/system.ts";
 import type { PartContext } from "../core/part-context.ts";
 import type { Kernel } from "../kernel/port.ts";
 import { isPinnedNetns } from "../kernel/netns.ts";
@@ -43,11 +42,7 @@ export function makeDocker(needs: DockerNeeds): DockerParts {
   const { adapters, replication, viewChanged, resync } = needs;
   const { kernel, engine, cutOffs } = adapters;
   const shared = { ...needs, kernel, cutOffs, failureChanged: () => viewChanged.emit() };
-  const lostInterfaces = new LostInterfaces({
-    ...shared,
-    isThere: isPinnedNetns,
-    clock: systemClock,
-  });
+  const lostInterfaces = new LostInterfaces({ ...shared, isThere: isPinnedNetns });
   resync.on(() => lostInterfaces.soon());
   const containerWatcher = engine && new ContainerWatcher({ ...shared, engine });
   const endpoints = new EndpointDriver({ ...shared, containerWatcher });

@@ -1,7 +1,6 @@
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
-import { systemClock, systemRandom, systemTimers } from "../../shared/node/system.ts";
 import { Signal } from "../../shared/signal.ts";
 import type { PartContext } from "../core/part-context.ts";
 import type { Tables } from "../core/tables/tables.ts";
@@ -42,7 +41,8 @@ export interface EncryptionParts {
 
 /** Guards and both classes of encryption, made and joined. */
 export function makeEncryption(needs: EncryptionNeeds): EncryptionParts {
-  const { self, adapters, replication, reach, log, viewChanged, resync } = needs;
+  const { self, adapters, replication, reach, log, clock, timers, random } = needs;
+  const { viewChanged, resync } = needs;
   const pathsChanged = new Signal<[SecurityClass]>();
   const keyChanged = new Signal();
   const seenChanged = (): void => viewChanged.emit();
@@ -58,8 +58,8 @@ export function makeEncryption(needs: EncryptionNeeds): EncryptionParts {
       pathsChanged.emit("none");
     },
     look: () => encryption.dirty(),
-    clock: systemClock,
-    timers: systemTimers,
+    clock,
+    timers,
   });
   const shared = {
     self,
@@ -89,8 +89,8 @@ export function makeEncryption(needs: EncryptionNeeds): EncryptionParts {
       await guardReconciler.settled();
     },
     pathsChanged: () => pathsChanged.emit("ipsec"),
-    clock: systemClock,
-    random: systemRandom,
+    clock,
+    random,
   });
   const encryption = new Encryption({ ...shared, wireguard, ipsec });
   replication.networkChanged.on(() => {

@@ -1,7 +1,7 @@
 import type { Failure } from "../../shared/errors.ts";
 import type { Log } from "../../shared/ports.ts";
 import type { DesiredGuards } from "../core/data-plane/kernel-state.ts";
-import type { Guards } from "./port.ts";
+import type { Guards, GuardWork } from "./port.ts";
 import { PassLoop } from "../../shared/node/pass-loop.ts";
 
 /** Keeps a namespace's guards as the tables say: at once, then coalesced, and again until it succeeds. */
@@ -65,6 +65,11 @@ export class GuardReconciler {
   /** How often somebody else changed them, since the start. */
   tampered(): number {
     return this.#tampered;
+  }
+
+  /** Elements of sets, since the start. */
+  work(): GuardWork {
+    return this.#guards.work();
   }
 
   async stop(): Promise<void> {

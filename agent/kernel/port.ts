@@ -36,6 +36,16 @@ export interface Kernel {
   close(): Promise<void>;
 }
 
+/** What guards have cost since they were opened, in elements of sets. */
+export interface GuardWork {
+  /** That were listed. */
+  readonly read: number;
+  /** Added and deleted ones; all of them when the table was written whole. */
+  readonly written: number;
+  /** Times that what is kept of them by what changes was not what the whole says. */
+  readonly drifts: number;
+}
+
 /** nftables of the host namespace, own table, written whole then by difference, verified, watched. */
 export interface Guards {
   set(desired: DesiredGuards): Promise<void>;
@@ -43,6 +53,7 @@ export interface Guards {
   verify(): Promise<boolean>;
   /** Packets dropped, by reason: see README.md, "Who is guarded against". */
   counters(): Promise<Readonly<Record<string, number>>>;
+  work(): GuardWork;
   onTamper(listener: () => void): void;
   /**
    * For `leave`: nothing of ours stays, but where containers still run what keeps them from reaching `sealed`
@@ -76,7 +87,10 @@ export interface ProbeResult {
 
 /** ICMP at full MTU with DF through a class, by its proof network or what else answers there: the peer's kernel. */
 export interface DataPathProof<Desired extends Asked = DesiredProof> {
-  set(desired: Desired): Promise<void>;
+  /**
+   * @param stands what stands by the last `set`: with it the difference is written, and nothing is looked at
+   */
+  set(desired: Desired, stands?: Desired): Promise<void>;
   /** What the next `set` of the same would mend, in words for `verify`; empty: nothing. */
   faults(desired: Desired): Promise<string[]>;
   /** Called when something of it is lost behind our back; the next `set` puts it back. */

@@ -3,6 +3,7 @@ import type { NetworkId } from "../../shared/ids.ts";
 import type { Log, Timers } from "../../shared/ports.ts";
 import { driftOf, HeldNetwork } from "../core/data-plane/held-network.ts";
 import type { ActualNetwork, Step, Wanted } from "../core/data-plane/kernel-state.ts";
+import { sameWanted } from "../core/data-plane/same-wanted.ts";
 import type { Kernel } from "./port.ts";
 import { PassLoop, type PassLoopTimes } from "../../shared/node/pass-loop.ts";
 
@@ -10,6 +11,11 @@ export interface ReconcilerModules {
   readonly kernel: Pick<Kernel, "read" | "apply">;
   readonly want: (network: NetworkId) => Wanted;
   readonly plan: (held: HeldNetwork, wanted: Wanted) => readonly Step[];
+  /**
+   * What `want` keeps from one time to the next is compared with what follows from the whole.
+   * @returns whether it was the same; from then on it is
+   */
+  readonly rightWanted: (network: NetworkId) => boolean;
   /** A network's pass failed, or succeeded after one that did. */
   readonly failureChanged?: () => void;
   readonly timers?: Timers;
@@ -28,19 +34,28 @@ export interface PassStatus {
   readonly stepsApplied: number;
   /** Forwarding entries that were dumped, and those that were written. */
   readonly entriesRead: number;
+  /** Of those dumped: by the whole comparisons, one a minute; the rest at a start, after others' changes, after failures. */
+  readonly entriesCompared: number;
   readonly entriesWritten: number;
-  /** Whole comparisons that found something else than the passes before had left, and no event had told of it. */
+  /**
+   * Whole comparisons that found something else than the passes before had left, and no event had told of it; or that
+   * what was wanted, changed by what changed, was not what the whole says.
+   */
   readonly drifts: number;
   readonly failures: number;
   /** Of the last pass; undefined when it succeeded. */
   readonly failure: Failure | undefined;
 }
 
+type Counts = { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+
 interface Entry {
   readonly loop: PassLoop;
-  readonly counts: { -readonly [name in keyof Omit<PassStatus, "failure">]: number };
+  readonly counts: Counts;
   /** What the last pass left. Undefined: the next one reads the kernel. */
   held: HeldNetwork | undefined;
+  /** By the last pass. */
+  wanted: Wanted | undefined;
   /** The next pass reads the kernel and compares. */
   isToBeChecked: boolean;
   /** How often somebody else has changed something in the kernel. */
@@ -67,6 +82,19 @@ export class Reconciler {
   /** The first event runs at once; what follows is coalesced. */
   dirty(network: NetworkId): void {
     if (!this.#stopped) this.#entry(network).loop.dirty();
+  }
+
+  /**
+   * What is wanted may be another: a pass is made if it is. Names and health of containers are nothing to a kernel.
+   * @returns false: what the last pass left is what is wanted
+   */
+  changed(network: NetworkId): boolean {
+    if (this.#stopped) return true;
+    const { held, wanted } = this.#entry(network);
+    const isKnown = held !== undefined && wanted !== undefined;
+    if (isKnown && sameWanted(wanted, this.#modules.want(network))) return false;
+    this.dirty(network);
+    return true;
   }
 
   /** Somebody else has changed something of the network in the kernel. */
@@ -101,6 +129,14 @@ export class Reconciler {
     return entry && { ...entry.counts, failure: entry.loop.failure() };
   }
 
+  /** Of all networks since the start. */
+  totals(): Omit<PassStatus, "failure"> {
+    const sum = newCounts();
+    for (const { counts } of this.#entries.values())
+      for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name];
+    return sum;
+  }
+
   /** Networks whose last pass failed. */
   failures(): { network: NetworkId; failure: Failure }[] {
     return [...this.#entries].flatMap(([network, { loop }]) => {
@@ -130,15 +166,14 @@ export class Reconciler {
       this.#times,
       this.#modules.timers,
     );
-    const counts = {
-      passes: 0,
-      stepsApplied: 0,
-      entriesRead: 0,
-      entriesWritten: 0,
-      drifts: 0,
-      failures: 0,
+    const entry: Entry = {
+      loop,
+      counts: newCounts(),
+      held: undefined,
+      wanted: undefined,
+      isToBeChecked: false,
+      changesOutside: 0,
     };
-    const entry: Entry = { loop, counts, held: undefined, isToBeChecked: false, changesOutside: 0 };
     this.#entries.set(network, entry);
     return entry;
   }
@@ -153,6 +188,7 @@ export class Reconciler {
       entry.held = undefined;
       // Asked after the read: a change made during it is seen now, not a pass later.
       const wanted = want(network);
+      entry.wanted = wanted;
       const steps = plan(held, wanted);
       if (steps.length > 0) {
         await kernel.apply(network, steps);
@@ -174,12 +210,18 @@ export class Reconciler {
   }
 
   async #held(network: NetworkId, entry: Entry): Promise<HeldNetwork> {
-    const { kernel, log } = this.#modules;
+    const { kernel, rightWanted, log } = this.#modules;
     const { held: believed, isToBeChecked, counts } = entry;
     if (believed !== undefined && !isToBeChecked) return believed;
     entry.isToBeChecked = false;
+    if (isToBeChecked && !rightWanted(network)) {
+      counts.drifts++;
+      log.error({ network }, "what was wanted of a network was not what its documents say; mended");
+    }
     const actual = await kernel.read(network);
-    counts.entriesRead += entriesRead(actual);
+    const read = entriesRead(actual);
+    counts.entriesRead += read;
+    if (believed !== undefined) counts.entriesCompared += read;
     const found = new HeldNetwork(actual);
     const drift = believed === undefined ? [] : driftOf(believed, found);
     if (drift.length > 0) {
@@ -197,6 +239,18 @@ export class Reconciler {
     }
     failureChanged?.();
   }
+}
+
+function newCounts(): Counts {
+  return {
+    passes: 0,
+    stepsApplied: 0,
+    entriesRead: 0,
+    entriesCompared: 0,
+    entriesWritten: 0,
+    drifts: 0,
+    failures: 0,
+  };
 }
 
 function entriesRead({ vxlanFdb, bridgeFdb, neighbours, flood }: ActualNetwork): number {

@@ -12,7 +12,7 @@ const WATCH_RETRY_MS = 1000;
 const REQUESTS_AT_ONCE = 4;
 
 /** Of the controller itself, not of what it was asked. */
-const AWAY: ReadonlySet<ErrorCode> = new Set(["UNREACHABLE", "STALE"]);
+const AWAY: ReadonlySet<ErrorCode> = new Set(["UNREACHABLE", "TIMEOUT", "STALE"]);
 
 export type MemberRequest = Exclude<ControlRequest, { kind: "join" | "state" }>;
 

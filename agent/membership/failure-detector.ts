@@ -14,7 +14,14 @@ const RETRY_MS = 1000;
 /** For a person who asks. */
 const PATIENT_MS = 1000;
 /** Of a packet that passes wherever IPv4 does (RFC 791: each link carries 68 bytes, each host takes 576). */
-const SMALL_BYTES = 128;
+const SMALL_BYTES = 48;
+/** Between two questions at full size to a host that answered the last one: the path's MTU seldom changes. */
+const FULL_SIZE_MS = 30_000;
+
+/** What is sent: `both`, to tell a host that is silent from a path that loses large packets. */
+type Sizes = "full" | "small" | "both";
+
+type Peer = Asked["peers"][number];
 
 export interface ProofStatus extends ProbeResult {
   readonly node: NodeId;
@@ -53,10 +60,19 @@ export class FailureDetector<Desired extends Asked> {
   readonly #modules: FailureDetectorModules<Desired>;
   readonly #presence: Presence;
   readonly #results = new Map<NodeId, ProofStatus>();
+  /** When a host that answers is to be asked at full size again. */
+  readonly #fullDueMs = new Map<NodeId, number>();
   #cancel: () => void = () => {};
   #desired: Desired | undefined;
+  /** Of it, by host. */
+  #peers: { readonly of: Desired | undefined; readonly by: ReadonlyMap<NodeId, Peer> } = {
+    of: undefined,
+    by: new Map(),
+  };
   /** As the kernel was told last; undefined: to be told with the next round. */
   #written: Desired | undefined;
+  /** The kernel has it, by the last write that succeeded; undefined: it is to be looked at. */
+  #stands: Desired | undefined;
   /** Nothing stands. */
   #isClear = false;
   #setting: Promise<void> = Promise.resolve();
@@ -101,7 +117,7 @@ export class FailureDetector<Desired extends Asked> {
 
   /** What stands may be another than what was written: it is written with the next round, now. */
   check(): void {
-    this.#written = undefined;
+    this.#lookAgain();
     this.#schedule(this.#modules.clock.nowMs());
   }
 
@@ -146,7 +162,13 @@ export class FailureDetector<Desired extends Asked> {
     this.#written = desired;
     this.#isClear = false;
     try {
-      await this.#write(() => this.#modules.proof.set(desired));
+      await this.#write(async () => {
+        const stands = this.#stands;
+        this.#stands = undefined;
+        await this.#modules.proof.set(desired, stands);
+        // Unless it is to be looked at again meanwhile.
+        if (this.#written !== undefined) this.#stands = desired;
+      });
     } catch (error) {
       this.#written = undefined;
       throw error;
@@ -154,11 +176,16 @@ export class FailureDetector<Desired extends Asked> {
     return desired;
   }
 
+  #lookAgain(): void {
+    this.#written = undefined;
+    this.#stands = undefined;
+  }
+
   /** What an agent before this one left goes too. */
   async #clear(): Promise<void> {
     const { unused, proof } = this.#modules;
     if (this.#isClear || unused?.() !== true) return;
-    this.#written = undefined;
+    this.#lookAgain();
     await this.#write(() => proof.remove());
     this.#isClear = true;
   }
@@ -173,36 +200,48 @@ export class FailureDetector<Desired extends Asked> {
   async probeAll(): Promise<ProofStatus[]> {
     const desired = await this.update();
     const peers = desired?.peers ?? [];
-    return Promise.all(peers.map((peer) => this.#probe(peer, PATIENT_MS, true)));
+    return Promise.all(peers.map((peer) => this.#probe(peer, PATIENT_MS, "both")));
   }
 
-  /** `withSmall`: whether a silence is of the host or of packets of that size. */
-  async #probe(
-    { node, address }: Asked["peers"][number],
-    timeoutMs: number,
-    withSmall: boolean,
-  ): Promise<ProofStatus> {
-    const { proof, name, encryption } = this.#modules;
-    const [full, small] = await Promise.all([
-      proof.probe(address, timeoutMs),
-      withSmall ? proof.probe(address, timeoutMs, SMALL_BYTES) : undefined,
-    ]);
-    const result: ProofStatus = {
-      ...full,
-      smallRoundTripMs: small?.roundTripMs,
-      node,
-      name: name(node),
-      encryption,
-    };
+  async #probe(peer: Peer, timeoutMs: number, sizes: Sizes): Promise<ProofStatus> {
+    const { node } = peer;
+    const before = this.#results.get(node);
+    const result = await this.#answerTo(peer, timeoutMs, sizes);
+    // Of many hosts, so nearly always: nothing is looked through for an answer that says what the last one said.
+    const isSame =
+      this.#presence.isAnswering(node) &&
+      before?.roundTripMs !== undefined &&
+      result.roundTripMs !== undefined;
     this.#results.set(node, result);
-    this.#narrow.went(narrowPaths(this.results()));
     // A host that small packets reach is not lost, whatever becomes of large ones.
     this.#presence.heard(node, isReached(result), this.#modules.clock.nowMs());
+    if (isSame) return result;
+    this.#narrow.went(narrowPaths(this.results()));
     this.#modules.changed();
     // Nobody answers: should it be our own device that is gone, it is made again.
-    if (!this.results().some(isReached)) this.#written = undefined;
+    if (!this.results().some(isReached)) this.#lookAgain();
     this.#schedule(this.#presence.nextMs());
     return result;
+  }
+
+  /** An answer to a small packet alone leaves what was found at full size as it is; its silence does not. */
+  async #answerTo(peer: Peer, timeoutMs: number, sizes: Sizes): Promise<ProofStatus> {
+    const { node, address } = peer;
+    const { proof, name, encryption, clock } = this.#modules;
+    const [full, small] = await Promise.all([
+      sizes === "small" ? undefined : proof.probe(address, timeoutMs),
+      sizes === "full" ? undefined : proof.probe(address, timeoutMs, SMALL_BYTES),
+    ]);
+    const held = this.#results.get(node);
+    if (full !== undefined) {
+      this.#fullDueMs.set(node, clock.nowMs() + FULL_SIZE_MS);
+      const smallRoundTripMs = small?.roundTripMs;
+      return { ...full, smallRoundTripMs, node, name: name(node), encryption };
+    }
+    if (small?.roundTripMs !== undefined)
+      return held?.roundTripMs === undefined ? this.#answerTo(peer, timeoutMs, "both") : held;
+    const { mtuBytes: bytes = SMALL_BYTES } = this.#desired ?? {};
+    return { address, bytes, roundTripMs: undefined, node, name: name(node), encryption };
   }
 
   /** Those whose turn it is. */
@@ -213,13 +252,12 @@ export class FailureDetector<Desired extends Asked> {
     try {
       // Nothing was told since: what stands, stands.
       const desired = this.#written === undefined ? await this.update() : this.#desired;
-      const peers = new Map(desired?.peers.map((peer) => [peer.node, peer]));
-      for (const node of this.#results.keys()) if (!peers.has(node)) this.#results.delete(node);
-      this.#narrow.went(narrowPaths(this.results()));
-      for (const node of this.#presence.due(this.#modules.clock.nowMs())) {
+      const peers = this.#peersOf(desired);
+      const nowMs = this.#modules.clock.nowMs();
+      for (const node of this.#presence.due(nowMs)) {
         const peer = peers.get(node);
         if (peer !== undefined)
-          void this.#probe(peer, presence.timeoutMs, this.#wasSilent(node)).catch(() => {});
+          void this.#probe(peer, presence.timeoutMs, this.#sizesFor(node, nowMs)).catch(() => {});
       }
     } catch {
       // Noted where it was tried.
@@ -230,10 +268,23 @@ export class FailureDetector<Desired extends Asked> {
     this.#schedule(failed ? this.#modules.clock.nowMs() + RETRY_MS : this.#presence.nextMs());
   }
 
-  /** At full size, when it was asked last. */
-  #wasSilent(node: NodeId): boolean {
+  #peersOf(desired: Desired | undefined): ReadonlyMap<NodeId, Peer> {
+    if (this.#peers.of === desired) return this.#peers.by;
+    const by = new Map(desired?.peers.map((peer) => [peer.node, peer]));
+    // What passes at another size says nothing of this one.
+    if (desired?.mtuBytes !== this.#peers.of?.mtuBytes) this.#fullDueMs.clear();
+    this.#peers = { of: desired, by };
+    for (const held of [this.#results, this.#fullDueMs])
+      for (const node of held.keys()) if (!by.has(node)) held.delete(node);
+    this.#narrow.went(narrowPaths(this.results()));
+    return by;
+  }
+
+  #sizesFor(node: NodeId, nowMs: number): Sizes {
     const last = this.#results.get(node);
-    return last !== undefined && last.roundTripMs === undefined;
+    if (last === undefined) return "full";
+    if (last.roundTripMs === undefined) return "both";
+    return nowMs >= (this.#fullDueMs.get(node) ?? nowMs) ? "full" : "small";
   }
 
   /** The next round, which may be earlier than was thought. */

@@ -24,8 +24,10 @@ import {
 } from "./membership-files.ts";
 import { underlayFacts } from "./host-facts.ts";
 
-/** Longer than a member's request: a person waits, perhaps for a controller whose host is just busy. */
+/** Longer than a member's request: a person waits. */
 const TIMEOUT_MS = 10_000;
+/** A controller that takes connections, and has not answered: it may be admitting many. Asked again it admits once. */
+const SLOW_MS = 300_000;
 
 /** Of an address that went since it was chosen: what is true is told when it is back. */
 const NO_UNDERLAY: UnderlayFacts = { underlayMtuBytes: 1500, ownSubnets: [] };
@@ -44,6 +46,8 @@ export interface JoinRequest extends OwnAddresses {
   readonly replace?: boolean | undefined;
   /** The controller may take so long, when that is longer than it may anyway. */
   readonly patienceMs?: number | undefined;
+  /** Told each time that the controller took so long and is asked again. */
+  readonly slow?: ((why: OverlayError) => void) | undefined;
 }
 
 export interface Joined {
@@ -57,7 +61,7 @@ type ChannelOf = (seed: Uint8Array) => ControlChannel;
 /**
  * Asks the controller to admit this host and keeps what it answers; nothing is kept unless every
  * signature holds. @throws CONFLICT when the host is a member, or its key is another machine's; UNAUTHENTICATED,
- * UNREACHABLE.
+ * UNREACHABLE; TIMEOUT when the controller takes connections and answers nothing for minutes.
  */
 export async function joinCluster(
   files: AgentFiles,
@@ -85,12 +89,12 @@ export async function joinCluster(
   return { membership, machineSharedWith: answer.machineSharedWith };
 }
 
-/** @throws what the controller refused, UNREACHABLE */
+/** @throws what the controller refused, UNREACHABLE, TIMEOUT */
 async function ask(
   { seed }: Identity,
   token: Token,
   facts: { name: string } & Awaited<ReturnType<typeof addressFacts>>,
-  { controller: { address, port }, replace, patienceMs = 0 }: JoinRequest,
+  { controller: { address, port }, replace, patienceMs = 0, slow = () => {} }: JoinRequest,
   channelOf: ChannelOf,
 ): Promise<{ answer: AnswerOf<"joined">; controller: NodeId }> {
   const client = new ControlClient(
@@ -98,19 +102,25 @@ async function ask(
     () => ({ address, port: port ?? DEFAULT_PORTS.controller, peer: undefined }),
     Math.max(TIMEOUT_MS, patienceMs),
   );
+  const request = {
+    v: 1,
+    kind: "join",
+    id: token.id,
+    secret: token.secret,
+    cluster: token.cluster,
+    facts: { ...facts, sealKey: toBase64Url(sealKeyPair(sha256, seed).publicKey) },
+    ...machineFacts(token.cluster, replace),
+  } as const;
+  const untilMs = performance.now() + Math.max(SLOW_MS, patienceMs);
   try {
-    return await client.request(
-      {
-        v: 1,
-        kind: "join",
-        id: token.id,
-        secret: token.secret,
-        cluster: token.cluster,
-        facts: { ...facts, sealKey: toBase64Url(sealKeyPair(sha256, seed).publicKey) },
-        ...machineFacts(token.cluster, replace),
-      },
-      "joined",
-    );
+    for (;;)
+      try {
+        return await client.request(request, "joined");
+      } catch (error) {
+        const isSlow = error instanceof OverlayError && error.code === "TIMEOUT";
+        if (!isSlow || performance.now() > untilMs) throw error;
+        slow(error);
+      }
   } finally {
     await client.close();
   }

@@ -1,5 +1,6 @@
 import type { RawNetlinkSocket } from "netlink";
-import type { Ip } from "../../shared/ip.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
+import { timesTableWasFull } from "../../shared/node/neighbour-table.ts";
 import type { UnderlayFacts } from "../../shared/underlay.ts";
 import { openRouteSocket } from "../kernel/netlink/raw-socket.ts";
 import { RTNLGRP } from "../kernel/netlink/route.ts";
@@ -10,6 +11,7 @@ const { link, address, address6, route, route6 } = RTNLGRP;
 
 /** This machine's, by rtnetlink. What an event says is not read: what it is about is looked at whole. */
 export class LinuxHostLinks implements HostLinks {
+  readonly #listeners: (() => void)[] = [];
   #news: RawNetlinkSocket | undefined;
 
   read(address: Ip): Promise<UnderlayFacts | undefined> {
@@ -17,8 +19,17 @@ export class LinuxHostLinks implements HostLinks {
   }
 
   onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+    if (this.#news !== undefined) return;
     this.#news = openRouteSocket(undefined, [link, address, address6, route, route6]);
-    for (const event of ["message", "error"] as const) this.#news.on(event, listener);
+    const told = (): void => {
+      for (const each of this.#listeners) each();
+    };
+    for (const event of ["message", "error"] as const) this.#news.on(event, told);
+  }
+
+  timesTableWasFull(family: Family): number | undefined {
+    return timesTableWasFull(family);
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 import type { Failure } from "../../shared/errors.ts";
 import type { Ip } from "../../shared/ip.ts";
+import type { HostLinks } from "./underlay.ts";
 
 const LOOK_MS = 1000;
 /** In a row: a DHCP client may take an address away and give it back at once. */
@@ -36,36 +37,51 @@ export interface OwnAddressModules {
   /** The same by the newest state; undefined: it has none of this host. */
   readonly signed: () => Ip | undefined;
   readonly has: (ip: Ip) => boolean;
+  readonly links: Pick<HostLinks, "onChange">;
   /** Containers' packets still leave from the address of before: the agent stays there until none does. */
   readonly isChangingOver: () => boolean;
   /** The agent is of no use as it stands. */
   readonly cannotRun: (failure: Failure) => void;
 }
 
-/** Looks whether this host is still where the others look for it. */
+/** Looks whether this host is still where the others look for it: when it may be so no more, and until it is again. */
 export class OwnAddress {
   readonly #modules: OwnAddressModules;
   #timer: NodeJS.Timeout | undefined;
   #misses = 0;
+  #stopped = false;
 
   constructor(modules: OwnAddressModules) {
     this.#modules = modules;
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    this.#modules.links.onChange(() => this.soon());
+    this.soon();
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** This host's addresses, or what the state says of them, may be others. */
+  soon(): void {
+    if (this.#stopped) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#look();
+    }, LOOK_MS);
   }
 
   #look(): void {
     const { local, signed, has, isChangingOver, cannotRun } = this.#modules;
     const now = signed();
-    const isMoved = now !== undefined && now !== local && !isChangingOver();
+    const isElsewhere = now !== undefined && now !== local;
+    const isMoved = isElsewhere && !isChangingOver();
     const isGone = !has(local);
     this.#misses = isMoved || isGone ? this.#misses + 1 : 0;
+    if (isElsewhere || isGone) this.soon();
     if (this.#misses < LOOKS) return;
     // Again with the next look: one that is starting does not heed it.
     cannotRun(isGone ? addressGone(local) : addressMoved(local, now ?? local));

@@ -3,7 +3,6 @@ import { ANSWER_TIMEOUT_MS, ControlClient } from "../../controller/wire/client.t
 import type { ClusterState, SecurityClass } from "../../shared/cluster-state.ts";
 import { assert, type Failure } from "../../shared/errors.ts";
 import type { Ip } from "../../shared/ip.ts";
-import { systemClock } from "../../shared/node/system.ts";
 import type { Signal } from "../../shared/signal.ts";
 import type { PartContext } from "../core/part-context.ts";
 import { networksUsed, ownRecord } from "../core/tables/own-facts.ts";
@@ -53,7 +52,7 @@ export interface MembershipParts {
 
 /** The controller, the other hosts, and what may change under a member, made and joined. */
 export function makeMembership(needs: MembershipNeeds): MembershipParts {
-  const { self, adapters, replication, log, viewChanged, resync, cannotRun } = needs;
+  const { self, adapters, replication, log, clock, viewChanged, resync, cannotRun } = needs;
   const { tables } = replication;
   const changed = (): void => viewChanged.emit();
   const controller = makeControllerLink(needs);
@@ -64,7 +63,7 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
     used: () => networksUsed(tables, self),
     controller,
     changed,
-    clock: systemClock,
+    clock,
     log,
   });
   const dataPaths = makeDataPaths(needs, underlay);
@@ -89,6 +88,7 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
         const own = ownRecord(tables, self);
         return own?.behindNat ?? own?.address;
       },
+      links: adapters.links,
       isChangingOver: () => needs.encryption.isChangingOver(),
       cannotRun,
     });
@@ -97,11 +97,13 @@ export function makeMembership(needs: MembershipNeeds): MembershipParts {
     cloneDetection.look();
     // An old controller's state may say of it what was.
     underlay.soon();
+    ownAddress?.soon();
   });
   resync.on(() => {
     controller.check();
     cloneDetection.look();
     underlay.soon();
+    ownAddress?.soon();
   });
   return { controller, underlay, dataPaths, revocationCheck, cloneDetection, ownAddress };
 }

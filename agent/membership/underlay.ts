@@ -1,7 +1,8 @@
 import type { ClusterState, NodeRecord } from "../../shared/cluster-state.ts";
 import { asFailure, type Failure, OverlayError } from "../../shared/errors.ts";
 import type { NetworkId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import { type Family, familyOf, type Ip } from "../../shared/ip.ts";
+import { tableFull } from "../../shared/node/neighbour-table.ts";
 import type { Clock, Log } from "../../shared/ports.ts";
 import { TokenBucket } from "../../shared/token-bucket.ts";
 import { sameUnderlay, type UnderlayFacts } from "../../shared/underlay.ts";
@@ -15,6 +16,8 @@ export interface HostLinks {
   read(address: Ip): Promise<UnderlayFacts | undefined>;
   /** Links, addresses or routes may be others. */
   onChange(listener: () => void): void;
+  /** How often the machine's table of neighbours was full; see shared/node/neighbour-table.ts. */
+  timesTableWasFull(family: Family): number | undefined;
   close(): void;
 }
 
@@ -35,6 +38,8 @@ export interface UnderlayModules {
 /** Changes come in several events: read after a pause, and reported when the next reading is the same. */
 const SETTLE_MS = 2000;
 const RETRY_MOST_MS = 60_000;
+/** A table that was full is said until two looks of the periodic ones found that it was not again. */
+const FULL_MS = 150_000;
 /** Each time is a state that all hosts get: an interface that comes and goes costs them no more than this. */
 const TELLS_AT_ONCE = 4;
 const TELLS_PER_SECOND = 1 / 300;
@@ -52,10 +57,13 @@ const TOO_OFTEN: Failure = {
 export class Underlay {
   readonly #modules: UnderlayModules;
   readonly #narrow: RetriedWork;
+  readonly #crowded: RetriedWork;
   readonly #telling: RetriedWork;
   readonly #tells: TokenBucket;
   /** At the last look. */
   #seen: UnderlayFacts | undefined;
+  #timesFull: number | undefined;
+  #fullMs = -Infinity;
   /** The last underlay that was sent to the controller. */
   #asked: UnderlayFacts | undefined;
   #next: { readonly timer: NodeJS.Timeout; readonly dueMs: number } | undefined;
@@ -70,6 +78,7 @@ export class Underlay {
       modules.changed();
     };
     this.#narrow = new RetriedWork(told("the underlay's MTU is too small"));
+    this.#crowded = new RetriedWork(told("this machine's table of neighbours is too small"));
     this.#telling = new RetriedWork(told("the controller does not know this host's underlay"));
     this.#tells = new TokenBucket(TELLS_PER_SECOND, TELLS_AT_ONCE, modules.clock.nowMs());
   }
@@ -86,9 +95,9 @@ export class Underlay {
     await this.#looking;
   }
 
-  /** Networks here lose their large packets. */
+  /** Networks here lose their large packets, or this host packets to some others. */
   failure(): Failure | undefined {
-    return this.#narrow.failure();
+    return this.#narrow.failure() ?? this.#crowded.failure();
   }
 
   /** Why the cluster's state does not say what is. */
@@ -117,6 +126,7 @@ export class Underlay {
   async #look(): Promise<void> {
     const { links, state, own, used } = this.#modules;
     const before = own();
+    if (before !== undefined) this.#lookForRoom(familyOf(before.vtep));
     const found = before && (await links.read(before.behindNat ?? before.vtep));
     const current = state();
     const held = own();
@@ -130,6 +140,14 @@ export class Underlay {
       this.#telling.went(undefined);
     } else if (isSettled) await this.#tell(held, now);
     else this.soon();
+  }
+
+  #lookForRoom(family: Family): void {
+    const times = this.#modules.links.timesTableWasFull(family);
+    const nowMs = this.#modules.clock.nowMs();
+    if (times !== undefined && times > (this.#timesFull ?? times)) this.#fullMs = nowMs;
+    this.#timesFull = times;
+    this.#crowded.went(nowMs - this.#fullMs < FULL_MS ? tableFull(family) : undefined);
   }
 
   async #tell(held: NodeRecord, facts: UnderlayFacts): Promise<void> {

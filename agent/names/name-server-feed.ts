@@ -3,10 +3,11 @@ import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { isDeepStrictEqual } from "node:util";
 import { canonicalName } from "../../shared/dns-name.ts";
 import { asFailure, type Failure } from "../../shared/errors.ts";
-import type { Log } from "../../shared/ports.ts";
-import { GoneNames } from "../core/names/gone-names.ts";
+import type { Clock, Log, Timers } from "../../shared/ports.ts";
+import { GoneNames, REMEMBERED_MS } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
-import { changedHolders, type Holder, holdersOf, type NamedNetwork } from "../core/names/names.ts";
+import { type Holder, namedHosts, type NamedNetwork } from "../core/names/names.ts";
+import { ToldHolders } from "../core/names/told-holders.ts";
 import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import { KeyedMutex } from "../../shared/node/keyed-mutex.ts";
@@ -14,11 +15,20 @@ import type { Replication } from "../replication/replication.ts";
 import { type Joined, sandboxName, type JoinedSandboxes } from "./joined-sandboxes.ts";
 import { RetriedWork } from "../../shared/node/retried-work.ts";
 
-/**
- * After this time without a peer's word what this host knows of a network counts as all there is:
- * in a partition a name that is not known must not wait for ever.
- */
-const COMPLETE_AFTER_MS = 2000;
+export interface NameServerFeedTimes {
+  /**
+   * After this time without a peer's word what this host knows of a network counts as all there is:
+   * in a partition a name that is not known must not wait for ever.
+   */
+  readonly completeAfterMs: number;
+  /** See `GoneNames`. */
+  readonly rememberedMs: number;
+}
+
+export const DEFAULT_FEED_TIMES: NameServerFeedTimes = {
+  completeAfterMs: 2000,
+  rememberedMs: REMEMBERED_MS,
+};
 
 export interface NameServerFeedModules {
   readonly server: NameServer;
@@ -29,21 +39,22 @@ export interface NameServerFeedModules {
   readonly lost: (encryption: SecurityClass) => ReadonlySet<NodeId>;
   /** `failure` says something else. */
   readonly failureChanged?: () => void;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly timers: Timers;
   readonly log: Log;
 }
 
 /** The state of a network that the server has. */
 interface Told {
-  readonly timer: NodeJS.Timeout;
-  /** COMPLETE_AFTER_MS are over. */
+  readonly stopWaiting: () => void;
+  /** `completeAfterMs` are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
-  /** Who holds names. */
-  here: readonly Holder[];
-  /** The same, and those that had names a moment ago. */
-  holders: readonly Holder[];
+  /** Who holds names, and who had them a moment ago. */
+  holders: ToldHolders;
   readonly gone: GoneNames;
-  forgetting: NodeJS.Timeout | undefined;
+  /** From when the first of `gone` came until it is forgotten. */
+  stopForgetting: (() => void) | undefined;
 }
 
 /**
@@ -52,16 +63,19 @@ interface Told {
  */
 export class NameServerFeed {
   readonly #modules: NameServerFeedModules;
+  readonly #times: NameServerFeedTimes;
   readonly #told = new Map<NetworkId, Told>();
   readonly #dirty = new Set<NetworkId>();
   readonly #serving = new KeyedMutex<SandboxId>();
   /** Why sandboxes are not served as they should be. */
   readonly #refused = new Map<SandboxId, Failure>();
   readonly #retried: RetriedWork;
-  #flush: NodeJS.Immediate | undefined;
+  #stopTelling: (() => void) | undefined;
+  #drifts = 0;
 
-  constructor(modules: NameServerFeedModules) {
+  constructor(modules: NameServerFeedModules, times = DEFAULT_FEED_TIMES) {
     this.#modules = modules;
+    this.#times = times;
     this.#retried = new RetriedWork((failure) => {
       if (failure !== undefined)
         modules.log.warn(
@@ -99,7 +113,7 @@ export class NameServerFeed {
   }
 
   async stop(next: "handOver" | "letGo"): Promise<void> {
-    clearImmediate(this.#flush);
+    this.#stopTelling?.();
     for (const told of this.#told.values()) end(told);
     await this.#modules.server.stop(next);
   }
@@ -157,7 +171,22 @@ export class NameServerFeed {
   /** For `status`. */
   counters(): Readonly<Record<string, number>> {
     const told = [...this.#told.values()];
-    return { goneForgottenEarly: told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0) };
+    const goneForgottenEarly = told.reduce((sum, { gone }) => sum + gone.forgottenEarly, 0);
+    return { goneForgottenEarly, drifts: this.#drifts };
+  }
+
+  /** What was told, by what changed, is compared with what follows from the whole. */
+  check(): void {
+    for (const [network, { holders }] of this.#told) {
+      const changes = holders.correction();
+      if (changes === undefined) continue;
+      this.#drifts++;
+      this.#modules.log.error(
+        { network },
+        "names were told that are not what documents say; mended",
+      );
+      this.#modules.server.change([{ kind: "holders", network, ...changes }]);
+    }
   }
 
   /** What containers here call others on the network. */
@@ -165,6 +194,11 @@ export class NameServerFeed {
     return this.#modules.sandboxes
       .all()
       .filter((joined) => joined.network === network && joined.links !== undefined);
+  }
+
+  /** Docker has called Join for it, perhaps before this agent started, and not Leave. */
+  hasJoined(endpoint: EndpointId): boolean {
+    return this.#modules.sandboxes.of(endpoint) !== undefined;
   }
 
   /** Of an endpoint that was never joined nothing is to do. */
@@ -179,7 +213,7 @@ export class NameServerFeed {
   /** The network's documents changed, or its state. What follows in the same turn is told with it. */
   dirty(network: NetworkId): void {
     this.#dirty.add(network);
-    this.#flush ??= setImmediate(() => this.#tell());
+    this.#stopTelling ??= this.#modules.timers.after(0, () => this.#tell());
   }
 
   /** Records, hosts or whom we reach changed: any network here may look different. */
@@ -251,15 +285,15 @@ export class NameServerFeed {
   }
 
   #tell(): void {
-    clearImmediate(this.#flush);
-    this.#flush = undefined;
+    this.#stopTelling?.();
+    this.#stopTelling = undefined;
     const changes = [...this.#dirty].flatMap((network) => this.#changes(network));
     this.#dirty.clear();
     if (changes.length > 0) this.#modules.server.change(changes);
   }
 
   #changes(network: NetworkId): TableChange[] {
-    const { localNetworks, replication, lost } = this.#modules;
+    const { localNetworks, replication, lost, clock } = this.#modules;
     const record = localNetworks.find(network);
     const told = this.#told.get(network);
     if (record === undefined || !this.#isHere(network)) {
@@ -276,40 +310,39 @@ export class NameServerFeed {
       held.info = info;
       changes.push({ kind: "network", info });
     }
-    const here = holdersOf(replication.tables, record, lost(record.encryption));
-    const holders = [...here, ...held.gone.after(held.here, here, performance.now())];
+    const here = namedHosts(replication.tables, record, lost(record.encryption));
+    const { put, remove } = held.holders.change(here, (changed) =>
+      held.gone.after(changed, clock.nowMs()),
+    );
     this.#forgetLater(network, held);
-    const { put, remove } = changedHolders(held.holders, holders);
-    held.here = here;
-    held.holders = holders;
     if (put.length + remove.length > 0) changes.push({ kind: "holders", network, put, remove });
     return changes;
   }
 
   #begin(network: NetworkId): Told {
-    const timer = setTimeout(() => {
+    const stopWaiting = this.#modules.timers.after(this.#times.completeAfterMs, () => {
       told.waited = true;
       this.dirty(network);
-    }, COMPLETE_AFTER_MS);
+    });
     const told: Told = {
-      timer,
+      stopWaiting,
       waited: false,
       info: undefined,
-      here: [],
-      holders: [],
-      gone: new GoneNames(),
-      forgetting: undefined,
+      holders: new ToldHolders(),
+      gone: new GoneNames(this.#times.rememberedMs),
+      stopForgetting: undefined,
     };
     this.#told.set(network, told);
     return told;
   }
 
   #forgetLater(network: NetworkId, told: Told): void {
-    clearTimeout(told.forgetting);
+    const { clock, timers } = this.#modules;
+    told.stopForgetting?.();
     const nextMs = told.gone.nextMs();
     if (nextMs === undefined) return;
-    const waitMs = Math.max(1, Math.ceil(nextMs - performance.now()));
-    told.forgetting = setTimeout(() => this.dirty(network), waitMs);
+    const waitMs = Math.max(1, Math.ceil(nextMs - clock.nowMs()));
+    told.stopForgetting = timers.after(waitMs, () => this.dirty(network));
   }
 
   #isHere(network: NetworkId): boolean {
@@ -322,9 +355,9 @@ export class NameServerFeed {
   }
 }
 
-function end({ timer, forgetting }: Told): void {
-  clearTimeout(timer);
-  clearTimeout(forgetting);
+function end({ stopWaiting, stopForgetting }: Told): void {
+  stopWaiting();
+  stopForgetting?.();
 }
 
 function notServed(refused: ReadonlyMap<SandboxId, Failure>): Failure | undefined {

@@ -4,7 +4,7 @@ import type { Reach } from "../membership/reach.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { Replication } from "../replication/replication.ts";
 import type { JoinedSandboxes } from "./joined-sandboxes.ts";
-import { NameServerFeed } from "./name-server-feed.ts";
+import { DEFAULT_FEED_TIMES, NameServerFeed } from "./name-server-feed.ts";
 import type { NameServer } from "./server/port.ts";
 
 export interface NamesNeeds extends PartContext {
@@ -16,18 +16,22 @@ export interface NamesNeeds extends PartContext {
 }
 
 /** The name server's feed, made and joined. */
-export function makeNames(needs: NamesNeeds): NameServerFeed {
+export function makeNames(needs: NamesNeeds, times = DEFAULT_FEED_TIMES): NameServerFeed {
   const { adapters, replication, reach, viewChanged, resync, log } = needs;
-  const nameServerFeed = new NameServerFeed({
-    ...needs,
-    server: adapters.names,
-    lost: (encryption) => reach.lostThrough(encryption),
-    failureChanged: () => viewChanged.emit(),
-  });
+  const nameServerFeed = new NameServerFeed(
+    {
+      ...needs,
+      server: adapters.names,
+      lost: (encryption) => reach.lostThrough(encryption),
+      failureChanged: () => viewChanged.emit(),
+    },
+    times,
+  );
   replication.networkChanged.on((network) => nameServerFeed.dirty(network));
   replication.clusterChanged.on(() => nameServerFeed.changed());
   reach.changed.on(() => nameServerFeed.changed());
   resync.on(() => {
+    nameServerFeed.check();
     const again = [nameServerFeed.forgetGone(), nameServerFeed.serveAgain()];
     inBackground(Promise.all(again), log, "serving names in containers failed; tried again");
   });

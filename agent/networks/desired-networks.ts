@@ -1,26 +1,23 @@
-import { isDeepStrictEqual } from "node:util";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { EndpointRecovery } from "./endpoint-recovery.ts";
 import type { Wanted } from "../core/data-plane/kernel-state.ts";
 import { wantedNetwork } from "../core/data-plane/prune-gate.ts";
+import { readAnew } from "../core/data-plane/read-network.ts";
+import { recordOf } from "../core/tables/records.ts";
 import type { Encryption } from "../encryption/encryption.ts";
-import type { LocalNetworks } from "./local-networks.ts";
 import type { Replication } from "../replication/replication.ts";
 
 export interface DesiredNetworksModules {
   readonly self: NodeId;
   readonly replication: Pick<Replication, "tables" | "heard">;
   readonly encryption: Pick<Encryption, "paths">;
-  readonly localNetworks: Pick<LocalNetworks, "hosted">;
   readonly endpointRecovery: Pick<EndpointRecovery, "isWaiting">;
 }
 
 /** The desired kernel state of each network, from the tables, encryption and recovery. */
 export class DesiredNetworks {
   readonly #modules: DesiredNetworksModules;
-  /** At the last change of state or hosts. */
-  #last: ReadonlyMap<NetworkId, Wanted> = new Map();
 
   constructor(modules: DesiredNetworksModules) {
     this.#modules = modules;
@@ -36,16 +33,12 @@ export class DesiredNetworks {
   }
 
   /**
-   * Networks here that look different than when it was last asked. A block more for one network is
-   * nothing to the others: their kernel need not be read for it.
+   * What is kept of the network's documents is what they say. If not, it is read anew.
+   * @returns whether it was
    */
-  different(): NetworkId[] {
-    const before = this.#last;
-    this.#last = new Map(
-      this.#modules.localNetworks.hosted().map((network) => [network, this.want(network)] as const),
-    );
-    return [...this.#last].flatMap(([network, wanted]) =>
-      isDeepStrictEqual(wanted, before.get(network)) ? [] : [network],
-    );
+  right(network: NetworkId): boolean {
+    const { tables } = this.#modules.replication;
+    const record = recordOf(tables.state, network);
+    return record === undefined || readAnew(tables, record);
   }
 }

@@ -24,6 +24,9 @@ export interface EndpointRecoveryModules {
   readonly log: Log;
 }
 
+/** On a network that the kernel has, `unsaid`: something that our document did not say. */
+type Runs = "unsaid" | "said" | "nothing";
+
 /**
  * What an agent finds at its start and its documents do not say: ports of containers that run on, and
  * were lost with the database. And the other way round: endpoints of containers that ended with the machine.
@@ -32,6 +35,8 @@ export class EndpointRecovery {
   readonly #modules: EndpointRecoveryModules;
   /** Networks found in the kernel at the start that were not looked at yet. */
   #waiting: readonly NetworkId[] = [];
+  /** Of these, what is read now: who asks meanwhile waits for the same reading. */
+  readonly #reading = new Map<NetworkId, Promise<Runs>>();
   #isListed = false;
   readonly #retried: RetriedWork;
 
@@ -92,7 +97,8 @@ export class EndpointRecovery {
 
   /**
    * Ports in the kernel that our documents do not know: the database was lost, the containers run
-   * on. What the ports say of themselves is said again; Docker's list takes away what is not so.
+   * on. What the ports say of themselves is said again; Docker's list takes away what is not so. Several parts ask
+   * for it at a start: each network is read once for all of them.
    * @throws NETLINK, FULL: what could not be read or said goes on waiting.
    */
   adopt(): Promise<void> {
@@ -119,27 +125,43 @@ export class EndpointRecovery {
   }
 
   async #adopt(): Promise<void> {
-    const { kernel, leases, localNetworks, lookedAt } = this.#modules;
     const known = this.#known();
     // An old state may not know them yet: they are looked at again with the next.
-    const now = this.#waiting.filter((network) => known.has(network));
-    for (const network of now) {
-      const { ports } = await kernel.read(network);
-      const held = new Set(localNetworks.endpoints(network).map(({ id }) => id));
-      const lost = ports.filter(({ endpoint }) => !held.has(endpoint));
-      for (const { endpoint, mac, ips, host } of lost) {
-        // The link-local one follows from the MAC.
-        const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
-        const role = host === undefined ? {} : { role: "host" as const };
-        localNetworks.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
-        for (const ip of claimed) leases.adopt(network, ip);
-      }
-      // Only now: what could not be read, or said, is adopted with the next round.
-      this.#waiting = this.#waiting.filter((other) => other !== network);
-      if (lost.length > 0) await localNetworks.enterAgain(network);
-      else if (held.size === 0) localNetworks.notUsed(network);
-      lookedAt(network);
+    for (const network of this.#waiting.filter((waiting) => known.has(waiting))) {
+      const underWay = this.#reading.get(network);
+      if (underWay !== undefined) await underWay;
+      // Another call may have looked at it since this one began.
+      else if (this.#waiting.includes(network)) await this.#lookAt(network);
     }
+  }
+
+  async #lookAt(network: NetworkId): Promise<void> {
+    const { localNetworks, lookedAt } = this.#modules;
+    const reading = this.#read(network).finally(() => this.#reading.delete(network));
+    this.#reading.set(network, reading);
+    const runs = await reading;
+    if (runs === "unsaid") await localNetworks.enterAgain(network);
+    else if (runs === "nothing") localNetworks.notUsed(network);
+    lookedAt(network);
+  }
+
+  /** What runs there and was not said is said again. */
+  async #read(network: NetworkId): Promise<Runs> {
+    const { kernel, leases, localNetworks } = this.#modules;
+    const { ports } = await kernel.read(network);
+    const held = new Set(localNetworks.endpoints(network).map(({ id }) => id));
+    const lost = ports.filter(({ endpoint }) => !held.has(endpoint));
+    for (const { endpoint, mac, ips, host } of lost) {
+      // The link-local one follows from the MAC.
+      const claimed = ips.filter((ip) => !ip.startsWith("fe80:"));
+      const role = host === undefined ? {} : { role: "host" as const };
+      localNetworks.adopt(network, { id: endpoint, ...familiesOf(claimed), mac, ...role });
+      for (const ip of claimed) leases.adopt(network, ip);
+    }
+    // Only now: what could not be read, or said, is adopted with the next round.
+    this.#waiting = this.#waiting.filter((other) => other !== network);
+    if (lost.length > 0) return "unsaid";
+    return held.size > 0 ? "said" : "nothing";
   }
 
   /**

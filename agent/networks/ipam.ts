@@ -16,7 +16,7 @@ import { freeSubnet } from "../../shared/subnets.ts";
 import { oneLine } from "../../shared/text.ts";
 import { type AddressPool, AddressPools } from "./address-pools.ts";
 import type { Bindings } from "./bindings.ts";
-import { OwnBlocks, type OwnBlocksModules } from "./own-blocks.ts";
+import { OwnBlocks, type OwnBlocksModules, RETURN_AFTER_MS } from "./own-blocks.ts";
 import { checkHostAddress, nextAddress } from "../core/ipam.ts";
 import { ANOTHER_ADDRESS } from "../core/data-plane/endpoint-conflict.ts";
 import { notJoined } from "../core/life.ts";
@@ -43,11 +43,11 @@ export class OverlayIpam implements IpamDriver {
   /** By pool: the address given last. */
   readonly #last = new Map<string, Ip>();
 
-  constructor(node: NodeId, modules: IpamModules) {
+  constructor(node: NodeId, modules: IpamModules, returnAfterMs = RETURN_AFTER_MS) {
     this.#node = node;
     this.#modules = modules;
     this.pools = new AddressPools(modules.disk);
-    this.#blocks = new OwnBlocks(node, modules);
+    this.#blocks = new OwnBlocks(node, modules, returnAfterMs);
   }
 
   /** Of which network it is, CreateNetwork tells. */

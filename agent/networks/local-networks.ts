@@ -27,6 +27,7 @@ export interface LocalNetworksModules {
 }
 
 const AGAIN_MS = 2000;
+export const LINGER_MS = 10_000;
 
 /** What this host has of a network that it is on, enters or leaves. */
 interface LocalNetwork {
@@ -59,7 +60,7 @@ export class LocalNetworks {
   #referred: ReadonlySet<NetworkId> | undefined;
   #started = false;
 
-  constructor(node: NodeId, modules: LocalNetworksModules, lingerMs = 10_000) {
+  constructor(node: NodeId, modules: LocalNetworksModules, lingerMs = LINGER_MS) {
     this.#node = node;
     this.#modules = modules;
     this.#lingerMs = lingerMs;

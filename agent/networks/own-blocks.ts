@@ -21,7 +21,7 @@ import type { Leases } from "./leases.ts";
 import type { LocalNetworks } from "./local-networks.ts";
 import { ReturnedBlocks } from "./returned-blocks.ts";
 
-const RETURN_AFTER_MS = 5 * 60_000;
+export const RETURN_AFTER_MS = 5 * 60_000;
 
 export interface OwnBlocksModules {
   readonly replication: Pick<Replication, "tables">;
@@ -36,14 +36,16 @@ export interface OwnBlocksModules {
 export class OwnBlocks {
   readonly #node: NodeId;
   readonly #modules: OwnBlocksModules;
+  readonly #returnAfterMs: number;
   readonly #emptySinceMs = new Map<string, number>();
   readonly #growing = new Map<string, Promise<void>>();
   readonly #owning = new KeyedMutex<string>();
   readonly #returnedBlocks: ReturnedBlocks;
 
-  constructor(node: NodeId, modules: OwnBlocksModules) {
+  constructor(node: NodeId, modules: OwnBlocksModules, returnAfterMs: number) {
     this.#node = node;
     this.#modules = modules;
+    this.#returnAfterMs = returnAfterMs;
     this.#returnedBlocks = new ReturnedBlocks(modules.disk);
   }
 
@@ -126,7 +128,8 @@ export class OwnBlocks {
       const since = this.#emptySinceMs.get(key) ?? nowMs;
       this.#emptySinceMs.set(key, since);
       // One whose answer was lost is given back again.
-      if (nowMs - since < RETURN_AFTER_MS && !this.#returnedBlocks.has(network, block)) continue;
+      if (nowMs - since < this.#returnAfterMs && !this.#returnedBlocks.has(network, block))
+        continue;
       await this.#giveBack(network, block);
       this.#emptySinceMs.delete(key);
     }

@@ -1,15 +1,19 @@
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { Cidr } from "../../shared/ip.ts";
 import { inBackground } from "../../shared/node/in-background.ts";
-import { sha256, systemClock, systemRandom, systemTimers } from "../../shared/node/system.ts";
-import { sealKeyPair } from "../../shared/sealed-box.ts";
+import type { PassLoopTimes } from "../../shared/node/pass-loop.ts";
+import { sha256 } from "../../shared/node/system.ts";
 import type { Signal } from "../../shared/signal.ts";
-import { plan } from "../core/data-plane/plan.ts";
 import type { PartContext } from "../core/part-context.ts";
 import { ownFacts } from "../core/tables/own-facts.ts";
-import type { EncryptionParts } from "../encryption/parts.ts";
+import type { Encryption } from "../encryption/encryption.ts";
+import type { GuardReconciler } from "../kernel/guard-reconciler.ts";
 import type { Kernel } from "../kernel/port.ts";
-import { DEFAULT_RECONCILER_OPTIONS, Reconciler } from "../kernel/reconciler.ts";
+import {
+  DEFAULT_RECONCILER_OPTIONS,
+  Reconciler,
+  type ReconcilerModules,
+} from "../kernel/reconciler.ts";
 import type { ControllerLink } from "../membership/controller-link.ts";
 import type { Reach } from "../membership/reach.ts";
 import type { Replication } from "../replication/replication.ts";
@@ -22,8 +26,9 @@ import { EndpointRecovery } from "./endpoint-recovery.ts";
 import { HostEndpoints } from "./host-endpoint.ts";
 import { OverlayIpam } from "./ipam.ts";
 import { Leases } from "./leases.ts";
-import { LocalNetworks } from "./local-networks.ts";
+import { LINGER_MS, LocalNetworks } from "./local-networks.ts";
 import { NetworkRemoval } from "./network-removal.ts";
+import { RETURN_AFTER_MS } from "./own-blocks.ts";
 
 /** What networks need of the machine (../adapters.ts). */
 export interface NetworksAdapters {
@@ -32,15 +37,37 @@ export interface NetworksAdapters {
   readonly hostSubnets: () => { link: string; subnet: Cidr }[];
 }
 
-export interface NetworksNeeds extends PartContext, EncryptionParts {
+export interface NetworksNeeds extends PartContext {
   readonly adapters: NetworksAdapters;
-  readonly identitySeed: Uint8Array;
+  /** What keys of networks are sealed for. */
+  readonly sealSecretKey: Uint8Array;
+  readonly plan: ReconcilerModules["plan"];
   readonly disk: Disk;
   readonly saved: SavedTables;
   readonly replication: Replication;
   readonly reach: Reach;
-  readonly controller: ControllerLink;
+  readonly controller: Pick<ControllerLink, "request">;
+  readonly guardReconciler: Pick<GuardReconciler, "settled">;
+  readonly encryption: Pick<Encryption, "paths" | "require" | "settled"> & {
+    readonly wireguard: Pick<Encryption["wireguard"], "publicKey">;
+  };
+  readonly pathsChanged: Signal<[SecurityClass]>;
+  readonly keyChanged: Signal;
 }
+
+export interface NetworksTimes {
+  /** From when its last endpoint went until a network is left. */
+  readonly lingerMs: number;
+  /** So long a block is not used before it is given back. */
+  readonly returnAfterMs: number;
+  readonly reconciler: PassLoopTimes;
+}
+
+export const DEFAULT_NETWORKS_TIMES: NetworksTimes = {
+  lingerMs: LINGER_MS,
+  returnAfterMs: RETURN_AFTER_MS,
+  reconciler: DEFAULT_RECONCILER_OPTIONS,
+};
 
 export interface NetworksParts {
   readonly bindings: Bindings;
@@ -56,17 +83,16 @@ export interface NetworksParts {
 }
 
 /** Networks of this host, their endpoints and addresses, and what the kernel holds of them, made and joined. */
-export function makeNetworks(needs: NetworksNeeds): NetworksParts {
+export function makeNetworks(needs: NetworksNeeds, times = DEFAULT_NETWORKS_TIMES): NetworksParts {
   const { self, adapters, replication, encryption, reach, viewChanged } = needs;
   const { kernel, bootId, hostSubnets } = adapters;
   const failureChanged = (): void => viewChanged.emit();
-  const localNetworks = new LocalNetworks(self, {
-    ...needs,
-    timers: systemTimers,
-    sealSecretKey: sealKeyPair(sha256, needs.identitySeed).secretKey,
-    facts: () => ownFacts(replication.tables, self, bootId, encryption.wireguard.publicKey()),
-    failureChanged,
-  });
+  const facts = () => ownFacts(replication.tables, self, bootId, encryption.wireguard.publicKey());
+  const localNetworks = new LocalNetworks(
+    self,
+    { ...needs, facts, failureChanged },
+    times.lingerMs,
+  );
   const bindings = new Bindings(needs.disk, failureChanged);
   const leases = new Leases(needs.disk);
   const shared = { ...needs, localNetworks, bindings, leases, kernel, failureChanged };
@@ -76,12 +102,12 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
     lookedAt: (network) => replication.networkChanged.emit(network),
   });
   const desiredNetworks = new DesiredNetworks({ ...shared, endpointRecovery });
-  const reconciler = new Reconciler(DEFAULT_RECONCILER_OPTIONS, {
+  const reconciler = new Reconciler(times.reconciler, {
     ...shared,
-    plan,
     want: (network) => desiredNetworks.want(network),
+    rightWanted: (network) => desiredNetworks.right(network),
   });
-  const ipam = new OverlayIpam(self, { ...shared, endpointRecovery, random: systemRandom });
+  const ipam = new OverlayIpam(self, { ...shared, endpointRecovery }, times.returnAfterMs);
   const attachEndpoint = new AttachEndpoint({ ...shared, reconciler });
   const hostEndpoints = new HostEndpoints({
     ...shared,
@@ -91,11 +117,7 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
     hasher: sha256,
     hostSubnets,
   });
-  const networkRemoval = new NetworkRemoval({
-    ...shared,
-    clock: systemClock,
-    lost: () => reach.lost(),
-  });
+  const networkRemoval = new NetworkRemoval({ ...shared, lost: () => reach.lost() });
   const parts = {
     bindings,
     leases,
@@ -119,8 +141,12 @@ export function makeNetworks(needs: NetworksNeeds): NetworksParts {
  */
 export async function reconcileAll(
   kernel: Pick<Kernel, "list">,
-  { localNetworks, reconciler }: Pick<NetworksParts, "localNetworks" | "reconciler">,
+  parts: {
+    readonly localNetworks: Pick<LocalNetworks, "hosted">;
+    readonly reconciler: Pick<Reconciler, "check">;
+  },
 ): Promise<void> {
+  const { localNetworks, reconciler } = parts;
   for (const network of localNetworks.hosted()) reconciler.check(network);
   for (const network of await kernel.list()) reconciler.check(network);
 }
@@ -133,11 +159,11 @@ type Following = PartContext & {
 
 function followTables(needs: Following, parts: NetworksParts): void {
   const { replication, pathsChanged, keyChanged } = needs;
-  const { localNetworks, desiredNetworks, reconciler } = parts;
-  replication.networkChanged.on((network) => reconciler.dirty(network));
+  const { localNetworks, reconciler } = parts;
+  replication.networkChanged.on((network) => reconciler.changed(network));
   replication.clusterChanged.on(() => {
     // VTEPs, blocks, MTU, admission: any network here may look different now.
-    for (const network of desiredNetworks.different()) reconciler.dirty(network);
+    for (const network of localNetworks.hosted()) reconciler.changed(network);
     // The host document says what the state does of this host.
     localNetworks.say();
     tryAgain(needs, parts);
@@ -150,7 +176,7 @@ function followTables(needs: Following, parts: NetworksParts): void {
 }
 
 function resync(needs: PartContext & { adapters: NetworksAdapters }, parts: NetworksParts): void {
-  const { log, adapters } = needs;
+  const { log, adapters, clock } = needs;
   adapters.kernel.recheck();
   parts.endpointRecovery.giveUpUnknown();
   tryAgain(needs, parts);
@@ -160,7 +186,7 @@ function resync(needs: PartContext & { adapters: NetworksAdapters }, parts: Netw
     "the kernel's networks could not be listed; tried again",
   );
   inBackground(
-    parts.ipam.returnEmpty(performance.now()),
+    parts.ipam.returnEmpty(clock.nowMs()),
     log,
     "returning unused address blocks failed; tried again",
   );

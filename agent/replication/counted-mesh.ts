@@ -33,6 +33,11 @@ export class CountedMesh implements Mesh {
     return { ...(await this.#mesh.counters()), ...this.#counts };
   }
 
+  /** Without the mesh's own. */
+  counts(): Readonly<Record<string, number>> {
+    return { ...this.#counts };
+  }
+
   start(handlers: MeshHandlers): Promise<void> {
     return this.#mesh.start({
       message: (topic, from, bytes) => {

@@ -112,7 +112,7 @@ export class Replication {
   }
 
   say(facts: HostFacts): void {
-    this.#runCluster(this.cluster.say(facts));
+    this.#runCluster(this.cluster.say(facts, this.#now()));
   }
 
   /** See `ClusterReplica.stateIsFresh`. */
@@ -148,6 +148,11 @@ export class Replication {
     return this.cluster.otherMachine(this.#now());
   }
 
+  /** A connection with the host is kept from here; it may keep one too. */
+  dials(node: NodeId): boolean {
+    return this.#wantedPeers.has(node);
+  }
+
   /** Some peer that should be connected is not. */
   missesPeers(): boolean {
     const connected = new Set(this.#modules.mesh.connections());
@@ -172,13 +177,13 @@ export class Replication {
   begin(network: NetworkId, endpoint: Endpoint): void {
     const proposed = this.networks.propose(network, [endpoint], []);
     this.#modules.saved.keepDocument(proposed.document);
-    const outputs = this.networks.carryOut(proposed);
+    const outputs = this.networks.carryOut(proposed, this.#now());
     this.#run(outputs.filter(({ kind }) => kind !== "persist"));
   }
 
   /** What is so already: told at once, and kept when the disk takes it. @throws FULL */
   change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): void {
-    this.#run(this.networks.change(network, put, remove));
+    this.#run(this.networks.change(network, put, remove, this.#now()));
   }
 
   /** Since the start, of the network and of the cluster. */
@@ -233,7 +238,10 @@ export class Replication {
         else this.#run(this.networks.gossip(networkOf(topic), from, bytes, this.#now()));
       },
       request: (from, bytes) => this.#answer(from, bytes),
-      connected: (node) => this.#runCluster(this.cluster.connected(node, this.#now())),
+      connected: (node) => {
+        this.networks.connected(this.#now());
+        this.#runCluster(this.cluster.connected(node, this.#now()));
+      },
       disconnected: (node) => this.disconnected.emit(node),
     };
   }
@@ -241,14 +249,16 @@ export class Replication {
   async #answer(from: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
     const body = bytes.subarray(1);
     if (bytes[0] === FOR_KEYS) return this.#modules.answerKeys(from, body);
-    if (bytes[0] === FOR_NETWORK) {
-      const answer = this.networks.answer(from, body);
-      // The question may have shown that the peer holds something else.
-      this.#wake();
-      return answer;
-    }
+    const answer =
+      bytes[0] === FOR_NETWORK ? this.networks.answer(from, body) : this.#answerCluster(from, body);
+    // The question may have shown that the peer holds something else.
+    this.#wake();
+    return answer;
+  }
+
+  #answerCluster(from: NodeId, body: Uint8Array): Uint8Array {
     const request = decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes);
-    return encodeCbor(this.cluster.answer(request));
+    return encodeCbor(this.cluster.answer(from, request));
   }
 
   #run(outputs: readonly Output[]): void {
@@ -334,6 +344,7 @@ export class Replication {
         .filter(({ id }) => wanted.has(id))
         .map(({ id, address }) => ({ node: id, address, port })),
     );
+    this.networks.peersChanged(this.#now());
     this.clusterChanged.emit();
   }
 

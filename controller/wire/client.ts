@@ -3,9 +3,11 @@ import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
 import { DEFAULT_PORTS, type SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, ERROR_CODES, OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import { askPort, portSaid } from "../../shared/node/tcp-port.ts";
 import { oneLine } from "../../shared/text.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
 import { type AnswerOf, ControlAnswer, type ControlRequest } from "./messages.ts";
+import { unanswered } from "./unanswered.ts";
 
 /** For an answer, when whoever asks has no reason to wait longer. */
 export const ANSWER_TIMEOUT_MS = 5_000;
@@ -15,21 +17,25 @@ export class ControlClient {
   readonly #channel: ControlChannel;
   readonly #address: () => ControllerAddress;
   readonly #timeoutMs: number;
+  readonly #askPort: typeof askPort;
 
   /** `address` is asked at each request: the controller may move. */
   constructor(
     channel: ControlChannel,
     address: () => ControllerAddress,
     timeoutMs = ANSWER_TIMEOUT_MS,
+    ask = askPort,
   ) {
     this.#channel = channel;
     this.#address = address;
     this.#timeoutMs = timeoutMs;
+    this.#askPort = ask;
   }
 
   /**
-   * @throws UNREACHABLE when nobody answers, what the controller refused with its own code and words,
-   * UNSUPPORTED for an answer that this version cannot read, or of another kind.
+   * @throws UNREACHABLE when nobody answers; TIMEOUT when its port takes connections, and no answer came in time;
+   * what the controller refused with its own code and words; UNSUPPORTED for an answer that this version cannot read,
+   * or of another kind.
    */
   async request<K extends ControlAnswer["kind"]>(
     request: ControlRequest,
@@ -37,8 +43,8 @@ export class ControlClient {
   ): Promise<{ answer: AnswerOf<K>; controller: NodeId }> {
     const { bytes, peer } = await this.#channel
       .exchange(this.#address(), encodeCbor(request), this.#timeoutMs)
-      .catch((error: unknown) => {
-        throw this.#unreachable(error);
+      .catch(async (error: unknown) => {
+        throw await this.#unanswered(error);
       });
     const answer = decodeAnswer(bytes);
     if (answer.kind === "failed") throw refusal(answer.failure);
@@ -80,26 +86,25 @@ export class ControlClient {
     return this.#channel.close();
   }
 
-  #unreachable(cause: unknown): OverlayError {
+  async #unanswered(cause: unknown): Promise<OverlayError> {
     // It answers, and in words that we do not understand.
     if (cause instanceof OverlayError && cause.code === "UNSUPPORTED") return cause;
     const { address, port } = this.#address();
-    const { name, message } = rootCause(cause);
+    const root = rootCause(cause);
+    const { name } = root as Error;
+    const { message } = asFailure(root);
     // libp2p found somebody there, who did not go on in its words.
     if (/noise|negotiate|EncryptionFailed/i.test(`${name} ${message}`))
       return notTheController(address, port, cause);
-    const silent = name === "TimeoutError" || name === "AbortError";
-    const why = silent ? ` within ${this.#timeoutMs / 1000} s` : `: ${message}`;
-    return new OverlayError(
-      {
-        code: "UNREACHABLE",
-        message: `the controller at ${address}:${port}/tcp does not answer${why}`,
-        next: "check that it runs (`systemctl status overlay-ts-controller` there) and that the port is open",
-      },
-      { cause },
-    );
+    const isSilent = name === "TimeoutError" || name === "AbortError";
+    const said = portSaid(root) ?? (isSilent ? await this.#askPort(address, port) : ANSWERED);
+    const why = isSilent ? undefined : message;
+    return unanswered({ address, port, said, why, timeoutMs: this.#timeoutMs }, cause);
   }
 }
+
+/** It was there, and ended what was asked. */
+const ANSWERED = { kind: "accepts" } as const;
 
 function notTheController(address: string, port: number, cause: unknown): OverlayError {
   const isMesh = port === DEFAULT_PORTS.gossip;
@@ -144,12 +149,12 @@ function refusal({ code, message, next }: AnswerOf<"failed">["failure"]): Overla
 }
 
 /** libp2p wraps: the innermost reason is the one a person can use. */
-function rootCause(error: unknown): { name: string; message: string } {
+function rootCause(error: unknown): unknown {
   let at = error;
   for (let depth = 0; depth < 5; depth++) {
     const inner = at instanceof AggregateError ? (at.errors[0] as unknown) : (at as Error).cause;
     if (inner === undefined) break;
     at = inner;
   }
-  return { name: (at as Error).name, message: asFailure(at).message };
+  return at;
 }

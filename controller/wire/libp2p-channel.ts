@@ -14,9 +14,8 @@ import {
   WIRE_VERSIONS,
 } from "../../shared/wire-version.ts";
 import type { ControlChannel, ControllerAddress } from "./channel.ts";
-import { controlNode } from "./libp2p-node.ts";
+import { controlNode, HANDSHAKE_TIMEOUT_MS } from "./libp2p-node.ts";
 
-const CONNECT_TIMEOUT_MS = 5000;
 const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
 
 /** The channel over libp2p: one connection, kept, and dialled again when it is gone. */
@@ -24,6 +23,8 @@ export class Libp2pChannel implements ControlChannel {
   readonly #seed: Uint8Array;
   readonly #versions: readonly number[];
   #node: Promise<Libp2p> | undefined;
+  /** Under way, by its address: each request waits for it as long as it may, and the next one finds it further. */
+  readonly #dialling = new Map<string, Promise<Connection>>();
 
   /** @param versions of the wire, the preferred first. */
   constructor(seed: Uint8Array, versions: readonly number[] = WIRE_VERSIONS) {
@@ -57,8 +58,7 @@ export class Libp2pChannel implements ControlChannel {
     heard: (bytes: Uint8Array) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const timeout = AbortSignal.timeout(CONNECT_TIMEOUT_MS);
-    const connection = await this.#connect(to, AbortSignal.any([signal, timeout]));
+    const connection = await this.#connect(to, signal);
     const stream = await this.#open(connection, "watch", signal);
     try {
       const framed = lpStream(stream, limits);
@@ -100,6 +100,31 @@ export class Libp2pChannel implements ControlChannel {
     if (open?.status === "open") return open;
     const family = address.includes(":") ? "ip6" : "ip4";
     const suffix = peer === undefined ? "" : `/p2p/${peer}`;
-    return node.dial(multiaddr(`/${family}/${address}/tcp/${port}${suffix}`), { signal });
+    return aborted(this.#dial(node, `/${family}/${address}/tcp/${port}${suffix}`), signal);
+  }
+
+  /** With a limit of its own: were it the request's, a handshake slower than that would be begun again for ever. */
+  #dial(node: Libp2p, to: string): Promise<Connection> {
+    const held = this.#dialling.get(to);
+    if (held !== undefined) return held;
+    const signal = AbortSignal.timeout(HANDSHAKE_TIMEOUT_MS);
+    const dialling = node.dial(multiaddr(to), { signal });
+    this.#dialling.set(to, dialling);
+    const ended = (): void => void this.#dialling.delete(to);
+    dialling.then(ended, ended);
+    return dialling;
+  }
+}
+
+/** @throws the signal's reason, when that is first */
+async function aborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const late = Promise.withResolvers<never>();
+  const abort = (): void => late.reject(signal.reason as Error);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }

@@ -9,6 +9,12 @@ export const CONTROL_PROTOCOLS = protocolsOf("control");
 export const WATCH_PROTOCOLS = protocolsOf("watch");
 
 /**
+ * A handshake takes a tenth of a second at rest, and on hosts without CPU seconds at both ends. libp2p's own limits, of
+ * which some are six seconds, would end it before the caller's.
+ */
+export const HANDSHAKE_TIMEOUT_MS = 20_000;
+
+/**
  * libp2p with TCP, Noise and Yamux and nothing else: who is at the other end is proven by its key,
  * whether it may ask is the controller's to say, request by request.
  */
@@ -22,7 +28,11 @@ export async function controlNode(seed: Uint8Array, listen: string[]): Promise<L
     // A whole cluster may come at once after a power cut.
     connectionManager: {
       inboundConnectionThreshold: 1000,
-      maxIncomingPendingConnections: 100,
+      maxIncomingPendingConnections: 256,
+      dialTimeout: HANDSHAKE_TIMEOUT_MS,
+      addressDialTimeout: HANDSHAKE_TIMEOUT_MS,
+      inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
+      inboundStreamProtocolNegotiationTimeout: HANDSHAKE_TIMEOUT_MS,
       maxConnections: 2000,
     },
     connectionMonitor: { enabled: false },

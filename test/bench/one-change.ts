@@ -1,11 +1,13 @@
-import { desired, desiredGuards, plainPaths } from "../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../agent/core/data-plane/desired-guards.ts";
+import { desired, plainPaths } from "../../agent/core/data-plane/desired-network.ts";
 import { HeldNetwork, nothingOf } from "../../agent/core/data-plane/held-network.ts";
 import type { Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { plan } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
-import { changedHolders, type Holder, holdersOf } from "../../agent/core/names/names.ts";
+import { namedHosts } from "../../agent/core/names/names.ts";
+import { ToldHolders } from "../../agent/core/names/told-holders.ts";
 import { Tables } from "../../agent/core/tables/tables.ts";
-import { difference, type Sets, setsOf } from "../../agent/kernel/nft/guard-sets.ts";
+import { GuardElements, scriptOf } from "../../agent/kernel/nft/guard-sets.ts";
 import type { Endpoint, NetworkDocument } from "../../shared/documents.ts";
 import { EndpointId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -14,12 +16,11 @@ import { app, clusterState, hostDocument, nodeId } from "../support/cluster.ts";
 import { median, round } from "./statistics.ts";
 
 /**
- * What one container more or less on another host costs this one, in milliseconds of computing, beside mesh, disk and
+ * What one container more or less on another host costs this one, in microseconds of computing, beside mesh, disk and
  * kernel: `node test/bench/one-change.ts`. Medians of 300 changes, after 60 that only warm up, on networks of 1,000,
- * 5,000 and 10,000 containers on ten hosts.
+ * 5,000 and 10,000 containers on ten and on fifty hosts.
  */
 
-const HOSTS = 10;
 const WARM_UP = 60;
 const CHANGES = 300;
 const SELF = nodeId(1);
@@ -32,15 +33,15 @@ function container(k: number, n: number): Endpoint {
   return { id, ipv4, mac: ruleMac(ipv4), names: [`c${place}`] };
 }
 
-function clusterOf(perHost: number): Tables {
+function clusterOf(hostCount: number, perHost: number): Tables {
   const tables = new Tables();
-  const hosts = Array.from({ length: HOSTS }, (_, i) => i + 1);
+  const hosts = Array.from({ length: hostCount }, (_, i) => i + 1);
   const blocks = hosts.map((k) => ({
     network: app.id,
     block: Cidr.parse(`10.192.${k * 4}.0/22`),
     node: nodeId(k),
   }));
-  tables.mergeState(clusterState(HOSTS, { blocks }));
+  tables.mergeState(clusterState(hostCount, { blocks }));
   for (const k of hosts) {
     tables.mergeHost(hostDocument(k, { hosting: [app.id] }));
     const endpoints = Array.from({ length: perHost }, (_, n) => container(k, n + 2));
@@ -55,12 +56,12 @@ function documentOf(k: number, seq: number, endpoints: Endpoint[]): NetworkDocum
 }
 
 /** By part. */
-function costOf(perHost: number): Record<string, number> {
-  const tables = clusterOf(perHost);
+function costOf(hosts: number, perHost: number): Record<string, number> {
+  const tables = clusterOf(hosts, perHost);
   const held = new HeldNetwork(nothingOf(app.id));
   const costs = new Map<string, number[]>();
-  let sets: Sets | undefined;
-  let holders: readonly Holder[] = [];
+  let elements: GuardElements | undefined;
+  const told = new ToldHolders();
 
   const costing = <T>(part: string, work: () => T): T => {
     const begunMs = performance.now();
@@ -70,7 +71,7 @@ function costOf(perHost: number): Record<string, number> {
   };
 
   const change = (i: number): void => {
-    const k = 2 + (i % (HOSTS - 1));
+    const k = 2 + (i % (hosts - 1));
     const { endpoints, version } = tables.documents(app.id).get(nodeId(k))!;
     const changed =
       endpoints.length > perHost
@@ -85,15 +86,12 @@ function costOf(perHost: number): Record<string, number> {
       held.reached(wanted);
     });
     costing("guards", () => {
-      const before = sets;
-      sets = setsOf(desiredGuards(tables, SELF, ["none"])!);
-      if (before !== undefined) difference("overlay_ts", before, sets);
+      const guards = desiredGuards(tables, SELF, ["none"])!;
+      elements ??= new GuardElements(guards);
+      scriptOf("overlay_ts", elements.changesTo(guards));
+      elements.written(guards);
     });
-    costing("names", () => {
-      const before = holders;
-      holders = holdersOf(tables, app, new Set());
-      changedHolders(before, holders);
-    });
+    costing("names", () => told.change(namedHosts(tables, app, new Set())));
   };
 
   for (let i = 0; i < WARM_UP; i++) change(i);
@@ -102,9 +100,17 @@ function costOf(perHost: number): Record<string, number> {
   return Object.fromEntries([...costs].map(([part, all]) => [part, median(all)]));
 }
 
-for (const perHost of [100, 500, 1000]) {
-  const parts = costOf(perHost);
+for (const [hosts, perHost] of [
+  [10, 100],
+  [10, 500],
+  [10, 1000],
+  [50, 100],
+  [50, 200],
+] as const) {
+  const parts = costOf(hosts, perHost);
   const total = Object.values(parts).reduce((sum, ms) => sum + ms, 0);
-  const texts = Object.entries(parts).map(([part, ms]) => `${part} ${round(ms)}`);
-  console.log(`${HOSTS * perHost} containers: ${round(total)} ms (${texts.join(", ")})`);
+  const texts = Object.entries(parts).map(([part, ms]) => `${part} ${round(ms * 1000)}`);
+  console.log(
+    `${hosts * perHost} containers on ${hosts} hosts: ${round(total * 1000)} µs (${texts.join(", ")})`,
+  );
 }

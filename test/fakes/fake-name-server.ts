@@ -18,7 +18,7 @@ export class FakeNameServer implements NameServer {
   readonly changed = new Set<SandboxId>();
   /** Why it serves none that it is told of. */
   refuses: OverlayError | undefined;
-  readonly #names = new NameTable();
+  readonly table = new NameTable();
   #running = false;
 
   start(): Promise<void> {
@@ -27,7 +27,7 @@ export class FakeNameServer implements NameServer {
   }
 
   change(changes: readonly TableChange[]): void {
-    applyChanges(this.#names, changes);
+    applyChanges(this.table, changes);
   }
 
   serve(sandbox: Sandbox): Promise<void> {
@@ -72,7 +72,7 @@ export class FakeNameServer implements NameServer {
     const sandbox = this.served.get(id);
     if (sandbox === undefined || !this.#running) return undefined;
     const query = dnsPacket.encode({ type: "query", id: 1, questions: [{ name, type }] });
-    const said = reply(query, this.#names, sandbox.scope, "tcp");
+    const said = reply(query, this.table, sandbox.scope, "tcp");
     if (typeof said !== "object") return undefined;
     const answers = dnsPacket.decode(said.bytes).answers ?? [];
     return answers.flatMap((answer) =>

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { RtNetlink } from "../../agent/kernel/netlink/socket.ts";
 import { LinuxDataPathProof } from "../../agent/kernel/proof/data-path-proof.ts";
 import {
   ANSWERS_IN_IPSEC,
@@ -83,6 +84,21 @@ describe("the data-path proof", () => {
     expect((await proofs[0]!.probe(peer, 2000)).roundTripMs).toBeGreaterThan(0);
     await proofs[0]!.set(desiredProof(clusterState(1), nodeId(1))!);
     expect((await proofs[0]!.probe(peer, 300)).roundTripMs).toBeUndefined();
+  });
+
+  test("who comes and who goes costs its own entries, and nothing is dumped", async () => {
+    const [proof] = proofs as [LinuxDataPathProof];
+    const of = (members: number) => desiredProof(clusterState(members), nodeId(1))!;
+    const dumps = vi.spyOn(RtNetlink.prototype, "dump");
+    await proof.set(of(4), of(2));
+    await proof.set(of(3), of(4));
+    expect(dumps).not.toHaveBeenCalled();
+    dumps.mockRestore();
+    expect(await proof.faults(of(3))).toEqual([]);
+    expect(await proof.faults(of(4))).not.toEqual([]);
+    // What does not stand is put back with a look, and not by what was written.
+    await proof.set(of(2));
+    expect(await proof.faults(of(2))).toEqual([]);
   });
 
   test("through IPsec's port it stands beside the one in clear, and each says only what its own port carries", async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type DesiredNetwork, portLink } from "../../agent/core/data-plane/kernel-state.ts";
 import { HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
-import { plan } from "../../agent/core/data-plane/plan.ts";
+import { entriesOf, plan } from "../../agent/core/data-plane/plan.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
 import type { Family, Ip } from "../../shared/ip.ts";
@@ -21,9 +21,8 @@ function wanted(k: number, remotes = [k === 1 ? 2 : 1], family: Family = 4): Des
     ...dataPlane(k, family),
     ports: [{ endpoint: id, mac, ips: addressesOf(own(k)) }],
     remotes: remotes.map((r) => ({
-      mac: own(r).mac,
       vtep: vtepOf(r, family),
-      ips: addressesOf(own(r)),
+      members: [{ mac: own(r).mac, ips: addressesOf(own(r)) }],
     })),
   };
 }
@@ -38,7 +37,7 @@ function ipv4Only(desired: DesiredNetwork): DesiredNetwork {
     ...desired,
     gateways: gateways.slice(0, 1),
     ports: ports.map(only),
-    remotes: remotes.map(only),
+    remotes: remotes.map(({ vtep, members }) => ({ vtep, members: members.map(only) })),
   };
 }
 
@@ -97,9 +96,9 @@ describe("the kernel of two hosts", () => {
       faults: [],
       ports,
       flood,
-      vxlanFdb: remotes.map(({ mac, vtep }) => ({ mac, vtep })),
-      bridgeFdb: remotes.map(({ mac }) => mac),
-      neighbours: remotes.flatMap(({ mac, ips }) => ips.map((ip) => ({ ip, mac }))),
+      vxlanFdb: entriesOf(remotes).map(({ mac, vtep }) => ({ mac, vtep })),
+      bridgeFdb: entriesOf(remotes).map(({ mac }) => mac),
+      neighbours: entriesOf(remotes).flatMap(({ mac, ips }) => ips.map((ip) => ({ ip, mac }))),
     });
     expect(await reconcile(1, wanted(1))).toEqual([]);
   });
@@ -292,7 +291,7 @@ describe("the kernel of two hosts", () => {
     await reconcile(1, wanted(1));
     let told = 0;
     kernel.onChange(() => told++);
-    const [first] = wanted(1).remotes;
+    const [first] = entriesOf(wanted(1).remotes);
     const put = (vtep: Ip): Promise<void> =>
       kernel.apply(app.id, [{ kind: "putRemotes", remotes: [{ ...first!, vtep }] }]);
     const othersTake = (): string =>
@@ -369,14 +368,15 @@ describe("the kernel of two hosts", () => {
   test("a thousand remotes in one pass, read back entry for entry", async () => {
     const many = Array.from({ length: 1000 }, (_, i) => {
       const held = withIpv6(endpoint(2 + Math.floor(i / 250), 1 + (i % 250)));
-      return { mac: held.mac, vtep: vtepOf(2), ips: addressesOf(held) };
+      return { mac: held.mac, ips: addressesOf(held) };
     });
-    const desired = { ...wanted(1), remotes: many };
+    const behind = (members: typeof many) => [{ vtep: vtepOf(2), members }];
+    const desired = { ...wanted(1), remotes: behind(many) };
     await reconcile(1, desired);
     const actual = await kernels[0]!.read(app.id);
     expect(actual.vxlanFdb.length).toBe(1000);
     expect(await reconcile(1, desired)).toEqual([]);
-    expect(await reconcile(1, { ...desired, remotes: many.slice(0, 10) })).toEqual([
+    expect(await reconcile(1, { ...desired, remotes: behind(many.slice(0, 10)) })).toEqual([
       "removeFdb",
       "removeNeighbours",
     ]);

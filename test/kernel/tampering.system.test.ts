@@ -148,7 +148,7 @@ describe("a network's namespace", () => {
     multicast: true,
     flood: [vtepOf(2)],
     ports: [{ endpoint: own.id, mac: own.mac, ips: addressesOf(own) }],
-    remotes: [{ mac: other.mac, vtep: vtepOf(2), ips: addressesOf(other) }],
+    remotes: [{ vtep: vtepOf(2), members: [{ mac: other.mac, ips: addressesOf(other) }] }],
   };
   let losses = 0;
   const read = () => {

@@ -2,6 +2,8 @@ import { eventually, type LabHost } from "../support/lab-host.ts";
 import { IMAGE } from "./lab.ts";
 
 export const SLEEP = [IMAGE, "/bin/sleep", "100000"];
+/** Nothing in a container heeds SIGTERM without a handler: an engine that ends, or stops it, would wait ten seconds. */
+export const ENDS_AT_ONCE = ["--stop-signal", "KILL"];
 export const OURS = [
   "network",
   "create",
@@ -21,7 +23,8 @@ export async function start(
   network: string,
   ...options: string[]
 ): Promise<string> {
-  await host.docker("run", "-d", "--name", name, "--network", network, ...options, ...SLEEP);
+  const as = ["--name", name, "--network", network, ...ENDS_AT_ONCE];
+  await host.docker("run", "-d", ...as, ...options, ...SLEEP);
   return addressOf(host, name, network);
 }
 

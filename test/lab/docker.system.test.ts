@@ -49,7 +49,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
 
   const subnet = (rest: string): string => `10.${81 + ENGINE_KINDS.indexOf(kind)}.0.${rest}`;
   const begin = (name: string, ...options: string[]): Promise<string> =>
-    start(host, name, network, "--label", "test", "--stop-signal", "KILL", ...options);
+    start(host, name, network, "--label", "test", ...options);
   const inspect = async (what: string, ...of: string[]): Promise<string> =>
     (await host.docker("inspect", "-f", what, ...of)).trim();
 

@@ -8,11 +8,12 @@ import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
 import { inParallel } from "../support/in-parallel.ts";
 import { eventually, LabHost, NAMESERVER, OVERLAY_TS } from "../support/lab-host.ts";
+import { neighboursAsBefore, roomForNeighbours } from "./neighbour-table.ts";
 
 export const IMAGE = "overlay-ts-lab";
 const HOSTS_FILE = "hosts.json";
-/** Agents: a start is mostly work of a processor, and with many each would take as long as all. */
-const STARTED_AT_ONCE = 4;
+/** Agents, and hosts that join: mostly work of a processor, and with many each would take as long as all. */
+const AT_ONCE = 4;
 /** For the controller's answer to who joins, where labs beside this one have the processors: a person would ask again. */
 const FORMING_MS = 60_000;
 
@@ -50,6 +51,7 @@ export class Lab {
     await Lab.down(directory);
     mkdirSync(directory, { recursive: true });
     writeFileSync(join(directory, HOSTS_FILE), JSON.stringify(count));
+    roomForNeighbours(directory, count);
     say(`${count} hosts on a switch of their own`);
     const hosts = await startHosts(directory, count);
     if (docker) {
@@ -65,7 +67,7 @@ export class Lab {
     // As the installer does on a real host.
     await hosts[0]?.overlay("prepare");
     hosts[0]?.startController();
-    await inParallel(STARTED_AT_ONCE, hosts, async (host) => {
+    await inParallel(AT_ONCE, hosts, async (host) => {
       startAgent(host, docker);
       await eventually(20_000, `agent of ${host.name}`, () => host.status());
     });
@@ -77,7 +79,7 @@ export class Lab {
     return new Lab(directory, await startHosts(directory, hostCount(directory)));
   }
 
-  /** The cluster: `init` on h1, `join` on the others, one after another as a person would. */
+  /** The cluster: `init` on h1, `join` on the others, some side by side. */
   async form(
     say: (text: string) => void,
     underlay: Family = 4,
@@ -93,10 +95,10 @@ export class Lab {
     // That of `init` lets in fewer than a large lab has.
     const uses = String(Math.max(1, others.length));
     const token = (await first?.overlay("token", "create", "--uses", uses))?.trim() ?? "";
-    for (const host of others) {
+    await inParallel(AT_ONCE, others, async (host) => {
       say(`overlay-ts join on ${host.name}`);
       await patiently(host, "join", "--token", token, address);
-    }
+    });
   }
 
   /** @throws when there is none. */
@@ -126,6 +128,7 @@ export class Lab {
   /** Every process, namespace, mount and file of it. Nothing there is success. */
   static async down(directory: string): Promise<void> {
     await Lab.end(directory);
+    neighboursAsBefore(directory);
     rmSync(directory, { recursive: true, force: true });
   }
 

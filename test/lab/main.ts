@@ -3,10 +3,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { ENGINE_KINDS, type EngineKind } from "../support/engine-root.ts";
+import { formed } from "./forming.ts";
 import { Lab } from "./lab.ts";
 import {
   NETWORK,
   populate,
+  type Proof,
   proofText,
   prove,
   proveWithoutDocker,
@@ -42,9 +44,7 @@ program
       ...(engine === undefined ? {} : { engines: engine }),
       say,
     });
-    await lab.form(say);
-    if (docker) await populate(lab, say);
-    const proof = docker ? await prove(lab, QUICK, say) : await proveWithoutDocker(lab, QUICK);
+    const proof = await measured(lab, docker);
     writeFileSync(join(DIRECTORY, "proof.json"), `${JSON.stringify(proof, undefined, 2)}\n`);
     process.stdout.write(`\n${proofText(proof)}\n\n`);
     say(
@@ -119,6 +119,13 @@ program
     await Lab.down(DIRECTORY);
     say("down");
   });
+
+async function measured(lab: Lab, docker: boolean): Promise<Proof> {
+  if (!docker) return proveWithoutDocker(lab, await formed(lab, say), QUICK);
+  await lab.form(say);
+  await populate(lab, say);
+  return prove(lab, QUICK, say);
+}
 
 interface UpOptions {
   readonly hosts: string;

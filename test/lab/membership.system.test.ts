@@ -1,5 +1,5 @@
 import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -29,12 +29,7 @@ let lab: Lab;
 let last: LabHost;
 let others: readonly LabHost[];
 
-/** A kernel has one table of neighbours for all its namespaces: fifty hosts here fill it, as fifty machines do not. */
-const NEIGHBOURS = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
-const neighboursBefore = readFileSync(NEIGHBOURS, "utf8");
-
 beforeAll(async () => {
-  writeFileSync(NEIGHBOURS, String(Math.max(Number(neighboursBefore), 4 * HOSTS ** 2)));
   lab = await Lab.up({ directory, hosts: HOSTS, docker: false, say: () => {} });
   await lab.form(() => {});
   others = lab.hosts.slice(0, -1);
@@ -51,7 +46,6 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  writeFileSync(NEIGHBOURS, neighboursBefore);
   await Lab.down(directory);
 });
 

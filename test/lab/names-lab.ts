@@ -112,7 +112,7 @@ export async function member(
   network: string,
   ...options: readonly string[]
 ): Promise<Member> {
-  const address = await start(host, name, network, "--stop-signal", "KILL", ...options);
+  const address = await start(host, name, network, ...options);
   return { host, name, address, asking: await askingIn(host, name) };
 }
 

@@ -8,7 +8,7 @@ import { engineContract } from "../contract/engine-contract.ts";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { EventCutter } from "../support/event-cutter.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
-import { OURS, SLEEP } from "./containers.ts";
+import { ENDS_AT_ONCE, OURS, SLEEP } from "./containers.ts";
 import { IMAGE, Lab, startAgent } from "./lab.ts";
 
 /** What hosts say of their containers' names and health, with each engine. */
@@ -149,20 +149,21 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
   test.each([{ options: [] }, { options: ["--live-restore"] }])(
     "the engine is killed and comes back: $options",
     async ({ options }) => {
-      const start = (): Promise<unknown> => host.startEngine(kind, ...options);
-      await host.stopEngine("TERM");
-      await start();
-      await begin("stays", "--restart", "always", "--network-alias", "www");
-      await begin("goes");
+      // Nothing runs on it before and afterwards, and an engine that is asked to end waits for the agent's connections.
+      const restart = async (...given: string[]): Promise<void> => {
+        await host.stopEngine("KILL");
+        await host.startEngine(kind, ...given);
+      };
+      if (options.length > 0) await restart(...options);
+      await begin("stays", "--restart", "always", "--network-alias", "www", ...ENDS_AT_ONCE);
+      await begin("goes", ...ENDS_AT_ONCE);
       await expectSaid({ stays: "in", www: "in", goes: "in" });
-      await host.stopEngine("KILL");
-      await start();
+      await restart(...options);
       const left = options.length === 0 ? {} : { goes: "in" };
       await expectSaid({ stays: "in", www: "in", ...left }, 90_000);
       await host.docker("rm", "-f", "stays", "goes");
       await expectSaid({});
-      await host.stopEngine("TERM");
-      await host.startEngine(kind);
+      if (options.length > 0) await restart();
     },
   );
 
@@ -171,7 +172,7 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     // forgotten in the time that an agent may need to start.
     const checked = [...CHECK, "--health-interval", "2s"];
     for (const name of ["stops", "named", "pauses", "heals"])
-      await begin(name, "--stop-signal", "KILL", ...(name === "heals" ? checked : []));
+      await begin(name, ...ENDS_AT_ONCE, ...(name === "heals" ? checked : []));
     // It ignores the signal, as all do without a handler in a container: `docker stop` waits for its end.
     await begin("told");
     const usual = { stops: "in", named: "in", pauses: "in", heals: "unhealthy" };

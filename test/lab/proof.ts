@@ -7,15 +7,18 @@ import { measureNames } from "../bench/names-propagation.ts";
 import { measurePropagation } from "../bench/propagation.ts";
 import { round } from "../bench/statistics.ts";
 import { measureThroughput } from "../bench/throughput.ts";
-import type { ProofStatus } from "../../agent/membership/failure-detector.ts";
 import type { LabHost } from "../support/lab-host.ts";
 import { OURS, start } from "./containers.ts";
+import { type Formed, pairsOfHosts } from "./forming.ts";
 import { engineVersions, IMAGE, type Lab } from "./lab.ts";
 
 /** What the lab measured of itself. Times in milliseconds; where a figure was not measured: null. */
 export interface Proof {
   /** Of each host; empty without engines. */
   readonly engines: readonly string[];
+  /** Seconds; see forming.ts. */
+  readonly formS: number | null;
+  readonly convergeS: number | null;
   readonly pairsOk: number;
   readonly pairsTotal: number;
   /** The same by name; null without engines. */
@@ -42,6 +45,8 @@ export interface Proof {
   readonly fdbOverBridgeBatch: number | null;
   readonly idlePrivateMb: number | null;
   readonly idleCpuPercent: number | null;
+  readonly idleWakeUps: number | null;
+  readonly idleMeshBytes: number | null;
 }
 
 /** How long to look: the lab shows, the benchmark measures. */
@@ -151,6 +156,8 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
   const fdb = await measureFdb(effort.fdbEntries, effort.fdbRounds);
   return {
     engines: await engineVersions(lab.hosts),
+    formS: null,
+    convergeS: null,
     pairsOk: ok,
     pairsTotal: total,
     pairsByNameOk: byName,
@@ -170,12 +177,16 @@ export async function prove(lab: Lab, effort: Effort, say: (text: string) => voi
     fdbOverBridgeBatch: fdb.overBridgeBatch,
     idlePrivateMb: idle.privateMb,
     idleCpuPercent: idle.cpuPercent,
+    idleWakeUps: idle.wakeUps,
+    idleMeshBytes: idle.meshBytes,
   };
 }
 
 export function proofText(proof: Proof): string {
   const ofAll = (count: number): string => `${count} of ${proof.pairsTotal}`;
   const rows: [string, number | string | null, string][] = [
+    ["from init until the last join has ended, s", proof.formS, ""],
+    ["  then until each host reaches all others, s", proof.convergeS, ""],
     ["pairs that answer", ofAll(proof.pairsOk), "all"],
     ["  the same by name", proof.pairsByNameOk === null ? null : ofAll(proof.pairsByNameOk), "all"],
     ["docker run less none, overlay over bridge network", proof.attachOverBridge, "<= 1.25"],
@@ -192,8 +203,10 @@ export function proofText(proof: Proof): string {
     ["TCP, overlay over hand-made VXLAN", proof.tcpOverHandmade, ">= 0.93"],
     ["TCP, overlay over the hosts' own link", proof.tcpOverLink, ""],
     ["FDB entries a second, ours over bridge -batch", proof.fdbOverBridgeBatch, ">= 1.5"],
-    ["idle agent, private memory, MB", proof.idlePrivateMb, "<= 100"],
-    ["idle agent, CPU, %", proof.idleCpuPercent, "<= 1"],
+    ["idle agent, private memory, MB", proof.idlePrivateMb, "<= 80"],
+    ["idle agent, CPU, %", proof.idleCpuPercent, "<= 0.5"],
+    ["  wake-ups a second", proof.idleWakeUps, ""],
+    ["  payload of the mesh, in and out, bytes a minute", proof.idleMeshBytes, ""],
   ];
   const figures = rows
     .filter(([, value]) => value !== null)
@@ -205,21 +218,17 @@ export function proofText(proof: Proof): string {
 }
 
 /** Without engines there is only the mesh and the data path between the hosts. */
-export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proof> {
-  let ok = 0;
-  let total = 0;
-  for (const host of lab.hosts) {
-    const { peers } = await host.status();
-    const probes = await host.ask<ProofStatus[]>("probe", "POST");
-    total += peers.length;
-    ok += peers.filter(
-      ({ node, connected }) =>
-        connected && probes.some((probe) => probe.node === node && probe.roundTripMs !== undefined),
-    ).length;
-  }
+export async function proveWithoutDocker(
+  lab: Lab,
+  { formS, convergeS }: Formed,
+  effort: Effort,
+): Promise<Proof> {
+  const { ok, total } = await pairsOfHosts(lab);
   const idle = await measureIdle(lab, effort.idleSeconds);
   return {
     engines: [],
+    formS,
+    convergeS,
     pairsOk: ok,
     pairsTotal: total,
     pairsByNameOk: null,
@@ -239,6 +248,8 @@ export async function proveWithoutDocker(lab: Lab, effort: Effort): Promise<Proo
     fdbOverBridgeBatch: null,
     idlePrivateMb: idle.privateMb,
     idleCpuPercent: idle.cpuPercent,
+    idleWakeUps: idle.wakeUps,
+    idleMeshBytes: idle.meshBytes,
   };
 }
 

@@ -16,7 +16,7 @@ import { crossings, type End, endOf, inNetns, portOf } from "./way-out-frames.ts
 /**
  * docker_gwbridge, by which containers of all networks leave their host, as each engine makes it: whom they meet
  * there, who gets in by it, and what never leaves by it. On each host a container of a plain network, and one of
- * an encrypted network, which publishes one port of two.
+ * an encrypted network, which publishes one port of two. What each host does by itself all do at the same time.
  */
 
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-way-out-test-"));
@@ -50,6 +50,11 @@ async function startBoth(host: LabHost): Promise<void> {
 }
 
 const hostOf = (kind: EngineKind): LabHost => lab.hosts[ENGINE_KINDS.indexOf(kind)]!;
+/** Another host. */
+const nextTo = (host: LabHost): LabHost =>
+  lab.hosts[(lab.hosts.indexOf(host) + 1) % lab.hosts.length]!;
+/** On the hosts' link. */
+const linkAddress = (host: LabHost): string => `198.51.100.${host.name.slice(1)}`;
 const secretOf = (host: LabHost): Promise<string> =>
   addressOf(host, `secret-${host.name}`, "secret");
 
@@ -88,18 +93,9 @@ function refusalsFromNow(host: LabHost) {
   };
 }
 
-describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
-  let host: LabHost;
-  let other: LabHost;
-  let here: string;
-
-  beforeAll(() => {
-    host = hostOf(kind);
-    other = lab.hosts[(lab.hosts.indexOf(host) + 1) % lab.hosts.length]!;
-    here = `198.51.100.${host.name.slice(1)}`;
-  });
-
-  test("containers of two networks do not meet, nor take each other's frames, whatever they send", async () => {
+describe("containers of two networks do not meet, nor take each other's frames, whatever they send", () => {
+  test.concurrent.each(ENGINE_KINDS)("Docker %s", async (kind) => {
+    const host = hostOf(kind);
     const [a, b] = (await Promise.all(
       ["plain", "secret"].map((network) => endOf(host, `${network}-${host.name}`)),
     )) as [End, End];
@@ -141,8 +137,13 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await bothReachTheHost();
     expect(await crossings(a, b)).toEqual({ raw: 0, tagged: 0, ip: 0, taggedIp: 0 });
   });
+});
 
-  test("from the hosts' link only published ports are reached, whatever Docker's own rules let in", async () => {
+test.each(ENGINE_KINDS)(
+  "from the hosts' link only published ports are reached, whatever Docker's own rules let in, Docker %s",
+  async (kind) => {
+    const host = hostOf(kind);
+    const here = linkAddress(host);
     const { ip } = await endOf(host, `secret-${host.name}`);
     await inNetns(switchOf(lab), "ip", "route", "replace", "10.255.240.0/20", "via", here);
     const published = (): Promise<boolean> => connects(here, PUBLISHED);
@@ -173,9 +174,14 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     await eventually(30_000, "what was deleted", () => counter(host, "overlay_ts", "unpublished"));
     expect(await connects(ip, NOT_PUBLISHED)).toBe(false);
     expect(await published()).toBe(true);
-  });
+  },
+);
 
-  test("a container on an encrypted network whose interface is deleted sends nothing by its way out until it has it again", async () => {
+test.each(ENGINE_KINDS)(
+  "a container on an encrypted network whose interface is deleted sends nothing by its way out until it has it again, Docker %s",
+  async (kind) => {
+    const host = hostOf(kind);
+    const other = nextTo(host);
     const marker = newMarker();
     const far = await secretOf(other);
     const own = `secret-${host.name}`;
@@ -195,9 +201,14 @@ describe.each(ENGINE_KINDS)("Docker %s", (kind) => {
     expect(containing(frames, marker)).toBe(0);
     expect(await counter(host, "overlay_ts", "aroundNetwork")).toBeGreaterThan(before);
     await eventually(30_000, "agreement", () => host.agrees());
-  });
+  },
+);
 
-  test("Docker's chains are deleted while there is no docker_gwbridge: `status` says to restart it, and then all goes on", async () => {
+describe("Docker's chains are deleted while there is no docker_gwbridge: `status` says to restart it, and then all goes on", () => {
+  test.concurrent.each(ENGINE_KINDS)("Docker %s", async (kind) => {
+    const host = hostOf(kind);
+    const other = nextTo(host);
+    const here = linkAddress(host);
     const all = (await host.docker("ps", "-aq")).split("\n").filter(Boolean);
     await host.docker("rm", "-f", ...all);
     const without = (command: string): Promise<void> =>
@@ -246,8 +257,7 @@ describe("a host leaves by force, and what runs on an encrypted network runs on"
   const far = new Map<string, string>();
 
   beforeAll(async () => {
-    for (const [i, host] of lab.hosts.entries())
-      far.set(host.name, await secretOf(lab.hosts[(i + 1) % lab.hosts.length]!));
+    for (const host of lab.hosts) far.set(host.name, await secretOf(nextTo(host)));
   });
 
   const ENDS: readonly (readonly [EngineKind, "alive" | "killed"])[] = [

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { driftOf, HeldNetwork } from "../../agent/core/data-plane/held-network.ts";
 import type { DesiredNetwork, Step, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
-import { plan } from "../../agent/core/data-plane/plan.ts";
+import { entriesOf, plan } from "../../agent/core/data-plane/plan.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
 import { app, dataPlane, endpoint, present, vtepOf, withIpv6 } from "../support/cluster.ts";
@@ -25,21 +25,29 @@ const wanted = fc
       mac: endpoint(1, n).mac,
       ips: addressesOf(withIpv6(endpoint(1, n))),
     })),
-    remotes: remote.map((n) => ({
-      mac: endpoint(2, n).mac,
-      vtep: vtepOf(vtep),
-      ips: addressesOf(withIpv6(endpoint(2, n))),
-    })),
+    remotes: [
+      {
+        vtep: vtepOf(vtep),
+        members: remote.map((n) => ({
+          mac: endpoint(2, n).mac,
+          ips: addressesOf(withIpv6(endpoint(2, n))),
+        })),
+      },
+    ],
     flood: copies.map((k) => vtepOf(k)),
   }));
 
 const planned = (kernel: FakeKernel, to: Wanted): Step[] =>
   plan(new HeldNetwork(kernel.readNow(app.id)), to);
 
-/** Of entries that are taken away at once. */
-const inNoOrder = (step: Step): Step => {
-  if (step.kind === "removeFdb") return { ...step, entries: sorted(step.entries) };
-  return step.kind === "removeNeighbours" ? { ...step, ips: sorted(step.ips) } : step;
+/** Of entries, and of ports, that are taken away one after the other. */
+const inNoOrder = (steps: readonly Step[]): Step[] => {
+  const entries = steps.map((step): Step => {
+    if (step.kind === "removeFdb") return { ...step, entries: sorted(step.entries) };
+    return step.kind === "removeNeighbours" ? { ...step, ips: sorted(step.ips) } : step;
+  });
+  const isPort = ({ kind }: Step): boolean => kind === "removePort";
+  return [...entries.filter((step) => !isPort(step)), ...sorted(entries.filter(isPort))];
 };
 
 const sorted = <T>(list: readonly T[]): T[] =>
@@ -47,12 +55,13 @@ const sorted = <T>(list: readonly T[]): T[] =>
 
 const holds = (kernel: FakeKernel, desired: DesiredNetwork): void => {
   const actual = kernel.readNow(app.id);
+  const remotes = entriesOf(desired.remotes);
   expect(new Map(actual.vxlanFdb.map(({ mac, vtep }) => [mac, vtep]))).toEqual(
-    new Map(desired.remotes.map(({ mac, vtep }) => [mac, vtep])),
+    new Map(remotes.map(({ mac, vtep }) => [mac, vtep])),
   );
-  expect(new Set(actual.bridgeFdb)).toEqual(new Set(desired.remotes.map(({ mac }) => mac)));
+  expect(new Set(actual.bridgeFdb)).toEqual(new Set(remotes.map(({ mac }) => mac)));
   expect(new Map(actual.neighbours.map(({ ip, mac }) => [ip, mac]))).toEqual(
-    new Map(desired.remotes.flatMap(({ mac, ips }) => ips.map((ip) => [ip, mac]))),
+    new Map(remotes.flatMap(({ mac, ips }) => ips.map((ip) => [ip, mac]))),
   );
   expect(new Set(actual.flood)).toEqual(new Set(desired.flood));
   expect(actual.faults).toEqual([]);
@@ -89,16 +98,21 @@ describe("plan", () => {
 
   test("what passes left is planned from as what is read is", () => {
     // As documents are read: what is the same is the same object.
-    const entries = [2, 3].map((k) =>
-      Array.from({ length: 9 }, (_, n) => ({
-        mac: endpoint(2, n + 1).mac,
-        vtep: vtepOf(k),
-        ips: addressesOf(withIpv6(endpoint(2, n + 1))),
-      })),
-    );
+    const members = Array.from({ length: 9 }, (_, n) => ({
+      mac: endpoint(2, n + 1).mac,
+      ips: addressesOf(withIpv6(endpoint(2, n + 1))),
+    }));
+    const ports = Array.from({ length: 4 }, (_, n) => ({
+      endpoint: endpoint(1, n + 1).id,
+      mac: endpoint(1, n + 1).mac,
+      ips: addressesOf(endpoint(1, n + 1)),
+    }));
     const step = fc.record({
       remotes: fc.uniqueArray(fc.nat(8), { maxLength: 9 }),
+      // Below that at one host, beside another, or all at one.
+      behind: fc.nat(9),
       moved: fc.nat(8),
+      local: fc.subarray(ports),
       prune: fc.boolean(),
       lost: fc.boolean(),
     });
@@ -107,14 +121,25 @@ describe("plan", () => {
       fc.property(fc.array(step, { minLength: 2, maxLength: 12 }), (steps) => {
         const kernel = new FakeKernel();
         let held = new HeldNetwork(kernel.readNow(app.id));
-        for (const { remotes, moved, prune, lost } of steps) {
-          const list = remotes
-            .toSorted((a, b) => a - b)
-            .map((n) => entries[n === moved ? 1 : 0]![n]!);
-          const to = present({ ...dataPlane(1), remotes: list }, prune);
-          if (held.agreed !== undefined) fromAgreed++;
+        for (const { remotes, behind, moved, local, prune, lost } of steps) {
+          const groups = [2, 3].map((k) => ({
+            vtep: vtepOf(k),
+            members: remotes
+              .toSorted((a, b) => a - b)
+              .filter((n) => (n < behind && n !== moved) === (k === 2))
+              .map((n) => members[n]!),
+          }));
+          const to = present(
+            {
+              ...dataPlane(1),
+              ports: local,
+              remotes: groups.filter((group) => group.members.length > 0),
+            },
+            prune,
+          );
+          if (held.agreed.remotes !== undefined) fromAgreed++;
           const steps = plan(held, to);
-          expect(steps.map(inNoOrder)).toEqual(planned(kernel, to).map(inNoOrder));
+          expect(inNoOrder(steps)).toEqual(inNoOrder(planned(kernel, to)));
           kernel.applyNow(app.id, steps);
           for (const each of steps) held.carriedOut(each);
           held.reached(to);
@@ -139,7 +164,7 @@ describe("plan", () => {
         kernel.applyNow(app.id, plan(new HeldNetwork(held), present(after, false)));
         const macs = new Set(kernel.readNow(app.id).vxlanFdb.map(({ mac }) => mac));
         for (const { mac } of held.vxlanFdb) expect(macs).toContain(mac);
-        for (const { mac } of after.remotes) expect(macs).toContain(mac);
+        for (const { mac } of entriesOf(after.remotes)) expect(macs).toContain(mac);
         expect(plan(new HeldNetwork(held), { kind: "keep" })).toEqual([]);
       }),
     );
@@ -148,7 +173,7 @@ describe("plan", () => {
   test("remotes stand before the ports that need them", () => {
     fc.assert(
       fc.property(wanted, (desired) => {
-        fc.pre(desired.remotes.length > 0 && desired.ports.length > 0);
+        fc.pre(entriesOf(desired.remotes).length > 0 && desired.ports.length > 0);
         const kinds = planned(new FakeKernel(), present(desired)).map((step) => step.kind);
         expect(kinds[0]).toBe("extend");
         expect(kinds.lastIndexOf("putRemotes")).toBeLessThan(kinds.indexOf("putPort"));
@@ -158,7 +183,7 @@ describe("plan", () => {
 
   test("neighbours lost with the bridge's link are put back, and they alone", () => {
     const desired = fc.sample(
-      wanted.filter(({ remotes }) => remotes.length > 1),
+      wanted.filter(({ remotes }) => entriesOf(remotes).length > 1),
       { numRuns: 1, seed: 7 },
     )[0]!;
     const kernel = new FakeKernel();

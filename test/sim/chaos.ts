@@ -1,4 +1,3 @@
-import { OUT_REASONS } from "../../agent/core/names/names.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
@@ -7,7 +6,7 @@ import { lie } from "./liar.ts";
 import type { DiskFault, SimHost } from "./sim-host.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Container } from "./container.ts";
-import { RETURN_AFTER_MS } from "./sim-docker.ts";
+import { RETURN_AFTER_MS } from "./sim-agent.ts";
 import { chance, pick, type World } from "./world.ts";
 
 /** What users, operators and bad luck do, one thing at a time, in proportion to `weight`. */
@@ -46,6 +45,7 @@ const ACTS: readonly Act[] = [
 /** Up to so many hosts, all acts are as often as their weights say. */
 const FEW_HOSTS = 8;
 const LIES_AT_ONCE = 3;
+const OUTS = ["unhealthy", "paused", "stopping"] as const;
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
 
 /** The faults of one run, drawn from its seed. */
@@ -111,7 +111,7 @@ export class Chaos {
     const host = this.#host();
     const container = host && pick(this.#random, [...host.containers.values()]);
     if (container === undefined || host?.agent === undefined) return;
-    const out = chance(this.#random, 50) ? undefined : pick(this.#random, OUT_REASONS);
+    const out = chance(this.#random, 50) ? undefined : pick(this.#random, OUTS);
     host.agent.docker.health(container.id, out);
   }
 

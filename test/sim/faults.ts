@@ -35,6 +35,8 @@ export function newFaultMix() {
     /** Containers that went, and came on another host with the same address. */
     moved: 0,
     healthChanged: 0,
+    /** Of engines, to their agents. */
+    eventsLost: 0,
     blocksReturned: 0,
     /** Starts that were refused or given up: no address, no controller, a clash. */
     refused: 0,

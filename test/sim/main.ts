@@ -5,6 +5,7 @@ import { newFaultMix } from "./faults.ts";
 import { plantEdits } from "./planting.ts";
 import { PLANTS } from "./plants.ts";
 import type { Outcome, Simulation } from "./simulation.ts";
+import type { StartCost } from "./one-start.ts";
 import { optionsOf } from "./sizes.ts";
 
 /** `npm run sim`: see README.md here. */
@@ -86,6 +87,7 @@ async function runOne(seed: number): Promise<number> {
       .map(([name, count]) => `${name} ${count}`)
       .join(", "),
   );
+  printCosts(outcome);
   for (const failure of failures) console.log(`FAILED ${failure}`);
   return failures.length === 0 ? 0 : 1;
 }
@@ -200,6 +202,31 @@ function printMix(faults: Outcome["faults"]): void {
       .map(([name, count]) => `${name} ${count}`)
       .join(", "),
   );
+}
+
+/** What the run cost each host and each change of a container, and what one container more costs a cluster at rest. */
+function printCosts({ hosts, faults, counters, start }: Outcome): void {
+  const changes = faults.started + faults.stopped + faults.moved + faults.healthChanged;
+  const costs = Object.entries(counters).filter(([name]) => /^(checked|mesh|kernel)\./.test(name));
+  for (const [of, count] of [
+    [`host, of ${hosts}`, hosts],
+    [`change of a container, of ${changes}, on all hosts`, changes],
+  ] as const) {
+    const each = costs.map(([name, n]) => `${name} ${(n / Math.max(1, count)).toFixed(1)}`);
+    console.log(`a ${of}: ${each.join(", ")}`);
+  }
+  if (start === undefined) return console.log("one container more at rest: none could start");
+  for (const [of, some] of [
+    ["hosts on its network", start.filter(({ isOn }) => isOn)],
+    ["other hosts", start.filter(({ isOn }) => !isOn)],
+  ] as const) {
+    const names = Object.keys(start[0] ?? {}).filter((name) => name !== "host" && name !== "isOn");
+    const most = names.map(
+      (name) =>
+        `${name} ${Math.max(0, ...some.map((cost) => Number(cost[name as keyof StartCost])))}`,
+    );
+    console.log(`one container more at rest, at most at ${some.length} ${of}: ${most.join(", ")}`);
+  }
 }
 
 function numberOf(text: string | undefined): number | undefined {

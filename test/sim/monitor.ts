@@ -1,4 +1,5 @@
 import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
+import { entriesOf } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import {
@@ -47,6 +48,8 @@ export class Monitor {
   /** Hosts that two machines claimed to be: what of theirs stands is open until the end. */
   readonly #disputed = new Set<NodeId>();
   readonly #vnis = new Map<number, NetworkId>();
+  /** Of containers that ended. */
+  readonly #names = new Map<NetworkId, Set<string>>();
 
   constructor(world: World) {
     this.#world = world;
@@ -95,10 +98,17 @@ export class Monitor {
   }
 
   stopped(container: Container): void {
+    const names = this.namesBefore(container.network);
+    this.#names.set(container.network, new Set([...names, ...container.names]));
     for (const ip of container.ips) {
       const key = `${container.network} ${ip}`;
       if (this.#held.get(key)?.container === container) this.#held.delete(key);
     }
+  }
+
+  /** What containers of the network were called that ended. */
+  namesBefore(network: NetworkId): ReadonlySet<string> {
+    return this.#names.get(network) ?? new Set();
   }
 
   networkMade({ id, vni }: NetworkRecord): void {
@@ -222,7 +232,7 @@ export class Monitor {
       ...actual.neighbours.map(({ ip, mac }) => `${ip} ${mac}`),
     ]);
     const shouldRemote = new Set(
-      remotes.flatMap(({ mac, vtep, ips }) => [
+      entriesOf(remotes).flatMap(({ mac, vtep, ips }) => [
         `${mac}@${vtep}`,
         mac,
         ...ips.map((ip) => `${ip} ${mac}`),

@@ -1,3 +1,5 @@
+import { FOLLOWS_CHANGES } from "../../agent/core/tables/following.ts";
+import type { Replication } from "../../agent/replication/replication.ts";
 import { CLUSTER_TOPIC, FOR_CLUSTER } from "../../agent/replication/request-kinds.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { decodeCbor, encodeCbor } from "../../shared/codec.ts";
@@ -25,4 +27,14 @@ export function asked(bytes: Uint8Array): Uint8Array {
     ...known
   } = decodeCbor(bytes.subarray(1), BOUNDS.syncMessageBytes) as Record<string, unknown>;
   return Uint8Array.of(FOR_CLUSTER, ...encodeCbor(known));
+}
+
+/** Of itself it says that it takes no changes. */
+export function saysLess(replication: Replication): void {
+  const say = replication.say.bind(replication);
+  replication.say = (facts) =>
+    say({
+      ...facts,
+      capabilities: facts.capabilities.filter((capability) => capability !== FOLLOWS_CHANGES),
+    });
 }

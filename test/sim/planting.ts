@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Edit } from "./plants.ts";
+import type { Edit } from "./plant.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 

@@ -1,19 +1,8 @@
-/** One text of one file of the product, replaced when the file is loaded. */
-export interface Edit {
-  /** From the repository's root. */
-  readonly file: string;
-  readonly from: string;
-  readonly to: string;
-}
-
-export interface Plant {
-  readonly name: string;
-  /** The mistake, as a reviewer would call it. */
-  readonly what: string;
-  readonly edits: readonly Edit[];
-}
+import type { Plant } from "./plant.ts";
+import { AGENT_PLANTS } from "./plants-of-rooms.ts";
 
 const reading = "agent/core/data-plane/read-network.ts";
+const disputes = "agent/core/data-plane/disputes.ts";
 const claims = "agent/core/data-plane/claims.ts";
 const heldNetwork = "agent/core/data-plane/held-network.ts";
 const tables = "agent/core/tables/tables.ts";
@@ -31,8 +20,7 @@ const heldState = "shared/state/held-state.ts";
 const stateDelta = "shared/state/delta.ts";
 const leaves = "shared/state/leaves.ts";
 
-/** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
-export const PLANTS: readonly Plant[] = [
+const CORE_PLANTS: readonly Plant[] = [
   {
     name: "block-check-skipped",
     what: "an address counts wherever it is claimed, whoever has the block",
@@ -49,7 +37,7 @@ export const PLANTS: readonly Plant[] = [
     what: "a MAC that an address derives goes to who claims it with another one",
     edits: [
       {
-        file: reading,
+        file: disputes,
         from: "of [derived, chosen].flat()",
         to: "of [chosen, derived].flat()",
       },
@@ -65,9 +53,9 @@ export const PLANTS: readonly Plant[] = [
     what: "a MAC counts for each who claims it",
     edits: [
       {
-        file: reading,
-        from: "if (macs.has(mac)) lost",
-        to: "if (mac === undefined) lost",
+        file: disputes,
+        from: "if (macs.has(mac)) lose",
+        to: "if (mac === undefined) lose",
       },
     ],
   },
@@ -104,7 +92,7 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: 'if (saysOn(hosts, node, record.id) === false) return "not-hosting";',
+        from: 'if (saysOn(hosts, node, id) === false) return "not-hosting";',
         to: "",
       },
     ],
@@ -122,8 +110,8 @@ export const PLANTS: readonly Plant[] = [
       },
       {
         file: "agent/core/tables/admitted.ts",
-        from: "state?.nodes.filter(({ id }) => !state.revoked.includes(id)) ?? []",
-        to: "state?.nodes ?? []",
+        from: "return nodes.filter(({ id }) => !out.has(id));",
+        to: "return nodes.filter(({ id }) => id !== undefined || out.has(id));",
       },
       {
         file: "shared/allowed.ts",
@@ -315,14 +303,14 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: "namedOf(held, record, lost.has(node)),",
-        to: "lost.has(node) ? (tables.drop(record.id, node), []) : namedOf(held, record, false),",
+        from: "isLost: lost.has(node),",
+        to: "isLost: lost.has(node) && tables.drop(record.id, node),",
       },
       {
         file: tables,
         from: "  mergeHost(document: HostDocument): boolean {",
-        to: `  drop(network: NetworkId, node: NodeId): void {
-    this.#networks.get(network)?.delete(node);
+        to: `  drop(network: NetworkId, node: NodeId): boolean {
+    return this.#networks.get(network)?.delete(node) === true;
   }
 
   mergeHost(document: HostDocument): boolean {`,
@@ -335,8 +323,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: names,
-        from: "namedOf(held, record, lost.has(node)),",
-        to: "namedOf(held, record, false),",
+        from: "isLost: lost.has(node),",
+        to: "isLost: false,",
       },
     ],
   },
@@ -508,24 +496,13 @@ export const PLANTS: readonly Plant[] = [
     ],
   },
   {
-    name: "found-in-kernel-taken-away",
-    what: "what a lost database does not know is taken from the kernel before it was looked what it is",
-    edits: [
-      {
-        file: "agent/networks/desired-networks.ts",
-        from: 'if (endpointRecovery.isWaiting(network)) return { kind: "keep" };',
-        to: "",
-      },
-    ],
-  },
-  {
     name: "claims-kept-too-long",
     what: "whether an endpoint lies in its host's block is not asked again when the blocks are others",
     edits: [
       {
         file: claims,
-        from: "if (held?.record === record && held.state === state) return held.claims;",
-        to: "if (held !== undefined) return held.claims;",
+        from: "const isSameGround = before?.state === state;",
+        to: "const isSameGround = before !== undefined;",
       },
     ],
   },
@@ -535,8 +512,8 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "agent/core/data-plane/claim-counts.ts",
-        from: "if (count === 2) this.#disputed++;",
-        to: "if (count === 3) this.#disputed++;",
+        from: "if (all.length === 2) this.#disputed.add(key);",
+        to: "if (all.length === 3) this.#disputed.add(key);",
       },
     ],
   },
@@ -546,31 +523,34 @@ export const PLANTS: readonly Plant[] = [
     edits: [
       {
         file: heldNetwork,
-        from: 'wanted.kind === "present" && wanted.prune ?',
-        to: 'wanted.kind === "present" ?',
+        from: "wanted.prune ? { ports, remotes } : { ports };",
+        to: "{ ports, remotes };",
       },
     ],
   },
   {
-    name: "kernel-believed-after-a-loss",
-    what: "what somebody else took from the kernel is believed to be there until the whole comparison",
+    name: "change-taken-for-none",
+    what: "containers that came or went are no reason for a pass",
     edits: [
       {
-        file: "agent/kernel/reconciler.ts",
-        from: "    entry.changesOutside++;\n    entry.held = undefined;\n",
-        to: "",
+        file: "agent/core/data-plane/same-wanted.ts",
+        from: "return remotes.before.length + remotes.after.length === 0;",
+        to: "return remotes.before.length + remotes.after.length >= 0;",
       },
     ],
   },
   {
-    name: "address-given-before-adoption",
-    what: "an address is given before it is known which containers of the network run here",
+    name: "reading-kept-too-long",
+    what: "what hosts say of themselves is not asked again of documents that are the same",
     edits: [
       {
-        file: "agent/networks/endpoint-recovery.ts",
-        from: "if (!this.isWaiting(network)) return;\n    // What is wrong",
-        to: "if (network) return;\n    // What is wrong",
+        file: reading,
+        from: "last?.state === state && last?.hosts === hostsVersion;",
+        to: "last?.state === state;",
       },
     ],
   },
 ];
+
+/** Bugs that the simulation must find: it is only as good as the worst of them that it misses. */
+export const PLANTS: readonly Plant[] = [...CORE_PLANTS, ...AGENT_PLANTS];

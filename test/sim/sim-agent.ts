@@ -1,63 +1,67 @@
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
-import { FOLLOWS_CHANGES } from "../../agent/core/tables/following.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
-import { Bindings } from "../../agent/networks/bindings.ts";
-import { DesiredNetworks } from "../../agent/networks/desired-networks.ts";
-import { EndpointRecovery } from "../../agent/networks/endpoint-recovery.ts";
-import { Leases } from "../../agent/networks/leases.ts";
-import type { Reconciler } from "../../agent/kernel/reconciler.ts";
-import { LocalNetworks } from "../../agent/networks/local-networks.ts";
+import type { Kernel } from "../../agent/kernel/port.ts";
+import { JoinedSandboxes } from "../../agent/names/joined-sandboxes.ts";
+import type { NameServerFeed } from "../../agent/names/name-server-feed.ts";
+import { makeNames } from "../../agent/names/parts.ts";
+import type { LocalNetworks } from "../../agent/networks/local-networks.ts";
+import { makeNetworks, type NetworksParts } from "../../agent/networks/parts.ts";
+import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
 import { Replication } from "../../agent/replication/replication.ts";
+import { startMember } from "../../agent/start-order.ts";
 import { Disk } from "../../agent/store/disk.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
+import type { SecurityClass, SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Random, silentLog } from "../../shared/ports.ts";
+import { Signal } from "../../shared/signal.ts";
+import { FakeNameServer } from "../fakes/fake-name-server.ts";
 import { seededRandom } from "../support/seeded-random.ts";
-import { SimDocker } from "./sim-docker.ts";
 import { Answers } from "./answers.ts";
 import type { Event } from "./event-queue.ts";
+import type { Answer, Request } from "./sim-controller.ts";
+import { SimDocker } from "./sim-docker.ts";
 import type { SimHost } from "./sim-host.ts";
+import { simKernel } from "./sim-kernel.ts";
+import { saysLess } from "./old-version.ts";
 import { SimMesh } from "./sim-mesh.ts";
-import { SimNames } from "./sim-names.ts";
 import { SimProbes } from "./sim-probes.ts";
-import { simReconciler } from "./sim-reconciler.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { WatchedTables } from "./watched-tables.ts";
 import { chance, type World } from "./world.ts";
 
-const LINGER_MS = 1500;
 const VERIFY_MS = 1;
 /** Of an agent's starts. */
 const OLD_PERCENT = 5;
 /** A minute in the real one. */
 const RESYNC_MS = 6000;
+/** Ten seconds, five minutes and two minutes in the real one, and its passes are tried again less and less often. */
+const LINGER_MS = 1500;
+export const RETURN_AFTER_MS = 1000;
+const RETRIES = { retryFirstMs: 150, retryMostMs: 1200 };
+const FEED_TIMES = { completeAfterMs: 500, rememberedMs: 2000 };
 
-/**
- * One life of an agent: its real core, replication, networks, kernel passes and failure detector, and around them
- * what agent.ts and agent/names/name-server-feed.ts do, on virtual time.
- */
+/** One life of an agent: the parts of the real one, on virtual time and on ports that stand in for the machine. */
 export class SimAgent {
   readonly host: SimHost;
   readonly node: NodeId;
   readonly disk: Disk;
   readonly saved: WatchedTables;
   readonly replication: Replication;
-  readonly names = new SimNames();
+  readonly networks: NetworksParts;
+  readonly nameServer = new FakeNameServer();
+  readonly nameServerFeed: NameServerFeed;
   readonly answers = new Answers();
   readonly docker: SimDocker;
   readonly random: Random;
-  readonly leases: Leases;
-  readonly bindings: Bindings;
-  readonly localNetworks: LocalNetworks;
   readonly mesh: SimMesh;
+  readonly counted: CountedMesh;
   readonly probes: SimProbes;
   alive = true;
   /** It is of 0.1.0: so must the others talk to it. */
   readonly isOld: boolean;
   readonly #world: World;
-  readonly #recovery: EndpointRecovery;
-  readonly reconciler: Reconciler;
-  #changed = false;
+  readonly #kernel: Kernel;
+  readonly #resync = new Signal();
   #started = false;
 
   constructor(host: SimHost, world: World) {
@@ -71,18 +75,20 @@ export class SimAgent {
     this.disk = new Disk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
-    this.leases = new Leases(this.disk);
-    this.bindings = new Bindings(this.disk);
-    const shared = {
-      saved: this.saved,
-      timers: { after: (ms: number, run: () => void) => this.#after(ms, run) },
+    this.counted = new CountedMesh(this.mesh);
+    const context = {
+      self: node,
       log: silentLog,
+      clock: host,
+      timers: { after: (ms: number, run: () => void) => this.#after(ms, run) },
+      random: this.random,
+      viewChanged: new Signal(),
+      resync: this.#resync,
     };
     this.replication = new Replication(node, {
-      ...shared,
-      mesh: this.mesh,
-      clock: host,
-      random: this.random,
+      ...context,
+      saved: this.saved,
+      mesh: this.counted,
       hasher: oneShotSha256,
       signer: world.keys.signer(node),
       verifier: world.keys.verifier,
@@ -90,69 +96,89 @@ export class SimAgent {
       verifyHead: (signed) => this.#verify(() => world.trust.verifyHead(signed)),
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
-    this.replication.networkChanged.on((network) => this.dirty(network));
-    this.replication.clusterChanged.on(() => {
-      if (this.#started) this.docker.stateCame();
-      this.#changedSoon();
-    });
-    this.replication.disconnected.on((peer) => this.probes.doubt(peer));
-    this.localNetworks = new LocalNetworks(
-      node,
+    if (this.isOld) saysLess(this.replication);
+    this.probes = new SimProbes(this, world, context.timers);
+    const { disk, saved, replication } = this;
+    const { kernel, plan } = simKernel(this, world);
+    this.#kernel = kernel;
+    const shared = { ...context, disk, saved, replication, reach: this.probes.reach };
+    this.networks = makeNetworks(
       {
         ...shared,
-        replication: this.replication,
-        controller: { request: () => Promise.reject(new Error("keys are not asked for")) },
+        adapters: { kernel, bootId: host.bootId, hostSubnets: () => [] },
         sealSecretKey: new Uint8Array(32),
-        facts: () => this.#facts(),
+        plan,
+        controller: { request: (request) => this.ask(request as Request) as Promise<never> },
+        guardReconciler: { settled: async () => {} },
+        encryption: {
+          paths: () => plainPaths(this.tables, node),
+          require: async () => {},
+          settled: async () => {},
+          wireguard: { publicKey: () => undefined },
+        },
+        pathsChanged: new Signal<[SecurityClass]>(),
+        keyChanged: new Signal(),
       },
-      LINGER_MS,
+      {
+        lingerMs: LINGER_MS,
+        returnAfterMs: RETURN_AFTER_MS,
+        reconciler: { coalesceMs: world.options.coalesceMs, ...RETRIES },
+      },
     );
-    const parts = {
-      self: node,
-      log: silentLog,
-      replication: this.replication,
-      localNetworks: this.localNetworks,
-    };
-    this.#recovery = new EndpointRecovery({
-      ...parts,
-      bootId: host.bootId,
-      kernel: host.kernel,
-      leases: this.leases,
-      lookedAt: (network) => this.dirty(network),
-    });
-    const desired = new DesiredNetworks({
-      ...parts,
-      encryption: { paths: () => plainPaths(this.tables, node) },
-      endpointRecovery: this.#recovery,
-    });
-    this.reconciler = simReconciler(this, world, shared.timers, (network) => {
-      this.#updateNames(network);
-      return desired.want(network);
-    });
-    this.docker = new SimDocker(this, world);
-    this.probes = new SimProbes(this, world, shared.timers);
-  }
-
-  adopted(network: NetworkId): Promise<void> {
-    return this.#recovery.adopted(network);
+    // Keys of networks are not modelled.
+    this.localNetworks.keyCame = () => {};
+    const sandboxes = new JoinedSandboxes(disk);
+    const adapters = { names: this.nameServer };
+    this.nameServerFeed = makeNames(
+      { ...shared, ...this.networks, adapters, sandboxes },
+      FEED_TIMES,
+    );
+    this.docker = new SimDocker(this, world, { ...context, kernel });
+    this.replication.networkChanged.on((network) => this.#leftAsItIs(network));
+    this.replication.clusterChanged.on(() => this.#clusterChanged());
+    this.replication.disconnected.on((peer) => this.probes.doubt(peer));
+    this.#resync.on(() => this.#noDrifts());
   }
 
   get tables(): Tables {
     return this.replication.tables;
   }
 
+  get localNetworks(): LocalNetworks {
+    return this.networks.localNetworks;
+  }
+
   async start(): Promise<void> {
-    const { replication } = this;
-    await replication.restore(this.host.membership.state);
-    await replication.start();
-    this.#recovery.forgetLastBoot();
-    await this.#recovery.start();
-    await this.localNetworks.start(this.#recovery.waiting());
-    this.#started = true;
-    this.#changedSoon();
+    const { host, replication, networks, nameServerFeed, probes } = this;
+    const { membership } = host;
+    const nothing = { dirty: () => {}, soon: () => {} };
+    await startMember(
+      {
+        ...networks,
+        adapters: { kernel: this.#kernel },
+        membership,
+        replication,
+        nameServerFeed,
+        encryption: nothing,
+        lostInterfaces: nothing,
+        controller: { start: () => void (this.#started = true) },
+        dataPaths: probes,
+      },
+      async () => {},
+    );
     this.docker.start();
-    this.probes.start();
-    this.later(RESYNC_MS, () => this.#resync());
+    this.later(RESYNC_MS, () => this.#resyncAgain());
+  }
+
+  /** Resolves when the agent has taken in the state that came with the answer. @throws UNREACHABLE, also when it was refused */
+  async ask(request: Request): Promise<Answer> {
+    if (this.diesNow()) return new Promise(() => {});
+    const { controller, faults } = this.#world;
+    const answer = await controller.ask(this.host, request);
+    await this.controllerTold(answer.state);
+    if (request.kind === "returnBlock") faults.blocksReturned++;
+    if (request.kind === "removeNetwork") faults.networksEnded++;
+    return answer;
   }
 
   /** The cluster's newest word was heard: what it does not name is not there (any more). */
@@ -163,16 +189,6 @@ export class SimAgent {
   /** By its watch, or with an answer. */
   async controllerTold(signed: SignedState): Promise<void> {
     if (this.alive && this.#started) await this.replication.controllerTold(signed);
-  }
-
-  /** Somebody else has written in this host's kernel. */
-  changedOutside(network: NetworkId): void {
-    this.reconciler.changedOutside(network);
-  }
-
-  /** Names, and where frames go, follow from who is lost. */
-  presenceChanged(): void {
-    for (const network of this.localNetworks.hosted()) this.dirty(network);
   }
 
   /** What an agent had set does not happen once it has died. */
@@ -186,68 +202,10 @@ export class SimAgent {
     });
   }
 
-  dirty(network: NetworkId): void {
-    this.reconciler.dirty(network);
-  }
-
   /** Its mesh has left the network's topic. */
   left(network: NetworkId): void {
     this.answers.left(network);
     this.#world.monitor.left(this.host, network);
-  }
-
-  /** From now on once more what follows from the tables, but once for all that is told at a time. */
-  #changedSoon(): void {
-    if (this.#changed) return;
-    this.#changed = true;
-    this.later(this.#world.options.coalesceMs, () => {
-      this.#changed = false;
-      this.#applyState();
-    });
-  }
-
-  #applyState(): void {
-    if (this.tables.state === undefined) return;
-    const other = this.replication.otherMachine();
-    if (other !== undefined) this.#world.monitor.otherMachineNamed(this.host, other);
-    this.probes.update();
-    this.localNetworks.say();
-    void this.#recovery.adopt().then(() => this.docker.sync());
-    for (const network of [...this.localNetworks.hosted(), ...this.host.kernel.listNow()])
-      this.dirty(network);
-  }
-
-  #resync(): void {
-    this.#recovery.giveUpUnknown();
-    this.#changedSoon();
-    for (const network of this.host.kernel.listNow()) this.#check(network);
-    this.later(RESYNC_MS, () => this.#resync());
-  }
-
-  /** Each loss is told here, so that the whole comparison must find what the passes left. */
-  #check(network: NetworkId): void {
-    const { drifts = 0 } = this.reconciler.status(network) ?? {};
-    if (drifts > 0)
-      this.#world.monitor.violation(`h${this.host.k} found its kernel other than it was left`);
-    this.reconciler.check(network);
-  }
-
-  #updateNames(network: NetworkId): void {
-    const record = this.localNetworks.find(network);
-    const isHere = record !== undefined && this.localNetworks.has(network);
-    if (isHere) this.names.update(this.tables, record, this.probes.lost());
-    else this.names.forget(network);
-  }
-
-  #facts() {
-    const own = this.tables.state?.nodes.find(({ id }) => id === this.node);
-    if (own === undefined) return undefined;
-    return {
-      bootId: this.host.bootId,
-      vtep: { advertised: own.vtep, local: own.vtep },
-      underlayMtuBytes: own.underlayMtuBytes,
-      capabilities: this.isOld ? [] : [FOLLOWS_CHANGES],
-    };
   }
 
   /**
@@ -263,6 +221,36 @@ export class SimAgent {
     this.host.kill();
     queue.after(50 + this.random.below(1000), () => this.host.start());
     return true;
+  }
+
+  /** Where no pass is made, the kernel has to be what is wanted now. */
+  #leftAsItIs(network: NetworkId): void {
+    const { reconciler, desiredNetworks } = this.networks;
+    if (!reconciler.changed(network))
+      this.#world.monitor.passed(this.host, network, desiredNetworks.want(network));
+  }
+
+  #clusterChanged(): void {
+    const other = this.replication.otherMachine();
+    if (other !== undefined) this.#world.monitor.otherMachineNamed(this.host, other);
+    this.probes.update();
+    this.docker.dirty();
+  }
+
+  #resyncAgain(): void {
+    this.#resync.emit();
+    this.docker.dirty();
+    this.later(RESYNC_MS, () => this.#resyncAgain());
+  }
+
+  /** Each loss is told here, so that the whole comparison must find what the passes left, and what was told of names. */
+  #noDrifts(): void {
+    const { host, networks, nameServerFeed } = this;
+    if ((nameServerFeed.counters()["drifts"] ?? 0) > 0)
+      this.#world.monitor.violation(`h${host.k} told of names what documents do not say`);
+    for (const network of host.kernel.listNow())
+      if ((networks.reconciler.status(network)?.drifts ?? 0) > 0)
+        this.#world.monitor.violation(`h${host.k} found its kernel other than it was left`);
   }
 
   /** By its own clock. */

@@ -1,4 +1,5 @@
 import { Disk } from "../../agent/store/disk.ts";
+import type { ContainerEvent } from "../../agent/docker/engine/port.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { SavedTables } from "../../agent/replication/saved-tables.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
@@ -29,6 +30,8 @@ export class SimHost {
   readonly address: Ip;
   membership: Membership;
   readonly containers = new Map<EndpointId, Container>();
+  /** Of its engine: signals and pauses. */
+  remembered: ContainerEvent[] = [];
   /** For counting reordered messages. */
   readonly lastArrivals = new Map<SimHost, number>();
   /** The key of another machine. */
@@ -131,6 +134,7 @@ export class SimHost {
     this.#world.trace(`h${this.k} power off`);
     this.powered = false;
     this.containers.clear();
+    this.remembered = [];
     this.kernel = new FakeKernel();
     this.#world.monitor.kernelGone(this);
   }
@@ -160,7 +164,6 @@ export class SimHost {
     this.#boots++;
     this.#bootedAtMs = this.#world.queue.nowMs;
     this.#clock = this.#newClock();
-    this.kernel.onChange((network) => this.agent?.changedOutside(network));
   }
 
   #newClock(): { originMs: number; rate: number } {

@@ -21,6 +21,8 @@ export class SimMesh implements Mesh {
   readonly #agent: SimAgent;
   readonly #world: World;
   readonly #topics = new Set<string>();
+  /** What came of each topic: the same message comes from several, and is counted with each. */
+  readonly arrived = new Map<string, { copies: number; bytes: number }>();
   #handlers: MeshHandlers | undefined;
   #admission: Admission = { revision: 0, nodes: [], revoked: [] };
   #wanted: readonly NodeId[] = [];
@@ -116,6 +118,11 @@ export class SimMesh implements Mesh {
     if (host.lies && this.#world.faulty && topic === CLUSTER_TOPIC)
       alterChange(this.#world, this.#agent, random, bytes);
     this.#handlers?.message(topic, from, bytes);
+  }
+
+  arrives(topic: string, { length }: Uint8Array): void {
+    const { copies, bytes } = this.arrived.get(topic) ?? { copies: 0, bytes: 0 };
+    this.arrived.set(topic, { copies: copies + 1, bytes: bytes + length });
   }
 
   /** gossipsub's cache: what was handed to us before is not handed on again. */

@@ -128,6 +128,7 @@ export class SimNetwork {
   #arrive(from: NodeId, to: SimAgent, message: GossipMessage): void {
     // The connection must stand: a host that was cut off hands nothing on.
     if (!to.alive || !to.mesh.connected.has(from) || !to.mesh.isSubscribed(message.topic)) return;
+    to.mesh.arrives(message.topic, message.bytes);
     if (to.mesh.hasSeen(message.id)) return;
     const peers = [...to.mesh.connected.values()].filter(
       (peer) => peer.node !== from && peer.mesh.isSubscribed(message.topic),

@@ -16,7 +16,7 @@ const NOTHING: Found = { lost: new Set(), answering: new Set(), keyless: new Set
 
 /** Who of the other hosts is there: the real failure detector in clear, over a network that loses and delays. */
 export class SimProbes {
-  readonly #reach = new Reach();
+  readonly reach = new Reach();
   readonly #detector: FailureDetector<Asked>;
 
   constructor(agent: SimAgent, world: World, timers: Timers) {
@@ -30,21 +30,16 @@ export class SimProbes {
       name: (other) => other,
       changed: () => {
         const none = { ...this.#detector.found(), keyless: NOTHING.keyless };
-        this.#reach.found({ none, wireguard: NOTHING, ipsec: NOTHING });
+        this.reach.found({ none, wireguard: NOTHING, ipsec: NOTHING });
       },
       clock: host,
       timers,
       log: silentLog,
     });
-    this.#reach.changed.on(() => agent.presenceChanged());
   }
 
   start(): void {
     this.#detector.start();
-  }
-
-  lost(): ReadonlySet<NodeId> {
-    return this.#reach.lost();
   }
 
   /** State or host documents may have changed. */

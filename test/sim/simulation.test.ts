@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { seededRandom } from "../support/seeded-random.ts";
 import { newFaultMix } from "./faults.ts";
 import { applyEdit } from "./planting.ts";
+import type { StartCost } from "./one-start.ts";
 import { PLANTS } from "./plants.ts";
 import { Simulation } from "./simulation.ts";
 import { optionsOf } from "./sizes.ts";
@@ -15,10 +16,13 @@ const seeds = Array.from({ length: 12 }, (_, i) => i + 1);
 describe("five to eight hosts of the real core, a controller, and whatever can go wrong", () => {
   const total = newFaultMix();
   const counters: Record<string, number> = {};
+  const starts: (readonly StartCost[])[] = [];
 
   test.each(seeds)("seed %i: afterwards all is as what runs demands", async (seed) => {
-    const { failures, faults, counters: counted } = await new Simulation(optionsOf(seed)).run();
+    const outcome = await new Simulation(optionsOf(seed)).run();
+    const { failures, faults, counters: counted, start } = outcome;
     expect(failures).toEqual([]);
+    if (start !== undefined) starts.push(start);
     for (const [name, count] of Object.entries(faults)) total[name as keyof typeof total] += count;
     for (const [name, count] of Object.entries(counted))
       counters[name] = (counters[name] ?? 0) + count;
@@ -37,6 +41,22 @@ describe("five to eight hosts of the real core, a controller, and whatever can g
       expect(counters[what], what).toBeGreaterThan(0);
     for (const what of ["networks.badSignature", "networks.notMembers", "networks.malformed"])
       expect(counters[what], what).toBeGreaterThan(0);
+  });
+
+  test("a container more costs its network's hosts a kilobyte at most, the others nothing, and no dump", () => {
+    // Where a network has one host, or no address that is free, there is nothing to be heard.
+    const heard = starts.filter((costs) => costs.some(({ messages }) => messages > 0));
+    expect(heard.length).toBeGreaterThan(3);
+    for (const cost of heard.flat()) {
+      const { isOn, messages, messageBytes, copies, copiedBytes, dumped, drifts } = cost;
+      expect([dumped, drifts], `h${cost.host}`).toEqual([0, 0]);
+      if (!isOn) expect([copies, messages], `h${cost.host}`).toEqual([0, 0]);
+      // What a host hears first, and hears again of others that hand it on.
+      expect(messageBytes).toBeLessThanOrEqual(1024);
+      expect(copiedBytes * messages).toBeLessThanOrEqual(1024 * copies);
+    }
+    for (const costs of heard)
+      expect(Math.max(...costs.map(({ written }) => written))).toBeGreaterThan(0);
   });
 
   test("the same seed is the same run, another seed another one", async () => {

@@ -13,6 +13,7 @@ import type { SimAgent } from "./sim-agent.ts";
 import { SimHost } from "./sim-host.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { SimKeys, SimTrust } from "./stand-ins.ts";
+import { costOfOneStart, type StartCost } from "./one-start.ts";
 import { differences } from "./truth.ts";
 import { chance, pick, type SimOptions, type World } from "./world.ts";
 
@@ -33,6 +34,9 @@ export interface Outcome {
   readonly endpoints: number;
   /** Of all agents' cores, added up. */
   readonly counters: Readonly<Record<string, number>>;
+  readonly hosts: number;
+  /** At rest, of one container more, by host. Undefined: none could start. */
+  readonly start: readonly StartCost[] | undefined;
 }
 
 /** One cluster, one seed, one run. */
@@ -113,11 +117,13 @@ export class Simulation implements World {
     await this.#goOn(chaosMs);
     this.#endFaults();
     const restless = await this.#rest();
+    const differing = differences(this);
+    const start = restless === undefined ? await costOfOneStart(this) : undefined;
     for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     const failures = [
       ...this.monitor.violations,
       ...(restless === undefined ? [] : [restless]),
-      ...differences(this),
+      ...differing,
       ...this.#missingFaults(),
     ];
     for (const failure of failures) this.trace(`FAILURE ${failure}`);
@@ -130,6 +136,8 @@ export class Simulation implements World {
       virtualMs: this.queue.nowMs,
       endpoints: this.hosts.reduce((sum, { containers }) => sum + containers.size, 0),
       counters: this.#counters,
+      start,
+      hosts: this.hosts.length,
     };
   }
 
@@ -141,13 +149,21 @@ export class Simulation implements World {
     return this.#members.has(node);
   }
 
-  ended({ host, replication: { networks, cluster } }: SimAgent): void {
+  ended({
+    host,
+    replication: { networks: documents, cluster, checked },
+    counted,
+    networks,
+  }: SimAgent): void {
     const { misfits } = cluster.counters;
     if (misfits > 0)
       this.monitor.violation(`h${host.k} met ${misfits} changes that do not lead to their head`);
     for (const [prefix, counters] of [
-      ["networks", networks.counters],
+      ["networks", documents.counters],
       ["cluster", cluster.counters],
+      ["checked", checked],
+      ["mesh", counted.counts()],
+      ["kernel", networks.reconciler.totals()],
     ] as const)
       for (const [name, count] of Object.entries(counters)) {
         const key = `${prefix}.${name}`;
@@ -198,9 +214,8 @@ export class Simulation implements World {
   }
 
   makeNetwork(host: SimHost | undefined): void {
-    const { docker } = host?.agent ?? {};
     if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
-    docker?.ask(this.#networkRequest()).then(
+    host?.agent?.ask(this.#networkRequest()).then(
       () => this.faults.networksMade++,
       () => {},
     );
@@ -295,16 +310,18 @@ export class Simulation implements World {
     this.controller.isAway = false;
     this.controller.tellAgain();
     const off = chance(this.random, 40) ? pick(this.random, this.hosts.slice(1)) : undefined;
-    for (const host of this.hosts)
-      // Of a host that was cloned the other machine may have had the last word.
-      if (host === off && !host.lies && !this.monitor.isDisputed(host.node)) {
-        this.faults.leftOff++;
-        for (const container of host.containers.values()) this.monitor.stopped(container);
-        host.switchOff();
-      } else {
-        host.powerOn();
-        host.start();
-      }
+    for (const host of this.hosts) {
+      host.powerOn();
+      host.start();
+    }
+    // Of a host that was cloned the other machine may have had the last word.
+    if (off === undefined || off.lies || this.monitor.isDisputed(off.node)) return;
+    this.faults.leftOff++;
+    // Now, or when all have settled.
+    this.queue.after(pick(this.random, [0, 4000])!, () => {
+      for (const container of off.containers.values()) this.monitor.stopped(container);
+      off.switchOff();
+    });
   }
 
   async #goOn(untilMs: number): Promise<void> {

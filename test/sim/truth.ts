@@ -1,30 +1,19 @@
 import type { DesiredGuards } from "../../agent/core/data-plane/kernel-state.ts";
-import { desiredGuards } from "../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../agent/core/data-plane/desired-guards.ts";
 import type { BlockRecord, ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
-import { EndpointId, type NetworkId } from "../../shared/ids.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
-import { linkLocalOf, type Mac } from "../../shared/mac.ts";
+import { linkLocalOf } from "../../shared/mac.ts";
 import { leavesOf } from "../../shared/state/delta.ts";
 import { rootText } from "../../shared/state/head.ts";
 import { contentOf } from "../../shared/state/objects.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
+import { checkNames, checkServed, type Live, reaches } from "./truth-names.ts";
 import type { World } from "./world.ts";
 
-/** One container as everybody should know it. */
-interface Live {
-  readonly id: EndpointId;
-  readonly host: SimHost;
-  readonly ips: readonly Ip[];
-  readonly mac: Mac;
-  readonly names: readonly string[];
-  readonly out: string | undefined;
-}
-
-const HEALTH = ["starting", "unhealthy"];
-const NO_HOLDER = EndpointId.parse("f".repeat(64));
 const MAX_FAULTS = 12;
 
 /**
@@ -63,6 +52,7 @@ export function differences(world: World): string[] {
     for (const network of agent.host.kernel.listNow())
       if (!known.has(network)) note(`h${agent.host.k}'s kernel has ended network ${network}`);
     checkGuards(world, agent, members, honest, believed, note);
+    checkServed(agent, known, note);
   }
   return found;
 }
@@ -303,7 +293,9 @@ function checkGuards(
     if (agent.host === host || !world.network.bothWays(host, agent.host)) continue;
     const speaks = (guards?.speakers ?? [])
       .filter(({ vtep, vni }) => vtep === agent.host.address && here.some((n) => n.vni === vni))
-      .map(({ vni, mac, ip }) => `${vni} ${mac} ${ip}`);
+      .flatMap(({ vni, members }) =>
+        members.flatMap(({ mac, ips }) => ips.map((ip) => `${vni} ${mac} ${ip}`)),
+      );
     const runs = here.flatMap(({ id, vni }) =>
       (believed.get(id) ?? [])
         .filter((endpoint) => endpoint.host === agent.host)
@@ -314,59 +306,4 @@ function checkGuards(
         `h${host.k} lets h${agent.host.k} speak for ${speaks.join(", ")}, runs ${runs.join(", ")}`,
       );
   }
-}
-
-function checkNames(
-  world: World,
-  { host, names }: SimAgent,
-  record: NetworkRecord,
-  live: readonly Live[],
-  note: (text: string) => void,
-): void {
-  const known = new Map<string, Ip[]>();
-  for (const endpoint of live) {
-    const reached = endpoint.host === host || reaches(world, host, endpoint.host);
-    const passed = record.unhealthyNames === "include" && HEALTH.includes(endpoint.out ?? "");
-    const given = reached && (endpoint.out === undefined || passed);
-    for (const name of endpoint.names) {
-      const ips = known.get(name) ?? [];
-      known.set(name, given ? [...ips, ...endpoint.ips] : ips);
-    }
-  }
-  const at = `h${host.k} on ${record.name}`;
-  // A container that holds no name there: what others are told.
-  const asking = [{ network: record.id, endpoint: NO_HOLDER }];
-  for (const [name, ips] of known)
-    for (const family of [4, 6] as const) {
-      const should = [...new Set(ips)].filter((ip) => familyOf(ip) === family);
-      for (const asked of [name, `${name}.${record.name}`]) {
-        const found = names.table.find(asking, asked, family);
-        const is = found && [...new Set(found.ips)];
-        if (is?.toSorted().join() !== should.toSorted().join())
-          note(`${at}: ${asked} is ${is?.join(" ")}, should be ${should.join(" ")}`);
-      }
-    }
-  // Of one address a liar can give two names.
-  for (const { host: owner, names: own, ips } of live) {
-    // None: of a machine that went off between the two words on a container.
-    const should = own[0] && `${own[0]}.${record.name}`;
-    for (const ip of owner.lies ? [] : ips)
-      if (names.table.reverse(asking, ip) !== should)
-        note(`${at}: ${ip} is ${names.table.reverse(asking, ip)}, should be ${should}`);
-  }
-  // What other networks have is not for who asks on this one.
-  for (const other of world.hosts)
-    for (const { network, names: theirs, ips } of other.containers.values()) {
-      if (network === record.id) continue;
-      const [own] = theirs;
-      if (own !== undefined && !known.has(own) && names.table.find(asking, own, 4))
-        note(`${at}: ${own} of another network is answered`);
-      if (ips.some((ip) => names.table.reverse(asking, ip) !== undefined))
-        note(`${at}: ${ips.join()} of another network has a name`);
-    }
-  if (names.table.find(asking, "nobody", 4) !== undefined) note(`${at}: nobody is known`);
-}
-
-function reaches(world: World, from: SimHost, to: SimHost): boolean {
-  return to.powered && world.network.bothWays(from, to);
 }

@@ -1,4 +1,9 @@
-import type { DesiredNetwork, Wanted } from "../../agent/core/data-plane/kernel-state.ts";
+import type {
+  DesiredNetwork,
+  RemoteEntry,
+  RemoteGroup,
+  Wanted,
+} from "../../agent/core/data-plane/kernel-state.ts";
 import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../shared/cluster-state.ts";
 import type { Endpoint, HostDocument } from "../../shared/documents.ts";
@@ -128,6 +133,11 @@ export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
     remotes: [],
     flood: [],
   };
+}
+
+/** Each in a group of its own, as what is wanted has them. */
+export function grouped(entries: readonly RemoteEntry[]): RemoteGroup[] {
+  return entries.map(({ vtep, mac, ips }) => ({ vtep, members: [{ mac, ips }] }));
 }
 
 /** With an address of fd00:192::/64 beside, made of its IPv4 address. */

@@ -40,6 +40,7 @@ const guards: Guards = {
   set: async () => {},
   verify: async () => true,
   counters: async () => ({}),
+  work: () => ({ read: 0, written: 0, drifts: 0 }),
   onTamper: () => {},
   remove: async () => {},
   close: async () => {},
@@ -104,6 +105,7 @@ export interface FakeEncryption extends EncryptionAdapters {
 /** A machine whose interfaces a test changes. */
 export class FakeLinks implements HostLinks {
   now: UnderlayFacts | undefined = { underlayMtuBytes: 1500, ownSubnets: [] };
+  timesFull: number | undefined;
   #listener: () => void = () => {};
 
   read(): Promise<UnderlayFacts | undefined> {
@@ -112,6 +114,10 @@ export class FakeLinks implements HostLinks {
 
   onChange(listener: () => void): void {
     this.#listener = listener;
+  }
+
+  timesTableWasFull(): number | undefined {
+    return this.timesFull;
   }
 
   change(now: UnderlayFacts | undefined): void {

@@ -321,7 +321,11 @@ export class IpsecHosts {
           [
             { vni: SECRET.vni, held: endpoint(j, 5) },
             { vni: CLEAR.vni, held: endpoint(j, 6) },
-          ].map(({ vni, held }) => ({ vtep, vni, mac: held.mac, ip: held.ipv4! })),
+          ].map(({ vni, held }) => ({
+            vtep,
+            vni,
+            members: [{ mac: held.mac, ips: [held.ipv4!] }],
+          })),
         ),
       ),
     };

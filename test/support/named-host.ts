@@ -4,6 +4,7 @@ import type { Inside } from "../../agent/core/names/inside.ts";
 import { ContainerWatcher } from "../../agent/docker/container-watcher.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import { type DockerNetworkId, type EndpointId, NetworkId } from "../../shared/ids.ts";
+import { systemClock, systemTimers } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { app, endpoint } from "./cluster.ts";
 import type { EngineKind } from "./engine-root.ts";
@@ -135,6 +136,8 @@ export class NamedHost {
         found: ({ endpoint, path }) => void this.found.set(endpoint, path),
         inside: (endpoint, inside) => void this.inside.set(endpoint, inside),
       },
+      clock: systemClock,
+      timers: systemTimers,
       log: silentLog,
     });
   }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** Clock ticks a second, as /proc counts CPU time (USER_HZ). */
 const TICKS = 100;
@@ -15,4 +15,14 @@ export function privateMb(pid: number): number {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   const kilobytes = [...rollup.matchAll(/^Private_\w+:\s+(\d+) kB/gm)].map(([, kb]) => Number(kb));
   return kilobytes.reduce((sum, kb) => sum + kb, 0) / 1024;
+}
+
+/** How often its threads have waited for something, and were woken by it. Source: proc(5), `status`. */
+export function wakeUps(pid: number): number {
+  const tasks = readdirSync(`/proc/${pid}/task`).map((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/status`, "utf8"),
+  );
+  return tasks
+    .map((status) => Number(/^voluntary_ctxt_switches:\s+(\d+)$/m.exec(status)?.[1]))
+    .reduce((sum, count) => sum + count, 0);
 }

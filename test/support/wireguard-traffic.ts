@@ -81,7 +81,9 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
       localVtep: vtep(k),
       mtuBytes: largestWireguardMtuBytes(family, 1500),
       ports: [{ endpoint: own(k).id, mac: own(k).mac, ips: claimedAddresses(own(k)) }],
-      remotes: [{ mac: remote.mac, vtep: vtep(other(k)), ips: claimedAddresses(remote) }],
+      remotes: [
+        { vtep: vtep(other(k)), members: [{ mac: remote.mac, ips: claimedAddresses(remote) }] },
+      ],
     };
   };
 
@@ -254,7 +256,8 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     const guards = new NftGuards({ hostNetns: current().tunnel(2).transportNetns });
     const { vxlanPlain, vxlanWireguard, vxlanIpsec } = DEFAULT_PORTS;
     const vtep = vtepOf(1);
-    const speaker = { vtep, vni: app.vni, mac: own(1).mac, ip: own(1).ipv4! };
+    const { mac, ipv4 } = own(1);
+    const speaker = { vtep, vni: app.vni, members: [{ mac, ips: [ipv4!] }] };
     const guarded = (speakers: (typeof speaker)[]): Promise<void> =>
       guards.set(
         transportGuards(
@@ -275,7 +278,8 @@ export function wireguardTraffic(current: () => RealWireguardHosts): void {
     try {
       await guarded([speaker]);
       expect(await answered(first)).toBe(3);
-      await guarded([{ ...speaker, mac: endpoint(3, 5).mac, ip: endpoint(3, 5).ipv4! }]);
+      const other = { mac: endpoint(3, 5).mac, ips: [endpoint(3, 5).ipv4!] };
+      await guarded([{ ...speaker, members: [other] }]);
       expect(await ping(first)).toBe(0);
       expect((await guards.counters())["notSpeaker"]).toBeGreaterThanOrEqual(3);
     } finally {

@@ -23,11 +23,26 @@ function importsOf(file: string): string[] {
   });
 }
 
+/** What comes with a file when it is loaded: types do not, nor what is loaded when it is needed. */
+function loadedBy(file: string, loaded = new Set<string>()): Set<string> {
+  if (loaded.has(file)) return loaded;
+  loaded.add(file);
+  if (!existsSync(join(root, file))) return loaded;
+  const text = readFileSync(join(root, file), "utf8");
+  const found = text.matchAll(/(?:^|\n)(?:import|export)\b(?! type\b)[^;]*?from\s+"([^"]+)"/g);
+  for (const [, name = ""] of found)
+    loadedBy(
+      name.startsWith(".") ? relative(root, resolve(root, dirname(file), name)) : name,
+      loaded,
+    );
+  return loaded;
+}
+
 const PURE_PACKAGES = new Set(["zod", "cborg", "ip-address", "jose", "tweetnacl"]);
 
 /**
  * From the lowest: a room needs those before it alone, so there is no circle of rooms. `agent`: what joins them to a
- * host (`agent.ts`, `adapters.ts`, `lifecycle.ts`); `start`: what chooses the adapters and lives
+ * host (`agent.ts`, `start-order.ts`, `adapters.ts`, `lifecycle.ts`); `start`: what chooses the adapters and lives
  * through the host's states.
  */
 const ROOMS = [
@@ -50,7 +65,9 @@ const ROOMS = [
 function roomOf(file: string): string {
   const [, room = "", inside] = file.split("/");
   if (inside !== undefined) return room;
-  return ["agent.ts", "adapters.ts", "lifecycle.ts"].includes(room) ? "agent" : "start";
+  return ["agent.ts", "start-order.ts", "adapters.ts", "lifecycle.ts"].includes(room)
+    ? "agent"
+    : "start";
 }
 
 const isVocabulary = (name: string): boolean =>
@@ -110,6 +127,15 @@ describe("arrows go one way", () => {
       (name) => name.startsWith("agent/") && ROOMS.indexOf(roomOf(name)) > own,
     );
     expect(above).toEqual([]);
+  });
+
+  test("the agent's main thread loads neither the controller nor libp2p, which is in a worker", () => {
+    const isLibp2p = (name: string): boolean => /^(@?libp2p|@chainsafe|@multiformats)\b/.test(name);
+    expect([...loadedBy("agent/replication/gossip/mesh-worker.ts")].some(isLibp2p)).toBe(true);
+    const loaded = loadedBy("agent/main.ts", loadedBy("agent/cli/services.ts"));
+    expect(loaded).toContain("agent/kernel/reconciler.ts");
+    expect([...loaded].filter(isLibp2p)).toEqual([]);
+    expect(loaded).not.toContain("controller/main.ts");
   });
 
   test("no file needs itself by a circle of others", () => {

@@ -1,61 +1,61 @@
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
+import { changedPart } from "./changed-part.ts";
 import type { Claim } from "./claims.ts";
 
+/** What no endpoint may have. */
+const TAKEN = "taken";
+type On = Claim | typeof TAKEN;
+
 /**
- * How many claims there are on each MAC and address of a network. Mostly one: then all of them hold, which
- * is known without a look at any. A change of one host's claims costs as much as there are of that host.
+ * The claims on each MAC and address of a network. Mostly one: then all of them hold, which is known without a look
+ * at any. A change of one host's claims costs as much as what changed.
  */
 export class ClaimCounts {
-  readonly #counts = new Map<Mac | Ip, number>();
+  /** One alone without a list. */
+  readonly #on = new Map<Mac | Ip, On | On[]>();
   readonly #of = new Map<NodeId, readonly Claim[]>();
   /** On which more than one claim is. */
-  #disputed = 0;
+  readonly #disputed = new Set<Mac | Ip>();
 
   /** `taken`: MAC addresses that no endpoint may have. */
   constructor(taken: Iterable<Mac>) {
     // Two subnets may have gateways that derive one MAC: no dispute, both are the bridge's.
-    for (const mac of new Set(taken)) this.#add(mac);
+    for (const mac of new Set(taken)) this.#add(mac, TAKEN);
   }
 
-  /** Two claims on something, or one on what is taken. */
-  get areDisputed(): boolean {
-    return this.#disputed > 0;
+  /** Claims on something that another claim is on, or on what is taken. No other gains or loses by these. */
+  disputed(): Set<Claim> {
+    const claims = [...this.#disputed].flatMap((key) => this.#on.get(key) ?? []);
+    return new Set(claims.filter((on) => on !== TAKEN));
   }
 
-  /** What each host claims now, in place of what it claimed before; who is not named claims nothing. */
-  set(claims: ReadonlyMap<NodeId, readonly Claim[]>): void {
-    for (const [node, before] of this.#of)
-      if (!claims.has(node)) {
-        this.#change(before, []);
-        this.#of.delete(node);
-      }
-    for (const [node, after] of claims) {
-      const before = this.#of.get(node) ?? [];
-      if (before === after) continue;
-      this.#change(before, after);
-      this.#of.set(node, after);
-    }
+  /** What the host claims now, in place of what it claimed before. */
+  set(node: NodeId, claims: readonly Claim[]): void {
+    const { before, after } = changedPart(this.#of.get(node) ?? [], claims);
+    for (const claim of before) for (const key of keysOf(claim)) this.#drop(key, claim);
+    for (const claim of after) for (const key of keysOf(claim)) this.#add(key, claim);
+    if (claims.length === 0) this.#of.delete(node);
+    else this.#of.set(node, claims);
   }
 
-  #change(before: readonly Claim[], after: readonly Claim[]): void {
-    const [was, is] = [new Set(before), new Set(after)];
-    for (const claim of was) if (!is.has(claim)) for (const key of keysOf(claim)) this.#drop(key);
-    for (const claim of is) if (!was.has(claim)) for (const key of keysOf(claim)) this.#add(key);
+  #add(key: Mac | Ip, claim: On): void {
+    const on = this.#on.get(key);
+    if (on === undefined) return void this.#on.set(key, claim);
+    const all = Array.isArray(on) ? [...on, claim] : [on, claim];
+    this.#on.set(key, all);
+    if (all.length === 2) this.#disputed.add(key);
   }
 
-  #add(key: Mac | Ip): void {
-    const count = (this.#counts.get(key) ?? 0) + 1;
-    this.#counts.set(key, count);
-    if (count === 2) this.#disputed++;
-  }
-
-  #drop(key: Mac | Ip): void {
-    const count = (this.#counts.get(key) ?? 0) - 1;
-    if (count === 1) this.#disputed--;
-    if (count === 0) this.#counts.delete(key);
-    else this.#counts.set(key, count);
+  #drop(key: Mac | Ip, claim: On): void {
+    const on = this.#on.get(key);
+    if (!Array.isArray(on)) return void this.#on.delete(key);
+    const left = on.toSpliced(on.indexOf(claim), 1);
+    const [last] = left;
+    if (left.length > 1 || last === undefined) return void this.#on.set(key, left);
+    this.#on.set(key, last);
+    this.#disputed.delete(key);
   }
 }
 

@@ -9,6 +9,8 @@ import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import { derivedMacs, type Mac, ruleMac } from "../../../shared/mac.ts";
 import { BlockIndex } from "./block-index.ts";
+import { changedPart, heldOn } from "./changed-part.ts";
+import type { Addressed } from "./kernel-state.ts";
 
 /** An endpoint that holds under the rules, whose it is, and all it may speak from. */
 export interface Holder {
@@ -27,47 +29,80 @@ export interface Claim {
   readonly misplaced?: Misplaced;
   /** What it is when nothing speaks against it. */
   readonly holder: Holder;
+  /** The same, as kernel and guards know it: another object only when that is another. */
+  readonly addressed: Addressed;
 }
 
 type MisplacedClaim = Claim & { readonly misplaced: Misplaced };
 
 /** What a document claims: what may hold, and what cannot. */
 export interface Claims {
+  readonly document: NetworkDocument;
+  /** By which it was decided. */
+  readonly state: ClusterState | undefined;
+  /** In the document's order, as the rest. */
+  readonly all: readonly Claim[];
   readonly placed: readonly Claim[];
   readonly misplaced: readonly MisplacedClaim[];
-  /** Of `placed`, in its order. */
+  /** Of `placed`. */
   readonly holders: readonly Holder[];
+  /** Of `placed`; the list of before when but names or health have changed. */
+  readonly addressed: readonly Addressed[];
 }
 
-/** On what a claim rests beside its endpoint. Never changed, only replaced. */
-interface Ground {
-  readonly state: ClusterState | undefined;
-  readonly record: NetworkRecord;
-}
-
-/** Worked out once: a change of one endpoint leaves the others, in its document and elsewhere, as they were read. */
-const ofDocuments = new WeakMap<NetworkDocument, Ground & { readonly claims: Claims }>();
-const ofEndpoints = new WeakMap<
-  Endpoint,
-  Ground & { readonly node: NodeId; readonly claim: Claim }
->();
-
+/**
+ * What an endpoint claims follows from it, from its network's record and from the state: whatever of these is the
+ * same is not asked again.
+ * @param before of the host's last document on this network, under the same record
+ */
 export function claimsOf(
   document: NetworkDocument,
   record: NetworkRecord,
   state: ClusterState | undefined,
+  before: Claims | undefined,
 ): Claims {
-  const held = ofDocuments.get(document);
-  if (held?.record === record && held.state === state) return held.claims;
-  const all = document.endpoints.map((endpoint) => claimOf(endpoint, document.node, record, state));
-  const placed = all.filter(({ misplaced }) => misplaced === undefined);
-  const claims: Claims = {
+  const { endpoints, node } = document;
+  const isSameGround = before?.state === state;
+  if (isSameGround && before?.document === document) return before;
+  const held = before?.document.endpoints ?? [];
+  const part = isSameGround
+    ? changedPart(held, endpoints)
+    : { start: 0, before: held, after: endpoints };
+  const { start } = part;
+  const end = start + part.before.length;
+  const was = before?.all.slice(start, end) ?? [];
+  const replaced = new Map(was.map((claim) => [claim.holder.endpoint.id, claim]));
+  const made = part.after.map((endpoint) => {
+    const known = replaced.get(endpoint.id);
+    if (isSameGround && known?.holder.endpoint === endpoint) return known;
+    return claimOf(endpoint, node, record, state, known);
+  });
+  const all = before === undefined ? made : before.all.toSpliced(start, was.length, ...made);
+  const wereAllPlaced = before === undefined || before.placed === before.all;
+  const misplaced = wereAllPlaced ? made.filter(isMisplaced) : all.filter(isMisplaced);
+  const placed = misplaced.length === 0 ? all : all.filter((claim) => !isMisplaced(claim));
+  const isWhole = placed === all && wereAllPlaced;
+  // Beside the part they are those of before.
+  const carried = <T>(old: readonly T[] | undefined, of: (claim: Claim) => T): readonly T[] =>
+    old === undefined || !isWhole
+      ? placed.map(of)
+      : old.toSpliced(start, was.length, ...made.map(of));
+  return {
+    document,
+    state,
+    all,
     placed,
-    misplaced: all.filter((claim): claim is MisplacedClaim => claim.misplaced !== undefined),
-    holders: placed.map(({ holder }) => holder),
+    misplaced,
+    holders: carried(before?.holders, ({ holder }) => holder),
+    addressed: heldOn(
+      before?.addressed,
+      carried(before?.addressed, ({ addressed }) => addressed),
+    ),
   };
-  ofDocuments.set(document, { state, record, claims });
-  return claims;
+}
+
+function isMisplaced(claim: Claim): claim is MisplacedClaim {
+  return claim.misplaced !== undefined;
 }
 
 function claimOf(
@@ -75,19 +110,25 @@ function claimOf(
   node: NodeId,
   record: NetworkRecord,
   state: ClusterState | undefined,
+  before: Claim | undefined,
 ): Claim {
-  const held = ofEndpoints.get(endpoint);
-  if (held?.record === record && held.state === state && held.node === node) return held.claim;
   const claimed = claimedAddresses(endpoint);
   const misplaced = misplacedBy(claimed, node, record, state);
-  const claim: Claim = {
+  const addressed = addressedOf(endpoint, before);
+  return {
     claimed,
     derivesMac: derivesMac(endpoint),
     ...(misplaced === undefined ? {} : { misplaced }),
-    holder: { node, endpoint, ips: addressesOf(endpoint) },
+    holder: { node, endpoint, ips: addressed.ips },
+    addressed,
   };
-  ofEndpoints.set(endpoint, { state, record, node, claim });
-  return claim;
+}
+
+function addressedOf(endpoint: Endpoint, before: Claim | undefined): Addressed {
+  const { mac, ipv4, ipv6 } = endpoint;
+  const was = before?.holder.endpoint;
+  const isSame = was?.mac === mac && was.ipv4 === ipv4 && was.ipv6 === ipv6;
+  return isSame && before !== undefined ? before.addressed : { mac, ips: addressesOf(endpoint) };
 }
 
 function misplacedBy(

@@ -1,26 +1,29 @@
 import type {
+  ClusterState,
   NetworkRecord,
   NodeRecord,
   Ports,
   SecurityClass,
 } from "../../../shared/cluster-state.ts";
-import { addressesOf, claimedAddresses } from "../../../shared/documents.ts";
-import type { NetworkId, NodeId, Vni } from "../../../shared/ids.ts";
+import {
+  addressesOf,
+  claimedAddresses,
+  type Endpoint,
+  type NetworkDocument,
+} from "../../../shared/documents.ts";
+import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import { cidrContains, type Ip, prefixLength } from "../../../shared/ip.ts";
 import type {
-  DesiredGuards,
+  Addressed,
   DesiredNetwork,
   InterfaceAddress,
   LocalPort,
-  RemoteEntry,
-  Speaker,
+  RemoteGroup,
 } from "./kernel-state.ts";
-import type { Holder } from "./claims.ts";
-import { readNetwork } from "./read-network.ts";
-import { sealedSubnets } from "./sealed.ts";
-import type { FormerVteps } from "./vtep-moves.ts";
+import { type Reading, readNetwork } from "./read-network.ts";
 import { admittedHosts, directHosts } from "../tables/admitted.ts";
 import { isUsedHere, saysOn, takesPart } from "../tables/hosts.ts";
+import { recordOf } from "../tables/records.ts";
 import type { Tables } from "../tables/tables.ts";
 
 export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
@@ -46,11 +49,28 @@ export interface Paths {
  * @param sendsFrom this host changes over, and its own end is still there
  */
 export function plainPaths(tables: Tables, self: NodeId, sendsFrom?: Ip): Paths | undefined {
-  const remote = vtepsOf(directHosts(tables.state));
+  const { state } = tables;
+  const kept = plainPathsOf.get(tables);
+  if (kept !== undefined && kept.state === state && kept.self === self && kept.from === sendsFrom)
+    return kept.paths;
+  const remote = vtepsOf(directHosts(state));
   const local = remote.get(self) && (sendsFrom ?? remote.get(self));
   remote.delete(self);
-  return local && { encryption: "none", local, remote };
+  const paths: Paths | undefined = local && { encryption: "none", local, remote };
+  plainPathsOf.set(tables, { state, self, from: sendsFrom, paths });
+  return paths;
 }
+
+/** They follow from the state alone. */
+const plainPathsOf = new WeakMap<
+  Tables,
+  {
+    readonly state: ClusterState | undefined;
+    readonly self: NodeId;
+    readonly from: Ip | undefined;
+    readonly paths: Paths | undefined;
+  }
+>();
 
 /**
  * What the kernel of `self` should hold for the network: a function of the tables, and of the paths of
@@ -63,30 +83,11 @@ export function desired(
   network: NetworkId,
   paths: Paths | undefined,
 ): DesiredNetwork | undefined {
-  const record = tables.state?.networks.find((candidate) => candidate.id === network);
+  const record = recordOf(tables.state, network);
   if (tables.state === undefined || record === undefined) return undefined;
   if (!isUsedHere(tables, self, network)) return undefined;
   if (paths?.encryption !== record.encryption) return undefined;
-  const local = tables.documents(network).get(self)?.endpoints ?? [];
-  const ports: LocalPort[] = [];
-  // What runs here has its port whatever the rules say: they decide whom others believe.
-  for (const endpoint of local)
-    ports.push({
-      endpoint: endpoint.id,
-      mac: endpoint.mac,
-      ips: addressesOf(endpoint),
-      ...(endpoint.role === "host" ? { host: onSubnets(record, claimedAddresses(endpoint)) } : {}),
-    });
-  const ownMacs = new Set(ports.map(({ mac }) => mac));
-  const ownIps = new Set(ports.flatMap(({ ips }) => ips));
-  const { byHost, ignored } = readNetwork(tables, record);
-  const remotes = [...byHost].flatMap(([node, holders]) => {
-    const vtep = paths.remote.get(node);
-    const all = vtep === undefined ? [] : remotesOf(holders, vtep);
-    // Where all claims hold, ours do, and nobody claims the same.
-    if (ignored.length === 0) return all;
-    return all.filter(({ mac, ips }) => !ownMacs.has(mac) && !ips.some((ip) => ownIps.has(ip)));
-  });
+  const ports = portsOf(tables, self, record);
   return {
     network,
     vni: record.vni,
@@ -100,7 +101,7 @@ export function desired(
     })),
     multicast: record.multicast,
     ports,
-    remotes,
+    remotes: remotesOf(readNetwork(tables, record), self, paths, ports),
     flood: record.multicast
       ? [...paths.remote].flatMap(([node, vtep]) =>
           takesPart(tables, node, network) ? [vtep] : [],
@@ -109,24 +110,60 @@ export function desired(
   };
 }
 
-/** The same objects for the same holders and VTEP: a plan tells by that what has changed (changed-part.ts). */
-const remoteLists = new WeakMap<readonly Holder[], readonly RemoteEntry[]>();
-const remoteEntries = new WeakMap<Holder, RemoteEntry>();
-
-function remotesOf(holders: readonly Holder[], vtep: Ip): readonly RemoteEntry[] {
-  const kept = remoteLists.get(holders);
-  if (kept !== undefined && (kept.length === 0 || kept[0]!.vtep === vtep)) return kept;
-  const remotes = holders.map((holder) => remoteOf(holder, vtep));
-  remoteLists.set(holders, remotes);
-  return remotes;
+/** What runs here has its port whatever the rules say: they decide whom others believe. */
+function portsOf(tables: Tables, self: NodeId, record: NetworkRecord): readonly LocalPort[] {
+  const own = tables.documents(record.id).get(self);
+  if (own === undefined) return [];
+  const kept = portLists.get(own);
+  if (kept?.record === record) return kept.ports;
+  const ports = own.endpoints.map((endpoint) => portOf(endpoint, record));
+  portLists.set(own, { record, ports });
+  return ports;
 }
 
-function remoteOf(holder: Holder, vtep: Ip): RemoteEntry {
-  const kept = remoteEntries.get(holder);
-  if (kept?.vtep === vtep) return kept;
-  const entry = { mac: holder.endpoint.mac, vtep, ips: holder.ips };
-  remoteEntries.set(holder, entry);
-  return entry;
+/** Documents and endpoints are never changed, only replaced, and so are ports: a plan tells by that what is another. */
+const portLists = new WeakMap<
+  NetworkDocument,
+  { readonly record: NetworkRecord; readonly ports: readonly LocalPort[] }
+>();
+const onePorts = new WeakMap<
+  Endpoint,
+  { readonly record: NetworkRecord; readonly port: LocalPort }
+>();
+
+function portOf(endpoint: Endpoint, record: NetworkRecord): LocalPort {
+  const kept = onePorts.get(endpoint);
+  if (kept?.record === record) return kept.port;
+  const { id, mac, role } = endpoint;
+  const ends =
+    role === "host" ? { host: onSubnets(record, claimedAddresses(endpoint)) } : undefined;
+  const port: LocalPort = { endpoint: id, mac, ips: addressesOf(endpoint), ...ends };
+  onePorts.set(endpoint, { record, port });
+  return port;
+}
+
+/** What of others holds, where there is a path. */
+function remotesOf(
+  { byHost, ignored }: Reading,
+  self: NodeId,
+  paths: Paths,
+  ports: readonly LocalPort[],
+): RemoteGroup[] {
+  const remotes = byHost.flatMap(({ node, addressed }): RemoteGroup[] => {
+    const vtep = paths.remote.get(node);
+    return vtep === undefined || addressed.length === 0 ? [] : [{ vtep, members: addressed }];
+  });
+  // While ours hold under the rules, nobody else's has the same.
+  if (ignored.every(({ node }) => node !== self)) return remotes;
+  const ownMacs = new Set(ports.map(({ mac }) => mac));
+  const ownIps = new Set(ports.flatMap(({ ips }) => ips));
+  const isOurs = ({ mac, ips }: Addressed): boolean =>
+    ownMacs.has(mac) || ips.some((ip) => ownIps.has(ip));
+  return remotes.map((group) =>
+    group.members.some(isOurs)
+      ? { ...group, members: group.members.filter((each) => !isOurs(each)) }
+      : group,
+  );
 }
 
 function onSubnets({ subnets }: NetworkRecord, ips: readonly Ip[]): InterfaceAddress[] {
@@ -156,72 +193,7 @@ export function hostsSharing(tables: Tables, self: NodeId, encryption: SecurityC
   return others.filter((node) => shared.some(({ id }) => takesPart(tables, node, id)));
 }
 
-/**
- * What guards let in, for the networks of these classes: admitted VTEPs, who hosts which VNI, who speaks
- * for which container. A host that changes over may speak from its former VTEP as well as from the signed one: what
- * hears of it first does not cut off what hears of it last.
- */
-export function desiredGuards(
-  tables: Tables,
-  self: NodeId,
-  classes: readonly SecurityClass[],
-  former: FormerVteps = new Map(),
-): DesiredGuards | undefined {
-  const state = tables.state;
-  if (state === undefined) return undefined;
-  const signed = vtepsOf((classes.includes("wireguard") ? admittedHosts : directHosts)(state));
-  const vteps = new Map(
-    [...signed].map(([node, vtep]) => [node, [vtep, ...(former.get(node) ?? [])]]),
-  );
-  const own = vteps.get(self) ?? [];
-  vteps.delete(self);
-  const hosting: { vtep: Ip; vni: NetworkRecord["vni"] }[] = [];
-  const speakers: (readonly Speaker[])[] = [];
-  const exposed: Speaker[] = [];
-  for (const record of state.networks) {
-    if (!classes.includes(record.encryption)) continue;
-    for (const [node, from] of vteps)
-      if (takesPart(tables, node, record.id))
-        for (const vtep of from) hosting.push({ vtep, vni: record.vni });
-    for (const [node, holders] of readNetwork(tables, record).byHost)
-      for (const vtep of vteps.get(node) ?? [])
-        speakers.push(speakersOf(holders, vtep, record.vni));
-    for (const endpoint of tables.documents(record.id).get(self)?.endpoints ?? [])
-      if (endpoint.role === "host")
-        for (const vtep of own)
-          for (const ip of addressesOf(endpoint))
-            exposed.push({ vtep, vni: record.vni, mac: endpoint.mac, ip });
-  }
-  const { vxlanPlain, vxlanWireguard, vxlanIpsec, gossip, controller } = state.settings.ports;
-  return {
-    underlayFamily: state.settings.underlayFamily,
-    classPorts: { plain: vxlanPlain, wireguard: vxlanWireguard, ipsec: vxlanIpsec },
-    meshPorts: [gossip, controller],
-    ipsec: classes.includes("ipsec"),
-    vteps: [...vteps.values()].flat(),
-    hosting,
-    speakers: speakers.flat(),
-    exposed,
-    sealed: sealedSubnets(tables, self),
-  };
-}
-
-/** The same objects for the same holders, VTEP and VNI: who writes them tells by that what has changed. */
-const speakerLists = new WeakMap<readonly Holder[], readonly Speaker[]>();
-
-function speakersOf(holders: readonly Holder[], vtep: Ip, vni: Vni): readonly Speaker[] {
-  const kept = speakerLists.get(holders);
-  const [first] = kept ?? [];
-  if (kept !== undefined && (first === undefined || (first.vtep === vtep && first.vni === vni)))
-    return kept;
-  const speakers = holders.flatMap(({ endpoint: { mac }, ips }) =>
-    ips.map((ip) => ({ vtep, vni, mac, ip })),
-  );
-  speakerLists.set(holders, speakers);
-  return speakers;
-}
-
 /** As the controller signed them: what a host says of itself could name somebody else's address. */
-function vtepsOf(hosts: readonly NodeRecord[]): Map<NodeId, Ip> {
+export function vtepsOf(hosts: readonly NodeRecord[]): Map<NodeId, Ip> {
   return new Map(hosts.map(({ id, vtep }) => [id, vtep]));
 }

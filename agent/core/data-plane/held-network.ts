@@ -9,6 +9,7 @@ import {
   type LocalPort,
   portLink,
   type RemoteEntry,
+  type RemoteGroup,
   type Step,
   type Wanted,
 } from "./kernel-state.ts";
@@ -29,6 +30,12 @@ export function nothingOf(network: NetworkId): ActualNetwork {
   };
 }
 
+/** What it holds exactly: these, and no others. Undefined: that is not known. */
+export interface Agreed {
+  readonly ports?: readonly LocalPort[];
+  readonly remotes?: readonly RemoteGroup[];
+}
+
 /**
  * What the kernel holds of one network: as it was read, and as each step that was carried out since has left it.
  * So long as nobody else writes there, what a change needs is planned without a dump. That a step does here what
@@ -46,8 +53,7 @@ export class HeldNetwork {
   readonly bridgeFdb: Set<Mac>;
   readonly neighbours: Map<Ip, Mac>;
   readonly flood: Set<Ip>;
-  /** It holds the records of these and no others. Undefined: that is not known. */
-  #agreed: readonly RemoteEntry[] | undefined;
+  #agreed: Agreed = {};
 
   constructor(actual: ActualNetwork) {
     this.network = actual.network;
@@ -62,8 +68,8 @@ export class HeldNetwork {
     this.flood = new Set(actual.flood);
   }
 
-  /** The remote entries that it holds exactly, and so what need not be looked for one by one. */
-  get agreed(): readonly RemoteEntry[] | undefined {
+  /** What need not be looked for one by one. */
+  get agreed(): Agreed {
     return this.#agreed;
   }
 
@@ -76,14 +82,16 @@ export class HeldNetwork {
     );
   }
 
-  /** All steps of a plan were carried out: what was wanted is here, and nothing else if that was to go. */
+  /** All steps of a plan were carried out: what was wanted is here, and no other remote if that was to go. */
   reached(wanted: Wanted): void {
-    this.#agreed = wanted.kind === "present" && wanted.prune ? wanted.desired.remotes : undefined;
+    if (wanted.kind !== "present") return;
+    const { ports, remotes } = wanted.desired;
+    this.#agreed = wanted.prune ? { ports, remotes } : { ports };
   }
 
   /** Of a step that the kernel has carried out. */
   carriedOut(step: Step): void {
-    this.#agreed = undefined;
+    this.#agreed = {};
     switch (step.kind) {
       case "extend":
         this.present = true;

@@ -2,12 +2,22 @@ import type { SecurityClass } from "../../../shared/cluster-state.ts";
 import type { EndpointId, NetworkId, NodeId, Vni } from "../../../shared/ids.ts";
 import type { Cidr, Family, Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
+import type { Group } from "./changed-part.ts";
+
+/** A container as its packets name it. Never changed, only replaced, as are lists of these. */
+export interface Addressed {
+  readonly mac: Mac;
+  readonly ips: readonly Ip[];
+}
 
 /** A container elsewhere: one FDB entry, one neighbour an address. */
-export interface RemoteEntry {
-  readonly mac: Mac;
+export interface RemoteEntry extends Addressed {
   readonly vtep: Ip;
-  readonly ips: readonly Ip[];
+}
+
+/** The containers behind one VTEP. */
+export interface RemoteGroup extends Group<Addressed> {
+  readonly vtep: Ip;
 }
 
 /** A container here: a veth, one end a bridge port of the network. */
@@ -46,7 +56,8 @@ export interface DesiredNetwork {
   /** Broadcast and multicast leave the host too. */
   readonly multicast: boolean;
   readonly ports: readonly LocalPort[];
-  readonly remotes: readonly RemoteEntry[];
+  /** A group for each host that has some. */
+  readonly remotes: readonly RemoteGroup[];
   /** VTEPs of the other hosts on the network, each of which gets a copy (RFC 8293, head-end replication). */
   readonly flood: readonly Ip[];
 }
@@ -100,12 +111,10 @@ export type Step =
   | { readonly kind: "removePort"; readonly link: string }
   | { readonly kind: "retract" }; // devices and namespace
 
-/** A container elsewhere, as its packets say: from which VTEP, on which network, from which inner MAC and address. */
-export interface Speaker {
+/** Containers of one host on one network, as their packets say: from which VTEP, on which network, and who speaks. */
+export interface SpeakerGroup extends Group<Addressed> {
   readonly vtep: Ip;
   readonly vni: Vni;
-  readonly mac: Mac;
-  readonly ip: Ip;
 }
 
 /** What guards in the host's namespace let through: nothing else may speak. */
@@ -123,9 +132,9 @@ export interface DesiredGuards {
   /** (VTEP, VNI) from host documents: who may speak on which network. */
   readonly hosting: readonly { vtep: Ip; vni: Vni }[];
   /** Nobody speaks for another host's container. */
-  readonly speakers: readonly Speaker[];
+  readonly speakers: readonly SpeakerGroup[];
   /** The same of this host itself, exposed in a network: its own processes' frames, which keep their socket. */
-  readonly exposed: readonly Speaker[];
+  readonly exposed: readonly SpeakerGroup[];
   /** Nothing is forwarded to them, see `sealedSubnets`; no two overlap. */
   readonly sealed: readonly Cidr[];
 }

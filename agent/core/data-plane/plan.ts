@@ -1,10 +1,11 @@
 import type { Ip } from "../../../shared/ip.ts";
-import { changedPart } from "./changed-part.ts";
+import { type ChangedGroups, changedGroups, changedPart } from "./changed-part.ts";
 import { type HeldNetwork, samePort, sameShape } from "./held-network.ts";
 import {
   type DesiredNetwork,
   portLink,
   type RemoteEntry,
+  type RemoteGroup,
   type Step,
   type Wanted,
 } from "./kernel-state.ts";
@@ -35,21 +36,23 @@ function planPresent(held: HeldNetwork, desired: DesiredNetwork, prune: boolean)
   const changed = mend
     ? { before: undefined, after: desired.remotes }
     : changedRemotes(held, desired.remotes);
-  const missing = changed.after.filter((remote) => mend || !held.has(remote));
+  const missing = entriesOf(changed.after).filter((remote) => mend || !held.has(remote));
   if (missing.length > 0) steps.push({ kind: "putRemotes", remotes: missing });
 
   const newCopies = mend ? desired.flood : desired.flood.filter((vtep) => !held.flood.has(vtep));
   if (newCopies.length > 0) steps.push({ kind: "putFlood", vteps: newCopies });
 
-  for (const port of desired.ports) {
+  const ports = mend ? { before: undefined, after: desired.ports } : changedPorts(held, desired);
+  for (const port of ports.after) {
     const present = held.ports.get(portLink(port.endpoint));
     if (mend || present === undefined || !samePort(present, port))
       steps.push({ kind: "putPort", port });
   }
 
   // A local port is this host's own to know: no peer is needed to take it away.
-  const wantedPorts = new Set(desired.ports.map(({ endpoint }) => portLink(endpoint)));
-  for (const link of [...held.ports.keys(), ...held.unfinishedPorts])
+  const wantedPorts = new Set(ports.after.map(({ endpoint }) => portLink(endpoint)));
+  const links = ports.before?.map(({ endpoint }) => portLink(endpoint));
+  for (const link of [...(links ?? held.ports.keys()), ...held.unfinishedPorts])
     if (!wantedPorts.has(link)) steps.push({ kind: "removePort", link });
 
   if (prune) {
@@ -57,34 +60,56 @@ function planPresent(held: HeldNetwork, desired: DesiredNetwork, prune: boolean)
     if (staleFdb.length > 0) steps.push({ kind: "removeFdb", entries: staleFdb });
     const staleIps = staleNeighbours(held, changed);
     if (staleIps.length > 0) steps.push({ kind: "removeNeighbours", ips: staleIps });
-    const staleCopies = [...held.flood].filter((vtep) => !desired.flood.includes(vtep));
+    const copies = new Set(desired.flood);
+    const staleCopies = [...held.flood].filter((vtep) => !copies.has(vtep));
     if (staleCopies.length > 0) steps.push({ kind: "removeFlood", vteps: staleCopies });
   }
   return steps;
 }
 
-/** Those to look for, and those among whose records alone stale ones may be. `before` undefined: among all. */
-interface ChangedRemotes {
-  readonly before: readonly RemoteEntry[] | undefined;
-  readonly after: readonly RemoteEntry[];
+/** As `ChangedRemotes`. */
+function changedPorts({ agreed }: HeldNetwork, { ports }: DesiredNetwork) {
+  return agreed.ports === undefined
+    ? { before: undefined, after: ports }
+    : changedPart(agreed.ports, ports);
 }
 
-function changedRemotes(held: HeldNetwork, remotes: readonly RemoteEntry[]): ChangedRemotes {
-  if (held.agreed === undefined) return { before: undefined, after: remotes };
-  return changedPart(held.agreed, remotes);
+/** Those to look for, and those among whose records alone stale ones may be. `before` undefined: among all. */
+interface ChangedRemotes {
+  readonly before: readonly RemoteGroup[] | undefined;
+  readonly after: readonly RemoteGroup[];
+}
+
+function changedRemotes(held: HeldNetwork, remotes: readonly RemoteGroup[]): ChangedRemotes {
+  const { remotes: agreed } = held.agreed;
+  return agreed === undefined
+    ? { before: undefined, after: remotes }
+    : differentRemotes(agreed, remotes);
+}
+
+export function differentRemotes(
+  before: readonly RemoteGroup[],
+  after: readonly RemoteGroup[],
+): ChangedGroups<RemoteGroup> {
+  return changedGroups(before, after, (a, b) => a.vtep === b.vtep);
+}
+
+/** One by one, as steps have them. */
+export function entriesOf(groups: readonly RemoteGroup[]): RemoteEntry[] {
+  return groups.flatMap(({ vtep, members }) => members.map(({ mac, ips }) => ({ mac, vtep, ips })));
 }
 
 function staleEntries(held: HeldNetwork, { before, after }: ChangedRemotes) {
-  const wanted = new Set(after.map(({ mac }) => mac));
-  const macs = before?.map(({ mac }) => mac) ?? [...held.vxlanFdb.keys()];
-  return macs.flatMap((mac) => {
+  const wanted = new Set(entriesOf(after).map(({ mac }) => mac));
+  const macs = before && entriesOf(before).map(({ mac }) => mac);
+  return [...(macs ?? held.vxlanFdb.keys())].flatMap((mac) => {
     const vtep = wanted.has(mac) ? undefined : held.vxlanFdb.get(mac);
     return vtep === undefined ? [] : [{ mac, vtep }];
   });
 }
 
 function staleNeighbours(held: HeldNetwork, { before, after }: ChangedRemotes): Ip[] {
-  const wanted = new Set(after.flatMap(({ ips }) => ips));
-  const ips = before?.flatMap((remote) => remote.ips) ?? [...held.neighbours.keys()];
-  return ips.filter((ip) => !wanted.has(ip));
+  const wanted = new Set(entriesOf(after).flatMap(({ ips }) => ips));
+  const ips = before && entriesOf(before).flatMap((remote) => remote.ips);
+  return [...(ips ?? held.neighbours.keys())].filter((ip) => !wanted.has(ip));
 }

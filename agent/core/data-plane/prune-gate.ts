@@ -3,6 +3,7 @@ import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Wanted } from "./kernel-state.ts";
 import { desired, type Paths } from "./desired-network.ts";
 import { admittedHosts } from "../tables/admitted.ts";
+import { recordOf } from "../tables/records.ts";
 import { hostsOn, isUsedHere } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
 
@@ -34,7 +35,7 @@ export function wantedNetwork(
   pathsOf: (encryption: SecurityClass) => Paths | undefined,
   heard: Heard,
 ): Wanted {
-  const record = tables.state?.networks.find(({ id }) => id === network);
+  const record = recordOf(tables.state, network);
   const paths = record && pathsOf(record.encryption);
   // What stands of it is closed without our doing, and comes back with its class.
   if (record !== undefined && paths === undefined && isUsedHere(tables, self, network))

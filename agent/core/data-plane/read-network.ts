@@ -2,20 +2,14 @@ import { mayHost } from "../../../shared/allowed.ts";
 import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
 import type { EndpointId, NodeId } from "../../../shared/ids.ts";
-import type { Ip } from "../../../shared/ip.ts";
-import type { Mac } from "../../../shared/mac.ts";
-import { admittedHosts } from "../tables/admitted.ts";
+import { isAdmitted } from "../tables/admitted.ts";
 import { saysOn } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
+import { heldOn } from "./changed-part.ts";
 import { ClaimCounts } from "./claim-counts.ts";
-import {
-  type Claim,
-  type Claims,
-  claimsOf,
-  gatewayMacs,
-  type Holder,
-  type Misplaced,
-} from "./claims.ts";
+import { type Claims, claimsOf, gatewayMacs, type Holder, type Misplaced } from "./claims.ts";
+import { disputes, type Lost } from "./disputes.ts";
+import type { Addressed } from "./kernel-state.ts";
 
 /** Why an endpoint that some document holds is not in the data plane; shown in `status`. */
 export interface Ignored {
@@ -25,11 +19,20 @@ export interface Ignored {
     "not-admitted" | "not-allowed" | "not-hosting" | "mac-taken" | "address-taken" | Misplaced;
 }
 
+/** Endpoints of one host that hold. While they are the same, the same object. */
+export interface HeldBy {
+  readonly node: NodeId;
+  readonly holders: readonly Holder[];
+  /** The same, as kernel and guards know them: another list only when that is another. */
+  readonly addressed: readonly Addressed[];
+}
+
 /** The endpoints of a network that hold under the rules, and those that do not. */
 export interface Reading {
+  /** In the order of the hosts' ids. */
+  readonly byHost: readonly HeldBy[];
+  /** All of them, put together when it is asked for. */
   readonly holders: readonly Holder[];
-  /** The same: while a host's are the same, the same list. */
-  readonly byHost: ReadonlyMap<NodeId, readonly Holder[]>;
   readonly ignored: readonly Ignored[];
 }
 
@@ -41,107 +44,191 @@ export interface Reading {
  * in an order that is the same on every node.
  */
 export function readNetwork(tables: Tables, record: NetworkRecord): Reading {
-  const documents = [...tables.documents(record.id).values()];
-  const kept = keptOf(tables, record);
-  const last = kept.last;
-  const same =
-    last !== undefined &&
-    last.state === tables.state &&
-    last.hosts === tables.hostsVersion &&
-    last.documents.length === documents.length &&
-    last.documents.every((document, i) => document === documents[i]);
-  if (same) return last.reading;
-  const reading = read(tables, record, documents, kept.counts);
-  kept.last = { state: tables.state, hosts: tables.hostsVersion, documents, reading };
-  return reading;
-}
-
-/** Records and documents are never changed, only replaced: what was read of the same is read again. */
-interface Kept {
-  readonly counts: ClaimCounts;
-  last?: {
-    readonly state: ClusterState | undefined;
-    readonly hosts: object;
-    readonly documents: readonly NetworkDocument[];
-    readonly reading: Reading;
-  };
-}
-
-const keptOfTables = new WeakMap<Tables, WeakMap<NetworkRecord, Kept>>();
-
-function keptOf(tables: Tables, record: NetworkRecord): Kept {
   let ofRecords = keptOfTables.get(tables);
   if (ofRecords === undefined) keptOfTables.set(tables, (ofRecords = new WeakMap()));
   let kept = ofRecords.get(record);
-  if (kept === undefined)
-    ofRecords.set(record, (kept = { counts: new ClaimCounts(gatewayMacs(record)) }));
-  return kept;
+  if (kept === undefined) ofRecords.set(record, (kept = new KeptReading(record)));
+  return kept.read(tables);
 }
 
-function read(
-  tables: Tables,
-  record: NetworkRecord,
-  documents: readonly NetworkDocument[],
-  counts: ClaimCounts,
-): Reading {
-  const { state, hosts } = tables;
-  const admitted = new Set(admittedHosts(state).map(({ id }) => id));
-  const ignored: Ignored[] = [];
-  const claims = new Map<NodeId, Claims>();
-  // Sorted, so that every node gives what is claimed twice to the same claimant.
-  for (const document of documents.toSorted((a, b) => (a.node < b.node ? -1 : 1))) {
+/**
+ * The same without anything that was kept, compared with what was. A difference is a fault of what keeps it, which
+ * then is forgotten. @returns whether there was none
+ */
+export function readAnew(tables: Tables, record: NetworkRecord): boolean {
+  const kept = readNetwork(tables, record);
+  const anew = new KeptReading(record).read(tables);
+  const isSame = textOf(kept) === textOf(anew);
+  if (!isSame) keptOfTables.get(tables)?.delete(record);
+  return isSame;
+}
+
+function textOf({ byHost, ignored }: Reading): string {
+  return JSON.stringify([byHost, ignored]);
+}
+
+/** What a host's document on a network says, and what of it holds. */
+interface HostReading {
+  readonly claims: Claims;
+  /** Why nothing of it counts. */
+  readonly outside: Outside | undefined;
+  readonly held: HeldBy;
+  readonly ignored: readonly Ignored[];
+}
+
+type Outside = "not-admitted" | "not-allowed" | "not-hosting";
+
+const keptOfTables = new WeakMap<Tables, WeakMap<NetworkRecord, KeptReading>>();
+
+/** Records and documents are never changed, only replaced: what was read of the same is not read again. */
+class KeptReading {
+  readonly #record: NetworkRecord;
+  readonly #counts: ClaimCounts;
+  readonly #hosts = new Map<NodeId, HostReading>();
+  /** Of hosts that lose something to others: what they were left. */
+  #left = new Map<NodeId, HeldBy>();
+  #order: readonly NodeId[] = [];
+  #last:
+    | {
+        readonly state: ClusterState | undefined;
+        readonly hosts: object;
+        readonly documents: readonly NetworkDocument[];
+        readonly reading: Reading;
+      }
+    | undefined;
+
+  constructor(record: NetworkRecord) {
+    this.#record = record;
+    this.#counts = new ClaimCounts(gatewayMacs(record));
+  }
+
+  read(tables: Tables): Reading {
+    const { state, hostsVersion } = tables;
+    const byNode = tables.documents(this.#record.id);
+    const documents = [...byNode.values()];
+    const last = this.#last;
+    const isSameGround = last?.state === state && last?.hosts === hostsVersion;
+    if (isSameGround && last !== undefined && areSame(last.documents, documents))
+      return last.reading;
+    this.#forgetOthers(byNode);
+    for (const document of documents) this.#readHost(tables, document, isSameGround);
+    // The same on every node, so that each gives what is claimed twice to the same claimant.
+    if (this.#order.length !== byNode.size || !this.#order.every((node) => byNode.has(node)))
+      this.#order = [...byNode.keys()].toSorted();
+    const reading = this.#reading();
+    this.#last = { state, hosts: hostsVersion, documents, reading };
+    return reading;
+  }
+
+  #forgetOthers(documents: ReadonlyMap<NodeId, NetworkDocument>): void {
+    for (const node of this.#hosts.keys())
+      if (!documents.has(node)) {
+        this.#counts.set(node, []);
+        this.#hosts.delete(node);
+      }
+  }
+
+  #readHost(tables: Tables, document: NetworkDocument, isSameGround: boolean): void {
     const { node } = document;
-    const outside = outsider(node);
-    const said = claimsOf(document, record, state);
-    if (outside === undefined) claims.set(node, said);
-    for (const { holder, misplaced } of said.misplaced)
-      ignored.push({ node, endpoint: holder.endpoint.id, reason: outside ?? misplaced });
-    if (outside === undefined) continue;
-    for (const { endpoint } of said.holders)
-      ignored.push({ node, endpoint: endpoint.id, reason: outside });
+    const before = this.#hosts.get(node);
+    if (isSameGround && before?.claims.document === document) return;
+    const outside =
+      isSameGround && before !== undefined ? before.outside : outsider(tables, node, this.#record);
+    const claims = claimsOf(document, this.#record, tables.state, before?.claims);
+    if (before?.claims === claims && before.outside === outside) return;
+    this.#counts.set(node, outside === undefined ? claims.placed : []);
+    this.#hosts.set(node, {
+      claims,
+      outside,
+      held: { node, holders: claims.holders, addressed: claims.addressed },
+      ignored: ignoredOf(claims, outside),
+    });
   }
-  counts.set(new Map([...claims].map(([node, { placed }]) => [node, placed])));
-  const byHost = new Map([...claims].map(([node, { holders }]) => [node, holders]));
-  if (counts.areDisputed) {
-    const lost = disputes(record, [...claims.values()]);
-    for (const [node, holders] of byHost) {
-      const left = holders.filter((holder) => !lost.has(holder));
-      if (left.length < holders.length) byHost.set(node, left);
-    }
-    for (const [{ node, endpoint }, reason] of lost)
-      ignored.push({ node, endpoint: endpoint.id, reason });
-  }
-  return { holders: [...byHost.values()].flat(), byHost, ignored };
 
-  function outsider(node: NodeId): "not-admitted" | "not-allowed" | "not-hosting" | undefined {
-    if (!admitted.has(node)) return "not-admitted";
-    if (!mayHost(state, node, record.id)) return "not-allowed";
-    // It left the network, and whoever was on it then may never tell us what it said last.
-    if (saysOn(hosts, node, record.id) === false) return "not-hosting";
-    return undefined;
+  #reading(): Reading {
+    const lost = this.#lost();
+    const [byHost, ignored, left]: [HeldBy[], Ignored[], Map<NodeId, HeldBy>] = [[], [], new Map()];
+    for (const node of this.#order) {
+      const host = this.#hosts.get(node)!;
+      for (const each of host.ignored) ignored.push(each);
+      if (host.outside !== undefined) continue;
+      if (!lost.has(node)) byHost.push(host.held);
+      else {
+        left.set(node, this.#leftTo(host, lost));
+        byHost.push(left.get(node)!);
+      }
+    }
+    for (const ofHost of lost.values())
+      for (const [{ holder }, reason] of ofHost)
+        ignored.push({ node: holder.node, endpoint: holder.endpoint.id, reason });
+    this.#left = left;
+    let all: readonly Holder[] | undefined;
+    return {
+      byHost,
+      ignored,
+      get holders() {
+        return (all ??= byHost.flatMap(({ holders }) => holders));
+      },
+    };
+  }
+
+  #leftTo({ held, claims }: HostReading, lost: Lost): HeldBy {
+    const { node } = held;
+    const before = this.#left.get(node);
+    const stay = claims.placed.filter((claim) => lost.get(node)?.has(claim) !== true);
+    const holders = heldOn(
+      before?.holders,
+      stay.map(({ holder }) => holder),
+    );
+    const addressed = heldOn(
+      before?.addressed,
+      stay.map((claim) => claim.addressed),
+    );
+    const isSame = before?.holders === holders && before.addressed === addressed;
+    return isSame ? before : { node, holders, addressed };
+  }
+
+  /** By host, in their order. */
+  #lost(): Lost {
+    const disputed = this.#counts.disputed();
+    if (disputed.size === 0) return new Map();
+    const nodes = new Set([...disputed].map(({ holder }) => holder.node));
+    const claims = this.#order.flatMap((node) => {
+      const placed = nodes.has(node) ? (this.#hosts.get(node)?.claims.placed ?? []) : [];
+      return placed.filter((claim) => disputed.has(claim));
+    });
+    return disputes(this.#record, claims);
   }
 }
 
-/** Who does not get what is claimed twice: a pass over all claims, in an order that is the same on every node. */
-function disputes(
-  record: NetworkRecord,
-  claims: readonly Claims[],
-): ReadonlyMap<Holder, "mac-taken" | "address-taken"> {
-  const macs = new Set<Mac>(gatewayMacs(record));
-  const taken = new Set<Ip>();
-  const lost = new Map<Holder, "mac-taken" | "address-taken">();
-  const all = claims.flatMap(({ placed }) => placed);
-  const isDerived = ({ derivesMac }: Claim): boolean => derivesMac;
-  // What an address derives first: no set of other claims keeps it back.
-  const [derived, chosen] = [all.filter(isDerived), all.filter((claim) => !isDerived(claim))];
-  for (const { holder, claimed } of [derived, chosen].flat()) {
-    const { mac } = holder.endpoint;
-    if (macs.has(mac)) lost.set(holder, "mac-taken");
-    else if (claimed.some((ip) => taken.has(ip))) lost.set(holder, "address-taken");
-    else {
-      macs.add(mac);
-      for (const ip of claimed) taken.add(ip);
-    }
-  }
-  return lost;
+function areSame<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((each, i) => each === b[i]);
+}
+
+function outsider(
+  { state, hosts }: Tables,
+  node: NodeId,
+  { id }: NetworkRecord,
+): Outside | undefined {
+  if (!isAdmitted(state, node)) return "not-admitted";
+  if (!mayHost(state, node, id)) return "not-allowed";
+  // It left the network, and whoever was on it then may never tell us what it said last.
+  if (saysOn(hosts, node, id) === false) return "not-hosting";
+  return undefined;
+}
+
+function ignoredOf({ placed, misplaced, document }: Claims, outside: Outside | undefined) {
+  const { node } = document;
+  const ignored = misplaced.map(({ holder, misplaced: why }): Ignored => ({
+    node,
+    endpoint: holder.endpoint.id,
+    reason: outside ?? why,
+  }));
+  if (outside === undefined) return ignored;
+  const others = placed.map(({ holder }): Ignored => ({
+    node,
+    endpoint: holder.endpoint.id,
+    reason: outside,
+  }));
+  return [...ignored, ...others];
 }

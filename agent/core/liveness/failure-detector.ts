@@ -34,6 +34,10 @@ export const TUNNEL_PRESENCE_OPTIONS: PresenceOptions = {
   firstAnswerMs: 15_000,
 };
 
+/** Whose turn is so soon is asked together with those whose turn it is, so many at a time: each round is a wake-up. */
+const TOGETHER_MS = 250;
+const MOST_TOGETHER = 32;
+
 interface Peer {
   readonly sinceMs: number;
   /** It answered once. */
@@ -44,9 +48,11 @@ interface Peer {
   lost: boolean;
   /** When it was asked last. */
   answering: boolean;
+  /** It was asked, and has its time for the answer. */
+  asked: boolean;
 }
 
-const NEW_PEER = { known: false, misses: 0, lost: false, answering: false };
+const NEW_PEER = { known: false, misses: 0, lost: false, answering: false, asked: false };
 
 /**
  * Which hosts this one reaches, by what their kernels answer: a host whose agent is silent is not lost,
@@ -79,8 +85,19 @@ export class Presence {
   /** Whom to ask now; each is asked again only after `heard`, or after its period. */
   due(nowMs: number): NodeId[] {
     const due = [...this.#peers].filter(([, { nextMs }]) => nextMs <= nowMs);
-    for (const [, peer] of due) peer.nextMs = nowMs + this.#period(peer);
+    if (due.length > 0) due.push(...this.#soon(nowMs).slice(0, MOST_TOGETHER));
+    for (const [, peer] of due) {
+      peer.nextMs = nowMs + this.#period(peer);
+      peer.asked = true;
+    }
     return due.map(([node]) => node);
+  }
+
+  #soon(nowMs: number): [NodeId, Peer][] {
+    const untilMs = nowMs + TOGETHER_MS;
+    return [...this.#peers].filter(
+      ([, { asked, nextMs }]) => !asked && nextMs > nowMs && nextMs <= untilMs,
+    );
   }
 
   /** When `due` has somebody next; undefined: there are no peers. */
@@ -96,6 +113,7 @@ export class Presence {
     const before = peer.lost;
     peer.known ||= answered;
     peer.answering = answered;
+    peer.asked = false;
     const counts = peer.known || nowMs - peer.sinceMs >= this.#options.firstAnswerMs;
     peer.misses = answered || !counts ? 0 : peer.misses + 1;
     peer.lost = peer.misses >= this.#options.missesToLose;
@@ -111,6 +129,11 @@ export class Presence {
 
   lost(): Set<NodeId> {
     return new Set([...this.#peers].flatMap(([node, { lost }]) => (lost ? [node] : [])));
+  }
+
+  /** It answered when it was asked last. */
+  isAnswering(node: NodeId): boolean {
+    return this.#peers.get(node)?.answering === true;
   }
 
   /** Those who answered when they were asked last. */

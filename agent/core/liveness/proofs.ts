@@ -99,7 +99,7 @@ function proofNetwork(
   };
 }
 
-function smallestUnderlay(members: ClusterState["nodes"]): number {
+function smallestUnderlay(members: Readonly<ClusterState["nodes"]>): number {
   return Math.min(...members.map(({ underlayMtuBytes }) => underlayMtuBytes));
 }
 

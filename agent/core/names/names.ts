@@ -4,7 +4,7 @@ import { canonicalName, isName } from "../../../shared/dns-name.ts";
 import { claimedAddresses, type Endpoint } from "../../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
-import { changedPart } from "../data-plane/changed-part.ts";
+import type { Group } from "../data-plane/changed-part.ts";
 import type { Holder as Held } from "../data-plane/claims.ts";
 import { readNetwork } from "../data-plane/read-network.ts";
 import type { Tables } from "../tables/tables.ts";
@@ -63,84 +63,36 @@ export function outOf(
   return ignored ? undefined : out;
 }
 
+/** What one host's endpoints are called, and whether this one reaches it. */
+export interface NamedHost extends Group<Held> {
+  readonly node: NodeId;
+  readonly unhealthyNames: NetworkRecord["unhealthyNames"];
+  readonly isLost: boolean;
+}
+
 /**
  * Who holds names on the network, by the rules that decide on its kernel entries too. `lost`: hosts
- * that this one does not reach. What did not change is the same object as the last time.
+ * that this one does not reach.
  */
-export function holdersOf(
+export function namedHosts(
   tables: Tables,
   record: NetworkRecord,
   lost: ReadonlySet<NodeId>,
-): Holder[] {
-  return [...readNetwork(tables, record).byHost].flatMap(([node, held]) =>
-    namedOf(held, record, lost.has(node)),
-  );
+): NamedHost[] {
+  const { unhealthyNames } = record;
+  return readNetwork(tables, record).byHost.map(({ node, holders }) => ({
+    node,
+    unhealthyNames,
+    isLost: lost.has(node),
+    members: holders,
+  }));
 }
 
-/** Of one host's endpoints, while they and what decides on them are the same. */
-interface Named {
-  readonly record: NetworkRecord;
-  readonly isLost: boolean;
-  readonly holders: readonly Holder[];
-}
-
-const ofHosts = new WeakMap<readonly Held[], Named>();
-
-function namedOf(held: readonly Held[], record: NetworkRecord, isLost: boolean): readonly Holder[] {
-  const kept = ofHosts.get(held);
-  if (kept?.record === record && kept.isLost === isLost) return kept.holders;
-  const named = held.flatMap(({ node, endpoint }) => {
-    const holder = holderOf(node, endpoint);
-    if (holder.names.length === 0) return [];
-    return [outFor(holder, isLost ? "unreachable" : outOf(endpoint, record))];
+export function holdersOf({ node, unhealthyNames, isLost, members }: NamedHost): Holder[] {
+  return members.flatMap(({ endpoint }) => {
+    const names = namesOf(endpoint);
+    if (names.length === 0) return [];
+    const out = isLost ? "unreachable" : outOf(endpoint, { unhealthyNames });
+    return [{ endpoint: endpoint.id, node, names, ips: claimedAddresses(endpoint), out }];
   });
-  ofHosts.set(held, { record, isLost, holders: named });
-  return named;
-}
-
-/** Endpoints are never changed, only replaced. */
-const holders = new WeakMap<Endpoint, Holder>();
-const others = new WeakMap<Holder, Holder>();
-
-function holderOf(node: NodeId, endpoint: Endpoint): Holder {
-  let holder = holders.get(endpoint);
-  if (holder === undefined) {
-    const { id, out } = endpoint;
-    holder = { endpoint: id, node, names: namesOf(endpoint), ips: claimedAddresses(endpoint), out };
-    holders.set(endpoint, holder);
-  }
-  return holder;
-}
-
-/** The same holder as it looks from here. */
-function outFor(holder: Holder, out: string | undefined): Holder {
-  if (holder.out === out) return holder;
-  let other = others.get(holder);
-  if (other === undefined || other.out !== out) {
-    other = { ...holder, out };
-    others.set(holder, other);
-  }
-  return other;
-}
-
-/** What to tell so that who knows `before` knows `after`. */
-export function changedHolders(
-  before: readonly Holder[],
-  after: readonly Holder[],
-): { put: Holder[]; remove: EndpointId[] } {
-  const changed = changedPart(before, after);
-  const ids = new Set([...changed.before, ...changed.after].map(({ endpoint }) => endpoint));
-  if (ids.size === 0) return { put: [], remove: [] };
-  const [was, is] = [lastOf(before, ids), lastOf(after, ids)];
-  return {
-    put: [...is.values()].filter((holder) => was.get(holder.endpoint) !== holder),
-    remove: [...was.keys()].filter((endpoint) => !is.has(endpoint)),
-  };
-}
-
-/** A host may name another's endpoint: then the last that does has it. */
-function lastOf(list: readonly Holder[], ids: ReadonlySet<EndpointId>): Map<EndpointId, Holder> {
-  return new Map(
-    list.flatMap((holder) => (ids.has(holder.endpoint) ? [[holder.endpoint, holder]] : [])),
-  );
 }

@@ -28,6 +28,8 @@ export type ClusterOutput =
   | { readonly kind: "changed" };
 
 export interface ClusterCounters {
+  /** Documents of hosts that came. */
+  parsed: number;
   merged: number;
   malformed: number;
   /** Of a later version of the wire. */

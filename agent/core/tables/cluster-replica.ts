@@ -9,6 +9,7 @@ import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { Questions } from "./questions.ts";
 import type { HeadedChange } from "./followed-state.ts";
+import { Rounds } from "./rounds.ts";
 import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
 import { OVERTAKE_PERIOD_MS } from "./own-documents.ts";
@@ -43,6 +44,9 @@ interface Question {
   readonly nodes?: readonly NodeId[];
 }
 
+/** Of hosts that a state admits: what more of them say is found by a comparison. */
+const ASKED_BY_NAME = 16;
+
 /** A machine that lives and is connected overtakes this one far more often. */
 const OTHER_MACHINE_MS = 300_000;
 
@@ -52,6 +56,7 @@ const OTHER_MACHINE_MS = 300_000;
  */
 export class ClusterReplica {
   readonly counters: ClusterCounters = {
+    parsed: 0,
     merged: 0,
     malformed: 0,
     otherVersion: 0,
@@ -69,7 +74,7 @@ export class ClusterReplica {
   readonly #digests: HostDigests;
   readonly #questions: Questions<Question>;
   readonly #state: StateReplica;
-  #nextRoundMs = 0;
+  readonly #rounds: Rounds;
   #inSync = false;
   #stateIsFresh = false;
   /** What a peer that is sure has, and we have not yet. */
@@ -92,6 +97,7 @@ export class ClusterReplica {
       fetch: (to, nowMs, revision) => this.#fetch(to, [], nowMs, revision),
       merged: (state, members, nowMs) => this.#stateMerged(state, members, nowMs),
     });
+    this.#rounds = new Rounds(options.syncPeriodMs, modules.random, 0);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
@@ -106,7 +112,7 @@ export class ClusterReplica {
   }
 
   /** What this host says of itself now; nothing when it has said so already. */
-  say(facts: HostFacts): ClusterOutput[] {
+  say(facts: HostFacts, nowMs: number): ClusterOutput[] {
     const held = this.#tables.hosts.get(this.#options.node);
     this.#bootId = facts.bootId;
     if (held !== undefined && sameFacts(held, facts)) return [];
@@ -114,25 +120,27 @@ export class ClusterReplica {
       incarnation: held?.version.incarnation ?? 1,
       seq: (held?.version.seq ?? 0) + 1,
     };
-    return this.#publishOwn(facts, version, held?.overtook);
+    return this.#publishOwn(facts, version, held?.overtook, nowMs);
   }
 
   gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
     const message = this.#decode(ClusterGossip, bytes, BOUNDS.gossipMessageBytes);
     if (message === undefined) return [];
-    if (message.kind === "host") return this.#merge(message.document, nowMs);
-    return this.#state.gossip(from, message, nowMs);
+    if (message.kind !== "host") return this.#state.gossip(from, message, nowMs);
+    this.counters.parsed++;
+    return this.#merge(message.document, nowMs);
   }
 
-  answer(request: ClusterSyncRequest): ClusterSyncAnswer {
+  answer(from: NodeId, request: ClusterSyncRequest): ClusterSyncAnswer {
     switch (request.kind) {
       case "compareCluster": {
         const revision = this.#state.revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        return revision === request.revision && equalBytes(request.hash, hash)
-          ? { v: 1, kind: "same", ...unsure }
-          : { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
+        if (revision === request.revision && equalBytes(request.hash, hash))
+          return { v: 1, kind: "same", ...unsure };
+        this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
+        return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
       }
       case "fetchCluster": {
         const wanted = new Set(request.nodes);
@@ -147,9 +155,15 @@ export class ClusterReplica {
     const answer = this.#decode(ClusterSyncAnswer, bytes, BOUNDS.syncMessageBytes);
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
-      case "same":
-        return [...this.#newestWas(answer.unsure, this.#state.revision()), ...this.#synced()];
+      case "same": {
+        const revision = this.#state.revision();
+        const outputs = [...this.#newestWas(answer.unsure, revision), ...this.#synced()];
+        // Else the next peer may be one that knows which state is the newest.
+        if (this.#stateIsFresh) this.#rounds.equal();
+        return outputs;
+      }
       case "clusterDigest": {
+        this.#rounds.news(nowMs);
         const freshness = this.#newestWas(answer.unsure, answer.revision);
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
@@ -158,6 +172,7 @@ export class ClusterReplica {
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
+        this.counters.parsed += answer.hosts.length;
         const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
         const state = this.#state.fetched(ask.to, answer);
@@ -199,18 +214,31 @@ export class ClusterReplica {
     return this.#state.changeVerified(from, signed, head, nowMs);
   }
 
+  /** Few by their names: a comparison is answered with what there is of all hosts. */
+  #askAbout(hosts: readonly NodeId[], nowMs: number): ClusterOutput[] {
+    const to = hosts.length === 0 ? undefined : this.#somePeer();
+    if (to === undefined) return [];
+    if (hosts.length > ASKED_BY_NAME) return this.#compare(to, nowMs);
+    const revision = this.#state.revision();
+    // Of a question without names the answer puts nothing in sync: it is not all that the peer has.
+    return this.#request(
+      { to },
+      { v: 1, kind: "fetchCluster", revision, nodes: [...hosts] },
+      nowMs,
+    );
+  }
+
   tick(nowMs: number): ClusterOutput[] {
     this.counters.timeouts += this.#questions.expire(nowMs);
     const fetching = this.#state.tick(nowMs);
-    if (this.#nextRoundMs > nowMs) return fetching;
-    const { syncPeriodMs } = this.#options;
-    this.#nextRoundMs = nowMs + syncPeriodMs / 2 + this.#modules.random.below(syncPeriodMs);
-    const to = this.#somePeer();
+    if (this.#rounds.nextMs > nowMs) return fetching;
+    const to = this.#rounds.begin(this.#modules.peers(), true, nowMs);
     return [...fetching, ...(to === undefined ? [] : this.#compare(to, nowMs))];
   }
 
   /** A peer has just been connected: what was missed while apart is asked at once. */
   connected(peer: NodeId, nowMs: number): ClusterOutput[] {
+    this.#rounds.news(nowMs);
     return this.#compare(peer, nowMs);
   }
 
@@ -235,7 +263,7 @@ export class ClusterReplica {
   }
 
   nextMs(): number {
-    return Math.min(this.#nextRoundMs, this.#questions.nextMs(), this.#state.nextMs());
+    return Math.min(this.#rounds.nextMs, this.#questions.nextMs(), this.#state.nextMs());
   }
 
   /** Members that need the state whole, so that it travels whole: those of 0.1.0, and who was not heard yet. */
@@ -258,11 +286,13 @@ export class ClusterReplica {
     members: ReadonlySet<NodeId>,
     nowMs: number,
   ): ClusterOutput[] {
+    this.#rounds.news(nowMs);
     if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
     // What a new member says of itself may have come, and been refused, before the state.
-    const unheard = nodes.some(({ id }) => !members.has(id) && !this.#tables.hosts.has(id));
-    const to = unheard ? this.#somePeer() : undefined;
-    return [{ kind: "changed" }, ...(to === undefined ? [] : this.#compare(to, nowMs))];
+    const unheard = nodes
+      .map(({ id }) => id)
+      .filter((id) => !members.has(id) && !this.#tables.hosts.has(id));
+    return [{ kind: "changed" }, ...this.#askAbout(unheard, nowMs)];
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
@@ -313,6 +343,7 @@ export class ClusterReplica {
     const before = this.#tables.hosts.get(document.node);
     if (!this.#tables.mergeHost(document)) return [];
     this.counters.merged++;
+    this.#rounds.news(nowMs);
     return [
       { kind: "persistHost", document },
       ...this.#state.hostChanged(before, document),
@@ -330,7 +361,8 @@ export class ClusterReplica {
     this.counters.overtaken++;
     const facts = this.#tables.hosts.get(met.node) ?? met;
     const version = { incarnation: met.version.incarnation + 1, seq: 1 };
-    return this.#publishOwn(facts, version, met.bootId === facts.bootId ? undefined : met.bootId);
+    const overtook = met.bootId === facts.bootId ? undefined : met.bootId;
+    return this.#publishOwn(facts, version, overtook, nowMs);
   }
 
   /**
@@ -341,7 +373,12 @@ export class ClusterReplica {
     this.#otherMachine = { bootId: this.otherMachine(nowMs) ?? bootId, metMs: nowMs };
   }
 
-  #publishOwn(facts: HostFacts, version: Version, overtook: string | undefined): ClusterOutput[] {
+  #publishOwn(
+    facts: HostFacts,
+    version: Version,
+    overtook: string | undefined,
+    nowMs: number,
+  ): ClusterOutput[] {
     const { bootId, vtep, underlayMtuBytes, wireguardKey, capabilities, hosting, needs } = facts;
     const { node } = this.#options;
     const unsigned = {
@@ -359,6 +396,7 @@ export class ClusterReplica {
     const signature = this.#modules.signer.sign(hostSigningBytes(unsigned));
     const document: HostDocument = { ...unsigned, signature };
     this.#tables.mergeHost(document);
+    this.#rounds.news(nowMs);
     return [
       { kind: "persistHost", document },
       { kind: "publish", bytes: encodeCbor({ v: 1, kind: "host", document }) },
@@ -378,8 +416,12 @@ export class ClusterReplica {
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
     const nodes = request.kind === "fetchCluster" ? { nodes: request.nodes } : {};
-    const id = this.#questions.ask({ to, ...nodes }, nowMs);
-    return [{ kind: "request", id, to, bytes: encodeCbor(request) }];
+    return this.#request({ to, ...nodes }, request, nowMs);
+  }
+
+  #request(question: Question, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
+    const id = this.#questions.ask(question, nowMs);
+    return [{ kind: "request", id, to: question.to, bytes: encodeCbor(request) }];
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {

@@ -14,6 +14,7 @@ import {
 } from "./messages.ts";
 import { isNews } from "./news.ts";
 import { Questions } from "./questions.ts";
+import { Rounds } from "./rounds.ts";
 import { mayHost } from "../../../shared/allowed.ts";
 import { Divergence } from "./divergence.ts";
 import {
@@ -28,7 +29,7 @@ import { deltaHolds, documentHolds } from "./verify.ts";
 
 export interface ReplicaOptions {
   readonly node: NodeId;
-  /** Between two exchanges with a random peer of a network; half of it is jitter. */
+  /** Between two exchanges with a random peer of a network while there is news (rounds.ts). */
   readonly syncPeriodMs: number;
   readonly requestTimeoutMs: number;
 }
@@ -71,18 +72,15 @@ interface Question {
 interface Topic {
   readonly joinedMs: number;
   inSync: boolean;
-  lastRoundMs: number;
-  nextRoundMs: number;
-  /** A peer that holds something else, as its question showed: whom to ask next. */
-  differs: NodeId | undefined;
   overtookMs: number;
-  /** The hash by which a peer last differed: the same again is a difference that asking does not end. */
-  readonly askedBackFor: Map<NodeId, Uint8Array>;
+  readonly rounds: Rounds;
   readonly comparisons: Divergence;
 }
 
 /** What was refused or repaired, for `status`. */
 export interface ReplicaCounters {
+  /** Documents that came, whole or as a delta. */
+  parsed: number;
   merged: number;
   gaps: number;
   malformed: number;
@@ -103,6 +101,7 @@ export interface ReplicaCounters {
 export class Replica {
   readonly tables = new Tables();
   readonly counters: ReplicaCounters = {
+    parsed: 0,
     merged: 0,
     gaps: 0,
     malformed: 0,
@@ -150,11 +149,8 @@ export class Replica {
     this.#topics.set(network, {
       joinedMs: nowMs,
       inSync: false,
-      lastRoundMs: -Infinity,
-      nextRoundMs: nowMs,
-      differs: undefined,
       overtookMs: -Infinity,
-      askedBackFor: new Map(),
+      rounds: new Rounds(this.#options.syncPeriodMs, this.#modules.random, nowMs),
       comparisons: new Divergence(),
     });
     return this.tick(nowMs);
@@ -172,8 +168,13 @@ export class Replica {
   }
 
   /** @throws FULL. To disk before to the mesh: a crash between leaves a change that is said again. */
-  change(network: NetworkId, put: readonly Endpoint[], remove: readonly EndpointId[]): Output[] {
-    return this.carryOut(this.propose(network, put, remove));
+  change(
+    network: NetworkId,
+    put: readonly Endpoint[],
+    remove: readonly EndpointId[],
+    nowMs: number,
+  ): Output[] {
+    return this.carryOut(this.propose(network, put, remove), nowMs);
   }
 
   /** What `change` would say; nothing has changed until it is carried out, before any other change. @throws FULL */
@@ -182,15 +183,28 @@ export class Replica {
     return changeOwn(this.#own, network, held, put, remove);
   }
 
-  carryOut(proposed: OwnChange): Output[] {
+  carryOut(proposed: OwnChange, nowMs: number): Output[] {
     this.tables.mergeNetwork(proposed.document);
-    return this.#said(proposed);
+    return this.#said(proposed, nowMs);
+  }
+
+  /** A peer has just been connected, and gossip between us was lost until then. */
+  connected(nowMs: number): void {
+    for (const { rounds } of this.#topics.values()) rounds.news(nowMs);
+    this.peersChanged(nowMs);
+  }
+
+  /** Others may be on a network now: who has heard nobody there asks at once. */
+  peersChanged(nowMs: number): void {
+    for (const [network, { inSync, rounds }] of this.#topics)
+      if (!inSync && this.#modules.peers(network).length > 0) rounds.soon(nowMs);
   }
 
   /** A message of a network's topic; `from` handed it to us and can be asked for the whole. */
   gossip(network: NetworkId, from: NodeId, bytes: Uint8Array, nowMs: number): Output[] {
     const message = this.#decode(GossipMessage, bytes, BOUNDS.gossipMessageBytes);
     if (message === undefined) return [];
+    this.counters.parsed++;
     const { delta } = message;
     if (delta.network !== network || !this.#topics.has(network))
       return this.#count("notSubscribed");
@@ -208,7 +222,7 @@ export class Replica {
         return this.#fetch(network, from, [delta.node], nowMs);
       case "merged":
         this.counters.merged++;
-        return this.#changed(network, delta.node);
+        return this.#changed(network, delta.node, nowMs);
     }
   }
 
@@ -238,6 +252,7 @@ export class Replica {
         return this.#ask({ ...ask, nodes }, { v: 1, kind: "fetch", network, nodes }, nowMs);
       }
       case "documents": {
+        this.counters.parsed += answer.documents.length;
         const outputs = answer.documents.flatMap((document) =>
           document.network === ask.network
             ? this.#merge(document, nowMs)
@@ -258,12 +273,14 @@ export class Replica {
 
   /** Later steps of a round bring what the first has shown to be missing. */
   #compared({ network, to }: Question, answer: SyncAnswer, nowMs: number): void {
-    const comparisons = this.#topics.get(network)?.comparisons;
+    const topic = this.#topics.get(network);
     if (answer.kind === "digest") {
       const { hasher } = this.#modules;
       const both = hasher.sha256(this.#digestHash(network), encodeCbor(answer.digest));
-      comparisons?.differs(to, both, nowMs);
-    } else if (answer.kind !== "documents") comparisons?.same(to);
+      topic?.comparisons.differs(to, both, nowMs);
+      topic?.rounds.news(nowMs);
+    } else if (answer.kind !== "documents") topic?.comparisons.same(to);
+    if (answer.kind === "same") topic?.rounds.equal();
   }
 
   requestFailed(id: number): void {
@@ -275,18 +292,12 @@ export class Replica {
     this.counters.timeouts += this.#questions.expire(nowMs);
     const outputs: Output[] = [];
     for (const [network, topic] of this.#topics) {
-      if (topic.nextRoundMs > nowMs) continue;
+      if (topic.rounds.nextMs > nowMs) continue;
       const peers = this.#modules.peers(network);
       // Not in sync: a peer may come any moment, and deletions wait for it. Young: gossip may not have
       // found its ways yet, and what others just said is learnt by comparison alone.
       const settled = topic.inSync && nowMs - topic.joinedMs > YOUNG_MS;
-      const period = settled ? this.#options.syncPeriodMs : this.#quickMs();
-      topic.lastRoundMs = nowMs;
-      topic.nextRoundMs =
-        nowMs + period / 2 + this.#modules.random.below(Math.max(1, Math.floor(period)));
-      const random = peers[peers.length === 0 ? 0 : this.#modules.random.below(peers.length)];
-      const to = peers.find((peer) => peer === topic.differs) ?? random;
-      topic.differs = undefined;
+      const to = topic.rounds.begin(peers, settled, nowMs);
       if (to === undefined) continue;
       const hash = this.#digestHash(network);
       const ask = { network, to, round: true };
@@ -297,7 +308,7 @@ export class Replica {
 
   /** When `tick` has something to do next; undefined: only after another input. */
   nextMs(): number | undefined {
-    const rounds = [...this.#topics.values()].map((topic) => topic.nextRoundMs);
+    const rounds = [...this.#topics.values()].map(({ rounds }) => rounds.nextMs);
     const nextMs = Math.min(this.#questions.nextMs(), ...rounds);
     return nextMs === Infinity ? undefined : nextMs;
   }
@@ -309,7 +320,7 @@ export class Replica {
       case "compare":
         if (equalBytes(request.hash, this.#digestHash(request.network)))
           return { v: 1, kind: "same" };
-        this.#askBack(topic, from, request.hash);
+        topic.rounds.askBack(from, request.hash);
         return { v: 1, kind: "digest", digest: this.#digest(request.network) };
       case "fetch": {
         const documents: NetworkDocument[] = [];
@@ -333,7 +344,7 @@ export class Replica {
     if (document.node === this.#options.node) return this.#metOwn(document, nowMs);
     if (!this.tables.mergeNetwork(document)) return [];
     this.counters.merged++;
-    return this.#changed(document.network, document.node);
+    return this.#changed(document.network, document.node, nowMs);
   }
 
   #metOwn(met: NetworkDocument, nowMs: number): Output[] {
@@ -345,11 +356,12 @@ export class Replica {
     if (topic !== undefined) topic.overtookMs = nowMs;
     this.counters.overtaken++;
     this.tables.mergeNetwork(said.document);
-    return this.#said(said);
+    return this.#said(said, nowMs);
   }
 
-  #said({ document, delta }: OwnChange): Output[] {
+  #said({ document, delta }: OwnChange, nowMs: number): Output[] {
     const { network } = document;
+    this.#topics.get(network)?.rounds.news(nowMs);
     return [
       { kind: "persist", document },
       { kind: "publish", network, bytes: encodeMessage({ v: 1, delta }) },
@@ -357,7 +369,8 @@ export class Replica {
     ];
   }
 
-  #changed(network: NetworkId, node: NodeId): Output[] {
+  #changed(network: NetworkId, node: NodeId, nowMs: number): Output[] {
+    this.#topics.get(network)?.rounds.news(nowMs);
     const document = this.tables.documents(network).get(node);
     return document === undefined
       ? []
@@ -402,19 +415,6 @@ export class Replica {
         hash: documentHash(this.#modules.hasher, document),
       }))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1));
-  }
-
-  /** Who asks may hold what we lack: asked back soon, but no more often than a young topic asks. */
-  #askBack(topic: Topic, from: NodeId, hash: Uint8Array): void {
-    const before = topic.askedBackFor.get(from);
-    if (before !== undefined && equalBytes(before, hash)) return;
-    topic.askedBackFor.set(from, hash);
-    topic.differs = from;
-    topic.nextRoundMs = Math.min(topic.nextRoundMs, topic.lastRoundMs + this.#quickMs());
-  }
-
-  #quickMs(): number {
-    return this.#options.syncPeriodMs / 8;
   }
 
   #digestHash(network: NetworkId): Uint8Array {

@@ -51,7 +51,12 @@ export class Tables {
 
   /** Documents of one network, by the host that owns them. */
   documents(network: NetworkId): ReadonlyMap<NodeId, NetworkDocument> {
-    return this.#networks.get(network) ?? new Map<NodeId, NetworkDocument>();
+    return this.#networks.get(network) ?? NO_DOCUMENTS;
+  }
+
+  /** Networks of which there are documents, this host's own or others'. */
+  documented(): Iterable<NetworkId> {
+    return this.#networks.keys();
   }
 
   /**
@@ -119,6 +124,8 @@ export class Tables {
     else this.#networks.set(network, new Map([[owner, own]]));
   }
 }
+
+const NO_DOCUMENTS: ReadonlyMap<NodeId, NetworkDocument> = new Map();
 
 /** Sorted by id, as documents are. */
 export function changeEndpoints(

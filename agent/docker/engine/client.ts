@@ -41,9 +41,11 @@ const EVENTS = {
 /** Docker's Engine API over its unix socket, without a version in the path: the engine's own. */
 export class EngineClient implements DockerEngine {
   readonly #socketPath: string;
+  readonly #timeoutMs: number;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, timeoutMs = TIMEOUT_MS) {
     this.#socketPath = socketPath;
+    this.#timeoutMs = timeoutMs;
   }
 
   async info(): Promise<EngineInfo> {
@@ -168,7 +170,7 @@ export class EngineClient implements DockerEngine {
   }
 
   async #text(method: string, path: string, body?: unknown): Promise<string> {
-    const response = await this.#open(method, path, body, AbortSignal.timeout(TIMEOUT_MS));
+    const response = await this.#open(method, path, body, AbortSignal.timeout(this.#timeoutMs));
     const text = (await readAll(response, MAX_ANSWER_BYTES)).toString();
     const status = response.statusCode ?? 500;
     if (status < 300) return text;
@@ -191,20 +193,27 @@ export class EngineClient implements DockerEngine {
         { socketPath: this.#socketPath, method, path, headers, signal },
         resolve,
       );
-      request.on("error", (cause) =>
-        reject(
-          new OverlayError(
-            {
-              code: "UNREACHABLE",
-              message: `the Docker engine does not answer on ${this.#socketPath}: ${asFailure(cause).message}`,
-              next: "start it: `systemctl start docker`",
-            },
-            { cause },
-          ),
-        ),
-      );
+      request.on("error", (cause) => reject(this.#unanswered(cause)));
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
+  }
+
+  /** One that takes what it is asked and is silent runs, and is not helped by being started. */
+  #unanswered(cause: Error): OverlayError {
+    const isSlow = cause.cause instanceof Error && cause.cause.name === "TimeoutError";
+    const where = `the Docker engine does not answer on ${this.#socketPath}`;
+    return new OverlayError(
+      {
+        code: "UNREACHABLE",
+        message: isSlow
+          ? `${where}: it takes connections, and has said nothing for ${this.#timeoutMs / 1000} s`
+          : `${where}: ${asFailure(cause).message}`,
+        next: isSlow
+          ? "see what keeps it, `journalctl -u docker`; one that hangs needs `systemctl restart docker`"
+          : "start it: `systemctl start docker`",
+      },
+      { cause },
+    );
   }
 }
 

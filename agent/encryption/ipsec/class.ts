@@ -31,7 +31,7 @@ export interface IpsecClassModules {
   readonly classDown: (udpPort: number) => Promise<void>;
   readonly pathsChanged: () => void;
   readonly seenChanged: () => void;
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly random: Random;
   readonly log: Log;
 }

@@ -26,7 +26,7 @@ export const DEFAULT_IPSEC_TIMES = { readPeriodMs: 10_000 } as const;
 export interface IpsecModules {
   readonly kernel: IpsecKernel;
   readonly channel: KeyChannel;
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, "nowMs">;
   readonly random: Random;
   readonly log: Log;
 }

@@ -3,7 +3,8 @@ import type { Failure } from "../../../shared/errors.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Log } from "../../../shared/ports.ts";
 import type { EncryptionClass } from "../class-port.ts";
-import { desiredGuards, type Paths } from "../../core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../core/data-plane/desired-guards.ts";
+import type { Paths } from "../../core/data-plane/desired-network.ts";
 import type { Tables } from "../../core/tables/tables.ts";
 import {
   readWireguard,

@@ -3,15 +3,16 @@ import type { DesiredGuards } from "../../core/data-plane/kernel-state.ts";
 import { outermost } from "../../core/data-plane/sealed.ts";
 import { LEFT_TABLE, leftTable, TABLE, wholeTable, withoutTable } from "./guard-rules.ts";
 import {
-  difference,
+  elementCount,
   elementsOf,
+  GuardElements,
   normalElement,
+  scriptOf,
   sealedOf,
-  type Sets,
-  setsOf,
+  SETS,
 } from "./guard-sets.ts";
 import { Nft, rulesOf } from "./nft.ts";
-import type { Guards } from "../port.ts";
+import type { Guards, GuardWork } from "../port.ts";
 
 /** For so long after a write its own notifications still come. */
 const ECHO_MS = 100;
@@ -26,7 +27,8 @@ export class NftGuards implements Guards {
   #last: Promise<unknown> = Promise.resolve();
   #writing = 0;
   #quietUntilMs = 0;
-  #written: { shape: string; sets: Sets } | undefined;
+  #written: { readonly shape: string; readonly elements: GuardElements } | undefined;
+  readonly #work = { read: 0, written: 0, drifts: 0 };
   /** The rules as the kernel gave them back right after they were written. */
   #rules: string | undefined;
 
@@ -55,30 +57,40 @@ export class NftGuards implements Guards {
   }
 
   async #set(desired: DesiredGuards): Promise<void> {
-    const sets = setsOf(desired);
     const shape = shapeOf(desired);
     const held = this.#written;
-    if (held?.shape !== shape) return this.#writeWhole(desired, shape, sets);
-    const script = difference(TABLE, held.sets, sets);
-    if (script === "") return;
-    try {
-      await this.#apply(script, "guards");
-      this.#written = { shape, sets };
-    } catch {
-      // Somebody changed the sets: what is there is no longer what the difference starts from.
-      await this.#writeWhole(desired, shape, sets);
-    }
+    if (held?.shape !== shape) return this.#writeWhole(desired, shape);
+    const changes = held.elements.changesTo(desired);
+    if (changes.size > 0)
+      try {
+        await this.#apply(scriptOf(TABLE, changes), "guards");
+        this.#work.written += elementCount(changes);
+      } catch {
+        // Somebody changed the sets: what is there is no longer what the difference starts from.
+        return this.#writeWhole(desired, shape);
+      }
+    held.elements.written(desired);
   }
 
   async #holds(): Promise<boolean> {
     const table = await this.#nft.table("inet", TABLE);
+    const listed = elementsOf(table ?? []);
+    for (const name of SETS) this.#work.read += listed[name].length;
     if (table === undefined || this.#written === undefined) return false;
+    const { elements } = this.#written;
+    if (!elements.isWhole()) {
+      this.#work.drifts++;
+      return false;
+    }
     if (rulesOf(table) !== this.#rules) return false;
-    const { sets } = this.#written;
-    return Object.entries(elementsOf(table)).every(([name, elements]) => {
-      const wanted = [...new Set(sets[name as keyof Sets].map(normalElement))].toSorted();
-      return JSON.stringify(elements.toSorted()) === JSON.stringify(wanted);
+    return SETS.every((name) => {
+      const wanted = elements.of(name).map(normalElement).toSorted();
+      return JSON.stringify(listed[name].toSorted()) === JSON.stringify(wanted);
     });
+  }
+
+  work(): GuardWork {
+    return { ...this.#work };
   }
 
   async counters(): Promise<Readonly<Record<string, number>>> {
@@ -153,10 +165,13 @@ export class NftGuards implements Guards {
     return outermost(held);
   }
 
-  async #writeWhole(desired: DesiredGuards, shape: string, sets: Sets): Promise<void> {
+  async #writeWhole(desired: DesiredGuards, shape: string): Promise<void> {
     this.#written = undefined;
+    const elements = new GuardElements(desired);
+    const sets = elements.all();
     await this.#apply(wholeTable(desired, sets), "guards");
-    this.#written = { shape, sets };
+    for (const name of SETS) this.#work.written += sets[name].length;
+    this.#written = { shape, elements };
     const table = await this.#nft.table("inet", TABLE);
     this.#rules = table === undefined ? undefined : rulesOf(table);
   }

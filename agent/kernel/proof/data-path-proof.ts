@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { type Mac, ruleMac } from "../../../shared/mac.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { DesiredProof, InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
@@ -51,6 +52,8 @@ export class LinuxDataPathProof implements DataPathProof {
   readonly #listeners: (() => void)[] = [];
   #held: { readonly socket: RtNetlink; readonly watch: Watch } | undefined;
   #ping: PingSocket | undefined;
+  /** Of the device, since it was looked at in this namespace. */
+  #device: number | undefined;
   #mtuBytes = 0;
 
   constructor(options: LinuxProofOptions) {
@@ -59,11 +62,14 @@ export class LinuxDataPathProof implements DataPathProof {
   }
 
   /** Correct parts are kept, so that peers' echoes are answered meanwhile. */
-  async set(desired: DesiredProof): Promise<void> {
+  async set(desired: DesiredProof, stands?: DesiredProof): Promise<void> {
     this.#ensure();
     this.#watch.pause();
     try {
-      await this.#set(desired);
+      const device = this.#device;
+      if (stands === undefined || device === undefined || !isSameDevice(desired, stands))
+        await this.#setWhole(desired);
+      else await this.#write(device, changedPeers(desired, stands));
     } finally {
       this.#watch.resume();
     }
@@ -112,27 +118,32 @@ export class LinuxDataPathProof implements DataPathProof {
     deletePinnedNetns(this.#path);
   }
 
-  async #set(desired: DesiredProof): Promise<void> {
+  async #setWhole(desired: DesiredProof): Promise<void> {
+    this.#device = undefined;
     setNetSettings(this.#path, SETTINGS);
     this.#mtuBytes = desired.mtuBytes;
-    const device = await this.#device(desired);
+    const device = await this.#made(desired);
     await mendInet(this.#socket, device.index, addressIn(desired));
-    const { stale, missing } = await this.#entries(device, desired);
+    await this.#write(device.index, await this.#entries(device, desired));
+    this.#ping ??= inNetns(this.#path, () => new PingSocket());
+    this.#device = device.index;
+  }
+
+  async #write(device: number, { stale, missing }: Entries): Promise<void> {
     await this.#socket.batch(
       missing.flatMap(({ address, vtep }) => [
-        neighbour.putSelfFdb(device.index, ruleMac(address), vtep),
-        neighbour.putNeighbour(device.index, address, ruleMac(address)),
+        neighbour.putSelfFdb(device, ruleMac(address), vtep),
+        neighbour.putNeighbour(device, address, ruleMac(address)),
       ]),
     );
     await deleteAtOnce(
       this.#socket,
-      stale.map((mac) => neighbour.deleteFdb(device.index, mac, "self")),
+      stale.map((mac) => neighbour.deleteFdb(device, mac, "self")),
     );
-    this.#ping ??= inNetns(this.#path, () => new PingSocket());
   }
 
   /** Made anew when it is another one: it has no more to lose than what follows here. */
-  async #device(desired: DesiredProof): Promise<route.Link> {
+  async #made(desired: DesiredProof): Promise<route.Link> {
     const held = await linkNamed(this.#socket, DEVICE);
     if (held !== undefined && isShaped(held, desired)) return held;
     if (held !== undefined) await this.#socket.request(route.deleteLink(held.index, DEVICE));
@@ -150,11 +161,7 @@ export class LinuxDataPathProof implements DataPathProof {
     return made;
   }
 
-  /** Hosts without both entries as they should be; MACs of hosts that are none. */
-  async #entries(
-    device: route.Link,
-    { peers }: DesiredProof,
-  ): Promise<{ missing: Peer[]; stale: Mac[] }> {
+  async #entries(device: route.Link, { peers }: DesiredProof): Promise<Entries> {
     const own = <T extends { index: number }>(all: readonly T[]): T[] =>
       all.filter(({ index }) => index === device.index);
     const fdb = own(await neighboursOf(this.#socket, "bridge"));
@@ -203,7 +210,26 @@ export class LinuxDataPathProof implements DataPathProof {
     this.#held?.watch.close();
     this.#ping = undefined;
     this.#held = undefined;
+    this.#device = undefined;
   }
+}
+
+/** Hosts without both entries as they should be; MACs of hosts that are none. */
+interface Entries {
+  readonly missing: readonly Peer[];
+  readonly stale: readonly Mac[];
+}
+
+function changedPeers({ peers }: DesiredProof, stands: DesiredProof): Entries {
+  const before = new Map(stands.peers.map(({ address, vtep }) => [address, vtep]));
+  const missing = peers.filter(({ address, vtep }) => before.get(address) !== vtep);
+  for (const { address } of peers) before.delete(address);
+  return { missing, stale: [...before.keys()].map((address) => ruleMac(address)) };
+}
+
+/** Another one in nothing but whom it asks. */
+function isSameDevice(desired: DesiredProof, stands: DesiredProof): boolean {
+  return isDeepStrictEqual({ ...desired, peers: [] }, { ...stands, peers: [] });
 }
 
 function isShaped({ up, mtuBytes, vxlan }: route.Link, desired: DesiredProof): boolean {

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { createSocket } from "node:dgram";
 import koffi from "koffi";
 import { OverlayError } from "../../../shared/errors.ts";
 import { type Ip, ipToBytes } from "../../../shared/ip.ts";
@@ -12,7 +12,6 @@ const sendto = libc.func(
   "long sendto(int fd, const void *bytes, size_t length, int flags, const void *to, uint32_t tolength)",
 );
 const recv = libc.func("long recv(int fd, _Out_ void *bytes, size_t length, int flags)");
-const close = libc.func("int close(int fd)");
 
 const AF_INET = 2;
 const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000;
@@ -24,16 +23,22 @@ const ECHO_REQUEST = 8;
 const ECHO_REPLY = 0;
 /** IPv4 header without options, ICMP header: what of a packet is not payload. */
 const HEADERS_BYTES = 28;
+/** Questions under way. */
+const READ_AFTER = 16;
+/** Of messages that are kept. */
+const SIZES = 8;
 
 /**
- * Echo requests with DF from an unprivileged ICMP socket (icmp(7)), of the namespace it is made
- * in. Node has no such sockets: it is polled, and only while an answer is awaited.
+ * Echo requests with DF from an unprivileged ICMP socket (icmp(7)), of the namespace it is made in. Node makes none, and
+ * reads one as it reads a UDP socket's: of this kind and family it takes them for the same (uv_guess_handle).
  */
 export class PingSocket {
   readonly #fd: number;
+  readonly #reader = createSocket("udp4");
   readonly #buffer = Buffer.alloc(65536);
-  readonly #waiting = new Map<number, (atMs: number) => void>();
-  #polling = false;
+  /** By sequence number: told when the answer came; undefined: none will. */
+  readonly #waiting = new Map<number, (atMs: number | undefined) => void>();
+  readonly #messages = new Map<number, Buffer>();
   #lastSeq = 0;
   #closed = false;
 
@@ -45,66 +50,74 @@ export class PingSocket {
     const probe = Buffer.alloc(4);
     probe.writeInt32LE(IP_PMTUDISC_PROBE);
     setsockopt(this.#fd, IPPROTO_IP, IP_MTU_DISCOVER, probe, 4);
+    this.#reader.on("message", (bytes) => this.#heard(bytes, bytes.length));
+    // What cannot be read is no answer.
+    this.#reader.on("error", () => {});
+    this.#reader.bind({ fd: this.#fd, exclusive: true });
+    this.#reader.unref();
   }
 
   /** Milliseconds until the answer came to a packet of that size; undefined: none within the time. */
-  async echo(to: Ip, bytes: number, timeoutMs: number): Promise<number | undefined> {
-    if (this.#closed) return undefined;
+  echo(to: Ip, bytes: number, timeoutMs: number): Promise<number | undefined> {
+    if (this.#closed) return Promise.resolve(undefined);
     const seq = (this.#lastSeq = (this.#lastSeq + 1) & 0xffff);
-    const message = Buffer.alloc(8 + bytes - HEADERS_BYTES, 0x5a);
-    message.writeUInt8(ECHO_REQUEST, 0);
-    message.writeUInt8(0, 1);
-    message.writeUInt16BE(0, 2);
+    const message = this.#message(bytes);
     message.writeUInt16BE(seq, 6);
     const address = Buffer.alloc(16);
     address.writeUInt16LE(AF_INET, 0);
     address.set(ipToBytes(to), 4);
     const sentMs = performance.now();
     const sent = sendto(this.#fd, message, message.length, 0, address, address.length) as number;
-    if (sent < 0) return undefined;
-    let answeredMs: number | undefined;
-    const answered = new Promise<void>((resolve) =>
-      this.#waiting.set(seq, (atMs) => {
-        answeredMs = atMs;
-        resolve();
-      }),
-    );
-    void this.#poll();
-    const timer = new AbortController();
-    const late = delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([answered, late]);
-    timer.abort();
-    // Who had no CPU finds the time over and the answer there: it came, and nobody is lost by it.
-    if (!this.#closed) this.#receive();
-    this.#waiting.delete(seq);
-    return answeredMs === undefined ? undefined : answeredMs - sentMs;
+    if (sent < 0) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      const end = (atMs: number | undefined): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(seq);
+        resolve(atMs === undefined ? undefined : atMs - sentMs);
+      };
+      const timer = setTimeout(() => {
+        // Who had no CPU finds the time over and the answer there: it came, and nobody is lost by it.
+        this.#receive();
+        end(undefined);
+      }, timeoutMs);
+      this.#waiting.set(seq, end);
+      // Who asks many at once reads between: the kernel holds the answers of a hundred or so.
+      if (this.#waiting.size % READ_AFTER === 0) this.#receive();
+    });
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#waiting.clear();
-    close(this.#fd);
+    for (const end of this.#waiting.values()) end(undefined);
+    this.#reader.close();
   }
 
-  /** Often at first, for a round trip worth showing; then rarely, for one that is lost. */
-  async #poll(): Promise<void> {
-    if (this.#polling) return;
-    this.#polling = true;
-    let pauses = 0;
-    while (this.#waiting.size > 0 && !this.#closed) {
-      this.#receive();
-      await delay(pauses++ < 20 ? 1 : 20);
+  /** Of one size all are the same but for their number. */
+  #message(bytes: number): Buffer {
+    let message = this.#messages.get(bytes);
+    if (message === undefined) {
+      message = Buffer.alloc(8 + bytes - HEADERS_BYTES, 0x5a);
+      message.writeUInt8(ECHO_REQUEST, 0);
+      message.writeUInt8(0, 1);
+      message.writeUInt16BE(0, 2);
+      // Sizes change with the underlay's MTU, and then for good.
+      if (this.#messages.size >= SIZES) this.#messages.clear();
+      this.#messages.set(bytes, message);
     }
-    this.#polling = false;
+    return message;
   }
 
   #receive(): void {
     for (;;) {
       const length = recv(this.#fd, this.#buffer, this.#buffer.length, 0) as number;
-      if (length < 8) return;
-      if (this.#buffer.readUInt8(0) !== ECHO_REPLY) continue;
-      this.#waiting.get(this.#buffer.readUInt16BE(6))?.(performance.now());
+      if (length < 0) return;
+      this.#heard(this.#buffer, length);
     }
+  }
+
+  #heard(bytes: Buffer, length: number): void {
+    if (length < 8 || bytes.readUInt8(0) !== ECHO_REPLY) return;
+    this.#waiting.get(bytes.readUInt16BE(6))?.(performance.now());
   }
 }

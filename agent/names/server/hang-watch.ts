@@ -1,20 +1,34 @@
+/** From one look to the next. */
+export interface LookTimes {
+  /** At a thread that was idle since the last. */
+  readonly wellMs: number;
+  /** At one that is hung; before, the next look is when its time is over. */
+  readonly hungMs: number;
+}
+
 /**
  * Whether a thread comes round, told from outside: the time its event loop was idle grows, or it
  * answers what it is asked. Pure; costs an idle thread nothing.
  */
 export class HangWatch {
   readonly #limitMs: number;
-  readonly #everyMs: number;
+  readonly #times: LookTimes;
   #idleMs = -1;
   #delayedMs = 0;
   #aliveMs: number;
   #lookedMs: number;
+  #pauseMs: number;
 
-  /** @param everyMs how often `look` is to be called. */
-  constructor(limitMs: number, everyMs: number, nowMs: number) {
+  constructor(limitMs: number, times: LookTimes, nowMs: number) {
     this.#limitMs = limitMs;
-    this.#everyMs = everyMs;
+    this.#times = times;
+    this.#pauseMs = times.wellMs;
     this.#aliveMs = this.#lookedMs = nowMs;
+  }
+
+  /** When `look` is to be called next, from the last time on. */
+  get pauseMs(): number {
+    return this.#pauseMs;
   }
 
   /** When it was last known to come round. */
@@ -31,16 +45,19 @@ export class HangWatch {
     const sinceMs = nowMs - this.#lookedMs;
     this.#lookedMs = nowMs;
     // Nobody looked, nor read its answers, while our own thread was late.
-    if (sinceMs > 2 * this.#everyMs) this.#aliveMs += sinceMs - this.#everyMs;
+    if (sinceMs > this.#pauseMs + this.#times.hungMs) this.#aliveMs += sinceMs - this.#pauseMs;
     // On an overloaded machine it is slow, as everything is; Docker would only say what is not so.
     this.#aliveMs = Math.min(nowMs, this.#aliveMs + delayedMs - this.#delayedMs);
     this.#delayedMs = delayedMs;
     if (idleMs > this.#idleMs) {
       this.#idleMs = idleMs;
       this.#aliveMs = nowMs;
+      this.#pauseMs = this.#times.wellMs;
       return "well";
     }
-    return nowMs - this.#aliveMs > this.#limitMs ? "hung" : "silent";
+    const leftMs = this.#limitMs - (nowMs - this.#aliveMs);
+    this.#pauseMs = leftMs < 0 ? this.#times.hungMs : leftMs + 1;
+    return leftMs < 0 ? "hung" : "silent";
   }
 
   answered(nowMs: number): void {

@@ -23,7 +23,8 @@ const RESTART_MS = 100;
 const RESTART_MOST_MS = 5000;
 /** What containers may wait for a thread that hangs before Docker's resolver answers them. */
 const HUNG_MS = 300;
-const LOOK_MS = 100;
+/** A thread that hangs was idle until then, so it is known after the sum of limit and pause at most. */
+const LOOKS = { wellMs: 200, hungMs: 100 } as const;
 /** A thread that does not come back is ended; its sockets are not. */
 const END_HUNG_MS = 10_000;
 /** Sockets of an earlier agent are given up when nobody asks for their sandbox. */
@@ -78,6 +79,8 @@ export class LinuxNameServer implements NameServer {
   #closedDrops = 0;
   #worker: Worker | undefined;
   #watch: HangWatch | undefined;
+  /** Until the next look at the worker; undefined: nobody is served, or there is none. */
+  #looking: NodeJS.Timeout | undefined;
   /** `<process>/task/<thread>` in /proc. */
   #thread = "";
   #asked = false;
@@ -120,8 +123,6 @@ export class LinuxNameServer implements NameServer {
     this.#later(this.#adoptedMs, () => {
       for (const id of this.#adopted) this.#forget(id, "adoptedReleased");
     });
-    const look = setInterval(() => this.#look(), LOOK_MS);
-    this.#timers.add(look);
     await this.#begin();
   }
 
@@ -191,6 +192,7 @@ export class LinuxNameServer implements NameServer {
   async stop(next: "handOver" | "letGo"): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
+    clearTimeout(this.#looking);
     const keeps = next === "handOver" && this.#keeper.keeps;
     if (!keeps) this.#switchAll(false);
     const drained = this.#send(STOP_TIMEOUT_MS, "stop", keeps ? "keep" : "close");
@@ -235,8 +237,9 @@ export class LinuxNameServer implements NameServer {
     );
     worker.on("exit", () => this.#ended(worker));
     this.#thread = (await this.#send(START_TIMEOUT_MS, "start")) as string;
-    this.#watch = new HangWatch(HUNG_MS, LOOK_MS, performance.now());
+    this.#watch = new HangWatch(HUNG_MS, LOOKS, performance.now());
     this.#asked = false;
+    this.#lookOn();
     this.#post({ kind: "change", changes: this.#table.whole() });
     await Promise.all([...this.#wanted.keys()].map((id) => this.#tellToServe(id)));
   }
@@ -294,6 +297,7 @@ export class LinuxNameServer implements NameServer {
         const { id, sockets } = message;
         const before = this.#sockets.get(id);
         this.#sockets.set(id, sockets);
+        this.#lookOn();
         if (before?.udp === sockets.udp) return;
         this.#keeper.keep(`${id}-u`, sockets.udp);
         this.#keeper.keep(`${id}-t`, sockets.tcp);
@@ -310,6 +314,16 @@ export class LinuxNameServer implements NameServer {
       case "log":
         this.#log[message.level](message.fields, message.message);
     }
+  }
+
+  #lookOn(): void {
+    const watch = this.#watch;
+    if (watch === undefined || this.#sockets.size === 0 || this.#stopped) return;
+    this.#looking ??= setTimeout(() => {
+      this.#looking = undefined;
+      this.#look();
+      this.#lookOn();
+    }, watch.pauseMs);
   }
 
   /** The switch that needs nobody: while it is off the kernel leaves questions to Docker's resolver. */

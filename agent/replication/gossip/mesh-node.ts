@@ -23,6 +23,7 @@ import type { Admission, Mesh, MeshHandlers, MeshOptions, MeshPeer, OtherVersion
 import { RequestStream, serveRequests } from "./request-stream.ts";
 import { RequestStreams } from "./request-streams.ts";
 import { Sealing } from "./sealing.ts";
+import { openWindowByHalves } from "./window-updates.ts";
 
 /** Two hosts that share 1,000 networks compare 700 of them a second, and all at once when they meet. */
 const REQUEST_PACE = { perSecond: 1500, burst: 10_000 } as const;
@@ -52,6 +53,7 @@ export class MeshNode implements Mesh {
     const connection = this.#started().getConnections(peerIdFromString(to))[0];
     if (connection === undefined) throw new Error("not connected");
     const stream = await connection.newStream(protocolsOf("sync", this.#versions), { signal });
+    openWindowByHalves(stream);
     return new RequestStream(stream, ended);
   });
   #handlers: MeshHandlers | undefined;
@@ -184,6 +186,7 @@ export class MeshNode implements Mesh {
 
   async #create(): Promise<Libp2p<Services>> {
     const { identitySeed, listen, claim } = this.#options;
+    const { mostMs } = DEFAULT_DIAL_TIMEOUTS;
     const family = listen.address.includes(":") ? "ip6" : "ip4";
     const refused = (why: string): void =>
       this.#count(`refused${why.charAt(0).toUpperCase()}${why.slice(1)}`);
@@ -206,13 +209,19 @@ export class MeshNode implements Mesh {
         connectionManager: {
           inboundConnectionThreshold: 1000,
           maxIncomingPendingConnections: 256,
-          dialTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
-          inboundUpgradeTimeout: DEFAULT_DIAL_TIMEOUTS.mostMs,
+          // Of libp2p's own limits none is to end what `Dialling` waits for: that of an address is six seconds.
+          dialTimeout: mostMs,
+          addressDialTimeout: mostMs,
+          inboundUpgradeTimeout: mostMs,
+          inboundStreamProtocolNegotiationTimeout: mostMs,
+          outboundStreamProtocolNegotiationTimeout: mostMs,
           maxConnections: 2000,
         },
-        connectionMonitor: { pingInterval: 10_000 },
+        // A connection ends when its ping has no answer; whether the host is there is asked elsewhere, and sooner.
+        connectionMonitor: { pingInterval: 10_000, pingTimeout: { minTimeout: mostMs } },
         services: {
-          identify: identify({ runOnConnectionOpen: true }),
+          // Gossip begins with it: a peer that was slow once would have none.
+          identify: identify({ runOnConnectionOpen: true, timeout: mostMs }),
           pubsub: gossipsub({
             globalSignaturePolicy: StrictNoSign,
             D: 4,
@@ -248,6 +257,7 @@ export class MeshNode implements Mesh {
     // Of a host, however many connections and streams it makes.
     const pace = this.#paces.get(from) ?? new TokenBucket(perSecond, burst, performance.now());
     this.#paces.set(from, pace);
+    openWindowByHalves(stream);
     await serveRequests(
       stream,
       async (body) => {

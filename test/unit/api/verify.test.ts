@@ -8,6 +8,7 @@ import {
   portLink,
   type Step,
 } from "../../../agent/core/data-plane/kernel-state.ts";
+import { entriesOf } from "../../../agent/core/data-plane/plan.ts";
 import type { SandboxId } from "../../../agent/names/server/port.ts";
 import { type Finding, verify } from "../../../agent/api/verify.ts";
 import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
@@ -69,7 +70,7 @@ function desired(): DesiredNetwork {
   return wanted.desired;
 }
 
-const remote = () => desired().remotes[0]!;
+const remote = () => entriesOf(desired().remotes)[0]!;
 
 test.each<[string, () => Step, RegExp[]]>([
   [

@@ -3,6 +3,7 @@ import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { Ip } from "../../../shared/ip.ts";
+import type { PortAnswer } from "../../../shared/node/tcp-port.ts";
 import { nodeId } from "../../support/cluster.ts";
 
 const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(1) };
@@ -39,21 +40,74 @@ test.each([
   expect(thrown).toEqual([]);
 });
 
-test.each([
-  ["silent", new DOMException("The operation was aborted", "TimeoutError"), / within 2 s$/],
-  ["closed", new Error("dial", { cause: new Error("ECONNREFUSED") }), /: ECONNREFUSED$/],
-])("a controller whose port is %s is said to be so", async (_what, error, words) => {
+const TIMED_OUT = new DOMException("The operation was aborted", "TimeoutError");
+const failed = (code: string): Error =>
+  new Error("dial", { cause: Object.assign(new Error(code), { code, syscall: "connect" }) });
+
+test.each<[string, Error, PortAnswer, string, RegExp, RegExp]>([
+  [
+    "takes connections",
+    TIMED_OUT,
+    { kind: "accepts" },
+    "TIMEOUT",
+    /7952\/tcp takes connections, and has not answered within 2 s: it or this host is busy$/,
+    /uptime/,
+  ],
+  [
+    "says nothing",
+    TIMED_OUT,
+    { kind: "silent" },
+    "UNREACHABLE",
+    /7952\/tcp does not answer: what is sent to the port is lost$/,
+    /open 7952\/tcp/,
+  ],
+  [
+    "cannot be asked",
+    TIMED_OUT,
+    { kind: "not-sent", why: "connect EPERM" },
+    "UNREACHABLE",
+    /does not answer: this host cannot send to it: connect EPERM$/,
+    /nft list ruleset/,
+  ],
+  [
+    "refuses",
+    failed("ECONNREFUSED"),
+    { kind: "accepts" },
+    "UNREACHABLE",
+    /does not answer: the connection is refused, nobody listens there$/,
+    /systemctl status overlay-ts-controller/,
+  ],
+  [
+    "is on no known way",
+    failed("EHOSTUNREACH"),
+    { kind: "accepts" },
+    "UNREACHABLE",
+    /does not answer: there is no route to its host$/,
+    /ip route get 198\.51\.100\.1/,
+  ],
+  [
+    "ends what was asked",
+    new Error("the stream was reset"),
+    { kind: "silent" },
+    "UNREACHABLE",
+    /does not answer: the stream was reset$/,
+    /systemctl status overlay-ts-controller.* log/,
+  ],
+])("a controller whose port %s is said to be so", async (_what, error, said, code, what, next) => {
   const channel: ControlChannel = {
     exchange: () => Promise.reject(error),
     watch: () => Promise.reject(error),
     close: () => Promise.resolve(),
   };
-  const client = new ControlClient(channel, () => address, 2000);
-  const request = client.request({ v: 1, kind: "state", revision: 0 }, "state");
-  await expect(request).rejects.toThrow(
-    /^the controller at 198\.51\.100\.1:7952\/tcp does not answer/,
+  const client = new ControlClient(
+    channel,
+    () => address,
+    2000,
+    async () => said,
   );
-  await expect(request).rejects.toThrow(words);
+  await expect(client.request({ v: 1, kind: "state", revision: 0 }, "state")).rejects.toMatchObject(
+    { code, message: expect.stringMatching(what), next: expect.stringMatching(next) },
+  );
 });
 
 test.each([

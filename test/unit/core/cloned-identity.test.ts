@@ -50,7 +50,7 @@ class Machine {
       capabilities: [],
       hosting: [...hosting],
     };
-    this.replica.say(facts);
+    this.replica.say(facts, 0);
     return this.word();
   }
 
@@ -154,7 +154,7 @@ class OnNetwork {
     );
     this.replica.tables.mergeState(clusterState(2));
     this.replica.join(app.id, 0);
-    this.#said(this.replica.change(app.id, [endpoint(2, container)], []));
+    this.#said(this.replica.change(app.id, [endpoint(2, container)], [], 0));
   }
 
   /** True: it had to say its own again. */

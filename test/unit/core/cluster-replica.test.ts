@@ -65,7 +65,7 @@ class Hosts {
       if (output.kind === "request") {
         const to = this.replicas.get(output.to);
         const request = decodeMessage(ClusterSyncRequest, output.bytes, BOUNDS.syncMessageBytes);
-        const answer = to?.replica.answer(request);
+        const answer = to?.replica.answer(nodeId(k), request);
         if (answer !== undefined) this.run(k, replica.answered(output.id, encodeCbor(answer), 0));
       }
     }
@@ -93,9 +93,9 @@ describe("the cluster topic", () => {
   test("what a host says of itself is known everywhere, and said once", () => {
     const hosts = new Hosts();
     for (const k of [1, 2, 3]) hosts.add(k, clusterState(3));
-    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id]), 0));
     expect(hosts.at(3).tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
-    expect(hosts.at(1).replica.say(facts(1, [app.id]))).toEqual([]);
+    expect(hosts.at(1).replica.say(facts(1, [app.id]), 0)).toEqual([]);
   });
 
   test("a newer state spreads, an older one is refused", () => {
@@ -125,7 +125,7 @@ describe("the cluster topic", () => {
     const hosts = new Hosts();
     for (const k of [1, 2]) hosts.add(k, clusterState(2));
     hosts.dropGossip = true;
-    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id]), 0));
     const next = clusterState(2, { revision: 9 });
     hosts.run(1, hosts.at(1).replica.stateVerified(signed(next), next, 0));
     expect(hosts.at(2).tables.hosts.size).toBe(0);
@@ -156,9 +156,9 @@ describe("the cluster topic", () => {
     const hosts = new Hosts();
     for (const k of [1, 2]) hosts.add(k, clusterState(2));
     for (const hosting of [[app.id], [], [app.id]])
-      hosts.run(1, hosts.at(1).replica.say(facts(1, hosting)));
+      hosts.run(1, hosts.at(1).replica.say(facts(1, hosting), 0));
     hosts.add(1, clusterState(2));
-    hosts.run(1, hosts.at(1).replica.say(facts(1)));
+    hosts.run(1, hosts.at(1).replica.say(facts(1), 0));
     expect(hosts.at(2).tables.hosts.get(nodeId(1))?.hosting).toEqual([app.id]);
     hosts.run(1, hosts.at(1).replica.connected(nodeId(2), 0));
     expect(hosts.at(2).tables.hosts.get(nodeId(1))).toMatchObject({
@@ -177,7 +177,7 @@ describe("the cluster topic", () => {
     ] as const) {
       const clone = new Hosts();
       clone.add(3, clusterState(3));
-      const [word] = clone.at(3).replica.say(facts(3, [...hosting]));
+      const [word] = clone.at(3).replica.say(facts(3, [...hosting]), 0);
       const { document } = word as Extract<ClusterOutput, { kind: "persistHost" }>;
       const said = encodeCbor({ v: 1, kind: "host", document });
       hosts.run(k, hosts.at(k).replica.gossip(nodeId(3), said, 0));
@@ -192,7 +192,7 @@ describe("the cluster topic", () => {
   test("in sync is who compared with a peer and then had all that it knows", () => {
     const hosts = new Hosts();
     for (const k of [1, 2]) hosts.add(k, clusterState(2));
-    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id])));
+    hosts.run(1, hosts.at(1).replica.say(facts(1, [app.id]), 0));
     hosts.add(2, clusterState(2));
     const { replica, tables } = hosts.at(2);
     expect(replica.inSync()).toBe(false);
@@ -258,7 +258,7 @@ describe("the cluster topic", () => {
     hosts.add(1, clusterState(1));
     const kinds = hosts
       .at(1)
-      .replica.say(facts(1))
+      .replica.say(facts(1), 0)
       .map(({ kind }) => kind);
     expect(kinds).toEqual(["persistHost", "publish", "changed"]);
   });
@@ -272,4 +272,36 @@ test("with a state that admits hosts their words are asked for, which were refus
     replica.stateVerified(signed(state), state, 0).map(({ kind }) => kind);
   expect(outputs(clusterState(3, { revision: 2 }))).toContain("request");
   expect(outputs(clusterState(3, { revision: 3 }))).not.toContain("request");
+});
+
+test("what a new host says costs those who hear of it its own document, however many hosts there are", () => {
+  const asked = (members: number): { bytes: number; hosts: number } => {
+    const hosts = new Hosts();
+    for (const k of [1, 2]) hosts.add(k, clusterState(members));
+    // What host 2 has heard of all others differs from what host 1 has.
+    const next = clusterState(members + 1, { revision: 5 });
+    hosts.dropGossip = true;
+    for (let k = 3; k <= members + 1; k++) {
+      const unsigned = { ...facts(k), node: nodeId(k), version: { incarnation: 1, seq: 1 } };
+      const signature = hashSigner(nodeId(k)).sign(hostSigningBytes(unsigned));
+      if (k > members) hosts.run(2, hosts.at(2).replica.stateVerified(signed(next), next, 0));
+      const said = encodeCbor({ v: 1, kind: "host", document: { ...unsigned, signature } });
+      hosts.run(2, hosts.at(2).replica.gossip(nodeId(k), said, 0));
+    }
+    let bytes = 0;
+    const { replica, tables } = hosts.at(1);
+    for (const output of replica.stateVerified(signed(next), next, 0))
+      if (output.kind === "request") {
+        const request = decodeMessage(ClusterSyncRequest, output.bytes, BOUNDS.syncMessageBytes);
+        const answer = encodeCbor(hosts.at(2).replica.answer(nodeId(1), request));
+        bytes += output.bytes.length + answer.length;
+        replica.answered(output.id, answer, 0);
+      }
+    expect(tables.hosts.has(nodeId(members + 1))).toBe(true);
+    expect(replica.inSync()).toBe(false);
+    return { bytes, hosts: tables.hosts.size };
+  };
+  const [few, many] = [asked(4), asked(40)];
+  expect(many.hosts).toBe(1);
+  expect(many.bytes).toBeLessThan(few.bytes * 1.1);
 });

@@ -1,12 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { desiredProof } from "../../../agent/core/liveness/proofs.ts";
 import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
-import {
-  desired,
-  desiredGuards,
-  type Paths,
-  plainPaths,
-} from "../../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-guards.ts";
+import { desired, type Paths, plainPaths } from "../../../agent/core/data-plane/desired-network.ts";
+import { entriesOf } from "../../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../../agent/core/data-plane/read-network.ts";
 import { outermost } from "../../../agent/core/data-plane/sealed.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
@@ -49,9 +46,9 @@ describe("desired", () => {
   test("of a host that says it is on the network no more, nothing counts, whatever its document holds", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 6)] });
     const macs = () =>
-      desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes.map(
-        ({ mac }) => mac,
-      );
+      entriesOf(
+        desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes ?? [],
+      ).map(({ mac }) => mac);
     const both = [endpoint(2, 5).mac, endpoint(3, 6).mac];
     expect(macs()).toEqual(both);
     tables.mergeHost(hostDocument(2, { hosting: [app.id] }));
@@ -76,8 +73,14 @@ describe("desired", () => {
       gateways: [{ ip: "10.192.0.1", prefixLength: 16 }],
       ports: [{ endpoint: endpoint(1, 5).id, ips: ["10.192.1.5"] }],
       remotes: [
-        { mac: "02:42:0a:c0:02:05", vtep: "198.51.100.2", ips: ["10.192.2.5"] },
-        { mac: "02:42:0a:c0:03:06", vtep: "198.51.100.3", ips: ["10.192.3.6"] },
+        {
+          vtep: "198.51.100.2",
+          members: [{ mac: "02:42:0a:c0:02:05", ips: ["10.192.2.5"] }],
+        },
+        {
+          vtep: "198.51.100.3",
+          members: [{ mac: "02:42:0a:c0:03:06", ips: ["10.192.3.6"] }],
+        },
       ],
     });
   });
@@ -105,7 +108,7 @@ describe("desired", () => {
       udpPort: 7949,
       localVtep: local,
       // Host 3 has no path.
-      remotes: [{ mac: endpoint(2, 5).mac, vtep: inside }],
+      remotes: [{ vtep: inside, members: [{ mac: endpoint(2, 5).mac }] }],
     });
     expect(of({ encryption: "ipsec", local, remote })).toBeUndefined();
   });
@@ -157,7 +160,7 @@ describe("desired", () => {
       { node: nodeId(2), endpoint: second!.id, reason: "address-taken" },
     ]);
     const remotes = desired(tables, nodeId(1), app.id, plainPaths(tables, nodeId(1)))?.remotes;
-    expect(remotes?.map(({ mac }) => mac)).toEqual([first!.mac]);
+    expect(remotes?.flatMap(({ members }) => members.map(({ mac }) => mac))).toEqual([first!.mac]);
   });
 
   test("a revoked host, and one the network does not allow, are not there", () => {
@@ -212,7 +215,11 @@ describe("desired", () => {
       plainPaths(tables, nodeId(1)),
     )!;
     expect(gateways.map(({ ip }) => ip)).toEqual(["10.192.0.1", "fd00:192::1"]);
-    expect(remotes[0]?.ips).toEqual(["10.192.2.5", "fd00:192::2:5", "fe80::42:aff:fec0:205"]);
+    expect(remotes[0]?.members[0]?.ips).toEqual([
+      "10.192.2.5",
+      "fd00:192::2:5",
+      "fe80::42:aff:fec0:205",
+    ]);
     const stolen = { ...endpoint(3, 6), ipv6: withIpv6(endpoint(2, 9)).ipv6! };
     expect(reasons(tablesWith({ 3: [stolen] }, state))).toEqual(["not-in-block"]);
     expect(reasons(tablesWith({ 3: [{ ...stolen, ipv6: Ip.parse("fe80::1") }] }, state))).toEqual([
@@ -291,14 +298,24 @@ describe("desired", () => {
       sealed: [],
       vteps: ["198.51.100.2", "198.51.100.3"],
       hosting: [{ vtep: "198.51.100.2", vni: 256 }],
-      speakers: [{ vtep: "198.51.100.2", vni: 256, mac: "02:42:0a:c0:02:05", ip: "10.192.2.5" }],
+      speakers: [
+        {
+          vtep: "198.51.100.2",
+          vni: 256,
+          members: [{ mac: "02:42:0a:c0:02:05", ips: ["10.192.2.5"] }],
+        },
+      ],
     });
   });
 
   test("guards: what this host's own processes send by its address in a network", () => {
     const tables = tablesWith({ 1: [endpoint(1, 5), { ...endpoint(1, 6), role: "host" }] });
     expect(desiredGuards(tables, nodeId(1), ["none"])?.exposed).toEqual([
-      { vtep: "198.51.100.1", vni: 256, mac: "02:42:0a:c0:01:06", ip: "10.192.1.6" },
+      {
+        vtep: "198.51.100.1",
+        vni: 256,
+        members: [{ mac: "02:42:0a:c0:01:06", ips: ["10.192.1.6"] }],
+      },
     ]);
   });
 });

@@ -1,9 +1,6 @@
 import { describe, expect, test } from "vitest";
-import {
-  desired,
-  desiredGuards,
-  plainPaths,
-} from "../../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-guards.ts";
+import { desired, plainPaths } from "../../../agent/core/data-plane/desired-network.ts";
 import {
   hostsOn,
   hostsPerhapsNeeding,

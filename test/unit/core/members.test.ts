@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { membersOf } from "../../../agent/core/names/members.ts";
 import { nameRows } from "../../../agent/core/names/name-rows.ts";
-import { holdersOf } from "../../../agent/core/names/names.ts";
+import { holdersOf, namedHosts } from "../../../agent/core/names/names.ts";
 import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
@@ -72,7 +72,9 @@ describe("a member's state", () => {
     const tables = tablesWith({ 2: list, 3: [{ ...endpoint(3, 1), names: ["c9"] }] });
     for (const record of [app, { ...app, unhealthyNames: "include" as const }])
       for (const lost of [NOBODY, new Set([nodeId(2)])]) {
-        const served = holdersOf(tables, record, lost).filter(({ out }) => out === undefined);
+        const served = namedHosts(tables, record, lost)
+          .flatMap(holdersOf)
+          .filter(({ out }) => out === undefined);
         const shown = membersOf(tables, record, lost).filter(({ state }) => state === "in");
         expect(shown.map(({ endpoint: { id } }) => id)).toEqual(
           served.map(({ endpoint: id }) => id),

@@ -287,10 +287,11 @@ describe("property", () => {
 
 describe("holders that went", () => {
   const db = holder(1, ["db1", "0123456789ab", "db"]);
+  const NONE = { before: [], after: [] };
 
   test("leave their names to nobody for two minutes, and short ids to all", () => {
     const gone = new GoneNames();
-    const told = gone.after([db], [], 1000);
+    const told = gone.after({ before: [db], after: [] }, 1000);
     expect(told).toEqual([{ ...db, names: ["db1", "db"], ips: [], out: "gone" }]);
     const names = table(
       network(1, "app"),
@@ -301,19 +302,19 @@ describe("holders that went", () => {
     expect(ips(names, [1, 2], "db")).toEqual([]);
     expect(names.reverse([on(1)], db.ips[0]!)).toBeUndefined();
     // Said again it is the same, and is not remembered anew.
-    expect(gone.after([], [], 5000)[0]).toBe(told[0]);
+    expect(gone.after(NONE, 5000)[0]).toBe(told[0]);
     expect(gone.nextMs()).toBe(121_000);
-    expect(gone.after([], [], 121_000)).toEqual([]);
+    expect(gone.after(NONE, 121_000)).toEqual([]);
     expect(gone.nextMs()).toBeUndefined();
   });
 
   test("are forgotten when they are back, and when they are too many, the first ones first", () => {
     const gone = new GoneNames();
-    const told = gone.after([db], [], 0);
+    const told = gone.after({ before: [db], after: [] }, 0);
     expect(told).toHaveLength(1);
-    expect(gone.after([], [db], 1)).toEqual([]);
+    expect(gone.after({ before: [], after: [db] }, 1)).toEqual([]);
     const many = Array.from({ length: 1010 }, (_, k) => holder(k, [`c${k}`]));
-    const left = gone.after(many, [], 2);
+    const left = gone.after({ before: many, after: [] }, 2);
     expect(left).toHaveLength(1000);
     expect(left[0]?.names).toEqual(["c10"]);
     expect(gone.forgottenEarly).toBe(10);

@@ -130,4 +130,40 @@ describe("which hosts are reached", () => {
     for (let now = 0; now < 8000; now++) asked += presence.due(now).length;
     expect(asked).toBe(80);
   });
+
+  test("hosts that came one after another are asked together: a wake-up for each would be fifty a second", () => {
+    const presence = new Presence();
+    const peers = Array.from({ length: 50 }, (_, k) => nodeId(k + 2));
+    const last = new Map<NodeId, number>();
+    let [rounds, asked] = [0, 0];
+    for (let now = 0; now < 60_000; now++) {
+      if (now % 71 === 0 && now < 50 * 71) {
+        const known = peers.slice(0, now / 71 + 1);
+        presence.set(known, new Set(known), now);
+      }
+      const due = presence.due(now);
+      if (due.length > 0 && now >= 10_000) rounds++;
+      for (const node of due) {
+        if (now >= 10_000) asked++;
+        expect(now - (last.get(node) ?? now)).toBeLessThanOrEqual(nearPeriodMs);
+        last.set(node, now);
+        presence.heard(node, true, now);
+      }
+    }
+    expect(asked).toBe(50 * 50);
+    expect(rounds).toBeLessThan(50 * 8);
+  });
+
+  test("while an answer is awaited a host is not asked along with others", () => {
+    const presence = of([near, far]);
+    presence.set([near, far], new Set([near, far]), 0);
+    presence.due(0);
+    presence.heard(near, true, 1);
+    presence.doubt(near, nearPeriodMs - 100);
+    expect(presence.due(nearPeriodMs - 100)).toEqual([near]);
+    presence.heard(far, true, nearPeriodMs - 90);
+    presence.heard(near, true, nearPeriodMs - 90);
+    presence.doubt(near, nearPeriodMs - 80);
+    expect(presence.due(nearPeriodMs - 80)).toEqual([near, far]);
+  });
 });

@@ -62,7 +62,7 @@ describe("a replica", () => {
     const [a, b] = [replica(1, [2]), replica(2, [1])];
     a.join(app.id, 0);
     b.join(app.id, 0);
-    const outputs = a.change(app.id, [endpoint(1, 5)], []);
+    const outputs = a.change(app.id, [endpoint(1, 5)], [], 0);
     expect(outputs.map((output) => output.kind)).toEqual(["persist", "publish", "dirty"]);
     expect(publish(outputs, b, 1).map((output) => output.kind)).toEqual(["persist", "dirty"]);
     expect(ids(b, 1)).toEqual([endpoint(1, 5).id]);
@@ -71,7 +71,7 @@ describe("a replica", () => {
   test("who joins late has everything after one exchange, and only then is in sync", () => {
     const [a, b] = [replica(1, []), replica(2, [1])];
     a.join(app.id, 0);
-    a.change(app.id, [endpoint(1, 5), endpoint(1, 6)], []);
+    a.change(app.id, [endpoint(1, 5), endpoint(1, 6)], [], 0);
     const asked = b.join(app.id, 0);
     expect(b.inSync(app.id)).toBe(false);
     exchange(b, a, asked, 0);
@@ -82,7 +82,7 @@ describe("a replica", () => {
   test("a host without the network learns nothing and tells nothing of it", () => {
     const [a, b] = [replica(1, []), replica(2, [1])];
     a.join(app.id, 0);
-    const outputs = a.change(app.id, [endpoint(1, 5)], []);
+    const outputs = a.change(app.id, [endpoint(1, 5)], [], 0);
     expect(publish(outputs, b, 1)).toEqual([]);
     expect(b.counters.notSubscribed).toBe(1);
     b.join(app.id, 0);
@@ -100,15 +100,15 @@ describe("a replica", () => {
     const [owner, peer] = [replica(1, [2]), replica(2, [1])];
     owner.join(app.id, 0);
     peer.join(app.id, 0);
-    const first = owner.change(app.id, [endpoint(1, 5)], []);
+    const first = owner.change(app.id, [endpoint(1, 5)], [], 0);
     const oldDisk = of("persist", first).map(({ document }): NetworkDocument => document);
     publish(first, peer, 1);
-    publish(owner.change(app.id, [endpoint(1, 6)], []), peer, 1);
+    publish(owner.change(app.id, [endpoint(1, 6)], [], 0), peer, 1);
 
     const restored = replica(1, [2]);
     restored.restore(oldDisk);
     restored.join(app.id, 0);
-    const other = restored.change(app.id, [endpoint(1, 7)], []);
+    const other = restored.change(app.id, [endpoint(1, 7)], [], 0);
     // Version 1.2 twice: the peer takes the second for one it knows.
     expect(publish(other, peer, 1)).toEqual([]);
     const repaired = exchange(restored, peer, restored.tick(10_000), 10_000);
@@ -129,7 +129,7 @@ describe("a replica", () => {
       [b, 6],
     ] as const) {
       peer.join(app.id, 0);
-      publish(replica(1, []).change(app.id, [endpoint(1, n)], []), peer, 1);
+      publish(replica(1, []).change(app.id, [endpoint(1, n)], [], 0), peer, 1);
     }
     expect([ids(a, 1), ids(b, 1)]).toEqual([[endpoint(1, 5).id], [endpoint(1, 6).id]]);
     exchange(a, b, a.tick(10_000), 10_000);
@@ -142,7 +142,7 @@ describe("a replica", () => {
     const [a, b] = [replica(1, [2]), replica(2, [1])];
     a.join(app.id, 0);
     b.join(app.id, 0);
-    publish(a.change(app.id, [endpoint(1, 5)], []), b, 1);
+    publish(a.change(app.id, [endpoint(1, 5)], [], 0), b, 1);
     const round = (nowMs: number): void => void exchange(b, a, b.tick(nowMs), nowMs);
     // Only memory that gave back something else makes two of one version.
     const held = a.tables.documents(app.id).get(nodeId(1))!;
@@ -162,7 +162,7 @@ describe("a replica", () => {
     expect(b.differing(app.id)).toEqual([]);
     // Each time something else: it is on its way.
     for (let n = 6; n < 12; n++) {
-      a.change(app.id, [endpoint(1, n)], []);
+      a.change(app.id, [endpoint(1, n)], [], n * 5000);
       round(n * 5000);
       expect(b.differing(app.id)).toEqual([]);
     }
@@ -184,7 +184,7 @@ describe("a replica", () => {
     );
     forger.join(app.id, 0);
     forger.tables.mergeState(clusterState(3));
-    expect(publish(forger.change(app.id, [endpoint(1, 5)], []), b, 1)).toEqual([]);
+    expect(publish(forger.change(app.id, [endpoint(1, 5)], [], 0), b, 1)).toEqual([]);
     exchange(b, forger, b.tick(10_000), 10_000);
     expect(b.counters.badSignature).toBe(2);
     expect(b.gossip(app.id, nodeId(1), Uint8Array.of(1, 2, 3), 0)).toEqual([]);
@@ -196,14 +196,14 @@ describe("a replica", () => {
   test("a host that may not have the network learns nothing of it, a stranger's documents are not kept", () => {
     const [a, b] = [replica(1, []), replica(2, [1])];
     for (const held of [a, b]) held.join(app.id, 0);
-    a.change(app.id, [endpoint(1, 5)], []);
+    a.change(app.id, [endpoint(1, 5)], [], 0);
     const request = of("request", b.tick(10_000))[0]!;
     const notHere = encodeCbor({ v: 1, kind: "notHere" });
     expect(a.answer(nodeId(9), request.bytes)).toEqual(notHere);
     expect(a.answer(nodeId(2), request.bytes)).not.toEqual(notHere);
     const stranger = replica(9, []);
     stranger.join(app.id, 0);
-    publish(stranger.change(app.id, [endpoint(9, 5)], []), a, 2);
+    publish(stranger.change(app.id, [endpoint(9, 5)], [], 0), a, 2);
     expect(a.counters.notMembers).toBe(1);
     expect(ids(a, 9)).toEqual([]);
   });
@@ -224,7 +224,7 @@ describe("a replica", () => {
     // Both settled: rounds are rare by now.
     for (const one of [a, b]) exchange(one, one === a ? b : a, one.join(app.id, 0), 0);
     a.tick(10_000);
-    b.change(app.id, [endpoint(2, 7)], []);
+    b.change(app.id, [endpoint(2, 7)], [], 10_000);
     const [asked] = of("request", b.tick(10_000));
     a.answer(nodeId(2), asked!.bytes);
     const nowMs = 10_000 + DEFAULT_REPLICA_OPTIONS.syncPeriodMs / 8;

@@ -137,7 +137,10 @@ async function answer(
       ? { ...request, objects: undefined, root: undefined }
       : request;
   const peer = hosts.find(({ node }) => node === to)!;
-  const heard = peer.replica.answer(decodeMessage(ClusterSyncRequest, encodeCbor(known), 1e6));
+  const heard = peer.replica.answer(
+    host.node,
+    decodeMessage(ClusterSyncRequest, encodeCbor(known), 1e6),
+  );
   await run(host, host.replica.answered(id, encodeCbor(heard), nowMs));
 }
 
@@ -210,7 +213,7 @@ describe("when all members follow changes", () => {
     await hear(at(2), at(1), at(1).told[0]!);
     for (const revision of [3, 4]) await tell(at(1), revision);
     for (const bytes of at(1).told.slice(1)) await hear(at(2), at(1), bytes);
-    const objects = at(2).replica.answer({
+    const objects = at(2).replica.answer(at(3).node, {
       v: 1,
       kind: "fetchCluster",
       revision: 1,
@@ -289,7 +292,9 @@ describe("while a member is of 0.1.0", () => {
     expect(kindsToldBy(at(1))).toEqual(["state"]);
     for (const k of [2, 3]) await hear(at(k), at(1), at(1).told[0]!);
     expect(revisions()).toEqual([2, 2, 2]);
-    expect(at(2).replica.answer(ASKS_FROM_1)).toMatchObject({ state: { jws: signedAt(2).jws } });
+    expect(at(2).replica.answer(at(3).node, ASKS_FROM_1)).toMatchObject({
+      state: { jws: signedAt(2).jws },
+    });
   });
 
   test("when it says that it follows, changes travel from the next one on", async () => {
@@ -310,7 +315,7 @@ describe("when a member is put back to 0.1.0", () => {
   test("who has the state whole tells it, all keep it, and whoever the old one asks can give it", async () => {
     await tell(at(1), 2);
     await hear(at(2), at(1), at(1).told[0]!);
-    expect(ClusterSyncAnswer.parse(at(2).replica.answer(ASKS_FROM_1))).toEqual({
+    expect(ClusterSyncAnswer.parse(at(2).replica.answer(at(3).node, ASKS_FROM_1))).toEqual({
       v: 1,
       kind: "cluster",
       hosts: [],
@@ -320,7 +325,9 @@ describe("when a member is put back to 0.1.0", () => {
     expect(kindsToldBy(at(2))).toEqual([]);
     expect(kindsToldBy(at(1))).toEqual(["change", "state"]);
     await hear(at(2), at(1), at(1).told[1]!);
-    expect(at(2).replica.answer(ASKS_FROM_1)).toMatchObject({ state: { jws: signedAt(2).jws } });
+    expect(at(2).replica.answer(at(3).node, ASKS_FROM_1)).toMatchObject({
+      state: { jws: signedAt(2).jws },
+    });
     // The next one travels whole.
     await tell(at(1), 3);
     expect(kindsToldBy(at(1)).at(-1)).toBe("state");

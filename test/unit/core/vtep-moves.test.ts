@@ -1,9 +1,6 @@
 import { describe, expect, test } from "vitest";
-import {
-  desired,
-  desiredGuards,
-  plainPaths,
-} from "../../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-guards.ts";
+import { desired, plainPaths } from "../../../agent/core/data-plane/desired-network.ts";
 import { HeldNetwork } from "../../../agent/core/data-plane/held-network.ts";
 import { plan } from "../../../agent/core/data-plane/plan.ts";
 import {
@@ -87,7 +84,7 @@ class Host {
     return (
       vteps.includes(vtep) &&
       hosting.some((entry) => entry.vtep === vtep) &&
-      speakers.some((entry) => entry.vtep === vtep && entry.mac === mac)
+      speakers.some((group) => group.vtep === vtep && group.members.some((one) => one.mac === mac))
     );
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { desiredGuards } from "../../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-guards.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
 import {
   planPeers,

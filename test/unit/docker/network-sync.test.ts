@@ -101,7 +101,7 @@ beforeEach(() => {
     bindings: new Bindings(disk),
     leases: new Leases(disk),
     localNetworks: { refer: () => {}, endpoints: () => [], hosted: () => [] },
-    nameServerFeed: { leave: async () => {} },
+    nameServerFeed: { hasJoined: () => false, leave: async () => {} },
     networkRemoval: { undecided: () => new Set() },
     containerWatcher: { happened: () => {}, listed: () => {}, stop: () => {} },
     controller: { request: () => Promise.reject(new Error("nobody asks")) },

@@ -8,6 +8,7 @@ import { OrphanSweeper } from "../../../agent/docker/orphan-sweeper.ts";
 import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { DockerNetworkId, type EndpointId } from "../../../shared/ids.ts";
+import { systemClock } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app, endpoint, nodeId } from "../../support/cluster.ts";
 
@@ -18,6 +19,8 @@ let own: Endpoint[];
 let listed: EndpointId[];
 let container: ContainerId | undefined;
 let left: EndpointId[];
+/** Joined its container's namespace. */
+let joined: EndpointId[];
 let bindings: Bindings;
 let leases: Leases;
 let orphanSweeper: OrphanSweeper;
@@ -25,7 +28,7 @@ let orphanSweeper: OrphanSweeper;
 beforeEach(() => {
   vi.useFakeTimers();
   record = app;
-  [own, listed, left] = [[], [], []];
+  [own, listed, left, joined] = [[], [], [], []];
   const disk = new Disk(new MemoryStore());
   bindings = new Bindings(disk);
   leases = new Leases(disk);
@@ -49,7 +52,11 @@ beforeEach(() => {
         own = own.filter((one) => one.id !== id);
       },
     },
-    nameServerFeed: { leave: async (id) => void left.push(id) },
+    nameServerFeed: {
+      hasJoined: (id) => joined.includes(id),
+      leave: async (id) => void left.push(id),
+    },
+    clock: systemClock,
     log: silentLog,
   });
 });
@@ -85,6 +92,36 @@ test("an endpoint that Docker does not list goes, with its address; a new one ha
   expect(orphanSweeper.dueInMs()).toBe(Infinity);
   expect([...leases.of(app.id)]).toEqual([stays.ipv4, exposed.ipv4]);
   expect(left).toEqual([goes.id]);
+});
+
+test("one that joined was listed before: unlisted, it goes with the next look", async () => {
+  const [stays, goes, made] = [endpoint(1, 1), endpoint(1, 2), endpoint(1, 3)];
+  own = [stays, goes, made];
+  joined = [stays.id, goes.id];
+  listed = [stays.id];
+  for (const { ipv4 } of own) leases.reserve(app.id, ipv4!);
+  await orphanSweeper.dropEndpoints();
+  expect(own).toEqual([stays, goes, made]);
+  // Docker's own word of the end may be on its way.
+  vi.advanceTimersByTime(orphanSweeper.dueInMs() - 1);
+  await orphanSweeper.dropEndpoints();
+  expect(own).toEqual([stays, goes, made]);
+  vi.advanceTimersByTime(1);
+  await orphanSweeper.dropEndpoints();
+  expect(own).toEqual([stays, made]);
+  expect([...leases.of(app.id)]).toEqual([stays.ipv4, made.ipv4]);
+  expect(left).toEqual([goes.id]);
+});
+
+test("one that joined and is listed again was never gone", async () => {
+  own = [endpoint(1, 1)];
+  joined = [own[0]!.id];
+  await looks(0);
+  listed = joined;
+  await looks(0);
+  listed = [];
+  await looks(0);
+  expect(own).toHaveLength(1);
 });
 
 test("an address that was asked for, given back and asked for again is not given away", async () => {

@@ -43,6 +43,7 @@ async function first() {
       set: async (desired) => void written.push(desired),
       verify: async () => true,
       counters: async () => ({}),
+      work: () => ({ read: 0, written: 0, drifts: 0 }),
       onTamper: () => {},
       remove: async () => {},
       close: async () => {},

@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import type { DesiredGuards } from "../../../agent/core/data-plane/kernel-state.ts";
-import { desiredGuards } from "../../../agent/core/data-plane/desired-network.ts";
+import { desiredGuards } from "../../../agent/core/data-plane/desired-guards.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
 import { GuardReconciler } from "../../../agent/kernel/guard-reconciler.ts";
 import type { Guards } from "../../../agent/kernel/port.ts";
@@ -14,6 +14,7 @@ function make(set: (desired: DesiredGuards) => Promise<void> = async () => {}) {
     set,
     verify: async () => true,
     counters: async () => ({}),
+    work: () => ({ read: 0, written: 0, drifts: 0 }),
     onTamper: (listener) => (tamper = listener),
     remove: async () => {},
     close: async () => {},

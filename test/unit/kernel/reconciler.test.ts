@@ -13,7 +13,7 @@ import type { Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { FakeKernel } from "../../fakes/fake-kernel.ts";
-import { dataPlane, present } from "../../support/cluster.ts";
+import { dataPlane, grouped, present } from "../../support/cluster.ts";
 import { PATIENT } from "../../support/patient.ts";
 
 const app = NetworkId.parse("a".repeat(32));
@@ -33,6 +33,7 @@ function make(overrides: Partial<ReconcilerModules> = {}) {
     },
     want: () => ({ kind: "absent" }),
     plan: () => [retract],
+    rightWanted: () => true,
     log: silentLog,
     ...overrides,
   };
@@ -198,7 +199,7 @@ describe("what the kernel holds is known from what passes left there", () => {
   /** Counts reads; `apply` is the fake's own, and fails while `failing`. */
   function overFake(log = silentLog) {
     const kernel = new FakeKernel();
-    const state = { wanted: present(dataPlane(1)), failing: false, reads: 0 };
+    const state = { wanted: present(dataPlane(1)), failing: false, reads: 0, right: true };
     const { reconciler } = make({
       kernel: {
         read: (network) => {
@@ -209,6 +210,7 @@ describe("what the kernel holds is known from what passes left there", () => {
           state.failing ? Promise.reject(new Error("busy")) : kernel.apply(network, steps),
       },
       want: () => state.wanted,
+      rightWanted: () => state.right,
       plan,
       log,
     });
@@ -218,7 +220,8 @@ describe("what the kernel holds is known from what passes left there", () => {
     return { kernel, reconciler, state, pass, neighbours };
   }
   const { network } = dataPlane(1);
-  const withRemote = present({ ...dataPlane(1), remotes: [remote] });
+  const remotes = grouped([remote]);
+  const withRemote = present({ ...dataPlane(1), remotes });
   const without = present({ ...dataPlane(1), remotes: [] });
 
   test("devices that were made are looked at once; then nothing is read, whatever changes", async () => {
@@ -283,9 +286,14 @@ describe("what the kernel holds is known from what passes left there", () => {
     state.wanted = withRemote;
     await pass();
     await pass();
+    const { entriesCompared } = reconciler.totals();
     reconciler.check(network);
     await pass();
-    expect(reconciler.status(network)).toMatchObject({ drifts: 0 });
+    // One forwarding entry in each of two tables, and a neighbour.
+    expect(reconciler.totals()).toMatchObject({
+      drifts: 0,
+      entriesCompared: entriesCompared + 3,
+    });
     kernel.applyNow(network, [{ kind: "removeNeighbours", ips: [ip] }]);
     await pass();
     expect(neighbours()).toEqual([]);
@@ -294,6 +302,40 @@ describe("what the kernel holds is known from what passes left there", () => {
     expect(neighbours()).toEqual([{ ip, mac }]);
     expect(reconciler.status(network)).toMatchObject({ drifts: 1 });
     expect(said).toEqual([{ network, drift: ["neighbours"] }]);
+    await reconciler.stop();
+  });
+
+  test("what wants the same of the kernel makes no pass; what wants something else makes one", async () => {
+    const { state, pass, reconciler, neighbours } = overFake();
+    state.wanted = withRemote;
+    await pass();
+    await pass();
+    const passes = (of = network): number => reconciler.status(of)?.passes ?? 0;
+    // As it is made again for each document that comes.
+    state.wanted = present({ ...dataPlane(1), remotes: remotes.map((group) => ({ ...group })) });
+    reconciler.changed(network);
+    // Two of another network's, one after the other: a pass that was due is over.
+    for (const count of [1, 2]) {
+      reconciler.dirty(app);
+      await vi.waitFor(() => expect(passes(app)).toBe(count), PATIENT);
+    }
+    expect(passes()).toBe(2);
+    state.wanted = without;
+    reconciler.changed(network);
+    await vi.waitFor(() => expect(neighbours()).toEqual([]), PATIENT);
+    expect(passes()).toBe(3);
+    await reconciler.stop();
+  });
+
+  test("that what is wanted was not what the whole says is counted as well", async () => {
+    const { state, pass, reconciler } = overFake();
+    await pass();
+    state.right = false;
+    await pass();
+    expect(reconciler.status(network)).toMatchObject({ drifts: 0 });
+    reconciler.check(network);
+    await pass();
+    expect(reconciler.status(network)).toMatchObject({ drifts: 1 });
     await reconciler.stop();
   });
 });

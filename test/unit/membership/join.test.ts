@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
@@ -7,6 +8,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
@@ -114,6 +116,42 @@ test("refused: nothing is left that an image of this machine could carry", async
   await expect(joining("whole", { name: "-" })).rejects.toThrow();
   expect(keys()).toEqual({ joining: false, own: false });
   expect(await members()).toEqual([]);
+});
+
+test("a controller that takes the connection and is slow is asked again, with the same key, and admits once", async () => {
+  const busy = createServer((socket) => socket.on("error", () => {})).listen(0, "127.0.0.1");
+  await once(busy, "listening");
+  const { port } = busy.address() as { port: number };
+  let asked = 0;
+  const slow: string[] = [];
+  try {
+    const { membership } = await joinCluster(
+      files,
+      {
+        token,
+        controller: { address: Ip.parse("127.0.0.1"), port },
+        name: "h2",
+        advertise: Ip.parse("198.51.100.2"),
+        slow: ({ message }) => slow.push(message),
+      },
+      (seed) => ({
+        ...lineOf("whole")(seed),
+        exchange: async (to, request, timeoutMs) => {
+          const answer = await lineOf("whole")(seed).exchange(to, request, timeoutMs);
+          // It has decided, and its answer comes too late.
+          if (++asked < 3) throw new DOMException("too late", "TimeoutError");
+          return answer;
+        },
+      }),
+    );
+    expect(membership.cluster).toBe((await controller.state()).cluster);
+  } finally {
+    busy.close();
+  }
+  expect(slow).toEqual(
+    [1, 2].map(() => expect.stringMatching(/takes connections, and has not answered/)),
+  );
+  expect(await members()).toEqual([readIdentity(files).node]);
 });
 
 test.each<Line>(["not there", "answer lost"])(

@@ -131,3 +131,16 @@ test("an interface that changes without end makes no state without end, and is n
   expect(own.underlayMtuBytes).toBe(1300);
   expect(underlay.untold()).toBeUndefined();
 });
+
+test("a table of neighbours that was full since the last look is a failure for a while, one that was before is none", async () => {
+  const look = async (timesFull: number | undefined): Promise<string | undefined> => {
+    links.timesFull = timesFull;
+    underlay.soon();
+    await seconds(60);
+    return underlay.failure()?.next;
+  };
+  const room = expect.stringMatching(/sysctl -w net\.ipv4\.neigh\.default\.gc_thresh3=16384/);
+  const said: unknown[] = [];
+  for (const times of [undefined, 7, 7, 9, 9, 9, 9, 9]) said.push(await look(times));
+  expect(said).toEqual([undefined, undefined, undefined, room, room, room, undefined, undefined]);
+});

@@ -98,6 +98,23 @@ describe("what a container hears", () => {
     expect(h1.agent.nameServerFeed.gone(network)).toMatchObject([{ names: ["db"], out: "gone" }]);
   });
 
+  test("another container's new name and its health, of which the kernels are not asked", async () => {
+    const endpoint = await put(h2, "b", ["db"]);
+    await expect.poll(() => ask("db")).toEqual([endpoint.ipv4]);
+    for (const host of [h1, h2]) {
+      // What stood there before may go now: that is a pass of its own.
+      await expect.poll(() => host.agent.replication.standing(network).inSync).toBe(true);
+      await host.quiet();
+    }
+    const passes = () => [h1, h2].map(({ agent }) => agent.reconciler.status(network)?.passes);
+    const before = passes();
+    h2.agent.localNetworks.amend(network, [{ ...endpoint, names: ["db", "pg"] }]);
+    await expect.poll(() => ask("pg")).toEqual([endpoint.ipv4]);
+    h2.agent.localNetworks.amend(network, [{ ...endpoint, names: ["pg"], out: "paused" }]);
+    await expect.poll(() => ask("pg")).toEqual([]);
+    expect(passes()).toEqual(before);
+  });
+
   test("nobody for a name that is gone from here a moment ago, two minutes later Docker's answer", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     try {

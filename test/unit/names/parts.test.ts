@@ -70,7 +70,7 @@ describe("the token bucket", () => {
 });
 
 describe("the watch over a thread", () => {
-  const watch = (): HangWatch => new HangWatch(300, 100, 0);
+  const watch = (): HangWatch => new HangWatch(300, { wellMs: 100, hungMs: 100 }, 0);
 
   test("one whose loop is idle now and then is well", () => {
     const watched = watch();
@@ -105,6 +105,19 @@ describe("the watch over a thread", () => {
     expect(watched.look(50, 0, 5000)).toBe("silent");
     expect([5100, 5200].map((now) => watched.look(50, 0, now))).toEqual(["silent", "silent"]);
     expect(watched.look(50, 0, 5301)).toBe("hung");
+  });
+
+  test("one that is well is looked at five times a second, and a hang is known in half a second", () => {
+    for (let hangsMs = 60_000; hangsMs < 60_500; hangsMs += 10) {
+      const watched = new HangWatch(300, { wellMs: 200, hungMs: 100 }, 0);
+      let [looks, now] = [0, 0];
+      for (let seen = "well"; seen !== "hung"; looks++) {
+        now += watched.pauseMs;
+        seen = watched.look(Math.min(now, hangsMs), 0, now);
+      }
+      expect(now - hangsMs).toBeLessThanOrEqual(501);
+      expect(looks).toBeLessThan(5 * 61 + 3);
+    }
   });
 });
 

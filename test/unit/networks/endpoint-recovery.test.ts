@@ -80,6 +80,27 @@ test("before an address is given, it is known which containers run here; or none
   expect(read).toHaveBeenCalledTimes(2);
 });
 
+test("each network is read once, however many ask while it is read; one that failed is read again", async () => {
+  inKernel(app, [portOf(endpoint(1, 2))]);
+  inKernel(web, [portOf(endpoint(1, 3))]);
+  await endpointRecovery.start();
+  stateKnows(2, [app, web]);
+  const read = vi.spyOn(kernel, "read").mockRejectedValueOnce(new Error("EBUSY"));
+  const failed = await Promise.allSettled([endpointRecovery.adopt(), endpointRecovery.adopt()]);
+  expect(failed.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  expect(read).toHaveBeenCalledTimes(1);
+  read.mockClear();
+  await Promise.all([
+    endpointRecovery.adopt(),
+    endpointRecovery.adopt(),
+    endpointRecovery.adopted(app.id),
+    endpointRecovery.adopted(web.id),
+  ]);
+  expect(read.mock.calls).toEqual([[app.id], [web.id]]);
+  expect(entered).toEqual([app.id, web.id]);
+  expect(dirty).toEqual([app.id, web.id]);
+});
+
 function endpoints(network: NetworkId): readonly Endpoint[] {
   return tables.documents(network).get(SELF)?.endpoints ?? [];
 }

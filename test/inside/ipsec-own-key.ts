@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { PAIR_KEY_BYTES, PairKey } from "../../agent/core/keys/pair-key.ts";
 import type { SaName } from "../../agent/core/keys/security-association.ts";
 import { LinuxIpsec } from "../../agent/encryption/ipsec/linux-ipsec.ts";
+import type { Family } from "../../shared/ip.ts";
 import { systemRandom } from "../../shared/node/system.ts";
 import { isEsp, newMarker } from "../support/capture.ts";
 import { vtepOf } from "../support/cluster.ts";
@@ -9,10 +10,10 @@ import { IPSEC_PORT, IpsecHosts } from "../support/ipsec-hosts.ts";
 import { loadModules } from "./modules.ts";
 
 /**
- * Keys put by hand, so that the test has them: host 1 has one of host 2 and one of host 3, and listens.
- * Host 3 is a member of the cluster that tries what it can do with its own.
+ * What a host can do with a key of its own. Keys are put by hand, so that the test has them: host 1 has one of host 2 and
+ * one of host 3, and listens. Host 3 is a member of the cluster that tries.
  */
-describe.each([4, 6] as const)("a host that has a key of its own, over IPv%i", (family) => {
+export function ipsecOwnKey(family: Family): void {
   let world: IpsecHosts;
   const newKey = (): PairKey => new PairKey(systemRandom.bytes(PAIR_KEY_BYTES));
   /** Fresh for each test: what was sent with one cannot be sent again. */
@@ -111,4 +112,4 @@ describe.each([4, 6] as const)("a host that has a key of its own, over IPv%i", (
       errors: [],
     });
   });
-});
+}

@@ -1,0 +1,6 @@
+import { describe } from "vitest";
+import { ipsecOwnKey } from "./ipsec-own-key.ts";
+
+describe("a host that has a key of its own, over IPv4", () => {
+  ipsecOwnKey(4);
+});
