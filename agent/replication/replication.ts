@@ -286,8 +286,10 @@ export class Replication {
     this.#wake();
   }
 
+  /** What follows from the tables comes last: this host may say more of itself then, after what is written here. */
   #runCluster(outputs: readonly ClusterOutput[]): void {
     const { saved } = this.#modules;
+    let isChanged = false;
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
@@ -316,8 +318,9 @@ export class Replication {
           this.#refused(this.#peersChange(output));
           break;
         case "changed":
-          this.#applyState();
+          isChanged = true;
       }
+    if (isChanged) this.#applyState();
     this.#wake();
   }
 
