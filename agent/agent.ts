@@ -13,7 +13,8 @@ import type { Owed } from "../shared/overdue.ts";
 import type { Log } from "../shared/ports.ts";
 import { sealKeyPair } from "../shared/sealed-box.ts";
 import { Signal } from "../shared/signal.ts";
-import { verifyState } from "../shared/trust.ts";
+import { verifySigned } from "../shared/node/signed-state.ts";
+import { verifyHead } from "../shared/trust.ts";
 import type { AgentAdapters } from "./adapters.ts";
 import { desiredGuards } from "./core/data-plane/desired-guards.ts";
 import type { DesiredGuards } from "./core/data-plane/kernel-state.ts";
@@ -98,7 +99,8 @@ function makeParts(
     hasher: sha256,
     signer: ed25519Signer(identity.seed),
     verifier: ed25519Verifier(),
-    verifyState: (signed) => verifyState(rootKey, signed),
+    verifyState: (signed) => verifySigned(rootKey, signed),
+    verifyHead: (signed) => verifyHead(rootKey, signed),
     answerKeys: (from, question) => channel.asked(from, question),
   });
   const reach = new Reach();

@@ -13,7 +13,8 @@ import { equalBytes } from "../shared/codec.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken, notItsController } from "../shared/token.ts";
-import { type KeyPair, signClaim, signState, verifyState } from "../shared/trust.ts";
+import { verifySigned } from "../shared/node/signed-state.ts";
+import { type KeyPair, signClaim } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
 import { allotBlock, allowedNetwork, grantAddress, returnBlock } from "./core/blocks.ts";
 import { changeKeySchedule, type KeyScheduleChanges, rotateDueKeys } from "./core/key-schedule.ts";
@@ -37,6 +38,7 @@ import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, decodeRecord, encodeRecord } from "./encoded-record.ts";
+import { StateSigner } from "./state-signer.ts";
 import type { ControllerStore, StoredRecord } from "./store/port.ts";
 import type {
   AnswerOf,
@@ -64,15 +66,15 @@ export interface ControllerKeys {
 /**
  * Serves hosts and the local administrator: a request is a transition of the stored record, kept
  * by compare-and-set, then signed and told. The record on disk is the truth, nothing is cached
- * but the last signature.
+ * but the last signature and the objects that it is over.
  */
 export class Controller {
   readonly #keys: ControllerKeys;
   readonly #modules: ControllerModules;
+  readonly #signer: StateSigner;
   readonly #listeners = new Set<(state: SignedState) => void>();
   /** What the store held last. */
   #decoded: (StoredRecord & { readonly record: ControllerRecord }) | undefined;
-  #signed: { revision: number; state: Promise<SignedState> } | undefined;
   /** The newest state that was shown to this controller, where that is newer than its own. */
   #met: ClusterState | undefined;
   /** Transitions run one after another: here two of them would only collide. */
@@ -81,6 +83,7 @@ export class Controller {
   constructor(keys: ControllerKeys, modules: ControllerModules) {
     this.#keys = keys;
     this.#modules = modules;
+    this.#signer = new StateSigner(keys, modules.hasher);
   }
 
   /** Told of each new state, signed; until the returned function is called. */
@@ -95,7 +98,7 @@ export class Controller {
 
   /** @throws STALE while it must decide nothing. */
   async signedState(): Promise<SignedState> {
-    return this.#sign((await this.#serving()).state);
+    return this.#signer.sign((await this.#serving()).state);
   }
 
   /** Why it decides nothing; undefined: it serves. */
@@ -108,7 +111,7 @@ export class Controller {
    * old, or that another has taken over. @throws UNAUTHENTICATED unless it is of this cluster.
    */
   async met(signed: SignedState): Promise<void> {
-    const state = await verifyState(this.#keys.rootKey, signed);
+    const state = await verifySigned(this.#keys.rootKey, signed);
     const own = await this.state();
     if (state.cluster === own.cluster && state.revision > (this.#met ?? own).revision)
       this.#met = state;
@@ -188,7 +191,7 @@ export class Controller {
       case "state": {
         const { state } = record;
         return state.revision > request.revision
-          ? { v: 1, kind: "state", state: await this.#sign(state) }
+          ? { v: 1, kind: "state", state: await this.#signer.sign(state) }
           : { v: 1, kind: "state" };
       }
       case "readdress":
@@ -293,7 +296,7 @@ export class Controller {
       kind: "joined",
       rootKey,
       claim: await signClaim(controller, certificate, claim),
-      state: await this.#sign(state),
+      state: await this.#signer.sign(state),
     };
   }
 
@@ -334,6 +337,7 @@ export class Controller {
       // What was released is kept even if nothing else changes: an end that was moved stays where it is.
       if (next.record === record) return next.result;
       checkSize(record, next.record);
+      this.#signer.goesOnFrom(record.state);
       const bytes = encodeRecord(next.record);
       if (!(await store.write(version, bytes))) continue;
       this.#decoded = { version: version + 1, bytes, record: next.record };
@@ -348,19 +352,8 @@ export class Controller {
   }
 
   async #tell(state: ClusterState): Promise<void> {
-    const signed = await this.#sign(state);
+    const signed = await this.#signer.sign(state);
     for (const listener of this.#listeners) listener(signed);
-  }
-
-  #sign(state: ClusterState): Promise<SignedState> {
-    if (this.#signed?.revision !== state.revision) {
-      const { controller, certificate } = this.#keys;
-      this.#signed = {
-        revision: state.revision,
-        state: signState(controller, certificate, state),
-      };
-    }
-    return this.#signed.state;
   }
 
   /** @throws STALE */

@@ -201,8 +201,29 @@ export type ClusterState = z.infer<typeof ClusterState>;
 export const SignedState = z.object({
   jws: z.string().max(BOUNDS.stateBytes),
   controllerCertificate: z.string().max(4096),
+  /**
+   * Then `jws` is that of a head (state/head.ts), and these are its objects (state/whole.ts), base64url: the state of a host that
+   * followed changes. Hosts of 0.1.0 are never sent it.
+   */
+  content: z
+    .string()
+    .max(BOUNDS.stateBytes * 1.5)
+    .optional(),
+  /** From the controller: its head over what `jws` says, and, base64url, what changed since the head's base. */
+  change: z
+    .object({ jws: z.string().max(4096), change: z.string().max(BOUNDS.stateBytes) })
+    .optional(),
 });
 export type SignedState = z.infer<typeof SignedState>;
+
+/** What hosts that hold the head's base need of a new revision (state/change.ts). */
+export const SignedChange = z.object({
+  jws: z.string().max(4096),
+  /** Absent: that of the state before. */
+  controllerCertificate: z.string().max(4096).optional(),
+  change: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "not bytes"),
+});
+export type SignedChange = z.infer<typeof SignedChange>;
 
 /** What a node shows before a mesh connection is upgraded: JWS by the controller over its claim. */
 export const NodeClaim = z.object({

@@ -11,6 +11,7 @@ import { OverlayError } from "./errors.ts";
 import { ClusterId, NodeId } from "./ids.ts";
 import { publicKeyOf } from "./node-id.ts";
 import { generationOf, MAX_GENERATION } from "./revision.ts";
+import { StateHead } from "./state/head.ts";
 
 /**
  * The chain of trust: the root key (kept offline) signs controllers' certificates, a controller
@@ -25,7 +26,7 @@ const Certificate = z.object({
 });
 export type Certificate = z.infer<typeof Certificate>;
 
-type Kind = "overlay-ts/controller" | "overlay-ts/state" | "overlay-ts/claim";
+type Kind = "overlay-ts/controller" | "overlay-ts/state" | "overlay-ts/head" | "overlay-ts/claim";
 
 /** An Ed25519 key pair: 32-byte seed and 32-byte public key. */
 export interface KeyPair {
@@ -48,6 +49,11 @@ export async function signState(
   return { jws: await sign("overlay-ts/state", controller, state), controllerCertificate };
 }
 
+/** @returns the head's compact JWS; the controller's certificate stands beside it wherever it is shown. */
+export function signHead(controller: KeyPair, head: StateHead): Promise<string> {
+  return sign("overlay-ts/head", controller, head);
+}
+
 export async function signClaim(
   controller: KeyPair,
   controllerCertificate: string,
@@ -59,6 +65,14 @@ export async function signClaim(
 /** @throws UNAUTHENTICATED: which link of the chain does not hold. */
 export function verifyState(rootKey: Uint8Array, signed: SignedState): Promise<ClusterState> {
   return verifyOfController("overlay-ts/state", rootKey, signed, ClusterState);
+}
+
+/** @throws UNAUTHENTICATED. Whether objects are those of the head is asked of its root. */
+export function verifyHead(
+  rootKey: Uint8Array,
+  signed: Pick<SignedState, "jws" | "controllerCertificate">,
+): Promise<StateHead> {
+  return verifyOfController("overlay-ts/head", rootKey, signed, StateHead);
 }
 
 /** @throws UNAUTHENTICATED. Whether the node is (still) admitted is asked of the state. */

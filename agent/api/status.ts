@@ -50,6 +50,8 @@ export interface AgentStatus {
   }[];
   /** In clear; what goes through a tunnel is in `encryption`. */
   readonly dataPath: readonly ProofStatus[];
+  /** By name: members of 0.1.0, and who was not heard yet. While there is one, changes of the state travel as the whole of it. */
+  readonly needStateWhole: readonly string[];
   /** Hosts that speak no wire version of ours. */
   readonly otherVersions: readonly { node: NodeId; name: string; failure: Failure }[];
   readonly networks: readonly NetworkStatus[];
@@ -169,6 +171,9 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
       dialled: replication.dials(id),
     })),
     dataPath: agent.dataPaths.results("none"),
+    needStateWhole: replication.cluster
+      .needWhole()
+      .map((node) => state?.nodes.find(({ id }) => id === node)?.name ?? node),
     otherVersions: (await adapters.mesh.otherVersions().catch(() => [])).map(
       ({ node, versions }) => {
         const name = others.find(({ id }) => id === node)?.name ?? node;

@@ -133,6 +133,7 @@ export class ClusterSurvey {
         kind: "fetchCluster",
         revision,
         nodes: [],
+        objects: true,
       });
       if (answer.kind === "cluster" && answer.state !== undefined) await this.#heard(answer.state);
       this.#answered.add(node);

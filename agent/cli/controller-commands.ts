@@ -22,7 +22,8 @@ import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { systemClock, systemRandom } from "../../shared/node/system.ts";
 import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
 import { counted } from "../../shared/text.ts";
-import { signCertificate, signState, verifyState } from "../../shared/trust.ts";
+import { signCertificate, signState } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
 import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
 import { chooseAddress } from "../membership/host-facts.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
@@ -267,7 +268,7 @@ async function newestKnown(
         next: "give the one that `overlay-ts init` made for this cluster",
       });
   const signed = membership === undefined ? [] : signedStates(context, membership);
-  const states = await Promise.all(signed.map((state) => verifyState(rootKey, state)));
+  const states = await Promise.all(signed.map((state) => verifySigned(rootKey, state)));
   if (held !== undefined) states.push(held.record.state);
   const [newest] = states.toSorted((a, b) => b.revision - a.revision);
   if (newest !== undefined) return newest;

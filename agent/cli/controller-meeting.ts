@@ -4,7 +4,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import { askPort } from "../../shared/node/tcp-port.ts";
 import { generationOf } from "../../shared/revision.ts";
 import { counted } from "../../shared/text.ts";
-import { verifyState } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
 import { MeshNode } from "../replication/gossip/mesh-node.ts";
 import { ClusterSurvey, messenger, type Met } from "./cluster-survey.ts";
 import { callAgent, type Context } from "./context.ts";
@@ -25,7 +25,7 @@ export async function meeting(
   const { rootKey } = keys;
   const { identity, claim, listen } = await messenger(keys, generation, known);
   const mesh = new MeshNode({ identitySeed: identity.seed, listen, claim, rootKey });
-  const met = new ClusterSurvey(mesh, known, (signed) => verifyState(rootKey, signed));
+  const met = new ClusterSurvey(mesh, known, (signed) => verifySigned(rootKey, signed));
   progress(`asking ${counted(known.nodes.length, "host")}`);
   try {
     await run(met);
@@ -45,7 +45,7 @@ export async function heardHere(
     "GET",
     `/v1/state?after=${revision}`,
   ).catch(() => ({ state: undefined }));
-  return state && verifyState(rootKey, state);
+  return state && verifySigned(rootKey, state);
 }
 
 /** @throws STALE */

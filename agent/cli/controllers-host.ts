@@ -6,7 +6,8 @@ import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { generationOf } from "../../shared/revision.ts";
-import { verifyClaim, verifyState } from "../../shared/trust.ts";
+import { verifyClaim } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
 import { type Membership, readMembership } from "../membership/membership-files.ts";
 import { type Context, filesOf } from "./context.ts";
 import { signedStates } from "./signed-states.ts";
@@ -56,7 +57,7 @@ async function asMember(
   const signed: readonly SignedState[] = await readable(async () =>
     signedStates(context, membership),
   ).then((found) => found ?? [membership.state]);
-  const states = await Promise.all(signed.map((state) => verifyState(rootKey, state)));
+  const states = await Promise.all(signed.map((state) => verifySigned(rootKey, state)));
   const [state] = states.toSorted((a, b) => b.revision - a.revision);
   return state && { node: node.id, state };
 }

@@ -4,7 +4,7 @@ import { fromBase64Url } from "../../shared/base64url.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import { verifyState } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
 import { notJoined } from "../core/life.ts";
 import { addressFacts, type OwnAddresses, provenMembership } from "../membership/join.ts";
 import {
@@ -87,7 +87,7 @@ export async function readdressWithController(
 async function newestState(context: Context, held: Membership): Promise<ClusterState> {
   const rootKey = fromBase64Url(held.rootKey);
   const states = await Promise.all(
-    signedStates(context, held).map((signed) => verifyState(rootKey, signed)),
+    signedStates(context, held).map((signed) => verifySigned(rootKey, signed)),
   );
   return states.reduce((a, b) => (b.revision > a.revision ? b : a));
 }

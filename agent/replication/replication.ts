@@ -5,12 +5,12 @@ import type { Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
 import { Signal } from "../../shared/signal.ts";
+import { fromBase64Url } from "../../shared/base64url.ts";
+import type { StateHead } from "../../shared/state/head.ts";
 import { ClusterSyncRequest } from "../core/tables/cluster-messages.ts";
-import {
-  type ClusterOutput,
-  ClusterReplica,
-  type HostFacts,
-} from "../core/tables/cluster-replica.ts";
+import type { ClusterOutput } from "../core/tables/cluster-output.ts";
+import { ClusterReplica, type HostFacts } from "../core/tables/cluster-replica.ts";
+import type { HeadedChange } from "../core/tables/followed-state.ts";
 import { saysOn } from "../core/tables/hosts.ts";
 import { decodeMessage } from "../core/tables/messages.ts";
 import { wantedPeers } from "../core/tables/peers.ts";
@@ -42,6 +42,10 @@ export interface ReplicationModules {
   readonly log: Log;
   /** The chain of trust from the pinned root key. @throws UNAUTHENTICATED */
   readonly verifyState: (signed: SignedState) => Promise<ClusterState>;
+  /** Of a head alone; whether objects are its own is the core's concern. @throws UNAUTHENTICATED */
+  readonly verifyHead: (
+    signed: Pick<SignedState, "jws" | "controllerCertificate">,
+  ) => Promise<StateHead>;
   /** A question about the keys of our pair. @throws OverlayError: it is refused. */
   readonly answerKeys: (from: NodeId, question: Uint8Array) => Promise<Uint8Array>;
 }
@@ -86,8 +90,9 @@ export class Replication {
 
   /** From disk, before anything else. @throws UNAUTHENTICATED when not even the state of the joining holds. */
   async restore(joinedWith: SignedState): Promise<void> {
-    const { signed, state, hosts, documents } = await restoredTables(this.#modules, joinedWith);
-    this.cluster.restore(hosts, signed, state);
+    const restored = await restoredTables(this.#modules, joinedWith);
+    const { signed, state, changes, hosts, documents } = restored;
+    this.cluster.restore(hosts, signed, state, changes);
     this.networks.restore(documents);
   }
 
@@ -117,9 +122,7 @@ export class Replication {
 
   /** The newest state as it was signed, if it is newer than `revision`. */
   stateAfter(revision: number): SignedState | undefined {
-    const question: ClusterSyncRequest = { v: 1, kind: "fetchCluster", revision, nodes: [] };
-    const answer = this.cluster.answer(this.#node, question);
-    return answer.kind === "cluster" ? answer.state : undefined;
+    return (this.tables.state?.revision ?? 0) > revision ? this.cluster.proof() : undefined;
   }
 
   /** What of the tables is not as it was signed, as the disk has it, or as peers have it. */
@@ -128,15 +131,16 @@ export class Replication {
       ...this.#modules,
       self: this.#node,
       tables: this.tables,
-      signed: this.stateAfter(0),
+      signed: this.cluster.signed(),
       differing: (network) => this.networks.differing(network),
     });
   }
 
   /** From the controller itself, in an answer or watched. */
   async controllerTold(signed: SignedState): Promise<void> {
-    const state = await this.#modules.verifyState(signed);
-    this.#runCluster(this.cluster.controllerTold(signed, state, this.#now()));
+    const { verifyState } = this.#modules;
+    const [state, change] = [await verifyState(signed), await this.#changeOf(signed)];
+    this.#runCluster(this.cluster.controllerTold(signed, state, this.#now(), change));
   }
 
   /** See `ClusterReplica.otherMachine`. */
@@ -285,10 +289,10 @@ export class Replication {
     this.#wake();
   }
 
-  /** As `#run`. */
+  /** What follows from the tables comes last: this host may say more of itself then, after what is written here. */
   #runCluster(outputs: readonly ClusterOutput[]): void {
-    const { saved, log } = this.#modules;
-    let changed = false;
+    const { saved } = this.#modules;
+    let isChanged = false;
     for (const output of outputs)
       switch (output.kind) {
         case "persistHost":
@@ -296,6 +300,9 @@ export class Replication {
           break;
         case "persistState":
           saved.saveState(output.signed);
+          break;
+        case "persistChange":
+          saved.saveChange(output.revision, output.signed);
           break;
         case "publish":
           this.#publish(CLUSTER_TOPIC, output.bytes);
@@ -308,18 +315,15 @@ export class Replication {
           });
           break;
         case "verifyState":
-          this.#peersState(output.signed).catch((error: unknown) => {
-            this.cluster.counters.badState++;
-            log.warn(
-              { err: error },
-              "a state from another host was refused; the one before stays in force",
-            );
-          });
+          this.#refused(this.#peersState(output.signed));
+          break;
+        case "verifyChange":
+          this.#refused(this.#peersChange(output));
           break;
         case "changed":
-          changed = true;
+          isChanged = true;
       }
-    if (changed) this.#applyState();
+    if (isChanged) this.#applyState();
     this.#wake();
   }
 
@@ -354,6 +358,47 @@ export class Replication {
   async #peersState(signed: SignedState): Promise<void> {
     const state = await this.#modules.verifyState(signed);
     this.#runCluster(this.cluster.stateVerified(signed, state, this.#now()));
+  }
+
+  /** @throws UNAUTHENTICATED */
+  async #peersChange({
+    from,
+    signed,
+    controllerCertificate,
+  }: Extract<ClusterOutput, { kind: "verifyChange" }>): Promise<void> {
+    const { verifyHead } = this.#modules;
+    const head = await verifyHead({ jws: signed.jws, controllerCertificate });
+    const whole = { ...signed, controllerCertificate };
+    this.#runCluster(this.cluster.changeVerified(from, whole, head, this.#now()));
+  }
+
+  /** What the controller says beside a state of what changed. In a form of a later version it is nothing to this one. */
+  async #changeOf({
+    change,
+    controllerCertificate,
+  }: SignedState): Promise<HeadedChange | undefined> {
+    if (change === undefined) return undefined;
+    try {
+      const bytes = fromBase64Url(change.change);
+      const signed = { jws: change.jws, controllerCertificate, change: bytes };
+      return { signed, head: await this.#modules.verifyHead(signed) };
+    } catch (error) {
+      this.#modules.log.debug(
+        { err: error },
+        "the controller's change cannot be read; hosts are told its whole state",
+      );
+      return undefined;
+    }
+  }
+
+  #refused(checked: Promise<void>): void {
+    checked.catch((error: unknown) => {
+      this.cluster.counters.badState++;
+      this.#modules.log.warn(
+        { err: error },
+        "a state from another host was refused; the one before stays in force",
+      );
+    });
   }
 
   #publish(topic: string, bytes: Uint8Array): void {
@@ -412,6 +457,10 @@ function counted(modules: ReplicationModules, counts: Replication["checked"]): R
     verifyState: (signed) => {
       counts.states++;
       return modules.verifyState(signed);
+    },
+    verifyHead: (signed) => {
+      counts.signatures++;
+      return modules.verifyHead(signed);
     },
   };
 }

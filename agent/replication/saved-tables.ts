@@ -1,12 +1,17 @@
 import { z } from "zod";
-import { type ClusterState, SignedState } from "../../shared/cluster-state.ts";
+import { type ClusterState, SignedChange, SignedState } from "../../shared/cluster-state.ts";
 import { HostDocument, NetworkDocument } from "../../shared/documents.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Disk } from "../store/disk.ts";
 
-/** What the agent's tables look like on disk: one entry a document, the state as it was signed. */
+/**
+ * What the agent's tables look like on disk: one entry a document; the state as it was signed, and after it an entry for each
+ * change. Where it is objects under a head it has an entry of its own: 0.1.0 reads the other.
+ */
 
 const STATE = "state";
+const OBJECTS = "objects";
+const CHANGES = "change/";
 const HOSTS = "host/";
 const DOCUMENTS = "document/";
 const KEYS = "key/";
@@ -24,8 +29,18 @@ export class SavedTables {
     this.#disk = disk;
   }
 
+  /** The newest; when it is lost, the one before. */
   state(): SignedState | undefined {
-    return this.#disk.get(STATE, SignedState);
+    return this.#disk.get(OBJECTS, SignedState) ?? this.#disk.get(STATE, SignedState);
+  }
+
+  /** By revision, in order. */
+  changes(): (readonly [number, SignedChange])[] {
+    const keys = this.#disk.keys(CHANGES).toSorted();
+    return keys.flatMap((key) => {
+      const signed = this.#disk.get(key, SignedChange);
+      return signed === undefined ? [] : [[Number(key.slice(CHANGES.length)), signed] as const];
+    });
   }
 
   hosts(): HostDocument[] {
@@ -37,7 +52,11 @@ export class SavedTables {
   }
 
   hasState(signed: SignedState): boolean {
-    return this.#disk.has(STATE, signed, SignedState);
+    return this.#disk.has(stateKey(signed), signed, SignedState);
+  }
+
+  hasChange(revision: number, signed: SignedChange): boolean {
+    return this.#disk.has(changeKey(revision), signed, SignedChange);
   }
 
   hasHost(document: HostDocument): boolean {
@@ -48,13 +67,25 @@ export class SavedTables {
     return this.#disk.has(documentKey(document), document, NetworkDocument);
   }
 
+  /** In the place of all changes before it. What changed to it is nothing to a start. */
   saveState(signed: SignedState): void {
-    this.#disk.owePut(STATE, signed);
+    const { change: _, ...kept } = signed;
+    this.#disk.owePut(stateKey(kept), kept);
+    const isWhole = kept.content === undefined;
+    this.#disk.oweDelete(...this.#disk.keys(CHANGES), ...(isWhole ? this.#disk.keys(OBJECTS) : []));
   }
 
-  /** It can be read, and is not the controller's. */
+  saveChange(revision: number, signed: SignedChange): void {
+    this.#disk.owePut(changeKey(revision), signed);
+  }
+
+  /** The newest can be read, and is not the controller's. */
   loseState(why: string): void {
-    this.#disk.lose(STATE, why);
+    this.#disk.lose(this.#disk.keys(OBJECTS).length > 0 ? OBJECTS : STATE, why);
+  }
+
+  loseChange(revision: number, why: string): void {
+    this.#disk.lose(changeKey(revision), why);
   }
 
   loseHost({ node }: HostDocument, why: string): void {
@@ -102,6 +133,14 @@ export class SavedTables {
       this.#disk.oweDelete(...held.filter((key) => !known.has(networkOf(key))));
     }
   }
+}
+
+function stateKey({ content }: SignedState): string {
+  return content === undefined ? STATE : OBJECTS;
+}
+
+function changeKey(revision: number): string {
+  return CHANGES + String(revision).padStart(16, "0");
 }
 
 function documentKey({ network, node }: Pick<NetworkDocument, "network" | "node">): string {

@@ -1,6 +1,6 @@
-import type { SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Hasher, Verifier } from "../../shared/ports.ts";
+import type { ClusterReplica } from "../core/tables/cluster-replica.ts";
 import type { Tables } from "../core/tables/tables.ts";
 import { saysOn } from "../core/tables/hosts.ts";
 import { documentHolds, hostHolds } from "../core/tables/verify.ts";
@@ -16,10 +16,17 @@ const OTHERWISE = "holds something else of it, and comparing does not mend that:
 export interface CheckedTables {
   readonly self: NodeId;
   readonly tables: Tables;
-  readonly signed: SignedState | undefined;
+  readonly signed: ReturnType<ClusterReplica["signed"]>;
   readonly saved: Pick<
     SavedTables,
-    "hasState" | "hasHost" | "hasDocument" | "saveState" | "saveHost" | "saveDocument"
+    | "hasState"
+    | "hasChange"
+    | "hasHost"
+    | "hasDocument"
+    | "saveState"
+    | "saveChange"
+    | "saveHost"
+    | "saveDocument"
   >;
   readonly hasher: Hasher;
   readonly verifier: Verifier;
@@ -42,10 +49,7 @@ export function checkTables(checked: CheckedTables): TableFault[] {
   const names = new Map(tables.state?.nodes.map(({ id, name }) => [id, name]));
   const nameOf = (node: NodeId): string => names.get(node) ?? node;
   const faults: TableFault[] = [];
-  if (signed !== undefined && !saved.hasState(signed)) {
-    saved.saveState(signed);
-    faults.push({ text: `the controller's state ${NOT_ON_DISK}` });
-  }
+  if (!savedAgain(signed, saved)) faults.push({ text: `the controller's state ${NOT_ON_DISK}` });
   for (const document of tables.hosts.values()) {
     const what = `what ${nameOf(document.node)} says of itself`;
     if (!hostHolds(document, verifier)) faults.push({ text: `${what} ${NOT_SIGNED}` });
@@ -71,4 +75,19 @@ export function checkTables(checked: CheckedTables): TableFault[] {
       faults.push({ network, text: `${nameOf(peer)} ${OTHERWISE}` });
   }
   return faults;
+}
+
+/** False: it was not there as it should be, and is now. */
+function savedAgain(
+  { state, changes }: CheckedTables["signed"],
+  saved: CheckedTables["saved"],
+): boolean {
+  if (state === undefined) return true;
+  const isThere =
+    saved.hasState(state) &&
+    changes.every(({ head, signed }) => saved.hasChange(head.revision, signed));
+  if (isThere) return true;
+  saved.saveState(state);
+  for (const { head, signed } of changes) saved.saveChange(head.revision, signed);
+  return false;
 }

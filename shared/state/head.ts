@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { toBase64Url } from "../base64url.ts";
+import { fromBase64Url, toBase64Url } from "../base64url.ts";
 import { ClusterId } from "../ids.ts";
 import type { Hasher } from "../ports.ts";
 import { deltaBytes, type StateDelta } from "./delta.ts";
@@ -36,6 +36,12 @@ export function headOf(
     base: { revision: base.revision, root: base.root },
     changes: changesHash(delta, hasher),
   };
+}
+
+/** What a compact JWS (RFC 7515) says that was checked before. @throws when it is none of a head */
+export function headIn(jws: string): StateHead {
+  const payload = fromBase64Url(jws.split(".")[1] ?? "");
+  return StateHead.parse(JSON.parse(new TextDecoder().decode(payload)));
 }
 
 export function rootText(leaves: Leaves): string {

@@ -34,7 +34,9 @@ export type Refusal =
   /** Of another cluster. */
   | "cluster"
   /** With the changes the objects are not those of the head. */
-  | "root";
+  | "root"
+  /** The blocks of some network are not. */
+  | "blocks";
 
 export type Taken =
   | { readonly kind: "taken"; readonly held: HeldState }
@@ -133,5 +135,8 @@ function withBlocks(
   const leaf = held.leaves.get(blocksKey(network));
   const isEnd = leaf === undefined && blocks.hosts.size === 0;
   if (!isEnd && (leaf === undefined || !equalBytes(blocks.leaves.root(), leaf))) return undefined;
-  return { ...held, blocks: new Map(held.blocks).set(network, blocks) };
+  const after = new Map(held.blocks);
+  if (isEnd) after.delete(network);
+  else after.set(network, blocks);
+  return { ...held, blocks: after };
 }

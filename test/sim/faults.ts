@@ -41,6 +41,8 @@ export function newFaultMix() {
     /** Starts that were refused or given up: no address, no controller, a clash. */
     refused: 0,
     lies: 0,
+    /** Agents that were of 0.1.0 when they started. */
+    oldVersions: 0,
   };
 }
 

@@ -1,4 +1,6 @@
-import { encodeMessage } from "../../agent/core/tables/messages.ts";
+import { ClusterGossip } from "../../agent/core/tables/cluster-messages.ts";
+import { decodeMessage, encodeMessage } from "../../agent/core/tables/messages.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { encodeCbor, hex } from "../../shared/codec.ts";
 import {
@@ -9,6 +11,7 @@ import {
   networkSigningBytes,
 } from "../../shared/documents.ts";
 import { EndpointId } from "../../shared/ids.ts";
+import { decodeChange, encodeChange } from "../../shared/state/change.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Random, Signer } from "../../shared/ports.ts";
 import { CLUSTER_TOPIC, topicOf } from "../../agent/replication/request-kinds.ts";
@@ -36,6 +39,33 @@ export function lie(world: World, liar: SimAgent, random: Random): void {
     noise,
   ];
   pick(random, lies)?.({ world, liar, random, record });
+}
+
+/**
+ * A change of the controller's state has come to the liar, who is as quick as gossip: the true head goes on with what is not its
+ * own, to those whom the truth has not reached.
+ */
+export function alterChange(world: World, liar: SimAgent, random: Random, bytes: Uint8Array): void {
+  let message: ClusterGossip;
+  try {
+    message = decodeMessage(ClusterGossip, bytes, BOUNDS.gossipMessageBytes);
+  } catch {
+    return;
+  }
+  if (message.kind !== "change") return;
+  world.faults.lies++;
+  const { objects, blocks } = decodeChange(message.change.change);
+  const before = liar.replication.cluster.signed().changes.at(-1)?.signed;
+  const otherBlocks = blocks.map((change) => ({
+    ...change,
+    put: change.put.map(([node]) => [node, encodeCbor(["10.255.0.0/24"])] as const),
+  }));
+  const change =
+    before === undefined || random.below(2) === 0
+      ? encodeChange({ objects, blocks: otherBlocks })
+      : before.change;
+  const altered = { ...message, change: { ...message.change, change } };
+  world.network.publish(liar, CLUSTER_TOPIC, encodeCbor(altered));
 }
 
 interface Lie {

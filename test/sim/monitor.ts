@@ -141,6 +141,13 @@ export class Monitor {
     if (next <= held) this.violation(`h${agent.host.k} takes revision ${next} after ${held}`);
   }
 
+  /** Whole or followed from change to change, what is held was signed as it is. */
+  stateIsSigned({ host, tables }: SimAgent): void {
+    const { state } = tables;
+    if (state !== undefined && !this.#world.trust.isSigned(state))
+      this.violation(`h${host.k} holds of revision ${state.revision} what nobody signed`);
+  }
+
   /** The machine went off, and its kernel with it. */
   kernelGone(host: SimHost): void {
     this.#shadows.delete(host);

@@ -16,6 +16,9 @@ const ownDocuments = "agent/core/tables/own-documents.ts";
 const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
+const heldState = "shared/state/held-state.ts";
+const stateDelta = "shared/state/delta.ts";
+const leaves = "shared/state/leaves.ts";
 
 const CORE_PLANTS: readonly Plant[] = [
   {
@@ -155,6 +158,70 @@ const CORE_PLANTS: readonly Plant[] = [
         to: "",
       },
     ],
+  },
+  {
+    name: "leaf-not-compared",
+    what: "blocks are taken in that do not have the leaf of the head",
+    edits: [
+      {
+        file: heldState,
+        from: "if (!isEnd && (leaf === undefined || !equalBytes(blocks.leaves.root(), leaf))) return undefined;",
+        to: "if (!isEnd && leaf === undefined) return undefined;",
+      },
+      {
+        file: heldState,
+        from: "kept !== undefined && equalBytes(kept.leaves.root(), leaf) ?",
+        to: "kept !== undefined ?",
+      },
+    ],
+  },
+  {
+    name: "change-on-the-wrong-base",
+    what: "a change of the state is put on whatever is held, and the root not compared",
+    edits: [
+      {
+        file: heldState,
+        from: "if (head.base === undefined || compareHeads(head.base, held.head) !== 0) return",
+        to: "if (head.base === undefined) return",
+      },
+      {
+        file: heldState,
+        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "old-object-under-a-new-head",
+    what: "what came beside a signed head is not held against it",
+    edits: [
+      {
+        file: heldState,
+        from: 'if (head.changes !== changesHash(delta, hasher)) return { kind: "refused", why: "changes" };',
+        to: "",
+      },
+      {
+        file: heldState,
+        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "bucket-hash-kept",
+    what: "a bucket that holds something keeps its hash when a leaf of it is another",
+    edits: [
+      {
+        file: leaves,
+        from: "buckets[index] = bucketOf(leaves, this.#hasher);",
+        to: "buckets[index] = this.#buckets[index].leaves.size > 0 ? { leaves, hash: this.#buckets[index].hash } : bucketOf(leaves, this.#hasher);",
+      },
+    ],
+  },
+  {
+    name: "dropped-key-resurrected",
+    what: "what a change drops stays where it was",
+    edits: [{ file: stateDelta, from: "for (const key of drop) after.delete(key);", to: "" }],
   },
   {
     name: "hash-not-compared",

@@ -10,7 +10,7 @@ import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { startMember } from "../../agent/start-order.ts";
 import { Disk } from "../../agent/store/disk.ts";
-import type { ClusterState, SecurityClass, SignedState } from "../../shared/cluster-state.ts";
+import type { SecurityClass, SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Random, silentLog } from "../../shared/ports.ts";
 import { Signal } from "../../shared/signal.ts";
@@ -22,6 +22,7 @@ import type { Answer, Request } from "./sim-controller.ts";
 import { SimDocker } from "./sim-docker.ts";
 import type { SimHost } from "./sim-host.ts";
 import { simKernel } from "./sim-kernel.ts";
+import { saysLess } from "./old-version.ts";
 import { SimMesh } from "./sim-mesh.ts";
 import { SimProbes } from "./sim-probes.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
@@ -29,6 +30,8 @@ import { WatchedTables } from "./watched-tables.ts";
 import { chance, type World } from "./world.ts";
 
 const VERIFY_MS = 1;
+/** Of an agent's starts. */
+const OLD_PERCENT = 5;
 /** A minute in the real one. */
 const RESYNC_MS = 6000;
 /** Ten seconds, five minutes and two minutes in the real one, and its passes are tried again less and less often. */
@@ -54,6 +57,8 @@ export class SimAgent {
   readonly counted: CountedMesh;
   readonly probes: SimProbes;
   alive = true;
+  /** It is of 0.1.0: so must the others talk to it. */
+  readonly isOld: boolean;
   readonly #world: World;
   readonly #kernel: Kernel;
   readonly #resync = new Signal();
@@ -65,6 +70,8 @@ export class SimAgent {
     this.node = node;
     this.#world = world;
     this.random = seededRandom(world.random.below(0x1_0000_0000));
+    this.isOld = world.faulty && chance(this.random, OLD_PERCENT);
+    if (this.isOld) world.faults.oldVersions++;
     this.disk = new Disk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
@@ -85,9 +92,11 @@ export class SimAgent {
       hasher: oneShotSha256,
       signer: world.keys.signer(node),
       verifier: world.keys.verifier,
-      verifyState: (signed) => this.#verify(signed),
+      verifyState: (signed) => this.#verify(() => world.trust.verify(signed)),
+      verifyHead: (signed) => this.#verify(() => world.trust.verifyHead(signed)),
       answerKeys: () => Promise.reject(new Error("no keys are made")),
     });
+    if (this.isOld) saysLess(this.replication);
     this.probes = new SimProbes(this, world, context.timers);
     const { disk, saved, replication } = this;
     const { kernel, plan } = simKernel(this, world);
@@ -253,8 +262,8 @@ export class SimAgent {
     return () => queue.cancel(event);
   }
 
-  async #verify(signed: SignedState): Promise<ClusterState> {
+  async #verify<T>(checked: () => T): Promise<T> {
     await new Promise<void>((resolve) => this.later(VERIFY_MS, resolve));
-    return this.#world.trust.verify(signed);
+    return checked();
   }
 }

@@ -6,6 +6,7 @@ import {
   removeNetwork,
   rotateKeys,
 } from "../../controller/core/networks.ts";
+import { Heads } from "../../controller/core/heads.ts";
 import {
   admittedNode,
   type Context,
@@ -16,6 +17,9 @@ import { released } from "../../controller/core/quarantine.ts";
 import { recovered } from "../../controller/core/recovery.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
+import { toBase64Url } from "../../shared/base64url.ts";
+import { encodeChange } from "../../shared/state/change.ts";
+import type { StateHead } from "../../shared/state/head.ts";
 import type {
   BlockRecord,
   ClusterState,
@@ -65,6 +69,7 @@ const DAY_MS = 86_400_000;
 export class SimController {
   readonly #world: World;
   readonly #random: Random;
+  readonly #heads = new Heads(oneShotSha256);
   #record: ControllerRecord;
   #backup: ControllerRecord | undefined;
   #signed: { readonly of: ClusterState; readonly signed: SignedState } | undefined;
@@ -101,10 +106,21 @@ export class SimController {
     return this.#world.hosts[0]!;
   }
 
+  head(): StateHead {
+    return this.#heads.of(this.#record.state).head;
+  }
+
   signedState(): SignedState {
     const { state } = this.#record;
     if (this.#signed?.of === state) return this.#signed.signed;
-    const signed = this.#world.trust.sign(state, this.#paddingBytes);
+    const { trust } = this.#world;
+    const { head, change } = this.#heads.of(state);
+    const signed: SignedState = {
+      ...trust.sign(state, this.#paddingBytes),
+      ...(change && {
+        change: { jws: trust.signHead(head), change: toBase64Url(encodeChange(change)) },
+      }),
+    };
     this.#signed = { of: state, signed };
     this.#told = Math.max(this.#told, state.revision);
     return signed;
@@ -123,12 +139,15 @@ export class SimController {
   /** Over a line that may be lost either way. @throws UNREACHABLE when no answer came in time, or its refusal */
   ask(from: SimHost, request: Request): Promise<Answer> {
     const { network, queue } = this.#world;
+    const { disk } = from;
     return new Promise((resolve, reject) => {
       const silence = { code: "UNREACHABLE", message: "the controller does not answer" } as const;
       queue.after(2000, () => reject(new OverlayError(silence)));
       const answered = (reply: () => void): void => network.send(this.host, from, reply, true);
       const asked = (): void => {
         if (this.isAway || this.#forgetful || !this.host.powered) return;
+        // Nobody puts in another disk as quickly as a message arrives.
+        if (from.disk !== disk) return;
         try {
           const answer = this.#handle(from.node, request);
           answered(() => resolve(answer));

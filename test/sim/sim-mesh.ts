@@ -4,9 +4,11 @@ import type {
   MeshHandlers,
   MeshPeer,
 } from "../../agent/replication/gossip/port.ts";
-import { networkOf } from "../../agent/replication/request-kinds.ts";
+import { CLUSTER_TOPIC, networkOf } from "../../agent/replication/request-kinds.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
+import { alterChange } from "./liar.ts";
+import { asked, isUnderstood } from "./old-version.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { World } from "./world.ts";
 
@@ -64,9 +66,10 @@ export class SimMesh implements Mesh {
   }
 
   /** Lost on the way it is silent: who asks has the same time limit as a mesh would have. */
-  request(to: NodeId, bytes: Uint8Array): Promise<Uint8Array> {
+  request(to: NodeId, question: Uint8Array): Promise<Uint8Array> {
     const { network } = this.#world;
     const agent = this.#agent;
+    const bytes = agent.isOld ? asked(question) : question;
     return new Promise((resolve, reject) => {
       if (agent.diesNow()) return;
       const peer = this.connected.get(to);
@@ -110,6 +113,10 @@ export class SimMesh implements Mesh {
   }
 
   hear(topic: string, from: NodeId, bytes: Uint8Array): void {
+    const { isOld, host, random } = this.#agent;
+    if (isOld && !isUnderstood(topic, bytes)) return;
+    if (host.lies && this.#world.faulty && topic === CLUSTER_TOPIC)
+      alterChange(this.#world, this.#agent, random, bytes);
     this.#handlers?.message(topic, from, bytes);
   }
 

@@ -32,7 +32,12 @@ describe("five to eight hosts of the real core, a controller, and whatever can g
     const rare = ["lastingOneWayCuts", "controllerRestored", "leftOff", "networksEnded"];
     for (const [fault, count] of Object.entries(total))
       if (!rare.includes(fault)) expect(count, fault).toBeGreaterThan(0);
-    for (const what of ["networks.gaps", "networks.overtaken", "cluster.overtaken"])
+    for (const what of [
+      "networks.gaps",
+      "networks.overtaken",
+      "cluster.overtaken",
+      "cluster.followed",
+    ])
       expect(counters[what], what).toBeGreaterThan(0);
     for (const what of ["networks.badSignature", "networks.notMembers", "networks.malformed"])
       expect(counters[what], what).toBeGreaterThan(0);

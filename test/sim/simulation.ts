@@ -119,6 +119,7 @@ export class Simulation implements World {
     const restless = await this.#rest();
     const differing = differences(this);
     const start = restless === undefined ? await costOfOneStart(this) : undefined;
+    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     const failures = [
       ...this.monitor.violations,
       ...(restless === undefined ? [] : [restless]),
@@ -126,7 +127,6 @@ export class Simulation implements World {
       ...this.#missingFaults(),
     ];
     for (const failure of failures) this.trace(`FAILURE ${failure}`);
-    for (const { agent } of this.hosts) if (agent !== undefined) this.ended(agent);
     return {
       seed: this.options.seed,
       trace: this.#hash.digest("hex"),
@@ -150,10 +150,14 @@ export class Simulation implements World {
   }
 
   ended({
+    host,
     replication: { networks: documents, cluster, checked },
     counted,
     networks,
   }: SimAgent): void {
+    const { misfits } = cluster.counters;
+    if (misfits > 0)
+      this.monitor.violation(`h${host.k} met ${misfits} changes that do not lead to their head`);
     for (const [prefix, counters] of [
       ["networks", documents.counters],
       ["cluster", cluster.counters],

@@ -1,10 +1,15 @@
 import { hash } from "node:crypto";
+import { toBase64Url } from "../../shared/base64url.ts";
 import type { ClusterState, SignedState } from "../../shared/cluster-state.ts";
 import { equalBytes } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { nodeIdOf } from "../../shared/node-id.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
+import type { StateHead } from "../../shared/state/head.ts";
+import { deltaBetween } from "../../shared/state/delta.ts";
+import { contentOf, stateOf } from "../../shared/state/objects.ts";
+import { heldUnder } from "../../shared/state/whole.ts";
 
 /** SHA-256 in one call, which for some hundred bytes is much cheaper than a hash object. */
 export const oneShotSha256: Hasher = {
@@ -60,6 +65,8 @@ export class SimKeys {
  */
 export class SimTrust {
   readonly #states = new Map<string, ClusterState>();
+  readonly #byRevision = new Map<number, readonly ClusterState[]>();
+  readonly #heads = new Map<string, StateHead>();
   readonly #random: Random;
 
   constructor(random: Random) {
@@ -70,13 +77,48 @@ export class SimTrust {
     const seal = Buffer.from(this.#random.bytes(12)).toString("hex");
     const jws = `${state.revision}.${seal}.${"x".repeat(paddingBytes)}`;
     this.#states.set(jws, state);
+    this.#byRevision.set(state.revision, [...(this.#byRevision.get(state.revision) ?? []), state]);
     return { jws, controllerCertificate: "" };
   }
 
+  /** With its payload where a compact JWS has it. */
+  signHead(head: StateHead): string {
+    const seal = Buffer.from(this.#random.bytes(12)).toString("hex");
+    const jws = `${seal}.${toBase64Url(new TextEncoder().encode(JSON.stringify(head)))}.`;
+    this.#heads.set(jws, head);
+    return jws;
+  }
+
   /** @throws UNAUTHENTICATED */
-  verify({ jws }: SignedState): ClusterState {
+  verify({ jws, content }: SignedState): ClusterState {
+    if (content !== undefined) {
+      const head = this.verifyHead({ jws });
+      const { objects, blocks } = heldUnder(head, content, oneShotSha256);
+      const given = [...blocks].map(([network, { hosts }]) => [network, hosts] as const);
+      return stateOf(head, { objects, blocks: new Map(given) });
+    }
     const state = this.#states.get(jws);
     if (state !== undefined) return state;
-    throw new OverlayError({ code: "UNAUTHENTICATED", message: "not signed by this cluster" });
+    throw notSigned();
   }
+
+  /** @throws UNAUTHENTICATED */
+  verifyHead({ jws }: Pick<SignedState, "jws">): StateHead {
+    const head = this.#heads.get(jws);
+    if (head !== undefined) return head;
+    throw notSigned();
+  }
+
+  /** Whether some controller signed just this, in whatever order its lists are. */
+  isSigned(state: ClusterState): boolean {
+    const content = contentOf(state);
+    return (this.#byRevision.get(state.revision) ?? []).some((signed) => {
+      const { put, drop, blocks } = deltaBetween(contentOf(signed), content, oneShotSha256);
+      return put.length + drop.length + blocks.length === 0;
+    });
+  }
+}
+
+function notSigned(): OverlayError {
+  return new OverlayError({ code: "UNAUTHENTICATED", message: "not signed by this cluster" });
 }

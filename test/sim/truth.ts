@@ -5,6 +5,10 @@ import { hex } from "../../shared/codec.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
 import { linkLocalOf } from "../../shared/mac.ts";
+import { leavesOf } from "../../shared/state/delta.ts";
+import { rootText } from "../../shared/state/head.ts";
+import { contentOf } from "../../shared/state/objects.ts";
+import { oneShotSha256 } from "./stand-ins.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
 import { checkNames, checkServed, type Live, reaches } from "./truth-names.ts";
@@ -63,6 +67,9 @@ function areLinked({ network }: World, agents: readonly SimAgent[]): boolean {
 function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: string) => void) {
   const { state } = world.controller.record;
   const [first] = agents;
+  // Hashed from the beginning: what was kept of hashes from change to change led to the same.
+  if (world.controller.head().root !== rootText(leavesOf(contentOf(state), oneShotSha256)))
+    note("the controller's head is not over its state's objects");
   for (const { tables, host } of agents) {
     if (tables.state?.revision !== state.revision)
       note(`h${host.k} has revision ${tables.state?.revision}, the controller ${state.revision}`);

@@ -1,6 +1,6 @@
 import { type NetworkKey, SavedTables } from "../../agent/replication/saved-tables.ts";
 import type { Disk } from "../../agent/store/disk.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
+import type { SignedChange, SignedState } from "../../shared/cluster-state.ts";
 import type { HostDocument, NetworkDocument, Signed } from "../../shared/documents.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { SimAgent } from "./sim-agent.ts";
@@ -56,11 +56,12 @@ export class WatchedTables extends SavedTables {
 
   override saveState(signed: SignedState): void {
     super.saveState(signed);
-    if (!this.#agent.alive) return;
-    const { revision } = this.#world.trust.verify(signed);
-    this.#world.monitor.revisionWentOn(this.#agent, this.#revision, revision);
-    this.#revision = revision;
-    this.#world.trace(`h${this.#agent.host.k} at revision ${revision}`);
+    if (this.#agent.alive) this.#revisionCame(this.#world.trust.verify(signed).revision);
+  }
+
+  override saveChange(revision: number, signed: SignedChange): void {
+    super.saveChange(revision, signed);
+    if (this.#agent.alive) this.#revisionCame(revision);
   }
 
   override saveHost(document: HostDocument): void {
@@ -84,6 +85,16 @@ export class WatchedTables extends SavedTables {
     super.forgetDocuments(network, owner);
     for (const key of this.#kept.keys())
       if (key.startsWith(network) && !key.endsWith(owner)) this.#kept.delete(key);
+  }
+
+  /** The same again is kept in its other form. */
+  #revisionCame(revision: number): void {
+    const { monitor, trace } = this.#world;
+    monitor.stateIsSigned(this.#agent);
+    if (revision === this.#revision) return;
+    monitor.revisionWentOn(this.#agent, this.#revision, revision);
+    this.#revision = revision;
+    trace(`h${this.#agent.host.k} at revision ${revision}`);
   }
 
   #documentCame(document: NetworkDocument): void {

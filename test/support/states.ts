@@ -41,19 +41,26 @@ function block(network: NetworkRecord, { id }: NodeRecord, n: number): BlockReco
   return { network: network.id, node: id, block: Cidr.parse(`10.${n >> 8}.${n & 255}.0/24`) };
 }
 
+/** So many hosts and networks, each network with a block on ten hosts, or on all. */
+export function stateOfSize(hosts: number, networks: number): ClusterState {
+  const [nodes, all] = [manyNodes(hosts), manyNetworks(networks)];
+  const blocks = all.flatMap((network, i) =>
+    nodes.slice(i % hosts, (i % hosts) + 10).map((host, n) => block(network, host, n)),
+  );
+  return clusterState(1, { nodes, networks: all, blocks });
+}
+
+/** The next revision: block `n` of its first network is given to one of its hosts. */
+export function withBlock(state: ClusterState, n: number): ClusterState {
+  const host = state.nodes[n % state.nodes.length]!;
+  const given = block(state.networks[0]!, host, 100 + n);
+  return { ...state, revision: state.revision + 1, blocks: [...state.blocks, given] };
+}
+
 /** 1,000 hosts, 200 networks and 2,000 blocks; the same with one block more; the same with one host more. */
 export function largeStates(): [ClusterState, ClusterState, ClusterState] {
-  const [nodes, networks] = [manyNodes(1000), manyNetworks(200)];
-  const blocks = networks.flatMap((network, i) =>
-    nodes.slice(i, i + 10).map((host, n) => block(network, host, n)),
-  );
-  const state = clusterState(1, { nodes, networks, blocks });
-  const given = [...blocks, block(networks[0]!, nodes[500]!, 99)];
-  return [
-    state,
-    { ...state, revision: 2, blocks: given },
-    { ...state, revision: 2, nodes: manyNodes(1001) },
-  ];
+  const state = stateOfSize(1000, 200);
+  return [state, withBlock(state, 500), { ...state, revision: 2, nodes: manyNodes(1001) }];
 }
 
 /** Any hosts, networks and blocks, in any order. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { BOUNDS } from "../../../shared/bounds.ts";
-import { SignedState } from "../../../shared/cluster-state.ts";
+import { SignedChange, SignedState } from "../../../shared/cluster-state.ts";
 import { HostDocument, Sha256, Version } from "../../../shared/documents.ts";
 import { NodeId } from "../../../shared/ids.ts";
 
@@ -13,6 +13,8 @@ export const ClusterGossip = z.discriminatedUnion("kind", [
   z.object({ v, kind: z.literal("host"), document: HostDocument }),
   /** Small enough for one message. */
   z.object({ v, kind: z.literal("state"), revision: Revision, state: SignedState }),
+  /** To who holds the one before, when all members follow changes. */
+  z.object({ v, kind: z.literal("change"), revision: Revision, change: SignedChange }),
   /** Larger: fetched from whoever hands this on. */
   z.object({ v, kind: z.literal("stateIsThere"), revision: Revision }),
 ]);
@@ -31,6 +33,10 @@ export const ClusterSyncRequest = z.discriminatedUnion("kind", [
     kind: z.literal("fetchCluster"),
     revision: Revision,
     nodes: z.array(NodeId).max(BOUNDS.nodes),
+    /** The asker takes objects under a head, and changes. */
+    objects: z.literal(true).optional(),
+    /** Of what it holds: changes since are enough. */
+    root: z.string().max(64).optional(),
   }),
 ]);
 export type ClusterSyncRequest = z.infer<typeof ClusterSyncRequest>;
@@ -45,6 +51,8 @@ export const ClusterSyncAnswer = z.discriminatedUnion("kind", [
     v,
     kind: z.literal("cluster"),
     state: SignedState.optional(),
+    /** Instead of it, from what the asker holds on, in order. */
+    changes: z.array(SignedChange).max(256).optional(),
     hosts: z.array(HostDocument).max(BOUNDS.nodes),
   }),
 ]);

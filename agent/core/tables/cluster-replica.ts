@@ -1,15 +1,19 @@
 import { BOUNDS } from "../../../shared/bounds.ts";
-import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
+import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
 import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes, type Version } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
+import type { StateHead } from "../../../shared/state/head.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
+import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { Questions } from "./questions.ts";
+import type { HeadedChange } from "./followed-state.ts";
 import { Rounds } from "./rounds.ts";
 import { HostDigests } from "./host-digests.ts";
 import { tryDecode } from "./messages.ts";
 import { OVERTAKE_PERIOD_MS } from "./own-documents.ts";
+import { StateReplica } from "./state-replica.ts";
 import type { Tables } from "./tables.ts";
 import { hostHolds } from "./verify.ts";
 
@@ -28,51 +32,17 @@ export interface ClusterReplicaModules {
   readonly peers: () => readonly NodeId[];
 }
 
-/** What the shell must do; in this order. */
-export type ClusterOutput =
-  | { readonly kind: "persistHost"; readonly document: HostDocument }
-  | { readonly kind: "persistState"; readonly signed: SignedState }
-  | { readonly kind: "publish"; readonly bytes: Uint8Array }
-  | {
-      readonly kind: "request";
-      readonly id: number;
-      readonly to: NodeId;
-      readonly bytes: Uint8Array;
-    }
-  /** Check the chain of trust (shared/trust.ts), then call `stateVerified`. */
-  | { readonly kind: "verifyState"; readonly signed: SignedState }
-  /** The state or some host's document is another: everything derived from them may be. */
-  | { readonly kind: "changed" };
-
 /** What a host says of itself; the rest of its document follows from it. */
 export type HostFacts = Pick<
   HostDocument,
   "bootId" | "vtep" | "underlayMtuBytes" | "wireguardKey" | "capabilities" | "hosting" | "needs"
 >;
 
-export interface ClusterCounters {
-  /** Documents of hosts that came. */
-  parsed: number;
-  merged: number;
-  malformed: number;
-  /** Of a later version of the wire. */
-  otherVersion: number;
-  badSignature: number;
-  /** States whose signatures do not hold. */
-  badState: number;
-  notMembers: number;
-  overtaken: number;
-  timeouts: number;
-}
-
 interface Question {
   readonly to: NodeId;
   /** Whose documents were asked for. */
   readonly nodes?: readonly NodeId[];
 }
-
-/** A state this large, with the rest of its message, still fits one gossip message. */
-const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
 /** Of hosts that a state admits: what more of them say is found by a comparison. */
 const ASKED_BY_NAME = 16;
@@ -92,6 +62,8 @@ export class ClusterReplica {
     otherVersion: 0,
     badSignature: 0,
     badState: 0,
+    followed: 0,
+    misfits: 0,
     notMembers: 0,
     overtaken: 0,
     timeouts: 0,
@@ -101,8 +73,8 @@ export class ClusterReplica {
   readonly #tables: Tables;
   readonly #digests: HostDigests;
   readonly #questions: Questions<Question>;
+  readonly #state: StateReplica;
   readonly #rounds: Rounds;
-  #signed: SignedState | undefined;
   #inSync = false;
   #stateIsFresh = false;
   /** What a peer that is sure has, and we have not yet. */
@@ -118,13 +90,24 @@ export class ClusterReplica {
     this.#modules = modules;
     this.#digests = new HostDigests(tables, modules.hasher);
     this.#questions = new Questions(options.requestTimeoutMs);
+    this.#state = new StateReplica(tables, {
+      node: options.node,
+      hasher: modules.hasher,
+      counters: this.counters,
+      fetch: (to, nowMs, revision) => this.#fetch(to, [], nowMs, revision),
+      merged: (state, members, nowMs) => this.#stateMerged(state, members, nowMs),
+    });
     this.#rounds = new Rounds(options.syncPeriodMs, modules.random, 0);
   }
 
   /** At start, from disk; all of it was verified when written, the state again by the caller. */
-  restore(hosts: readonly HostDocument[], signed: SignedState, state: ClusterState): void {
-    this.#signed = signed;
-    this.#tables.mergeState(state);
+  restore(
+    hosts: readonly HostDocument[],
+    signed: SignedState,
+    state: ClusterState,
+    changes: readonly HeadedChange[] = [],
+  ): void {
+    this.#state.restore(signed, state, changes);
     for (const document of hosts) this.#tables.mergeHost(document);
   }
 
@@ -142,25 +125,16 @@ export class ClusterReplica {
 
   gossip(from: NodeId, bytes: Uint8Array, nowMs: number): ClusterOutput[] {
     const message = this.#decode(ClusterGossip, bytes, BOUNDS.gossipMessageBytes);
-    switch (message?.kind) {
-      case undefined:
-        return [];
-      case "host":
-        this.counters.parsed++;
-        return this.#merge(message.document, nowMs);
-      case "state":
-        return message.revision > this.#revision()
-          ? [{ kind: "verifyState", signed: message.state }]
-          : [];
-      case "stateIsThere":
-        return message.revision > this.#revision() ? this.#fetch(from, [], nowMs) : [];
-    }
+    if (message === undefined) return [];
+    if (message.kind !== "host") return this.#state.gossip(from, message, nowMs);
+    this.counters.parsed++;
+    return this.#merge(message.document, nowMs);
   }
 
   answer(from: NodeId, request: ClusterSyncRequest): ClusterSyncAnswer {
     switch (request.kind) {
       case "compareCluster": {
-        const revision = this.#revision();
+        const revision = this.#state.revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
         if (revision === request.revision && equalBytes(request.hash, hash))
@@ -169,10 +143,9 @@ export class ClusterReplica {
         return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
       }
       case "fetchCluster": {
-        const state = this.#revision() > request.revision ? this.#signed : undefined;
         const wanted = new Set(request.nodes);
         const hosts = [...this.#tables.hosts.values()].filter(({ node }) => wanted.has(node));
-        return { v: 1, kind: "cluster", hosts, ...(state === undefined ? {} : { state }) };
+        return { v: 1, kind: "cluster", ...this.#state.newerThan(request), hosts };
       }
     }
   }
@@ -183,7 +156,8 @@ export class ClusterReplica {
     if (ask === undefined || answer === undefined) return [];
     switch (answer.kind) {
       case "same": {
-        const outputs = [...this.#newestWas(answer.unsure, this.#revision()), ...this.#synced()];
+        const revision = this.#state.revision();
+        const outputs = [...this.#newestWas(answer.unsure, revision), ...this.#synced()];
         // Else the next peer may be one that knows which state is the newest.
         if (this.#stateIsFresh) this.#rounds.equal();
         return outputs;
@@ -194,15 +168,15 @@ export class ClusterReplica {
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
           .map(({ node }) => node);
-        const news = nodes.length > 0 || answer.revision > this.#revision();
+        const news = nodes.length > 0 || answer.revision > this.#state.revision();
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
         this.counters.parsed += answer.hosts.length;
         const hosts = answer.hosts.flatMap((document) => this.#merge(document, nowMs));
         // First: a host that the new state admits is refused by the old one.
-        if (answer.state !== undefined)
-          return [{ kind: "verifyState", signed: answer.state }, ...hosts];
+        const state = this.#state.fetched(ask.to, answer);
+        if (state !== undefined) return [...state, ...hosts];
         const came = new Set(answer.hosts.map(({ node }) => node));
         const whole = ask.nodes?.every((node) => came.has(node)) === true;
         return whole ? [...hosts, ...this.#synced()] : hosts;
@@ -214,35 +188,30 @@ export class ClusterReplica {
     this.#questions.end(id);
   }
 
-  /** As `stateVerified`, and it came from the controller itself. */
-  controllerTold(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
-    const outputs = this.stateVerified(signed, state, nowMs);
+  /** As `stateVerified`, and it came from the controller itself, with what changed since the one before if that is known. */
+  controllerTold(
+    signed: SignedState,
+    state: ClusterState,
+    nowMs: number,
+    change?: HeadedChange,
+  ): ClusterOutput[] {
+    const outputs = this.#state.stateVerified(signed, state, nowMs, { change });
     return [...outputs, ...this.#newestWas(undefined, state.revision)];
   }
 
   /** The chain of trust holds. From whomever it came, the higher revision wins. */
   stateVerified(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
-    const { members } = this.#tables;
-    if (!this.#tables.mergeState(state)) return [];
-    this.#signed = signed;
-    this.counters.merged++;
-    this.#rounds.news(nowMs);
-    const { revision } = state;
-    if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
-    const small = signed.jws.length + signed.controllerCertificate.length < INLINE_STATE_BYTES;
-    const news: ClusterGossip = small
-      ? { v: 1, kind: "state", revision, state: signed }
-      : { v: 1, kind: "stateIsThere", revision };
-    // What a new member says of itself may have come, and been refused, before the state.
-    const unheard = state.nodes
-      .map(({ id }) => id)
-      .filter((id) => !members.has(id) && !this.#tables.hosts.has(id));
-    return [
-      { kind: "persistState", signed },
-      { kind: "publish", bytes: encodeCbor(news) },
-      { kind: "changed" },
-      ...this.#askAbout(unheard, nowMs),
-    ];
+    return this.#state.stateVerified(signed, state, nowMs);
+  }
+
+  /** The head's signature holds. */
+  changeVerified(
+    from: NodeId,
+    signed: SignedChange,
+    head: StateHead,
+    nowMs: number,
+  ): ClusterOutput[] {
+    return this.#state.changeVerified(from, signed, head, nowMs);
   }
 
   /** Few by their names: a comparison is answered with what there is of all hosts. */
@@ -250,7 +219,7 @@ export class ClusterReplica {
     const to = hosts.length === 0 ? undefined : this.#somePeer();
     if (to === undefined) return [];
     if (hosts.length > ASKED_BY_NAME) return this.#compare(to, nowMs);
-    const revision = this.#revision();
+    const revision = this.#state.revision();
     // Of a question without names the answer puts nothing in sync: it is not all that the peer has.
     return this.#request(
       { to },
@@ -261,9 +230,10 @@ export class ClusterReplica {
 
   tick(nowMs: number): ClusterOutput[] {
     this.counters.timeouts += this.#questions.expire(nowMs);
-    if (this.#rounds.nextMs > nowMs) return [];
+    const fetching = this.#state.tick(nowMs);
+    if (this.#rounds.nextMs > nowMs) return fetching;
     const to = this.#rounds.begin(this.#modules.peers(), true, nowMs);
-    return to === undefined ? [] : this.#compare(to, nowMs);
+    return [...fetching, ...(to === undefined ? [] : this.#compare(to, nowMs))];
   }
 
   /** A peer has just been connected: what was missed while apart is asked at once. */
@@ -293,20 +263,53 @@ export class ClusterReplica {
   }
 
   nextMs(): number {
-    return Math.min(this.#rounds.nextMs, this.#questions.nextMs());
+    return Math.min(this.#rounds.nextMs, this.#questions.nextMs(), this.#state.nextMs());
+  }
+
+  /** Members that need the state whole, so that it travels whole: those of 0.1.0, and who was not heard yet. */
+  needWhole(): NodeId[] {
+    return this.#state.needWhole();
+  }
+
+  /** The state that is held, as it was signed and is on disk. */
+  signed(): ReturnType<StateReplica["signed"]> {
+    return this.#state.signed();
+  }
+
+  /** The same in one, for who takes one only. */
+  proof(): SignedState | undefined {
+    return this.#state.proof();
+  }
+
+  #stateMerged(
+    { revision, nodes }: ClusterState,
+    members: ReadonlySet<NodeId>,
+    nowMs: number,
+  ): ClusterOutput[] {
+    this.#rounds.news(nowMs);
+    if (revision >= this.#awaitedRevision) this.#stateIsFresh = true;
+    // What a new member says of itself may have come, and been refused, before the state.
+    const unheard = nodes
+      .map(({ id }) => id)
+      .filter((id) => !members.has(id) && !this.#tables.hosts.has(id));
+    return [{ kind: "changed" }, ...this.#askAbout(unheard, nowMs)];
   }
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
     const { hash } = this.#digests.current();
-    return this.#ask(to, { v: 1, kind: "compareCluster", revision: this.#revision(), hash }, nowMs);
+    return this.#ask(
+      to,
+      { v: 1, kind: "compareCluster", revision: this.#state.revision(), hash },
+      nowMs,
+    );
   }
 
   /** By the controller's word, or by that of a peer; `unsure`: it only has it from its disk. */
   #newestWas(unsure: true | undefined, revision: number): ClusterOutput[] {
     if (this.#stateIsFresh || unsure === true) return [];
-    if (revision > this.#revision()) this.#awaitedRevision = revision;
+    if (revision > this.#state.revision()) this.#awaitedRevision = revision;
     // A lower one is of a controller restored from a backup, or of a peer that has yet to hear.
-    if (revision !== this.#revision()) return [];
+    if (revision !== this.#state.revision()) return [];
     this.#stateIsFresh = true;
     // Networks that no state names may go.
     return [{ kind: "changed" }];
@@ -337,10 +340,15 @@ export class ClusterReplica {
       this.counters.notMembers++;
       return [];
     }
+    const before = this.#tables.hosts.get(document.node);
     if (!this.#tables.mergeHost(document)) return [];
     this.counters.merged++;
     this.#rounds.news(nowMs);
-    return [{ kind: "persistHost", document }, { kind: "changed" }];
+    return [
+      { kind: "persistHost", document },
+      ...this.#state.hostChanged(before, document),
+      { kind: "changed" },
+    ];
   }
 
   /** A newer document of our own: our disk is old. What is true now is said again, after it. */
@@ -396,9 +404,14 @@ export class ClusterReplica {
     ];
   }
 
-  #fetch(to: NodeId, nodes: NodeId[], nowMs: number): ClusterOutput[] {
-    const revision = this.#revision();
-    return this.#ask(to, { v: 1, kind: "fetchCluster", revision, nodes }, nowMs);
+  #fetch(
+    to: NodeId,
+    nodes: NodeId[],
+    nowMs: number,
+    revision = this.#state.revision(),
+  ): ClusterOutput[] {
+    const takes = this.#state.takes();
+    return this.#ask(to, { v: 1, kind: "fetchCluster", revision, nodes, ...takes }, nowMs);
   }
 
   #ask(to: NodeId, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
@@ -409,10 +422,6 @@ export class ClusterReplica {
   #request(question: Question, request: ClusterSyncRequest, nowMs: number): ClusterOutput[] {
     const id = this.#questions.ask(question, nowMs);
     return [{ kind: "request", id, to: question.to, bytes: encodeCbor(request) }];
-  }
-
-  #revision(): number {
-    return this.#tables.state?.revision ?? 0;
   }
 
   #decode<T>(schema: Parameters<typeof tryDecode<T>>[0], bytes: Uint8Array, max: number) {

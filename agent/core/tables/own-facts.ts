@@ -2,6 +2,7 @@ import type { NodeRecord } from "../../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import { ANSWERS_IN_IPSEC } from "../liveness/proofs.ts";
 import type { HostFacts } from "./cluster-replica.ts";
+import { FOLLOWS_CHANGES } from "./following.ts";
 import type { Tables } from "./tables.ts";
 
 /** This host, as the controller signed it; undefined: it was removed from the cluster. */
@@ -32,6 +33,6 @@ export function ownFacts(
     vtep: { advertised: vtep, local: behindNat ?? vtep },
     underlayMtuBytes,
     wireguardKey,
-    capabilities: [ANSWERS_IN_IPSEC],
+    capabilities: [ANSWERS_IN_IPSEC, FOLLOWS_CHANGES],
   };
 }

@@ -73,6 +73,10 @@ export class Tables {
     return true;
   }
 
+  isNewer({ revision }: Pick<ClusterState, "revision">): boolean {
+    return this.#state === undefined || revision > this.#state.revision;
+  }
+
   mergeHost(document: HostDocument): boolean {
     if (this.#state?.revoked.includes(document.node) === true) return false;
     if (!supersedes(document, this.#hosts.get(document.node))) return false;

@@ -6,7 +6,11 @@ import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
 import type { Random } from "../../../shared/ports.ts";
-import { verifyState } from "../../../shared/trust.ts";
+import { verifyHead, verifyState } from "../../../shared/trust.ts";
+import { StateSigner } from "../../../controller/state-signer.ts";
+import { fromBase64Url } from "../../../shared/base64url.ts";
+import type { ClusterGossip } from "../../../agent/core/tables/cluster-messages.ts";
+import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { type SignedCluster, signedCluster } from "../../support/signed-cluster.ts";
@@ -22,7 +26,7 @@ export async function clusterGossip(): Promise<Target> {
   let made = clusterReplicaOf(cluster);
   return {
     decoder: "ClusterReplica.gossip",
-    recorded: Object.values((await recordings()).clusterGossip),
+    recorded: [...Object.values((await recordings()).clusterGossip), await change(cluster)],
     form: "cbor",
     dress: (input, random) => signedHosts(cluster, input, random),
     feed: async (input) => {
@@ -32,7 +36,11 @@ export async function clusterGossip(): Promise<Target> {
       const changed = checkHosts(cluster, made);
       if (changed) made = clusterReplicaOf(cluster);
       for (const output of outputs)
-        if (output.kind === "verifyState")
+        if (output.kind === "verifyChange") {
+          const refused = await feedChange(cluster, made, output);
+          if (refused === undefined) made = clusterReplicaOf(cluster);
+          return refused;
+        } else if (output.kind === "verifyState")
           try {
             replica.stateVerified(
               output.signed,
@@ -47,6 +55,42 @@ export async function clusterGossip(): Promise<Target> {
       return causeOf(counters, replica.counters) ?? "old";
     },
   };
+}
+
+/** A block less, as the controller's host tells it when all members follow. */
+async function change({ controller, certificate, state }: SignedCluster): Promise<Uint8Array> {
+  const signer = new StateSigner({ controller, certificate }, sha256);
+  signer.goesOnFrom(state);
+  const revision = state.revision + 1;
+  const signed = await signer.sign({ ...state, revision, blocks: state.blocks.slice(1) });
+  const { jws, change: bytes } = signed.change!;
+  const told: ClusterGossip = {
+    v: 1,
+    kind: "change",
+    revision,
+    change: { jws, change: fromBase64Url(bytes) },
+  };
+  return encodeCbor(told);
+}
+
+/** Whatever stands beside a head: the state is the one before, or the one that was signed. */
+async function feedChange(
+  { root, state }: SignedCluster,
+  { replica, tables }: MadeClusterReplica,
+  output: Extract<ClusterOutput, { kind: "verifyChange" }>,
+): Promise<string | undefined> {
+  const { from, signed, controllerCertificate } = output;
+  try {
+    const head = await verifyHead(root.publicKey, { jws: signed.jws, controllerCertificate });
+    const { misfits, badState } = replica.counters;
+    replica.changeVerified(from, signed, head, 1);
+    const blocks = state.blocks.slice(tables.state?.revision === state.revision ? 0 : 1);
+    hold(tables.state?.blocks.length === blocks.length, "blocks that nobody signed");
+    hold(replica.counters.misfits === misfits, "a head that does not lead to its root");
+    return replica.counters.badState > badState ? "not the head's" : undefined;
+  } catch (error) {
+    return `head ${refusalOf(error)}`;
+  }
 }
 
 export interface MadeClusterReplica {

@@ -14,7 +14,8 @@ import {
   systemTimers,
 } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
-import { verifyState } from "../../../shared/trust.ts";
+import { verifySigned } from "../../../shared/node/signed-state.ts";
+import { verifyHead } from "../../../shared/trust.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { app } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
@@ -98,7 +99,8 @@ export async function replicationOf(cluster: SignedCluster): Promise<{
     signer: ed25519Signer(self.seed),
     verifier: ed25519Verifier(),
     log: silentLog,
-    verifyState: (signed) => verifyState(cluster.root.publicKey, signed),
+    verifyState: (signed) => verifySigned(cluster.root.publicKey, signed),
+    verifyHead: (signed) => verifyHead(cluster.root.publicKey, signed),
     answerKeys: (from, bytes) => keys.asked(from, bytes),
   });
   await replication.restore(cluster.signed);

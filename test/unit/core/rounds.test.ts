@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { type ClusterOutput, ClusterReplica } from "../../../agent/core/tables/cluster-replica.ts";
+import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
+import { ClusterReplica } from "../../../agent/core/tables/cluster-replica.ts";
 import { ClusterSyncRequest } from "../../../agent/core/tables/cluster-messages.ts";
 import { decodeMessage } from "../../../agent/core/tables/messages.ts";
 import {

@@ -8,7 +8,7 @@ import {
   systemTimers,
 } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
-import { verifyState } from "../../../shared/trust.ts";
+import { verifyHead, verifyState } from "../../../shared/trust.ts";
 import type { Mesh, MeshHandlers } from "../../../agent/replication/gossip/port.ts";
 import { Replication } from "../../../agent/replication/replication.ts";
 import { SavedTables } from "../../../agent/replication/saved-tables.ts";
@@ -58,6 +58,7 @@ async function hostWith(
     verifier: ed25519Verifier(),
     log: silentLog,
     verifyState: (signed) => verifyState(cluster.root.publicKey, signed),
+    verifyHead: (signed) => verifyHead(cluster.root.publicKey, signed),
     answerKeys: () => Promise.reject(new Error("nobody asks")),
   });
   running.push(replication);

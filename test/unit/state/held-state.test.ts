@@ -11,7 +11,7 @@ import {
   leavesOf,
   type StateDelta,
 } from "../../../shared/state/delta.ts";
-import { EarlyDeltas } from "../../../shared/state/early-deltas.ts";
+import { EarlyChanges } from "../../../shared/state/early-changes.ts";
 import {
   changesHash,
   compareHeads,
@@ -64,13 +64,13 @@ function follow(
   offered: readonly Pick<Published, "head" | "delta">[],
   seen: (now: HeldState) => void = () => {},
 ): HeldState {
-  const early = new EarlyDeltas();
+  const early = new EarlyChanges<Pick<Published, "head" | "delta">>();
   let now = held;
   for (const each of offered) {
     let next: Pick<Published, "head" | "delta"> | undefined = each;
     while (next !== undefined) {
       const taken = take(now, next.head, next.delta, sha256);
-      if (taken.kind === "gap") early.keep(next);
+      if (taken.kind === "gap") early.keep(next, 1);
       if (taken.kind !== "taken") break;
       now = taken.held;
       seen(now);
@@ -205,20 +205,20 @@ describe("blocks", () => {
 describe("what comes before its base", () => {
   test("is bounded in number and bytes, the oldest goes first", () => {
     const all = published(Array.from({ length: 6 }, (_, n) => clusterState(n + 1)));
-    const early = new EarlyDeltas({ count: 3, bytes: 1 << 20 });
-    for (const each of all) early.keep(each);
+    const early = new EarlyChanges<Published>({ count: 3, bytes: 1 << 20 });
+    for (const each of all) early.keep(each, 1000);
     expect(early.size).toBe(3);
     expect(early.next(all[1]!.head)).toBeUndefined();
     expect(early.next(all[3]!.head)).toMatchObject({ head: all[4]!.head });
-    const small = new EarlyDeltas({ count: 3, bytes: 100 });
-    for (const each of all) small.keep(each);
+    const small = new EarlyChanges<Published>({ count: 3, bytes: 100 });
+    for (const each of all) small.keep(each, 101);
     expect(small.size).toBe(0);
   });
 
   test("is forgotten when what is held has passed it", () => {
-    const early = new EarlyDeltas();
-    early.keep(two);
-    early.keep(last);
+    const early = new EarlyChanges<Published>();
+    early.keep(two, 1);
+    early.keep(last, 1);
     expect(early.next(last.head)).toBeUndefined();
     expect(early.size).toBe(0);
   });

@@ -1,0 +1,212 @@
+import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import { assert, OverlayError } from "../../../shared/errors.ts";
+import type { Hasher } from "../../../shared/ports.ts";
+import { decodeChange, type StateChange, takeChange } from "../../../shared/state/change.ts";
+import { leavesOf } from "../../../shared/state/delta.ts";
+import { EarlyChanges } from "../../../shared/state/early-changes.ts";
+import { compareHeads, headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
+import {
+  blocksOf,
+  type HeldState,
+  heldState,
+  type Refusal,
+} from "../../../shared/state/held-state.ts";
+import { contentOf, type NetworkBlocks, stateWith } from "../../../shared/state/objects.ts";
+import { encodeContent, heldUnder } from "../../../shared/state/whole.ts";
+import type { NetworkId } from "../../../shared/ids.ts";
+
+/** A change whose head was signed by the controller. */
+export interface HeadedChange {
+  readonly signed: SignedChange;
+  readonly head: StateHead;
+}
+
+export type Followed =
+  | { readonly kind: "followed"; readonly state: ClusterState }
+  /** It starts from something else than what is held. */
+  | { readonly kind: "early" | "known" }
+  | { readonly kind: "refused"; readonly why: Refusal | "malformed" };
+
+/** A disk and a peer's memory hold so much; then all objects are one proof again. */
+const MOST_CHANGES = 128;
+const MOST_BYTES = 256 * 1024;
+
+/**
+ * The controller's state as it was signed: whole, or as objects under a head, and the changes since. What it says of the state
+ * is `Tables`' concern; here is what proves it to others, and what the next change starts from.
+ */
+export class FollowedState {
+  readonly #hasher: Hasher;
+  readonly #early = new EarlyChanges<HeadedChange & { readonly change: StateChange }>();
+  #state: ClusterState | undefined;
+  #base: SignedState | undefined;
+  /** Since `#base`. */
+  #changes: readonly HeadedChange[] = [];
+  /** The newest without a gap, for peers: up to what is held, also before `#base`. */
+  #recent: readonly HeadedChange[] = [];
+  /** Of `#state`; undefined: nobody has needed it yet. */
+  #held: HeldState | undefined;
+  /** Of what is held, made once. */
+  #proof: SignedState | undefined;
+  /** A change that should have fitted did not: nothing is to be put on what is held. */
+  #isDoubtful = false;
+
+  constructor(hasher: Hasher) {
+    this.#hasher = hasher;
+  }
+
+  /** A state that was taken in as a whole, its signature checked; `change`: from the one before to it, if that is known. */
+  whole(
+    { jws, controllerCertificate, content }: SignedState,
+    state: ClusterState,
+    change?: HeadedChange,
+  ): void {
+    this.#base = { jws, controllerCertificate, ...(content === undefined ? {} : { content }) };
+    this.#changes = [];
+    this.#state = state;
+    this.#held = undefined;
+    this.#proof = undefined;
+    this.#isDoubtful = false;
+    this.#recent = change === undefined ? [] : goneOn(this.#recent, change);
+  }
+
+  /** What is held came by changes, and is signed whole as well. */
+  alsoWhole({ jws, controllerCertificate }: SignedState): void {
+    this.#base = { jws, controllerCertificate };
+    this.#changes = [];
+  }
+
+  /** As the controller signed it for all hosts, those of 0.1.0 too; undefined: only changes came. */
+  signedWhole(): SignedState | undefined {
+    return this.#changes.length === 0 && this.#base?.content === undefined ? this.#base : undefined;
+  }
+
+  /** The state and the changes since. */
+  signed(): { readonly state: SignedState | undefined; readonly changes: readonly HeadedChange[] } {
+    return { state: this.#base, changes: this.#changes };
+  }
+
+  certificate(): string {
+    const last = this.#changes.findLast(({ signed }) => signed.controllerCertificate !== undefined);
+    return last?.signed.controllerCertificate ?? this.#base?.controllerCertificate ?? "";
+  }
+
+  /** On to its revision, or why not; what came before its base waits for it. */
+  follow(headed: HeadedChange): Followed {
+    const held = this.#holding();
+    if (held === undefined) return { kind: "known" };
+    let change: StateChange;
+    try {
+      change = decodeChange(headed.signed.change);
+    } catch (error) {
+      if (error instanceof OverlayError) return { kind: "refused", why: "malformed" };
+      throw error;
+    }
+    const taken = takeChange(held, headed.head, change, this.#hasher);
+    switch (taken.kind) {
+      case "gap":
+        this.#early.keep({ ...headed, change }, headed.signed.change.length);
+        return { kind: "early" };
+      case "refused":
+        if (taken.why === "root") this.#isDoubtful = true;
+        return taken;
+      case "known":
+        return { kind: "known" };
+      case "taken":
+        return { kind: "followed", state: this.#take(headed, change, taken.held) };
+    }
+  }
+
+  /** What came early and fits now. */
+  next(): HeadedChange | undefined {
+    const held = this.#early.size === 0 ? undefined : this.#holding();
+    return held && this.#early.next(held.head);
+  }
+
+  /** Changes come, so one that is missing may be on its way. */
+  comesByChanges(): boolean {
+    return this.#recent.length > 0;
+  }
+
+  /** What a change can be put on; undefined: a whole is needed. */
+  root(): string | undefined {
+    return this.#isDoubtful ? undefined : this.#holding()?.head.root;
+  }
+
+  /** What leads from the state of this root to the one that is held; undefined: that is not known any more. */
+  since(root: string | undefined): readonly SignedChange[] | undefined {
+    const from = this.#recent.findIndex(({ head }) => head.base?.root === root);
+    return root === undefined || from < 0
+      ? undefined
+      : this.#recent.slice(from).map(({ signed }) => signed);
+  }
+
+  /** What is held, for who holds nothing that leads to it. */
+  proof(): SignedState | undefined {
+    const last = this.#changes.at(-1);
+    if (last === undefined) return this.#base;
+    if (this.#proof?.jws === last.signed.jws) return this.#proof;
+    const held = this.#holding();
+    assert(held !== undefined, "what changes lead to is held");
+    const blocks = new Map([...held.blocks].map(([network, { hosts }]) => [network, hosts]));
+    this.#proof = {
+      jws: last.signed.jws,
+      controllerCertificate: this.certificate(),
+      content: encodeContent({ objects: held.objects, blocks }),
+    };
+    return this.#proof;
+  }
+
+  /**
+   * The changes have become too many, or one is of where the controller is, which commands read beside the agent from the disk:
+   * they are one proof from now on. @returns it, if so
+   */
+  gathered(): SignedState | undefined {
+    const bytes = this.#changes.reduce((sum, { signed }) => sum + signed.change.length, 0);
+    const isMuch = this.#changes.length >= MOST_CHANGES || bytes >= MOST_BYTES;
+    const last = this.#changes.at(-1);
+    if (!isMuch && !(last !== undefined && isOfController(last))) return undefined;
+    this.#base = this.proof()!;
+    this.#changes = [];
+    return this.#base;
+  }
+
+  #take(headed: HeadedChange, change: StateChange, held: HeldState): ClusterState {
+    const blocks = change.objects.blocks.map(([network]): [NetworkId, NetworkBlocks] => {
+      const hosts = blocksOf(held, network);
+      return [network, hosts === "awaited" ? new Map() : hosts];
+    });
+    this.#state = stateWith(this.#state!, headed.head, change.objects, new Map(blocks));
+    this.#held = held;
+    this.#changes = [...this.#changes, headed];
+    this.#recent = goneOn(this.#recent, headed);
+    return this.#state;
+  }
+
+  #holding(): HeldState | undefined {
+    const [state, base] = [this.#state, this.#base];
+    if (state === undefined || base === undefined || this.#held !== undefined) return this.#held;
+    if (base.content === undefined) {
+      const content = contentOf(state);
+      const head = headOf(state, leavesOf(content, this.#hasher));
+      this.#held = heldState(head, content, this.#hasher);
+    } else this.#held = heldUnder(headIn(base.jws), base.content, this.#hasher);
+    return this.#held;
+  }
+}
+
+/** With one more, the oldest going; what does not lead to it is no use. */
+function goneOn(recent: readonly HeadedChange[], next: HeadedChange): HeadedChange[] {
+  const last = recent.at(-1)?.head;
+  const { base } = next.head;
+  const leads = last !== undefined && base !== undefined && compareHeads(last, base) === 0;
+  const all = leads ? [...recent, next] : [next];
+  let bytes = 0;
+  const first = all.findLastIndex(({ signed }) => (bytes += signed.change.length) > MOST_BYTES);
+  return all.slice(Math.max(first + 1, all.length - MOST_CHANGES));
+}
+
+function isOfController({ signed }: HeadedChange): boolean {
+  const { put } = decodeChange(signed.change).objects;
+  return put.some(([key]) => key === "controller" || key === "settings");
+}

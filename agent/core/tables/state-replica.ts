@@ -1,0 +1,265 @@
+import { BOUNDS } from "../../../shared/bounds.ts";
+import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import type { HostDocument } from "../../../shared/documents.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import type { Hasher } from "../../../shared/ports.ts";
+import type { StateHead } from "../../../shared/state/head.ts";
+import type { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
+import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
+import { FollowedState, type HeadedChange } from "./followed-state.ts";
+import { followsChanges, needWhole } from "./following.ts";
+import type { Tables } from "./tables.ts";
+
+/** A state this large, with the rest of its message, still fits one gossip message. */
+const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
+
+/** Gossip's other ways are seldom slower: then a peer is asked for what did not come. */
+const ON_ITS_WAY_MS = 300;
+
+export interface StateReplicaModules {
+  readonly node: NodeId;
+  readonly hasher: Hasher;
+  readonly counters: ClusterCounters;
+  /** Asks the peer for a state that is newer than of this revision; undefined: than what is held. */
+  readonly fetch: (to: NodeId, nowMs: number, revision?: number) => ClusterOutput[];
+  /** It is in the tables; `members`: of the state before. */
+  readonly merged: (
+    state: ClusterState,
+    members: ReadonlySet<NodeId>,
+    nowMs: number,
+  ) => ClusterOutput[];
+}
+
+type Fetch = Extract<ClusterSyncRequest, { kind: "fetchCluster" }>;
+type Fetched = Extract<ClusterSyncAnswer, { kind: "cluster" }>;
+
+/**
+ * The controller's state at this host: in which form it comes, is handed on, and is told to who asks. All members follow
+ * changes: then a head with what changed is all that travels. While one does not, it travels whole.
+ */
+export class StateReplica {
+  readonly #tables: Tables;
+  readonly #modules: StateReplicaModules;
+  readonly #followed: FollowedState;
+  /** A newer state is somewhere, and what leads to it may still come by itself until then. */
+  #behind:
+    { readonly revision: number; readonly from: NodeId; readonly untilMs: number } | undefined;
+
+  constructor(tables: Tables, modules: StateReplicaModules) {
+    this.#tables = tables;
+    this.#modules = modules;
+    this.#followed = new FollowedState(modules.hasher);
+  }
+
+  /** At start, from disk; signatures were checked by the caller. */
+  restore(signed: SignedState, state: ClusterState, changes: readonly HeadedChange[]): void {
+    this.#followed.whole(signed, state);
+    this.#tables.mergeState(state);
+    for (const change of changes) {
+      const followed = this.#followed.follow(change);
+      if (followed.kind === "followed") this.#tables.mergeState(followed.state);
+    }
+  }
+
+  gossip(
+    from: NodeId,
+    message: Exclude<ClusterGossip, { kind: "host" }>,
+    nowMs: number,
+  ): ClusterOutput[] {
+    switch (message.kind) {
+      case "state":
+        return this.#isWanted(message.revision)
+          ? [{ kind: "verifyState", signed: message.state }]
+          : [];
+      case "change":
+        return message.revision > this.revision() ? [this.#verify(from, message.change)] : [];
+      case "stateIsThere":
+        if (!this.#isWanted(message.revision)) return [];
+        if (this.#followed.comesByChanges() && this.needWhole().length === 0)
+          return this.#awaitFrom(from, message.revision, nowMs);
+        return this.#modules.fetch(from, nowMs, message.revision - 1);
+    }
+  }
+
+  /** Signatures are checked before anything else; undefined: it holds nothing of the state. */
+  fetched(from: NodeId, { state, changes }: Fetched): ClusterOutput[] | undefined {
+    if (state !== undefined) return [{ kind: "verifyState", signed: state }];
+    return changes?.map((change) => this.#verify(from, change));
+  }
+
+  /**
+   * The chain of trust holds. From whomever it came, the higher revision wins. `told`: by the controller, with what changed
+   * since the one before if that is known; then it is kept as it is signed for all hosts, whoever asks for that later.
+   */
+  stateVerified(
+    signed: SignedState,
+    state: ClusterState,
+    nowMs: number,
+    told?: { readonly change: HeadedChange | undefined },
+  ): ClusterOutput[] {
+    const change = told?.change;
+    if (!this.#tables.isNewer(state)) {
+      const isWanted =
+        told !== undefined ? this.#lacksWhole(state.revision) : this.#isWanted(state.revision);
+      if (signed.content !== undefined || !isWanted) return [];
+      this.#followed.alsoWhole(signed);
+      return [{ kind: "persistState", signed: this.#followed.signedWhole()! }];
+    }
+    const before = {
+      certificate: this.#followed.certificate(),
+      cameByChanges: this.#followed.comesByChanges(),
+    };
+    this.#followed.whole(signed, state, change);
+    const news = this.#newsOf(state, change?.signed, before);
+    return [
+      { kind: "persistState", signed: this.#followed.proof()! },
+      { kind: "publish", bytes: encodeCbor(news) },
+      ...this.#merged(state, nowMs),
+    ];
+  }
+
+  /** The head's signature holds; whether the change is the head's, and fits, is seen here. */
+  changeVerified(
+    from: NodeId,
+    signed: SignedChange,
+    head: StateHead,
+    nowMs: number,
+  ): ClusterOutput[] {
+    const { counters } = this.#modules;
+    const followed = this.#followed.follow({ signed, head });
+    switch (followed.kind) {
+      case "known":
+        return [];
+      case "refused":
+        counters.badState++;
+        if (followed.why === "root") counters.misfits++;
+        // It is true that there is such a state.
+        return this.#awaitFrom(from, head.revision, nowMs);
+      case "early":
+        return this.#awaitFrom(from, head.revision, nowMs);
+      case "followed": {
+        counters.followed++;
+        const gathered = this.#followed.gathered();
+        const persist: ClusterOutput =
+          gathered === undefined
+            ? { kind: "persistChange", revision: head.revision, signed }
+            : { kind: "persistState", signed: gathered };
+        return [persist, ...this.#merged(followed.state, nowMs)];
+      }
+    }
+  }
+
+  /** A member was put back to 0.1.0: who has the state whole tells it, and all keep it for who asks. */
+  hostChanged(before: HostDocument | undefined, after: HostDocument): ClusterOutput[] {
+    const { state } = this.#tables;
+    const isBack = followsChanges(before) && !followsChanges(after);
+    if (!isBack || state === undefined || this.#followed.signedWhole() === undefined) return [];
+    return [{ kind: "publish", bytes: encodeCbor(this.#newsOf(state)) }];
+  }
+
+  /** What came early may come no more. */
+  tick(nowMs: number): ClusterOutput[] {
+    const behind = this.#behind;
+    if (behind === undefined || behind.untilMs > nowMs) return [];
+    this.#behind = undefined;
+    return this.#modules.fetch(behind.from, nowMs);
+  }
+
+  nextMs(): number {
+    return this.#behind?.untilMs ?? Infinity;
+  }
+
+  revision(): number {
+    return this.#tables.state?.revision ?? 0;
+  }
+
+  /** Of a question for a newer state. */
+  takes(): Pick<Fetch, "objects" | "root"> {
+    const root = this.needWhole().length === 0 ? this.#followed.root() : undefined;
+    return { objects: true, ...(root === undefined ? {} : { root }) };
+  }
+
+  /** For who asks: changes or objects if it takes them, else the state as it was signed whole. */
+  newerThan({ revision, objects, root }: Fetch): Pick<Fetched, "state" | "changes"> {
+    if (this.revision() <= revision) return {};
+    const changes = objects === true ? this.#followed.since(root) : undefined;
+    if (changes !== undefined) return { changes: [...changes] };
+    const state = objects === true ? this.#followed.proof() : this.#followed.signedWhole();
+    return state === undefined ? {} : { state };
+  }
+
+  /** Members that need the state whole: those of 0.1.0, and who was not heard yet. */
+  needWhole(): NodeId[] {
+    const { state } = this.#tables;
+    return state === undefined ? [] : needWhole(state, this.#tables);
+  }
+
+  /** What is held, as it was signed and is on disk. */
+  signed(): ReturnType<FollowedState["signed"]> {
+    return this.#followed.signed();
+  }
+
+  /** The same in one, for who takes one only. */
+  proof(): SignedState | undefined {
+    return this.#followed.proof();
+  }
+
+  #merged(state: ClusterState, nowMs: number): ClusterOutput[] {
+    const { members } = this.#tables;
+    this.#tables.mergeState(state);
+    const { counters, merged, node } = this.#modules;
+    counters.merged++;
+    if (state.revision >= (this.#behind?.revision ?? 0)) this.#behind = undefined;
+    const outputs = merged(state, members, nowMs);
+    const early = this.#followed.next();
+    if (early === undefined) return outputs;
+    return [...outputs, ...this.changeVerified(node, early.signed, early.head, nowMs)];
+  }
+
+  /**
+   * What others are told of a state that came whole: what changed, when it is known and enough for all. A controller of 0.1.0
+   * does not say it; when a host was given the whole by another, the others have the changes, or get them.
+   */
+  #newsOf(
+    state: ClusterState,
+    change?: SignedChange,
+    before = { certificate: "", cameByChanges: false },
+  ): ClusterGossip {
+    const { revision } = state;
+    const allFollow = needWhole(state, this.#tables).length === 0;
+    if (allFollow && change !== undefined) {
+      const { controllerCertificate, ...rest } = change;
+      const isKnown = controllerCertificate === before.certificate;
+      return { v: 1, kind: "change", revision, change: isKnown ? rest : change };
+    }
+    const whole = allFollow && before.cameByChanges ? undefined : this.#followed.signedWhole();
+    const bytes = (whole?.jws.length ?? 0) + (whole?.controllerCertificate.length ?? 0);
+    return whole !== undefined && bytes < INLINE_STATE_BYTES
+      ? { v: 1, kind: "state", revision, state: whole }
+      : { v: 1, kind: "stateIsThere", revision };
+  }
+
+  /** It is newer, or the same as it is signed for all hosts, which others may ask for. */
+  #isWanted(revision: number): boolean {
+    if (revision !== this.revision()) return revision > this.revision();
+    return this.#lacksWhole(revision) && this.needWhole().length > 0;
+  }
+
+  #lacksWhole(revision: number): boolean {
+    return revision === this.revision() && this.#followed.signedWhole() === undefined;
+  }
+
+  #verify(from: NodeId, signed: SignedChange): ClusterOutput {
+    const controllerCertificate = signed.controllerCertificate ?? this.#followed.certificate();
+    return { kind: "verifyChange", from, signed, controllerCertificate };
+  }
+
+  /** Gossip has other ways: what is on them is waited for a little. */
+  #awaitFrom(from: NodeId, revision: number, nowMs: number): ClusterOutput[] {
+    const untilMs = this.#behind?.untilMs ?? nowMs + ON_ITS_WAY_MS;
+    if (from !== this.#modules.node && revision > (this.#behind?.revision ?? 0))
+      this.#behind = { revision, from, untilMs };
+    return [];
+  }
+}

@@ -1,0 +1,74 @@
+import { FollowedState } from "../../agent/core/tables/followed-state.ts";
+import { StateSigner } from "../../controller/state-signer.ts";
+import { fromBase64Url } from "../../shared/base64url.ts";
+import type { ClusterState } from "../../shared/cluster-state.ts";
+import { encodeCbor } from "../../shared/codec.ts";
+import { identityFromSeed } from "../../shared/node/identity.ts";
+import { sha256 } from "../../shared/node/system.ts";
+import { signCertificate, verifyHead, verifyState } from "../../shared/trust.ts";
+import { stateOfSize, withBlock } from "../support/states.ts";
+import { median, round } from "./statistics.ts";
+
+/**
+ * What one block costs when it is given, beside mesh, disk and kernel: bytes that each host hears, whole and as a change,
+ * what it computes to take them in, and what the controller computes to sign both: `node test/bench/state-change.ts`. Medians
+ * of 40 blocks, after 10 that only warm up.
+ */
+
+const WARM_UP = 10;
+const BLOCKS = 40;
+const SIZES = [
+  [10, 5],
+  [100, 50],
+  [1000, 200],
+] as const;
+
+const [root, controller] = [1, 2].map((k) => identityFromSeed(new Uint8Array(32).fill(k))) as [
+  ReturnType<typeof identityFromSeed>,
+  ReturnType<typeof identityFromSeed>,
+];
+
+async function timed<T>(times: number[], work: () => T | Promise<T>): Promise<T> {
+  const begunMs = performance.now();
+  const made = await work();
+  times.push(performance.now() - begunMs);
+  return made;
+}
+
+async function measure(hosts: number, networks: number): Promise<void> {
+  let state: ClusterState = stateOfSize(hosts, networks);
+  const certificate = await signCertificate(root, {
+    cluster: state.cluster,
+    controller: controller.node,
+  });
+  const signer = new StateSigner({ controller, certificate }, sha256);
+  const first = await signer.sign(state);
+  const followed = new FollowedState(sha256);
+  followed.whole(first, await verifyState(root.publicKey, first));
+  const [signing, whole, change]: [number[], number[], number[]] = [[], [], []];
+  let bytes = { whole: 0, change: 0 };
+  for (let n = 0; n < WARM_UP + BLOCKS; n++) {
+    if (n === WARM_UP) for (const times of [signing, whole, change]) times.length = 0;
+    state = withBlock(state, n);
+    const signed = await timed(signing, () => signer.sign(state));
+    await timed(whole, () => verifyState(root.publicKey, signed));
+    const { jws } = signed.change!;
+    const told = { jws, change: fromBase64Url(signed.change!.change) };
+    await timed(change, async () => {
+      const head = await verifyHead(root.publicKey, { jws, controllerCertificate: certificate });
+      const { kind } = followed.follow({ signed: told, head });
+      if (kind !== "followed") throw new Error(`revision ${head.revision} is ${kind}`);
+    });
+    const { revision } = state;
+    bytes = {
+      whole: signed.jws.length + certificate.length,
+      change: encodeCbor({ v: 1, kind: "change", revision, change: told }).length,
+    };
+  }
+  const [sign, verify, follow] = [signing, whole, change].map((times) => round(median(times)));
+  console.log(
+    `${hosts} hosts, ${networks} networks: whole ${bytes.whole} bytes, ${verify} ms; change ${bytes.change} bytes, ${follow} ms; signing both ${sign} ms`,
+  );
+}
+
+for (const [hosts, networks] of SIZES) await measure(hosts, networks);

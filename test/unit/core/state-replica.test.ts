@@ -1,0 +1,389 @@
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
+import {
+  ClusterGossip,
+  ClusterSyncAnswer,
+  ClusterSyncRequest,
+} from "../../../agent/core/tables/cluster-messages.ts";
+import { ClusterReplica } from "../../../agent/core/tables/cluster-replica.ts";
+import { FOLLOWS_CHANGES } from "../../../agent/core/tables/following.ts";
+import { decodeMessage } from "../../../agent/core/tables/messages.ts";
+import { Tables } from "../../../agent/core/tables/tables.ts";
+import { StateSigner } from "../../../controller/state-signer.ts";
+import { fromBase64Url } from "../../../shared/base64url.ts";
+import { BOUNDS } from "../../../shared/bounds.ts";
+import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
+import { encodeCbor } from "../../../shared/codec.ts";
+import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
+import type { NodeId } from "../../../shared/ids.ts";
+import { Cidr } from "../../../shared/ip.ts";
+import { verifySigned } from "../../../shared/node/signed-state.ts";
+import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
+import { verifyHead } from "../../../shared/trust.ts";
+import { app } from "../../support/cluster.ts";
+import { seededRandom } from "../../support/seeded-random.ts";
+import { signedCluster, signedHost } from "../../support/signed-cluster.ts";
+
+/** Hosts of one cluster, and how the controller's state comes from one to the other. */
+
+const cluster = await signedCluster();
+const rootKey = cluster.root.publicKey;
+/** Revision 1, and after it a block more with each. */
+const states: SignedState[] = [];
+const MOST = 8;
+
+beforeAll(async () => {
+  const signer = new StateSigner(
+    { controller: cluster.controller, certificate: cluster.certificate },
+    sha256,
+  );
+  for (let revision = 1; revision <= MOST; revision++)
+    states.push(await signer.sign(stateAt(revision)));
+});
+
+function stateAt(revision: number): ClusterState {
+  const { state, hosts } = cluster;
+  const more = Array.from({ length: revision - 1 }, (_, n) => ({
+    network: app.id,
+    node: hosts[n % 3]!.node,
+    block: Cidr.parse(`10.192.${100 + n}.0/24`),
+  }));
+  return { ...state, revision, blocks: [...state.blocks, ...more] };
+}
+
+/** As 0.1.0 asks. */
+const ASKS_FROM_1: ClusterSyncRequest = { v: 1, kind: "fetchCluster", revision: 1, nodes: [] };
+
+const signedAt = (revision: number): SignedState => states[revision - 1]!;
+
+interface Host {
+  readonly node: NodeId;
+  readonly replica: ClusterReplica;
+  readonly tables: Tables;
+  /** What it told, newest last; nobody has heard it yet. */
+  readonly told: Uint8Array[];
+  readonly persisted: string[];
+  /** Of 0.1.0: it takes the state whole, and knows nothing else. */
+  readonly isOld: boolean;
+}
+
+let nowMs = 0;
+let hosts: readonly Host[];
+let asked: ClusterSyncRequest[];
+let refused: number;
+
+function wordOf(k: number, isOld: boolean, seq = 1): HostDocument {
+  const owner = cluster.hosts[k - 1]!;
+  const { signature: _, ...body } = signedHost(owner, k, seq);
+  const document = { ...body, capabilities: isOld ? [] : [FOLLOWS_CHANGES] };
+  const signature = ed25519Signer(owner.seed).sign(hostSigningBytes(document));
+  return { ...document, signature };
+}
+
+/** Hosts 1, 2, 3 at revision 1; those of `old` are of 0.1.0. */
+function start(...old: readonly number[]): void {
+  const made = [1, 2, 3].map((k): Host => {
+    const { node, seed } = cluster.hosts[k - 1]!;
+    const tables = new Tables();
+    const options = { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 };
+    const replica = new ClusterReplica(tables, options, {
+      hasher: sha256,
+      signer: ed25519Signer(seed),
+      verifier: ed25519Verifier(),
+      random: seededRandom(k),
+      peers: () => hosts.map((host) => host.node).filter((id) => id !== node),
+    });
+    const words = [1, 2, 3].map((other) => wordOf(other, old.includes(other)));
+    replica.restore(words, signedAt(1), stateAt(1));
+    return { node, replica, tables, told: [], persisted: [], isOld: old.includes(k) };
+  });
+  hosts = made;
+}
+
+const at = (k: number): Host => hosts[k - 1]!;
+const revisions = (): number[] => hosts.map(({ tables }) => tables.state!.revision);
+
+async function run(host: Host, outputs: readonly ClusterOutput[]): Promise<void> {
+  const { replica } = host;
+  for (const output of outputs) {
+    host.persisted.push(output.kind);
+    if (output.kind === "publish") host.told.push(output.bytes);
+    if (output.kind === "request") await answer(host, output);
+    try {
+      if (output.kind === "verifyState") {
+        const state = await verifySigned(rootKey, output.signed);
+        await run(host, replica.stateVerified(output.signed, state, nowMs));
+      }
+      if (output.kind === "verifyChange") {
+        const { from, signed, controllerCertificate } = output;
+        const head = await verifyHead(rootKey, { jws: signed.jws, controllerCertificate });
+        const whole = { ...signed, controllerCertificate };
+        await run(host, replica.changeVerified(from, whole, head, nowMs));
+      }
+    } catch {
+      refused++;
+    }
+  }
+}
+
+async function answer(
+  host: Host,
+  { id, to, bytes }: Extract<ClusterOutput, { kind: "request" }>,
+): Promise<void> {
+  const request = decodeMessage(ClusterSyncRequest, bytes, BOUNDS.syncMessageBytes);
+  asked.push(request);
+  const known =
+    host.isOld && request.kind === "fetchCluster"
+      ? { ...request, objects: undefined, root: undefined }
+      : request;
+  const peer = hosts.find(({ node }) => node === to)!;
+  const heard = peer.replica.answer(
+    host.node,
+    decodeMessage(ClusterSyncRequest, encodeCbor(known), 1e6),
+  );
+  await run(host, host.replica.answered(id, encodeCbor(heard), nowMs));
+}
+
+/** By the controller, as its own host and who asked it hear it. */
+async function tell(host: Host, revision: number): Promise<void> {
+  const signed = signedAt(revision);
+  const { controllerCertificate, change } = signed;
+  const told = change && {
+    signed: { jws: change.jws, controllerCertificate, change: fromBase64Url(change.change) },
+    head: await verifyHead(rootKey, { jws: change.jws, controllerCertificate }),
+  };
+  const state = await verifySigned(rootKey, signed);
+  await run(host, host.replica.controllerTold(signed, state, nowMs, told));
+}
+
+async function hear(host: Host, from: Host, bytes: Uint8Array): Promise<void> {
+  const { kind } = decodeMessage(ClusterGossip, bytes, BOUNDS.gossipMessageBytes);
+  if (host.isOld && kind === "change") return;
+  await run(host, host.replica.gossip(from.node, bytes, nowMs));
+}
+
+const kindsToldBy = (host: Host): string[] =>
+  host.told.map((bytes) => decodeMessage(ClusterGossip, bytes, BOUNDS.gossipMessageBytes).kind);
+
+beforeEach(() => {
+  [nowMs, asked, refused] = [0, [], 0];
+});
+
+describe("when all members follow changes", () => {
+  beforeEach(() => start());
+
+  test("a block is told as less than a kilobyte, and taken with one signature, no question, one small entry on disk", async () => {
+    await tell(at(1), 2);
+    expect(kindsToldBy(at(1))).toEqual(["change"]);
+    const [bytes] = at(1).told;
+    expect(bytes!.length).toBeLessThan(1024);
+    for (const k of [2, 3]) await hear(at(k), at(1), bytes!);
+    expect(revisions()).toEqual([2, 2, 2]);
+    expect(asked).toEqual([]);
+    for (const k of [2, 3]) {
+      expect(at(k).persisted).toEqual(["verifyChange", "persistChange", "changed"]);
+      expect(new Set(at(k).tables.state!.blocks)).toEqual(new Set(stateAt(2).blocks));
+    }
+  });
+
+  test.each([
+    ["in any order", [4, 2, 3]],
+    ["doubled", [2, 2, 3, 2, 4, 4]],
+  ])("%s they end in the same state, and nobody is asked", async (_, order) => {
+    for (const revision of [2, 3, 4]) await tell(at(1), revision);
+    for (const revision of order) await hear(at(2), at(1), at(1).told[revision - 2]!);
+    expect(revisions()).toEqual([4, 4, 1]);
+    expect(asked).toEqual([]);
+  });
+
+  test("one that does not come is asked for after a while, and comes with those after it", async () => {
+    for (const revision of [2, 3, 4]) await tell(at(1), revision);
+    for (const bytes of at(1).told.slice(1)) await hear(at(2), at(1), bytes);
+    expect(revisions()).toEqual([4, 1, 1]);
+    const dueMs = at(2).replica.nextMs();
+    nowMs = Math.max(dueMs, 300);
+    await run(at(2), at(2).replica.tick(nowMs));
+    expect(revisions()).toEqual([4, 4, 1]);
+    expect(asked.filter(({ kind }) => kind === "fetchCluster")).toHaveLength(1);
+    expect(at(2).persisted).not.toContain("persistState");
+  });
+
+  test("who holds what leads nowhere is given all objects under the head, and follows from there", async () => {
+    await tell(at(1), 2);
+    await hear(at(2), at(1), at(1).told[0]!);
+    for (const revision of [3, 4]) await tell(at(1), revision);
+    for (const bytes of at(1).told.slice(1)) await hear(at(2), at(1), bytes);
+    const objects = at(2).replica.answer(at(3).node, {
+      v: 1,
+      kind: "fetchCluster",
+      revision: 1,
+      nodes: [],
+      objects: true,
+      root: "x".repeat(43),
+    });
+    if (objects.kind !== "cluster" || objects.state?.content === undefined)
+      throw new Error("it is not given as objects");
+    const state = await verifySigned(rootKey, objects.state);
+    expect(new Set(state.blocks)).toEqual(new Set(stateAt(4).blocks));
+    await run(at(3), at(3).replica.stateVerified(objects.state, state, nowMs));
+    await tell(at(1), 5);
+    await hear(at(3), at(1), at(1).told.at(-1)!);
+    expect(at(3).tables.state!.revision).toBe(5);
+  });
+
+  test("a true head with another's changes, or false blocks, changes nothing, and the truth is taken after it", async () => {
+    for (const revision of [2, 3]) await tell(at(1), revision);
+    const [two, three] = at(1).told.map((bytes) => decodeMessage(ClusterGossip, bytes, 1e6));
+    if (two?.kind !== "change" || three?.kind !== "change") throw new Error("no changes were told");
+    const lie = { ...two, change: { ...two.change, change: three.change.change } };
+    await hear(at(2), at(3), encodeCbor(lie));
+    expect(revisions()).toEqual([3, 1, 1]);
+    expect(at(2).replica.counters).toMatchObject({ badState: 1, misfits: 0 });
+    await hear(at(2), at(1), at(1).told[0]!);
+    expect(revisions()).toEqual([3, 2, 1]);
+  });
+
+  test("a change that is not signed by the controller is refused", async () => {
+    await tell(at(1), 2);
+    const message = decodeMessage(ClusterGossip, at(1).told[0]!, 1e6);
+    if (message.kind !== "change") throw new Error("no change was told");
+    const jws = message.change.jws.replace(/.$/, "A").replace(/..$/, "BA");
+    const forged = { ...message, change: { ...message.change, jws } };
+    await hear(at(2), at(1), encodeCbor(forged));
+    expect([refused, ...revisions()]).toEqual([1, 2, 1, 1]);
+  });
+
+  test("from a controller of 0.1.0, which says no change, it travels whole", async () => {
+    const { jws, controllerCertificate } = signedAt(5);
+    const whole = { jws, controllerCertificate };
+    await run(at(1), at(1).replica.controllerTold(whole, stateAt(5), nowMs));
+    expect(kindsToldBy(at(1))).toEqual(["state"]);
+    await hear(at(2), at(1), at(1).told[0]!);
+    expect(revisions()).toEqual([5, 5, 1]);
+  });
+
+  test("one whose change is not known is announced, fetched a little later, and goes on with what came early", async () => {
+    await tell(at(1), 2);
+    await hear(at(2), at(1), at(1).told[0]!);
+    const { jws, controllerCertificate } = signedAt(4);
+    await run(
+      at(1),
+      at(1).replica.controllerTold({ jws, controllerCertificate }, stateAt(4), nowMs),
+    );
+    await tell(at(1), 5);
+    expect(kindsToldBy(at(1))).toEqual(["change", "stateIsThere", "change"]);
+    await hear(at(2), at(1), at(1).told[2]!);
+    await hear(at(2), at(1), at(1).told[1]!);
+    expect(at(2).tables.state!.revision).toBe(2);
+    // By another than the one who has the newest: of the fourth, whole.
+    const state = await verifySigned(rootKey, signedAt(4));
+    await run(at(2), at(2).replica.stateVerified({ jws, controllerCertificate }, state, nowMs));
+    expect(at(2).tables.state!.revision).toBe(5);
+    expect(asked).toEqual([]);
+  });
+});
+
+describe("while a member is of 0.1.0", () => {
+  beforeEach(() => start(3));
+
+  test("the state travels whole, as it did, and every host keeps it as that one takes it", async () => {
+    expect(at(1).replica.needWhole()).toEqual([at(3).node]);
+    await tell(at(1), 2);
+    expect(kindsToldBy(at(1))).toEqual(["state"]);
+    for (const k of [2, 3]) await hear(at(k), at(1), at(1).told[0]!);
+    expect(revisions()).toEqual([2, 2, 2]);
+    expect(at(2).replica.answer(at(3).node, ASKS_FROM_1)).toMatchObject({
+      state: { jws: signedAt(2).jws },
+    });
+  });
+
+  test("when it says that it follows, changes travel from the next one on", async () => {
+    await tell(at(1), 2);
+    for (const k of [2, 3]) await hear(at(k), at(1), at(1).told[0]!);
+    const word = encodeCbor({ v: 1, kind: "host", document: wordOf(3, false, 2) });
+    for (const k of [1, 2]) await hear(at(k), at(3), word);
+    await tell(at(1), 3);
+    expect(kindsToldBy(at(1))).toEqual(["state", "change"]);
+    await hear(at(2), at(1), at(1).told[1]!);
+    expect(at(2).tables.state!.revision).toBe(3);
+  });
+});
+
+describe("when a member is put back to 0.1.0", () => {
+  beforeEach(() => start());
+
+  test("who has the state whole tells it, all keep it, and whoever the old one asks can give it", async () => {
+    await tell(at(1), 2);
+    await hear(at(2), at(1), at(1).told[0]!);
+    expect(ClusterSyncAnswer.parse(at(2).replica.answer(at(3).node, ASKS_FROM_1))).toEqual({
+      v: 1,
+      kind: "cluster",
+      hosts: [],
+    });
+    const word = encodeCbor({ v: 1, kind: "host", document: wordOf(3, true, 2) });
+    for (const k of [2, 1]) await hear(at(k), at(3), word);
+    expect(kindsToldBy(at(2))).toEqual([]);
+    expect(kindsToldBy(at(1))).toEqual(["change", "state"]);
+    await hear(at(2), at(1), at(1).told[1]!);
+    expect(at(2).replica.answer(at(3).node, ASKS_FROM_1)).toMatchObject({
+      state: { jws: signedAt(2).jws },
+    });
+    // The next one travels whole.
+    await tell(at(1), 3);
+    expect(kindsToldBy(at(1)).at(-1)).toBe("state");
+  });
+});
+
+test("when the controller is elsewhere, all objects are on disk as one, as commands read them beside the agent", async () => {
+  start();
+  const { controller, certificate } = cluster;
+  const signer = new StateSigner({ controller, certificate }, sha256);
+  signer.goesOnFrom(stateAt(1));
+  const address = cluster.state.nodes[1]!.address;
+  const moved = { ...stateAt(2), controller: { ...stateAt(2).controller, address } };
+  const { change } = await signer.sign(moved);
+  const head = await verifyHead(rootKey, { jws: change!.jws, controllerCertificate: certificate });
+  const signed = { jws: change!.jws, change: fromBase64Url(change!.change) };
+  const [persisted] = at(2).replica.changeVerified(at(1).node, signed, head, nowMs);
+  if (persisted?.kind !== "persistState") throw new Error("it is a change on disk");
+  expect(await verifySigned(rootKey, persisted.signed)).toMatchObject({ controller: { address } });
+});
+
+test("a start goes on from the changes on disk, up to the first that is lost", async () => {
+  start();
+  for (let revision = 2; revision <= MOST; revision++) {
+    await tell(at(1), revision);
+    await hear(at(2), at(1), at(1).told.at(-1)!);
+  }
+  const { state, changes } = at(2).replica.signed();
+  expect([state!.jws, changes.length]).toEqual([signedAt(1).jws, MOST - 1]);
+  const again = new Tables();
+  const { node, seed } = cluster.hosts[1];
+  const replica = new ClusterReplica(
+    again,
+    { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 },
+    {
+      hasher: sha256,
+      signer: ed25519Signer(seed),
+      verifier: ed25519Verifier(),
+      random: seededRandom(1),
+      peers: () => [],
+    },
+  );
+  replica.restore([], signedAt(1), stateAt(1), changes);
+  expect(again.state).toEqual(at(2).tables.state);
+  // One that was lost on disk: what stands before it holds.
+  const less = new Tables();
+  new ClusterReplica(
+    less,
+    { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 },
+    {
+      hasher: sha256,
+      signer: ed25519Signer(seed),
+      verifier: ed25519Verifier(),
+      random: seededRandom(1),
+      peers: () => [],
+    },
+  ).restore([], signedAt(1), stateAt(1), changes.toSpliced(2, 1));
+  expect(less.state!.revision).toBe(3);
+});
