@@ -84,6 +84,7 @@ const CORE_PLANTS: readonly Plant[] = [
         from: "return value === ipToNumber(gateway) ||",
         to: "return",
       },
+      { file: addresses, from: 'if (ip === gateway) return "is the gateway\'s";', to: "" },
     ],
   },
   {
@@ -156,6 +157,11 @@ const CORE_PLANTS: readonly Plant[] = [
         file: tables,
         from: "if (this.#state !== undefined && state.revision <= this.#state.revision) return false;",
         to: "",
+      },
+      {
+        file: tables,
+        from: "return this.#state === undefined || revision > this.#state.revision;",
+        to: "return this.#state === undefined || revision > 0;",
       },
     ],
   },
