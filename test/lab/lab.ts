@@ -14,6 +14,8 @@ export const IMAGE = "overlay-ts-lab";
 const HOSTS_FILE = "hosts.json";
 /** Agents, and hosts that join: mostly work of a processor, and with many each would take as long as all. */
 const AT_ONCE = 4;
+/** In a lab of so many one after another, as a person would: numbers and lists of hosts are in the order of their names. */
+const IN_ORDER = 8;
 /** For the controller's answer to who joins, where labs beside this one have the processors: a person would ask again. */
 const FORMING_MS = 60_000;
 
@@ -79,7 +81,7 @@ export class Lab {
     return new Lab(directory, await startHosts(directory, hostCount(directory)));
   }
 
-  /** The cluster: `init` on h1, `join` on the others, some side by side. */
+  /** The cluster: `init` on h1, `join` on the others; many of them some at a time. */
   async form(
     say: (text: string) => void,
     underlay: Family = 4,
@@ -95,7 +97,7 @@ export class Lab {
     // That of `init` lets in fewer than a large lab has.
     const uses = String(Math.max(1, others.length));
     const token = (await first?.overlay("token", "create", "--uses", uses))?.trim() ?? "";
-    await inParallel(AT_ONCE, others, async (host) => {
+    await inParallel(others.length < IN_ORDER ? 1 : AT_ONCE, others, async (host) => {
       say(`overlay-ts join on ${host.name}`);
       await patiently(host, "join", "--token", token, address);
     });
