@@ -69,6 +69,24 @@ export function stateOf(name: StateName, { objects, blocks }: StateContent): Clu
   return ClusterState.parse(state);
 }
 
+/** The same state in the order of `stateOf`, whoever told it: hosts compare and show lists of it. */
+export function inOneOrder(state: ClusterState): ClusterState {
+  const [nodes, networks] = [sorted(state.nodes, byIndex), sorted(state.networks, byVni)];
+  const [revoked, blocks] = [sorted(state.revoked, byText), sorted(state.blocks, byPlace)];
+  const isSame =
+    nodes === state.nodes &&
+    networks === state.networks &&
+    revoked === state.revoked &&
+    blocks === state.blocks;
+  return isSame ? state : { ...state, nodes, networks, revoked, blocks };
+}
+
+/** The same list when it is in order. */
+function sorted<T>(list: T[], order: (a: T, b: T) => number): T[] {
+  const isInOrder = list.every((one, i) => i === 0 || order(list[i - 1]!, one) <= 0);
+  return isInOrder ? list : list.toSorted(order);
+}
+
 /** Of a change of the objects, and of all blocks of those networks whose blocks are others. */
 interface ObjectsChange {
   readonly put: readonly (readonly [string, Uint8Array])[];

@@ -1,3 +1,4 @@
+import { inOneOrder } from "../../../shared/state/objects.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
 import { equalBytes } from "../../../shared/codec.ts";
 import {
@@ -65,7 +66,7 @@ export class Tables {
    */
   mergeState(state: ClusterState): boolean {
     if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
-    this.#state = state;
+    this.#state = inOneOrder(state);
     const same = state.nodes.length === this.#members.size;
     if (!same || !state.nodes.every(({ id }) => this.#members.has(id)))
       this.#members = new Set(state.nodes.map(({ id }) => id));

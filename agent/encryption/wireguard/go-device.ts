@@ -16,7 +16,7 @@ import * as uapi from "./uapi.ts";
 import { uapiSocket, type WireguardProcess } from "./go-process.ts";
 import { wireguardPublicKey } from "./keys.ts";
 
-const START_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 5000;
 const POLL_MS = 20;
 
