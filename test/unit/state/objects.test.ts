@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { Tables } from "../../../agent/core/tables/tables.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { applied, blocksDeltas, deltaBetween, deltaBytes } from "../../../shared/state/delta.ts";
 import { keyParts } from "../../../shared/state/object-key.ts";
-import { contentOf, stateOf } from "../../../shared/state/objects.ts";
+import { contentOf, inOneOrder, stateOf } from "../../../shared/state/objects.ts";
 import { app, clusterState, nodeId } from "../../support/cluster.ts";
 import { anyState, largeStates } from "../../support/states.ts";
 
@@ -49,6 +50,27 @@ describe("a state as objects", () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  test("a state that was told whole has the same lists in the same order, and is let be when it has", () => {
+    fc.assert(
+      fc.property(anyState, (any) => {
+        const read = stateOf(any, contentOf(any));
+        const { nodes, networks, revoked, blocks: places } = inOneOrder(any);
+        expect([nodes, networks, revoked, places]).toEqual([
+          read.nodes,
+          read.networks,
+          read.revoked,
+          read.blocks,
+        ]);
+        expect(inOneOrder(read)).toBe(read);
+      }),
+      { numRuns: 60 },
+    );
+    const tables = new Tables();
+    const turned = { ...state, blocks: state.blocks.toReversed() };
+    tables.mergeState(turned);
+    expect(tables.state?.blocks).toEqual(stateOf(state, contentOf(state)).blocks);
   });
 
   test("an object of a kind to come is left out in reading, and has a key of no kind", () => {
