@@ -14,12 +14,13 @@ export async function clusterSyncAnswer(): Promise<Target> {
     feed: (input) => {
       const made = clusterReplicaOf(cluster);
       const { replica, tables } = made;
+      const { state } = tables;
       const [asked] = replica.tick(10_000).filter((output) => output.kind === "request");
       const counters = { ...replica.counters };
       hold(asked !== undefined, "a round begins");
       const outputs = replica.answered(asked.id, input, 10_001);
       checkHosts(cluster, made);
-      hold(tables.state === cluster.state, "a state that was not verified");
+      hold(tables.state === state, "a state that was not verified");
       return (
         causeOf(counters, replica.counters) ?? (outputs.length === 0 ? "nothing new" : undefined)
       );
