@@ -29,10 +29,11 @@ export async function measurePropagation(
 ): Promise<Propagation> {
   const [from, ...others] = lab.hosts;
   if (from === undefined) throw new Error("no host");
+  const netns = (host: LabHost): string => host.path(`/run/overlay-ts/netns/${network.id}`);
   const up: { mac: string; atMs: number }[] = [];
   const seen = others.map(() => new Map<string, number>());
   const sockets = [
-    listen(from, network.id, RTNLGRP.link, (frame) => {
+    listen(netns(from), RTNLGRP.link, (frame) => {
       if (frame.type !== RTM_NEWLINK) return;
       const link = decodeLink(frame);
       const [, , mac] = link.alias.split(" ");
@@ -42,7 +43,7 @@ export async function measurePropagation(
           up.push({ mac, atMs: performance.now() });
     }),
     ...others.map((host, i) =>
-      listen(host, network.id, RTNLGRP.neigh, (frame) => {
+      listen(netns(host), RTNLGRP.neigh, (frame) => {
         if (frame.type !== RTM_NEWNEIGH || frame.payload.readUInt8(0) !== 7) return;
         const { mac, extLearned, master } = decodeNeighbour(frame);
         if (mac !== undefined && extLearned && !master) seen[i]?.set(mac, performance.now());
@@ -71,13 +72,13 @@ export async function measurePropagation(
   };
 }
 
-function listen(
-  host: LabHost,
-  network: string,
+/** What the kernel tells of a namespace. */
+export function listen(
+  netns: string,
   group: number,
   heard: (frame: ReturnType<typeof decodeFrames>[number]) => void,
 ): RawNetlinkSocket {
-  const socket = openRouteSocket(host.path(`/run/overlay-ts/netns/${network}`), [group]);
+  const socket = openRouteSocket(netns, [group]);
   socket.on("message", (datagram) => {
     for (const frame of decodeFrames(datagram)) heard(frame);
   });

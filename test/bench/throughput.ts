@@ -1,8 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { IMAGE, type Lab } from "../lab/lab.ts";
+import type { Lab } from "../lab/lab.ts";
 import type { LabHost } from "../support/lab-host.ts";
-import { eventually } from "../support/lab-host.ts";
+import { containerEnd, type End, tcpGbits } from "./ends.ts";
 import { median, round } from "./statistics.ts";
+
+const CONTAINER = "bench-tcp";
 
 export interface Throughput {
   readonly linkGbits: number;
@@ -11,13 +13,6 @@ export interface Throughput {
   /** Medians of the ratios of neighbouring runs. */
   readonly overHandmade: number;
   readonly overLink: number;
-}
-
-interface End {
-  readonly host: LabHost;
-  /** Runs a command where this end's stack is. */
-  readonly enter: readonly string[];
-  readonly address: string;
 }
 
 /**
@@ -31,7 +26,9 @@ export async function measureThroughput(
 ): Promise<Throughput> {
   const [a, b] = lab.hosts;
   if (a === undefined || b === undefined) throw new Error("two hosts are needed");
-  const containers = await Promise.all([a, b].map((host) => containerEnd(host, network)));
+  const containers = await Promise.all(
+    [a, b].map((host) => containerEnd(host, network, CONTAINER)),
+  );
   const handmade = [handmadeEnd(a, 1, 2), handmadeEnd(b, 2, 1)];
   const link = [a, b].map((host, i) => ({ host, enter: [], address: `198.51.100.${i + 1}` }));
   const found: Record<"link" | "handmade" | "overlay", number[]> = {
@@ -41,13 +38,13 @@ export async function measureThroughput(
   };
   try {
     for (let i = 0; i < pairs; i++) {
-      found.link.push(await iperf(link, seconds));
-      found.handmade.push(await iperf(handmade, seconds));
-      found.overlay.push(await iperf(containers, seconds));
+      found.link.push(await tcpGbits(link, seconds));
+      found.handmade.push(await tcpGbits(handmade, seconds));
+      found.overlay.push(await tcpGbits(containers, seconds));
     }
   } finally {
     for (const host of [a, b]) {
-      await host.docker("rm", "-f", "bench-tcp").catch(() => {});
+      await host.docker("rm", "-f", CONTAINER).catch(() => {});
       await host.exec("ip", "netns", "del", "hand-c").catch(() => {});
       await host.exec("ip", "netns", "del", "hand-n").catch(() => {});
     }
@@ -61,25 +58,6 @@ export async function measureThroughput(
     overHandmade: ratios(found.handmade),
     overLink: ratios(found.link),
   };
-}
-
-async function containerEnd(host: LabHost, network: string): Promise<End> {
-  await host.docker(
-    "run",
-    "-d",
-    "--name",
-    "bench-tcp",
-    "--network",
-    network,
-    IMAGE,
-    "/bin/sleep",
-    "100000",
-  );
-  const format = `{{.State.Pid}} {{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
-  const [pid = "", address = ""] = (await host.docker("inspect", "-f", format, "bench-tcp"))
-    .trim()
-    .split(" ");
-  return { host, enter: ["nsenter", `--target=${pid}`, "--net"], address };
 }
 
 /** The same objects as ours, by other hands: a namespace with bridge and VXLAN, one with a veth. */
@@ -106,23 +84,4 @@ function handmadeEnd(host: LabHost, k: number, peer: number): End {
   const [file, args] = host.argv(["sh", "-ec", commands.join("\n")]);
   execFileSync(file, args);
   return { host, enter: ["ip", "netns", "exec", "hand-c"], address: `10.99.0.${k}` };
-}
-
-async function iperf(ends: readonly End[], seconds: number): Promise<number> {
-  const [client, server] = ends as [End, End];
-  const [file, args] = server.host.argv([...server.enter, "iperf3", "-s", "-1", "-D"]);
-  execFileSync(file, args);
-  return eventually(5000, "an iperf3 server", async () => {
-    const text = await client.host.exec(
-      ...client.enter,
-      "iperf3",
-      "-c",
-      server.address,
-      "-t",
-      String(seconds),
-      "-J",
-    );
-    const result = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } };
-    return result.end.sum_received.bits_per_second / 1e9;
-  });
 }

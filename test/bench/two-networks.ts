@@ -1,12 +1,11 @@
-import { execFileSync } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import type { RawNetlinkSocket } from "netlink";
-import { decodeFrames } from "../../agent/kernel/netlink/codec.ts";
 import { decodeNeighbour } from "../../agent/kernel/netlink/neighbour.ts";
-import { openRouteSocket } from "../../agent/kernel/netlink/raw-socket.ts";
 import { decodeLink, RTNLGRP } from "../../agent/kernel/netlink/route.ts";
 import { IMAGE, type Lab } from "../lab/lab.ts";
 import { eventually, type LabHost } from "../support/lab-host.ts";
+import { containerEnd, type End, iperf, tcpGbits } from "./ends.ts";
+import { listen } from "./propagation.ts";
 import { median, quantile, round } from "./statistics.ts";
 import type { SpanningNetwork } from "./swarm.ts";
 
@@ -107,19 +106,7 @@ class ForwardingWatch {
   }
 }
 
-function listen(
-  netns: string,
-  group: number,
-  heard: (frame: ReturnType<typeof decodeFrames>[number]) => void,
-): RawNetlinkSocket {
-  const socket = openRouteSocket(netns, [group]);
-  socket.on("message", (datagram) => {
-    for (const frame of decodeFrames(datagram)) heard(frame);
-  });
-  return socket;
-}
-
-/** Of the second network's, by the first's: medians of neighbouring runs' ratios. */
+/** The first network's over the second's: medians of neighbouring runs' ratios. */
 export interface TrafficRatios {
   readonly tcp: number;
   /** Datagrams of 64 bytes that arrived in a second. */
@@ -136,7 +123,9 @@ export async function traffic(
   const [a, b] = lab.hosts;
   if (a === undefined || b === undefined) throw new Error("two hosts are needed");
   const ends = await Promise.all(
-    networks.map(({ name }) => Promise.all([a, b].map((host) => end(host, name)))),
+    networks.map(({ name }) =>
+      Promise.all([a, b].map((host) => containerEnd(host, name, `end-${name}`))),
+    ),
   );
   const [ours, theirs] = ends as [[End, End], [End, End]];
   const ratios: Record<keyof TrafficRatios, number[]> = {
@@ -161,46 +150,10 @@ export async function traffic(
   };
 }
 
-interface End {
-  readonly host: LabHost;
-  readonly pid: string;
-  readonly address: string;
-}
-
-async function end(host: LabHost, network: string): Promise<End> {
-  const name = `end-${network}`;
-  await host.docker(
-    "run",
-    "-d",
-    "--name",
-    name,
-    "--network",
-    network,
-    IMAGE,
-    "/bin/sleep",
-    "100000",
-  );
-  const format = `{{.State.Pid}} {{(index .NetworkSettings.Networks "${network}").IPAddress}}`;
-  const [pid = "", address = ""] = (await host.docker("inspect", "-f", format, name))
-    .trim()
-    .split(" ");
-  return { host, pid, address };
-}
-
 type Measure = (ends: readonly [End, End], seconds: number) => Promise<number>;
 
-const within = ({ pid }: End, ...command: string[]): string[] => [
-  "nsenter",
-  `--target=${pid}`,
-  "--net",
-  ...command,
-];
-
 const MEASURES: Record<keyof TrafficRatios, Measure> = {
-  tcp: async (ends, seconds) => {
-    const { sum_received: received } = await iperf(ends, seconds);
-    return received?.bits_per_second ?? Number.NaN;
-  },
+  tcp: tcpGbits,
   smallPackets: async (ends, seconds) => {
     const { sum } = await iperf(ends, seconds, "-u", "-b", "0", "-l", "64");
     return sum === undefined ? Number.NaN : (sum.packets - sum.lost_packets) / sum.seconds;
@@ -208,32 +161,13 @@ const MEASURES: Record<keyof TrafficRatios, Measure> = {
   roundTrip: async ([client, server], seconds) => {
     const count = String(seconds * 200);
     const text = await client.host.exec(
-      ...within(client, "ping", "-n", "-q", "-i", "0.005", "-c", count, server.address),
+      ...client.enter,
+      "ping",
+      "-nq",
+      "-i0.005",
+      `-c${count}`,
+      server.address,
     );
     return Number(/= [\d.]+\/([\d.]+)\//.exec(text)?.[1] ?? Number.NaN);
   },
 };
-
-/** `end` of iperf3's report. */
-interface IperfEnd {
-  readonly sum_received?: { readonly bits_per_second: number };
-  readonly sum?: {
-    readonly packets: number;
-    readonly lost_packets: number;
-    readonly seconds: number;
-  };
-}
-
-function iperf(
-  [client, server]: readonly [End, End],
-  seconds: number,
-  ...options: string[]
-): Promise<IperfEnd> {
-  const [file, args] = server.host.argv(within(server, "iperf3", "-s", "-1", "-D"));
-  execFileSync(file, args);
-  return eventually(20_000, "an iperf3 server", async () => {
-    const command = ["iperf3", "-c", server.address, "-t", String(seconds), "-J", ...options];
-    const text = await client.host.exec(...within(client, ...command));
-    return (JSON.parse(text) as { end: IperfEnd }).end;
-  });
-}

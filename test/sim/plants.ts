@@ -155,11 +155,6 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: tables,
-        from: "if (this.#state !== undefined && state.revision <= this.#state.revision) return false;",
-        to: "",
-      },
-      {
-        file: tables,
         from: "return this.#state === undefined || revision > this.#state.revision;",
         to: "return this.#state === undefined || revision > 0;",
       },

@@ -65,7 +65,7 @@ export class Tables {
    * are never admitted again: their last word would keep networks from ending, and us from being alone.
    */
   mergeState(state: ClusterState): boolean {
-    if (this.#state !== undefined && state.revision <= this.#state.revision) return false;
+    if (!this.isNewer(state)) return false;
     this.#state = inOneOrder(state);
     const same = state.nodes.length === this.#members.size;
     if (!same || !state.nodes.every(({ id }) => this.#members.has(id)))

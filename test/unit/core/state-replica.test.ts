@@ -357,33 +357,24 @@ test("a start goes on from the changes on disk, up to the first that is lost", a
   }
   const { state, changes } = at(2).replica.signed();
   expect([state!.jws, changes.length]).toEqual([signedAt(1).jws, MOST - 1]);
-  const again = new Tables();
   const { node, seed } = cluster.hosts[1];
-  const replica = new ClusterReplica(
-    again,
-    { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 },
-    {
-      hasher: sha256,
-      signer: ed25519Signer(seed),
-      verifier: ed25519Verifier(),
-      random: seededRandom(1),
-      peers: () => [],
-    },
-  );
-  replica.restore([], signedAt(1), stateAt(1), changes);
-  expect(again.state).toEqual(at(2).tables.state);
+  const startedWith = (kept: typeof changes): Tables => {
+    const tables = new Tables();
+    const replica = new ClusterReplica(
+      tables,
+      { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 },
+      {
+        hasher: sha256,
+        signer: ed25519Signer(seed),
+        verifier: ed25519Verifier(),
+        random: seededRandom(1),
+        peers: () => [],
+      },
+    );
+    replica.restore([], signedAt(1), stateAt(1), kept);
+    return tables;
+  };
+  expect(startedWith(changes).state).toEqual(at(2).tables.state);
   // One that was lost on disk: what stands before it holds.
-  const less = new Tables();
-  new ClusterReplica(
-    less,
-    { node, syncPeriodMs: 1500, requestTimeoutMs: 1000 },
-    {
-      hasher: sha256,
-      signer: ed25519Signer(seed),
-      verifier: ed25519Verifier(),
-      random: seededRandom(1),
-      peers: () => [],
-    },
-  ).restore([], signedAt(1), stateAt(1), changes.toSpliced(2, 1));
-  expect(less.state!.revision).toBe(3);
+  expect(startedWith(changes.toSpliced(2, 1)).state!.revision).toBe(3);
 });
