@@ -35,6 +35,7 @@ const system = {
   hookTimeout: 600_000,
   // Real kernels and engines on a machine that others use. `.ci/run` prints what needed its second attempt.
   retry: 1,
+  setupFiles: "test/support/last-words.ts",
   ...patient,
   ...program,
   ...node,

@@ -1,5 +1,13 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -28,6 +36,8 @@ export const OVERLAY_TS = join(import.meta.dirname, "../../deploy/overlay-ts");
  * and all of them end when its first process does.
  */
 export class LabHost {
+  /** Of this process, for who tells what they wrote. */
+  static readonly running = new Set<LabHost>();
   readonly name: string;
   readonly directory: string;
   readonly netns: string;
@@ -99,7 +109,9 @@ export class LabHost {
     child.unref();
     const init = await childOf(child.pid ?? 0);
     writeFileSync(join(directory, "init"), `${init} ${startTime(init)}`);
-    return new LabHost(name, directory, netns, init);
+    const host = new LabHost(name, directory, netns, init);
+    LabHost.running.add(host);
+    return host;
   }
 
   /** One that another process started; undefined when it no longer runs. */
@@ -110,6 +122,8 @@ export class LabHost {
 
   /** Ends every process of a host, also of one that a crash left behind. */
   static async end(directory: string): Promise<void> {
+    for (const host of LabHost.running)
+      if (host.directory === directory) LabHost.running.delete(host);
     const init = runningInit(directory);
     if (init !== undefined) {
       thawBelow(init);
@@ -157,7 +171,7 @@ export class LabHost {
     };
   }
 
-  /** A service of this host, its output in `log/<name>.log`. */
+  /** A service of this host, its output in `log/<name>.log`; how it ended in `log/ended.log`. */
   service(name: string, ...command: string[]): ChildProcess {
     const log = openSync(join(this.directory, "log", `${name}.log`), "a");
     const [file, args] = this.argv(command);
@@ -165,6 +179,12 @@ export class LabHost {
       detached: true,
       stdio: ["ignore", log, log],
       env: this.env(),
+    });
+    child.once("exit", (code, signal) => {
+      const how = signal ?? `exit code ${code}`;
+      const line = `${new Date().toISOString()} ${name}: ${how}\n`;
+      // With the host its directory goes, too.
+      if (LabHost.running.has(this)) appendFileSync(join(this.directory, "log/ended.log"), line);
     });
     child.unref();
     return child;
