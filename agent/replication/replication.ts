@@ -13,9 +13,9 @@ import { ClusterReplica, type HostFacts } from "../core/tables/cluster-replica.t
 import type { HeadedChange } from "../core/tables/followed-state.ts";
 import { saysOn } from "../core/tables/hosts.ts";
 import { decodeMessage } from "../core/tables/messages.ts";
-import { wantedPeers } from "../core/tables/peers.ts";
 import { DEFAULT_REPLICA_OPTIONS, type Output, Replica } from "../core/tables/replica.ts";
 import { type Heard, isAlone, isComplete } from "../core/data-plane/prune-gate.ts";
+import { ChosenPeers } from "./chosen-peers.ts";
 import type { Mesh, MeshHandlers } from "./gossip/port.ts";
 import { restoredTables } from "./restore-tables.ts";
 import type { SavedTables } from "./saved-tables.ts";
@@ -67,12 +67,14 @@ export class Replication {
   readonly #waiting = new Set<{ network: NetworkId; resolve: () => void }>();
   #timer: (() => void) | undefined;
   #stopped = false;
-  #networksOnDisk: string | undefined;
-  #wantedPeers: ReadonlySet<NodeId> = new Set();
+  #networksOnDisk: ClusterState["networks"] | undefined;
+  #applied: ClusterState | undefined;
+  readonly #peers: ChosenPeers;
 
   constructor(node: NodeId, modules: ReplicationModules) {
     this.#node = node;
     this.#modules = counted(modules, this.checked);
+    this.#peers = new ChosenPeers(node, modules.hasher);
     const options = { ...DEFAULT_REPLICA_OPTIONS, node };
     this.networks = new Replica(options, {
       ...this.#modules,
@@ -150,13 +152,13 @@ export class Replication {
 
   /** A connection with the host is kept from here; it may keep one too. */
   dials(node: NodeId): boolean {
-    return this.#wantedPeers.has(node);
+    return this.#peers.chosen.has(node);
   }
 
   /** Some peer that should be connected is not. */
   missesPeers(): boolean {
     const connected = new Set(this.#modules.mesh.connections());
-    return [...this.#wantedPeers].some((peer) => !connected.has(peer));
+    return [...this.#peers.chosen].some((peer) => !connected.has(peer));
   }
 
   /** The first endpoint is about to come. */
@@ -297,6 +299,7 @@ export class Replication {
       switch (output.kind) {
         case "persistHost":
           saved.saveHost(output.document);
+          this.#peers.heard(output.document);
           break;
         case "persistState":
           saved.saveState(output.signed);
@@ -330,28 +333,33 @@ export class Replication {
   /** What depends on the state or on host documents: whom to admit and dial, and everything else. */
   #applyState(): void {
     const { state, hosts } = this.tables;
-    const { mesh, hasher, saved } = this.#modules;
+    const { mesh } = this.#modules;
     if (state === undefined) return;
-    const networks = state.networks.map(({ id }) => id).join();
+    if (state !== this.#applied) this.#stateCame(state);
+    if (this.#peers.changed(state, hosts)) {
+      const { chosen } = this.#peers;
+      const port = state.settings.ports.gossip;
+      mesh.wantPeers(
+        state.nodes
+          .filter(({ id }) => chosen.has(id))
+          .map(({ id, address }) => ({ node: id, address, port })),
+      );
+    }
+    this.networks.peersChanged(this.#now());
+    this.clusterChanged.emit();
+  }
+
+  #stateCame(state: ClusterState): void {
+    const { mesh, saved } = this.#modules;
+    this.#applied = state;
     // All that is on disk is looked through: not for each block that is given to some host.
-    if (networks !== this.#networksOnDisk) saved.forgetOthers(state);
-    this.#networksOnDisk = networks;
+    if (state.networks !== this.#networksOnDisk) saved.forgetOthers(state);
+    this.#networksOnDisk = state.networks;
     mesh.admit({
       revision: state.revision,
       nodes: state.nodes.map(({ id }) => id),
       revoked: state.revoked,
     });
-    const hosted = hosts.get(this.#node)?.hosting ?? [];
-    const wanted = new Set(wantedPeers(this.#node, state, hosts, hosted, hasher));
-    this.#wantedPeers = wanted;
-    const port = state.settings.ports.gossip;
-    mesh.wantPeers(
-      state.nodes
-        .filter(({ id }) => wanted.has(id))
-        .map(({ id, address }) => ({ node: id, address, port })),
-    );
-    this.networks.peersChanged(this.#now());
-    this.clusterChanged.emit();
   }
 
   /** @throws UNAUTHENTICATED */

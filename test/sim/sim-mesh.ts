@@ -24,7 +24,14 @@ export class SimMesh implements Mesh {
   /** What came of each topic: the same message comes from several, and is counted with each. */
   readonly arrived = new Map<string, { copies: number; bytes: number }>();
   #handlers: MeshHandlers | undefined;
-  #admission: Admission = { revision: 0, nodes: [], revoked: [] };
+  #admission: Pick<Admission, "revision"> & {
+    nodes: ReadonlySet<NodeId>;
+    revoked: ReadonlySet<NodeId>;
+  } = {
+    revision: 0,
+    nodes: new Set(),
+    revoked: new Set(),
+  };
   #wanted: readonly NodeId[] = [];
   #dials = false;
   #seen = new Set<number>();
@@ -41,9 +48,10 @@ export class SimMesh implements Mesh {
 
   /** Connections with those that the state revokes are ended at once. */
   admit(admission: Admission): void {
-    this.#admission = admission;
+    const { revision, nodes, revoked } = admission;
+    this.#admission = { revision, nodes: new Set(nodes), revoked: new Set(revoked) };
     for (const peer of this.connected.values())
-      if (admission.revoked.includes(peer.node)) this.#disconnect(peer);
+      if (this.#admission.revoked.has(peer.node)) this.#disconnect(peer);
   }
 
   wantPeers(peers: readonly MeshPeer[]): void {
@@ -139,8 +147,8 @@ export class SimMesh implements Mesh {
   /** Of a connection's other end: may it be on the mesh? As agent/replication/gossip/admission-rules.ts. */
   #admits(peer: SimAgent): boolean {
     const { revision, nodes, revoked } = this.#admission;
-    if (this.#handlers === undefined || revoked.includes(peer.node)) return false;
-    return peer.host.membership.revision > revision || nodes.includes(peer.node);
+    if (this.#handlers === undefined || revoked.has(peer.node)) return false;
+    return peer.host.membership.revision > revision || nodes.has(peer.node);
   }
 
   /** Keeps connections with wanted peers, and notices those that ended. */

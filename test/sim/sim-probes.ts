@@ -86,7 +86,7 @@ class SimProof implements DataPathProof<Asked> {
 
   probe(address: Ip, timeoutMs: number, bytes = MTU_BYTES): Promise<ProbeResult> {
     // A host that was put in the place of an evicted one has its address.
-    const to = this.#world.hosts.findLast((host) => host.address === address && !host.isClone);
+    const to = this.#world.hostAt(address);
     return new Promise((resolve) => {
       if (to === undefined) return;
       this.#world.network.probe(this.#agent.host, to, timeoutMs, (answered) => {

@@ -59,6 +59,7 @@ export class Simulation implements World {
   readonly #chaos: Chaos;
   readonly #hash: Hash = createHash("sha256");
   readonly #byNode = new Map<NodeId, SimHost>();
+  readonly #byAddress = new Map<Ip, SimHost>();
   readonly #members = new Set<NodeId>();
   /** Two machines of one key: the later ones. */
   readonly #clones = new Set<SimHost>();
@@ -145,6 +146,10 @@ export class Simulation implements World {
     return this.#byNode.get(node);
   }
 
+  hostAt(address: Ip): SimHost | undefined {
+    return this.#byAddress.get(address);
+  }
+
   wasMember(node: NodeId): boolean {
     return this.#members.has(node);
   }
@@ -200,6 +205,7 @@ export class Simulation implements World {
     this.faults.evictions++;
     this.trace(`h${host.k} is evicted`);
     this.hosts.splice(this.hosts.indexOf(host), 1);
+    if (this.hostAt(host.address) === host) this.#byAddress.delete(host.address);
     for (const container of host.containers.values()) this.monitor.stopped(container);
     // It goes on as if nothing had been, until somebody makes it leave; then it joins anew.
     this.queue.after(1000 + this.random.below(4000), () => {
@@ -230,6 +236,7 @@ export class Simulation implements World {
   #add(host: SimHost): void {
     this.hosts.push(host);
     this.#byNode.set(host.node, host);
+    this.#byAddress.set(host.address, host);
     this.#members.add(host.node);
   }
 

@@ -1,4 +1,5 @@
 import type { NodeId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import type { EventQueue } from "./event-queue.ts";
 import type { FaultMix } from "./faults.ts";
@@ -38,6 +39,8 @@ export interface World {
   readonly faulty: boolean;
   /** Whose address the signed table gives; undefined: no such member. */
   hostOf(node: NodeId): SimHost | undefined;
+  /** Whose address it is; undefined: nobody's. */
+  hostAt(address: Ip): SimHost | undefined;
   /** Now, or before it was evicted. */
   wasMember(node: NodeId): boolean;
   /** Its counters are added up. */
