@@ -1,4 +1,9 @@
-import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import type {
+  BlockRecord,
+  ClusterState,
+  NetworkRecord,
+  SubnetRecord,
+} from "../../shared/cluster-state.ts";
 import { claimedAddresses } from "../../shared/documents.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import {
@@ -117,11 +122,13 @@ export class OwnBlocks {
   async returnEmpty(nowMs: number): Promise<void> {
     const { state } = this.#modules.replication.tables;
     this.#returnedBlocks.forget(this.#node, state);
-    for (const { network, block, node } of state?.blocks ?? []) {
-      const key = `${network} ${block}`;
-      const record = state?.networks.find(({ id }) => id === network);
-      const lent = !isDockersPart(record?.subnets ?? [], block);
-      if (node !== this.#node || !lent || this.#isUsed(network, block)) {
+    const own = (state?.blocks ?? []).filter(({ node }) => node === this.#node);
+    const held = new Set(own.map(keyOf));
+    for (const key of this.#emptySinceMs.keys()) if (!held.has(key)) this.#emptySinceMs.delete(key);
+    for (const given of own) {
+      const { network, block } = given;
+      const key = keyOf(given);
+      if (this.#isUsed(network, block) || !this.#isLent(state, given)) {
         this.#emptySinceMs.delete(key);
         continue;
       }
@@ -133,6 +140,12 @@ export class OwnBlocks {
       await this.#giveBack(network, block);
       this.#emptySinceMs.delete(key);
     }
+  }
+
+  /** It came from the ranges of which hosts have blocks for a while. */
+  #isLent(state: ClusterState | undefined, { network, block }: BlockRecord): boolean {
+    const record = state?.networks.find(({ id }) => id === network);
+    return !isDockersPart(record?.subnets ?? [], block);
   }
 
   #giveBack(network: NetworkId, block: Cidr): Promise<void> {
@@ -173,4 +186,8 @@ export class OwnBlocks {
   #isUsed(network: NetworkId, block: Cidr): boolean {
     return [...this.used(network)].some((ip) => cidrContains(block, ip));
   }
+}
+
+function keyOf({ network, block }: BlockRecord): string {
+  return `${network} ${block}`;
 }

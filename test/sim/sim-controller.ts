@@ -136,6 +136,11 @@ export class SimController {
     this.#handle(from, request);
   }
 
+  /** The record, before the run begins. */
+  setTo(record: ControllerRecord): void {
+    this.#record = record;
+  }
+
   /** Over a line that may be lost either way. @throws UNREACHABLE when no answer came in time, or its refusal */
   ask(from: SimHost, request: Request): Promise<Answer> {
     const { network, queue } = this.#world;

@@ -14,6 +14,7 @@ import { SimHost } from "./sim-host.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { SimKeys, SimTrust } from "./stand-ins.ts";
 import { costOfOneStart, type StartCost } from "./one-start.ts";
+import { preload } from "./preload.ts";
 import { differences } from "./truth.ts";
 import { chance, pick, type SimOptions, type World } from "./world.ts";
 
@@ -105,13 +106,20 @@ export class Simulation implements World {
       const allot = { v: 1, kind: "allotBlock", network: made.id, family: 4 } as const;
       if (liar !== undefined) this.controller.setUp(liar.node, allot);
     }
+    if (options.preloaded === true) this.#preload();
     for (const host of this.hosts) this.queue.after(this.random.below(300), () => host.start());
   }
 
+  /** Without faults, until nothing happens any more. Undefined, or that it never came to rest. */
+  restsUndisturbed(): Promise<string | undefined> {
+    this.faulty = false;
+    return this.#rest();
+  }
+
   async run(): Promise<Outcome> {
-    const { chaosMs, endpoints } = this.options;
+    const { chaosMs, endpoints, preloaded } = this.options;
     const fillMs = Math.min(chaosMs / 3, 20_000);
-    for (let i = 0; i < endpoints; i++)
+    for (let i = 0; i < (preloaded === true ? 0 : endpoints); i++)
       this.queue.at(400 + this.random.below(fillMs), () => this.#chaos.startContainer());
     this.#chaos.run(chaosMs);
     if (this.options.nodes > 3 && chance(this.random, 25)) this.#cutForGood();
@@ -233,6 +241,14 @@ export class Simulation implements World {
     if (networks.length > 1) void agent?.docker.removeNetwork(network);
   }
 
+  #preload(): void {
+    const { controller } = this;
+    controller.setTo(preload(this, controller.record));
+    const state = controller.signedState();
+    const { revision } = controller.record.state;
+    for (const host of this.hosts) host.membership = { state, revision };
+  }
+
   #add(host: SimHost): void {
     this.hosts.push(host);
     this.#byNode.set(host.node, host);
@@ -272,8 +288,9 @@ export class Simulation implements World {
     const i = this.#lastNetwork++;
     const family6 = i % 5 === 3 ? [{ subnet: Cidr.parse(`fd00:${i + 1}::/64`) }] : [];
     // The first dynamic range begins at .4.0: its first block has the gateway in it.
-    const subnet = Cidr.parse(`10.${64 + (i % 120)}.0.0/20`);
-    const gateway = i % 2 === 0 ? Ip.parse(`10.${64 + (i % 120)}.4.3`) : undefined;
+    const [second, third] = [64 + (i % 120), 16 * Math.floor(i / 120)];
+    const subnet = Cidr.parse(`10.${second}.${third}.0/20`);
+    const gateway = i % 2 === 0 ? Ip.parse(`10.${second}.${third + 4}.3`) : undefined;
     return {
       v: 1,
       kind: "createNetwork",

@@ -3,7 +3,7 @@ import type { SimOptions } from "./world.ts";
 /** What is not given follows from the seed, or from the number of hosts. */
 export type Size = {
   readonly [K in "nodes" | "networks" | "endpoints" | "chaosMs"]?: number | undefined;
-};
+} & { readonly preloaded?: boolean | undefined };
 
 export function optionsOf(seed: number, size: Size = {}): SimOptions {
   const nodes = size.nodes ?? 5 + (seed % 4);
@@ -15,5 +15,6 @@ export function optionsOf(seed: number, size: Size = {}): SimOptions {
     endpoints: size.endpoints ?? (small ? 14 : nodes * 5),
     chaosMs: size.chaosMs ?? (small ? 12_000 : 30_000),
     coalesceMs: small ? 5 : 100,
+    ...(size.preloaded === true && { preloaded: true }),
   };
 }

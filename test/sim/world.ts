@@ -16,6 +16,8 @@ export interface SimOptions {
   readonly networks: number;
   /** Containers that run in the cluster at most times. */
   readonly endpoints: number;
+  /** The containers run when it begins, and every disk has what the others say (preload.ts). */
+  readonly preloaded?: boolean | undefined;
   /** Virtual: for how long there are faults. */
   readonly chaosMs: number;
   /** Virtual: what is told within this time is looked at once. */

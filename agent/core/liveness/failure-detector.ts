@@ -46,13 +46,11 @@ interface Peer {
   nextMs: number;
   misses: number;
   lost: boolean;
-  /** When it was asked last. */
-  answering: boolean;
   /** It was asked, and has its time for the answer. */
   asked: boolean;
 }
 
-const NEW_PEER = { known: false, misses: 0, lost: false, answering: false, asked: false };
+const NEW_PEER = { known: false, misses: 0, lost: false, asked: false };
 
 /**
  * Which hosts this one reaches, by what their kernels answer: a host whose agent is silent is not lost,
@@ -62,6 +60,8 @@ const NEW_PEER = { known: false, misses: 0, lost: false, answering: false, asked
 export class Presence {
   readonly #options: PresenceOptions;
   readonly #peers = new Map<NodeId, Peer>();
+  readonly #lost = new Set<NodeId>();
+  readonly #answering = new Set<NodeId>();
 
   constructor(options: PresenceOptions = DEFAULT_PRESENCE_OPTIONS) {
     this.#options = options;
@@ -70,7 +70,12 @@ export class Presence {
   /** All peers, and which of them share a network with this host. A new one is asked at once. */
   set(peers: readonly NodeId[], near: ReadonlySet<NodeId>, nowMs: number): void {
     const wanted = new Set(peers);
-    for (const node of this.#peers.keys()) if (!wanted.has(node)) this.#peers.delete(node);
+    for (const node of this.#peers.keys())
+      if (!wanted.has(node)) {
+        this.#peers.delete(node);
+        this.#lost.delete(node);
+        this.#answering.delete(node);
+      }
     for (const node of wanted) {
       const held = this.#peers.get(node);
       if (held === undefined)
@@ -112,12 +117,13 @@ export class Presence {
     if (peer === undefined) return false;
     const before = peer.lost;
     peer.known ||= answered;
-    peer.answering = answered;
     peer.asked = false;
     const counts = peer.known || nowMs - peer.sinceMs >= this.#options.firstAnswerMs;
     peer.misses = answered || !counts ? 0 : peer.misses + 1;
     peer.lost = peer.misses >= this.#options.missesToLose;
     if (peer.near && peer.misses > 0 && !peer.lost) peer.nextMs = nowMs;
+    isIn(this.#lost, node, peer.lost);
+    isIn(this.#answering, node, answered);
     return peer.lost !== before;
   }
 
@@ -127,18 +133,19 @@ export class Presence {
     if (peer !== undefined) peer.nextMs = Math.min(peer.nextMs, nowMs);
   }
 
-  lost(): Set<NodeId> {
-    return new Set([...this.#peers].flatMap(([node, { lost }]) => (lost ? [node] : [])));
+  /** As it is from now on, too: no list of all hosts is made for each answer. */
+  lost(): ReadonlySet<NodeId> {
+    return this.#lost;
   }
 
   /** It answered when it was asked last. */
   isAnswering(node: NodeId): boolean {
-    return this.#peers.get(node)?.answering === true;
+    return this.#answering.has(node);
   }
 
-  /** Those who answered when they were asked last. */
-  answering(): Set<NodeId> {
-    return new Set([...this.#peers].flatMap(([node, { answering }]) => (answering ? [node] : [])));
+  /** Those who answered when they were asked last, as `lost`. */
+  answering(): ReadonlySet<NodeId> {
+    return this.#answering;
   }
 
   #period({ near }: Peer): number {
@@ -146,4 +153,9 @@ export class Presence {
     const least = (this.#peers.size * 1000) / maxProbesPerSecond;
     return Math.max(near ? nearPeriodMs : farPeriodMs, least);
   }
+}
+
+function isIn<T>(set: Set<T>, one: T, is: boolean): void {
+  if (is) set.add(one);
+  else set.delete(one);
 }
