@@ -9,7 +9,7 @@ import { makeNetworks, type NetworksParts } from "../../agent/networks/parts.ts"
 import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
 import { Replication } from "../../agent/replication/replication.ts";
 import { startMember } from "../../agent/start-order.ts";
-import { Disk } from "../../agent/store/disk.ts";
+import type { Disk } from "../../agent/store/disk.ts";
 import type { SecurityClass, SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Random, silentLog } from "../../shared/ports.ts";
@@ -23,6 +23,7 @@ import { SimDocker } from "./sim-docker.ts";
 import type { SimHost } from "./sim-host.ts";
 import { simKernel } from "./sim-kernel.ts";
 import { saysLess } from "./old-version.ts";
+import { SharedDisk } from "./shared-bytes.ts";
 import { SimMesh } from "./sim-mesh.ts";
 import { SimProbes } from "./sim-probes.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
@@ -72,7 +73,7 @@ export class SimAgent {
     this.random = seededRandom(world.random.below(0x1_0000_0000));
     this.isOld = world.faulty && chance(this.random, OLD_PERCENT);
     if (this.isOld) world.faults.oldVersions++;
-    this.disk = new Disk(host.disk.of(this));
+    this.disk = new SharedDisk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
     this.mesh = new SimMesh(this, world);
     this.counted = new CountedMesh(this.mesh);

@@ -1,4 +1,5 @@
 import type { AgentStore, Change } from "../../agent/store/port.ts";
+import { sharedBytes } from "./shared-bytes.ts";
 
 /** The agent's disk. Whoever writes gives the bytes away, so that a copy costs no bytes. */
 export class SimDisk implements AgentStore {
@@ -21,7 +22,7 @@ export class SimDisk implements AgentStore {
 
   write(changes: readonly Change[]): void {
     for (const change of changes)
-      if (change.kind === "put") this.#entries.set(change.key, change.value);
+      if (change.kind === "put") this.#entries.set(change.key, sharedBytes(change.value));
       else this.#entries.delete(change.key);
   }
 

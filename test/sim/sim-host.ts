@@ -1,4 +1,3 @@
-import { Disk } from "../../agent/store/disk.ts";
 import type { ContainerEvent } from "../../agent/docker/engine/port.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
 import { SavedTables } from "../../agent/replication/saved-tables.ts";
@@ -8,6 +7,7 @@ import type { EndpointId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Container } from "./container.ts";
 import { SimAgent } from "./sim-agent.ts";
+import { SharedDisk } from "./shared-bytes.ts";
 import { SimDisk } from "./sim-disk.ts";
 import type { World } from "./world.ts";
 
@@ -120,7 +120,7 @@ export class SimHost {
 
   /** Of itself, as its disk has it: its agent may not run. */
   lastWord(): Version | undefined {
-    return new SavedTables(new Disk(this.disk)).hosts().find(({ node }) => node === this.node)
+    return new SavedTables(new SharedDisk(this.disk)).hosts().find(({ node }) => node === this.node)
       ?.version;
   }
 
