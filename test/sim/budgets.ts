@@ -14,6 +14,8 @@ export interface BlockCost {
   readonly host: number;
   /** Of the network that the block is of. */
   readonly isOn: boolean;
+  /** The block, and what some host gave back or needed meanwhile. */
+  readonly revisions: number;
   /** Of the cluster's topic, each once. */
   readonly messages: number;
   readonly messageBytes: number;
@@ -60,6 +62,46 @@ export async function budgetsOf(hosts: number, networks: number): Promise<Budget
   };
 }
 
+/** The small cluster that others' idle control plane is compared with. */
+export const SMALL = { hosts: 10, networks: 10 };
+const MOST_MESSAGE_BYTES = 1024;
+const MOST_IDLE_BYTES = 64 * 1024;
+
+/** What costs more than it may, in words; `small`: of ten hosts. */
+export function tooDear({ block, start, idle, failures }: Budgets, small: Budgets): string[] {
+  const found = [...failures];
+  const most = (what: string, is: number, may: number): void => {
+    if (is > may) found.push(`${what}: ${is}, at most ${may}`);
+  };
+  if (block.length === 0 || start.length === 0 || idle.length === 0)
+    found.push("nothing was measured: no block was given, or no container started");
+  for (const cost of block) {
+    const at = `a block given, at h${cost.host}:`;
+    most(`${at} bytes of gossip`, cost.messageBytes, MOST_MESSAGE_BYTES * cost.revisions);
+    most(`${at} bytes of all copies`, cost.copiedBytes, MOST_MESSAGE_BYTES * cost.copies);
+    most(`${at} whole states checked`, cost.states, 0);
+    if (cost.signatures !== cost.revisions || cost.parsed !== cost.revisions)
+      found.push(
+        `${at} ${cost.signatures} signatures and ${cost.parsed} changes, of ${cost.revisions}`,
+      );
+  }
+  for (const cost of start) {
+    const at = `a container started, at h${cost.host}:`;
+    most(`${at} bytes of gossip`, cost.messageBytes, MOST_MESSAGE_BYTES);
+    most(`${at} messages beside its network`, cost.isOn ? 0 : cost.copies, 0);
+    most(`${at} entries dumped`, cost.dumped, 0);
+    most(`${at} differences of the kernel`, cost.drifts, 0);
+  }
+  const idleOfSmall = Math.max(...small.idle.map(({ bytes }) => bytes));
+  for (const { host, bytes, signatures, written } of idle) {
+    const at = `an idle minute of h${host} on ten networks:`;
+    most(`${at} bytes`, bytes, Math.min(MOST_IDLE_BYTES, 1.5 * idleOfSmall));
+    most(`${at} signatures`, signatures, 0);
+    most(`${at} entries written`, written, 0);
+  }
+  return found;
+}
+
 function agentsOf({ hosts }: Simulation): SimAgent[] {
   return hosts.flatMap(({ agent }) => agent ?? []);
 }
@@ -95,15 +137,18 @@ async function blockGiven(simulation: Simulation): Promise<BlockCost[]> {
     ({ host }) => host !== asking && host !== controller.host,
   );
   const before = agents.map(countsOf);
+  const { revision } = controller.record.state;
   const asked = asking.agent!.ask({ v: 1, kind: "allotBlock", network: network!, family: 4 });
   await queue.runUntil(queue.nowMs + HEARD_MS);
   await asked;
+  const revisions = controller.record.state.revision - revision;
   return agents.map((agent, i) => {
     const more = differenceOf(before[i]!, countsOf(agent));
     const of = (name: string): number => more[name] ?? 0;
     return {
       host: agent.host.k,
       isOn: agent.localNetworks.has(network!),
+      revisions,
       messages: of("clusterGossipIn"),
       messageBytes: of("clusterGossipInBytes"),
       copies: of("copies"),

@@ -5,7 +5,6 @@ import { newFaultMix } from "./faults.ts";
 import { plantEdits } from "./planting.ts";
 import { PLANTS } from "./plants.ts";
 import type { Outcome, Simulation } from "./simulation.ts";
-import type { StartCost } from "./one-start.ts";
 import { optionsOf } from "./sizes.ts";
 
 /** `npm run sim`: see README.md here. */
@@ -19,6 +18,8 @@ const USAGE = `npm run sim -- [options]
   --networks N  --endpoints N  --chaos-s SECONDS
   --jobs N          processes for several runs
   --plant NAME      plants a bug and looks for a seed, of 100, that finds it; \`list\` names them
+  --preloaded       containers run when it begins, and all disks have what the others say
+  --budgets         what one change and a minute of nothing cost a preloaded cluster of --nodes; fails above what they may
   --trace           prints all that happens`;
 
 const { values } = parseArgs({
@@ -36,6 +37,8 @@ const { values } = parseArgs({
     "chaos-s": { type: "string" },
     jobs: { type: "string" },
     plant: { type: "string" },
+    preloaded: { type: "boolean", default: false },
+    budgets: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -46,6 +49,7 @@ const PROGRESS_MS = 10_000;
 const size = {
   nodes: numberOf(values.nodes),
   networks: numberOf(values.networks),
+  preloaded: values.preloaded,
   endpoints: numberOf(values.endpoints),
   chaosMs: values["chaos-s"] === undefined ? undefined : Number(values["chaos-s"]) * 1000,
 };
@@ -66,6 +70,7 @@ async function main(): Promise<number> {
     for (const { name } of PLANTS) console.log(name);
     return 0;
   }
+  if (values.budgets) return checkBudgets();
   if (process.send !== undefined) return runAsChild();
   if (values.plant !== undefined && values.seeds === undefined && !values.trace)
     return findPlant(values.plant);
@@ -90,6 +95,27 @@ async function runOne(seed: number): Promise<number> {
   printCosts(outcome);
   for (const failure of failures) console.log(`FAILED ${failure}`);
   return failures.length === 0 ? 0 : 1;
+}
+
+/** Beside ten hosts. */
+async function checkBudgets(): Promise<number> {
+  const { budgetsOf, SMALL, tooDear } = await import("./budgets.ts");
+  const small = await budgetsOf(SMALL.hosts, SMALL.networks);
+  const { nodes = SMALL.hosts, networks = SMALL.networks } = size;
+  const budgets = await budgetsOf(nodes, networks);
+  printMost("an idle minute on ten networks", small.idle, `of ${SMALL.hosts} hosts`);
+  printMost("an idle minute on ten networks", budgets.idle, `of ${nodes} hosts`);
+  for (const isOn of [true, false]) {
+    const where = isOn ? "hosts on its network" : "other hosts";
+    const [block, start] = [budgets.block, budgets.start].map((costs) =>
+      costs.filter((cost) => cost.isOn === isOn),
+    );
+    printMost("one block more", block!, where);
+    printMost("one container more", start!, where);
+  }
+  const found = tooDear(budgets, small);
+  for (const failure of found) console.log(`FAILED ${failure}`);
+  return found.length === 0 ? 0 : 1;
 }
 
 /** Each seed of the first hundred until one fails, as it should. */
@@ -220,13 +246,17 @@ function printCosts({ hosts, faults, counters, start }: Outcome): void {
     ["hosts on its network", start.filter(({ isOn }) => isOn)],
     ["other hosts", start.filter(({ isOn }) => !isOn)],
   ] as const) {
-    const names = Object.keys(start[0] ?? {}).filter((name) => name !== "host" && name !== "isOn");
-    const most = names.map(
-      (name) =>
-        `${name} ${Math.max(0, ...some.map((cost) => Number(cost[name as keyof StartCost])))}`,
-    );
-    console.log(`one container more at rest, at most at ${some.length} ${of}: ${most.join(", ")}`);
+    printMost("one container more at rest", some, of);
   }
+}
+
+function printMost(what: string, costs: readonly object[], of: string): void {
+  const names = Object.keys(costs[0] ?? {}).filter((name) => name !== "host" && name !== "isOn");
+  const most = names.map((name) => {
+    const all = costs.map((cost) => Number((cost as Record<string, unknown>)[name]));
+    return `${name} ${all.reduce((a, b) => Math.max(a, b), 0)}`;
+  });
+  console.log(`${what}, at most at ${costs.length} ${of}: ${most.join(", ")}`);
 }
 
 function numberOf(text: string | undefined): number | undefined {

@@ -48,12 +48,15 @@ export function preload(world: World, record: ControllerRecord): ControllerRecor
   const placed: Placed[] = [];
   const blocks: BlockRecord[] = [];
   const { networks } = record.state;
+  const { endpoints, nodes } = world.options;
+  const atHome = Math.max(1, Math.round(endpoints / nodes / 2));
   for (const [i, network] of networks.entries()) {
     const on = world.hosts.filter(({ k }) => placesOf(k, networks.length).has(i));
+    const count = ({ k }: SimHost): number => (homesOf(k, networks.length).has(i) ? atHome : 1);
     const given = blocksOn(record, network, on);
     blocks.push(...given);
     for (const host of on)
-      placed.push({ host, network, containers: run(world, host, network, given) });
+      placed.push({ host, network, containers: run(world, host, network, given, count(host)) });
   }
   const { state } = record;
   const loaded = { ...record, state: { ...state, blocks, revision: state.revision + 1 } };
@@ -61,11 +64,15 @@ export function preload(world: World, record: ControllerRecord): ControllerRecor
   return loaded;
 }
 
-/** The two of each host that containers start on later as well (`chaos.ts`); all hosts of few networks are on several. */
+/** The two of each host that containers start on later as well (`chaos.ts`). */
+function homesOf(k: number, networks: number): ReadonlySet<number> {
+  return new Set([k, k * 7 + 3].map((at) => at % networks));
+}
+
 function placesOf(k: number, networks: number): ReadonlySet<number> {
   const busy = k <= BUSY_HOSTS ? Array.from({ length: BUSY_NETWORKS }, (_, i) => i) : [];
   const wide = k <= WIDE_HOSTS ? [0] : [];
-  return new Set([k, k * 7 + 3, ...busy, ...wide].map((at) => at % networks));
+  return new Set([...homesOf(k, networks), ...[...busy, ...wide].map((at) => at % networks)]);
 }
 
 /** A block of each family for each host. Others' blocks of other networks are none of the decision's business. */
@@ -87,9 +94,9 @@ function run(
   host: SimHost,
   network: NetworkRecord,
   blocks: readonly BlockRecord[],
+  count: number,
 ): Container[] {
-  const { random, options, monitor } = world;
-  const count = Math.max(1, Math.round(options.endpoints / options.nodes / 2));
+  const { random, monitor } = world;
   const used = new Set<Ip>();
   return Array.from({ length: count }, () => {
     const ips = network.subnets.flatMap((subnet) => {

@@ -33,8 +33,9 @@ import { chance, type World } from "./world.ts";
 const VERIFY_MS = 1;
 /** Of an agent's starts. */
 const OLD_PERCENT = 5;
-/** A minute in the real one. */
+/** A minute in the real one, and where no fault of a moment is to be found by it. */
 const RESYNC_MS = 6000;
+const RESYNC_PRELOADED_MS = 60_000;
 /** Ten seconds, five minutes and two minutes in the real one, and its passes are tried again less and less often. */
 const LINGER_MS = 1500;
 export const RETURN_AFTER_MS = 1000;
@@ -71,7 +72,8 @@ export class SimAgent {
     this.node = node;
     this.#world = world;
     this.random = seededRandom(world.random.below(0x1_0000_0000));
-    this.isOld = world.faulty && chance(this.random, OLD_PERCENT);
+    const isMixed = world.faulty && world.options.preloaded !== true;
+    this.isOld = isMixed && chance(this.random, OLD_PERCENT);
     if (this.isOld) world.faults.oldVersions++;
     this.disk = new SharedDisk(host.disk.of(this));
     this.saved = new WatchedTables(this.disk, this, world);
@@ -168,7 +170,7 @@ export class SimAgent {
       async () => {},
     );
     this.docker.start();
-    this.later(RESYNC_MS, () => this.#resyncAgain());
+    this.#resyncLater();
   }
 
   /** Resolves when the agent has taken in the state that came with the answer. @throws UNREACHABLE, also when it was refused */
@@ -243,7 +245,12 @@ export class SimAgent {
   #resyncAgain(): void {
     this.#resync.emit();
     this.docker.dirty();
-    this.later(RESYNC_MS, () => this.#resyncAgain());
+    this.#resyncLater();
+  }
+
+  #resyncLater(): void {
+    const { preloaded } = this.#world.options;
+    this.later(preloaded === true ? RESYNC_PRELOADED_MS : RESYNC_MS, () => this.#resyncAgain());
   }
 
   /** Each loss is told here, so that the whole comparison must find what the passes left, and what was told of names. */

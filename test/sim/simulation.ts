@@ -371,12 +371,12 @@ export class Simulation implements World {
 
   #missingFaults(): string[] {
     const { partitions, oneWayPartitions, crashes, started } = this.faults;
-    const { endpoints, nodes } = this.options;
+    const { endpoints, nodes, preloaded } = this.options;
     return [
       ...(partitions + oneWayPartitions === 0 ? ["a run without a partition proves nothing"] : []),
       ...(crashes === 0 ? ["a run without a crash proves nothing"] : []),
       // In a small one the controller, without which no block comes, may be off for most of it.
-      ...(started < (nodes > 16 ? endpoints / 2 : 1)
+      ...(started < (nodes > 16 && preloaded !== true ? endpoints / 2 : 1)
         ? [`only ${started} of ${endpoints} containers started`]
         : []),
     ];

@@ -13,7 +13,7 @@ export function optionsOf(seed: number, size: Size = {}): SimOptions {
     nodes,
     networks: size.networks ?? (small ? 3 : Math.ceil(nodes / 5)),
     endpoints: size.endpoints ?? (small ? 14 : nodes * 5),
-    chaosMs: size.chaosMs ?? (small ? 12_000 : 30_000),
+    chaosMs: size.chaosMs ?? (small ? 12_000 : size.preloaded === true ? 10_000 : 30_000),
     coalesceMs: small ? 5 : 100,
     ...(size.preloaded === true && { preloaded: true }),
   };
