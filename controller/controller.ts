@@ -9,7 +9,6 @@ import type {
 import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
-import { equalBytes } from "../shared/codec.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken, notItsController } from "../shared/token.ts";
@@ -37,9 +36,10 @@ import {
 import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
-import { checkSize, decodeRecord, encodeRecord } from "./encoded-record.ts";
+import { checkSize } from "./encoded-record.ts";
+import { recordOf, rowChanges } from "./record-rows.ts";
 import { StateSigner } from "./state-signer.ts";
-import type { ControllerStore, StoredRecord } from "./store/port.ts";
+import type { ControllerStore, StoreHead } from "./store/port.ts";
 import type {
   AnswerOf,
   ControlAnswer,
@@ -74,7 +74,7 @@ export class Controller {
   readonly #signer: StateSigner;
   readonly #listeners = new Set<(state: SignedState) => void>();
   /** What the store held last. */
-  #decoded: (StoredRecord & { readonly record: ControllerRecord }) | undefined;
+  #decoded: (StoreHead & { readonly record: ControllerRecord }) | undefined;
   /** The newest state that was shown to this controller, where that is newer than its own. */
   #met: ClusterState | undefined;
   /** Transitions run one after another: here two of them would only collide. */
@@ -338,9 +338,10 @@ export class Controller {
       if (next.record === record) return next.result;
       checkSize(record, next.record);
       this.#signer.goesOnFrom(record.state);
-      const bytes = encodeRecord(next.record);
-      if (!(await store.write(version, bytes))) continue;
-      this.#decoded = { version: version + 1, bytes, record: next.record };
+      if (!(await store.write(version, rowChanges(record, next.record)))) continue;
+      const head = await store.head();
+      // Unless another one has written meanwhile.
+      if (head?.version === version + 1) this.#decoded = { ...head, record: next.record };
       if (next.record.state.revision !== record.state.revision) await this.#tell(next.record.state);
       return next.result;
     }
@@ -364,19 +365,22 @@ export class Controller {
   }
 
   async #read(): Promise<{ version: number; record: ControllerRecord }> {
-    const stored = await this.#modules.store.read();
+    const { store } = this.#modules;
+    const held = this.#decoded;
+    const head = held && (await store.head());
+    // Read once: a request costs what it changes, not what the whole cluster is.
+    if (held !== undefined && head?.version === held.version && head.mark === held.mark)
+      return held;
+    const stored = await store.read();
     if (stored === undefined)
       throw new OverlayError({
         code: "STORE",
         message: "the controller's database is empty",
         next: "restore it from a backup, or make a cluster with `overlay-ts init`",
       });
-    // Checked once: a request costs what it changes, not what the whole cluster is.
-    const held = this.#decoded;
-    const same = held?.version === stored.version && equalBytes(held.bytes, stored.bytes);
-    const record = same ? held.record : decodeRecord(stored.bytes);
-    this.#decoded = { ...stored, record };
-    return { version: stored.version, record };
+    const { version, mark, rows } = stored;
+    this.#decoded = { version, mark, record: recordOf(rows) };
+    return this.#decoded;
   }
 }
 

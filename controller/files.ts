@@ -7,7 +7,7 @@ import { type Identity, identityFromSeed } from "../shared/node/identity.ts";
 import { verifyCertificate } from "../shared/trust.ts";
 import type { ControllerKeys } from "./controller.ts";
 import type { ControllerRecord } from "./core/record.ts";
-import { encodeRecord } from "./encoded-record.ts";
+import { wholeOf } from "./record-rows.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 
 /** What a controller is on disk: `<data>/controller`, mode 0600. */
@@ -68,7 +68,10 @@ export async function writeController(
   const store = new SqliteStore(files.database);
   try {
     const held = await store.read();
-    await store.write(held?.version ?? 0, encodeRecord(record));
+    const { put } = wholeOf(record);
+    const kept = new Set(put.map(([key]) => key));
+    const drop = [...(held?.rows.keys() ?? [])].filter((key) => !kept.has(key));
+    await store.write(held?.version ?? 0, { put, drop });
   } finally {
     store.close();
   }

@@ -46,6 +46,7 @@ export async function runController(
   if (signal.aborted) return;
   const keys = await readKeys(files);
   const store = new SqliteStore(files.database);
+  store.migrate();
   const controller = new Controller(keys, {
     store,
     log,

@@ -12,14 +12,14 @@ import { QUARANTINE_MS, released } from "./core/quarantine.ts";
 import { type AddressFacts, readdressNode } from "./core/readdress.ts";
 import { recovered } from "./core/recovery.ts";
 import { standingOf } from "./core/standing.ts";
-import { decodeRecord, encodeRecord } from "./encoded-record.ts";
 import { type ControllerFiles, readKeys, refuseSecond, writeController } from "./files.ts";
+import { recordOf, rowChanges } from "./record-rows.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import type { AnswerOf } from "./wire/messages.ts";
 
 /** What brings a controller's data away from its host and back; each is done by a command, as root. */
 
-/** Consistent at any moment, also beside a controller that runs: it is one row. @throws NOT_FOUND, STORE */
+/** Consistent at any moment, also beside a controller that runs: it is read in one transaction. @throws NOT_FOUND, STORE */
 export async function backUp(files: ControllerFiles): Promise<Backup> {
   const { rootKey, certificate, peer } = await readKeys(files);
   return {
@@ -90,7 +90,7 @@ export async function recover(
     const { version, record } = await readRecord(store);
     const context = { wallMs: systemClock.wallMs(), random: systemRandom };
     const next = recovered(record, met, context);
-    await replace(store, version, next);
+    await replace(store, { version, record }, next);
     const { state, networkKeys } = next;
     return {
       before: record.state,
@@ -123,7 +123,7 @@ export async function readdressHere(
     if (problem !== undefined) throw new OverlayError(problem);
     const wallMs = systemClock.wallMs();
     const moved = readdressNode(released(record, wallMs), node, facts, wallMs + QUARANTINE_MS);
-    if (moved.record !== record) await replace(store, version, moved.record);
+    if (moved.record !== record) await replace(store, { version, record }, moved.record);
     const { state } = moved.record;
     const claim = { cluster: state.cluster, revision: state.revision, node: moved.result };
     return {
@@ -154,11 +154,15 @@ async function readRecord(
       message: "the controller's database is empty",
       next: "move the directory away and restore a backup",
     });
-  return { version: stored.version, record: decodeRecord(stored.bytes) };
+  return { version: stored.version, record: recordOf(stored.rows) };
 }
 
-async function replace(store: SqliteStore, version: number, next: ControllerRecord): Promise<void> {
-  if (await store.write(version, encodeRecord(next))) return;
+async function replace(
+  store: SqliteStore,
+  { version, record }: { version: number; record: ControllerRecord },
+  next: ControllerRecord,
+): Promise<void> {
+  if (await store.write(version, rowChanges(record, next))) return;
   throw new OverlayError({
     code: "STALE",
     message: "the controller's data changed at the same moment",

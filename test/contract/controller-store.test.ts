@@ -29,9 +29,10 @@ describe("SQLite", () => {
 
   test("two processes' handles see each other's writes", async () => {
     const [a, b] = [open(), open()];
-    expect(await a.write(0, Uint8Array.of(1))).toBe(true);
-    expect(await b.write(0, Uint8Array.of(2))).toBe(false);
-    expect(await b.read()).toEqual({ version: 1, bytes: Uint8Array.of(1) });
+    const one = new Map([["a", Uint8Array.of(1)]]);
+    expect(await a.write(0, { put: [...one], drop: [] })).toBe(true);
+    expect(await b.write(0, { put: [["a", Uint8Array.of(2)]], drop: [] })).toBe(false);
+    expect(await b.read()).toMatchObject({ version: 1, rows: one });
   });
 
   test("only root reads it: it holds network keys", () => {

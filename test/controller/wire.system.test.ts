@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { Controller } from "../../controller/controller.ts";
-import { encodeRecord } from "../../controller/encoded-record.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import { ControlClient } from "../../controller/wire/client.ts";
@@ -15,6 +14,7 @@ import { openSealed, sealKeyPair } from "../../shared/sealed-box.ts";
 import { checkRootKey, parseToken } from "../../shared/token.ts";
 import { signCertificate, verifyClaim, verifyState } from "../../shared/trust.ts";
 import { node } from "../support/cluster.ts";
+import { storeRecord } from "../support/stored-record.ts";
 
 const address = Ip.parse("127.0.0.1");
 const port = 17952;
@@ -62,7 +62,7 @@ beforeEach(async () => {
     { controllerPeer: controllerId.node, controllerNode: controllerId.node, address },
     context,
   );
-  await store.write(0, encodeRecord(record));
+  await storeRecord(store, record);
   const certificate = await signCertificate(root, {
     cluster: record.state.cluster,
     controller: controllerId.node,

@@ -3,7 +3,6 @@ import { expect, test } from "vitest";
 import { Controller } from "../../controller/controller.ts";
 import { admitNode } from "../../controller/core/admission.ts";
 import { type ControllerRecord, newCluster } from "../../controller/core/record.ts";
-import { encodeRecord } from "../../controller/encoded-record.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import type { SignedState } from "../../shared/cluster-state.ts";
@@ -20,6 +19,7 @@ import { signCertificate, verifyHead, verifyState } from "../../shared/trust.ts"
 import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import { node, nodeId } from "../support/cluster.ts";
 import { seededRandom } from "../support/seeded-random.ts";
+import { storeRecord } from "../support/stored-record.ts";
 
 /** What a controller signs of one revision, whole and as a head with what changed, is one and the same state. */
 
@@ -161,7 +161,7 @@ test("whole or followed from change to change it is one state, also over the con
   let followed = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 4, maxLength: 16 }), async (commands) => {
-      await store.write((await store.read())?.version ?? 0, encodeRecord(record));
+      await storeRecord(store, record);
       let controller = start();
       let held = await follow(undefined, await controller.signedState());
       for (const each of commands) {

@@ -44,6 +44,8 @@ const ACTS: readonly Act[] = [
 ];
 /** Up to so many hosts, all acts are as often as their weights say. */
 const FEW_HOSTS = 8;
+/** Where a cluster stands when it begins, no more happens than in one of so many: each change costs all hosts something. */
+const BUSY_HOSTS = 100;
 const LIES_AT_ONCE = 3;
 const OUTS = ["unhealthy", "paused", "stopping"] as const;
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
@@ -65,7 +67,8 @@ export class Chaos {
   /** Acts until `endMs`, with a partition and a crash in any case. */
   run(endMs: number): void {
     const { queue, options } = this.#world;
-    const periodMs = Math.max(1, Math.round(360 / options.nodes));
+    const busy = options.preloaded === true ? Math.min(options.nodes, BUSY_HOSTS) : options.nodes;
+    const periodMs = Math.max(1, Math.round(360 / busy));
     const act = (): void => {
       if (queue.nowMs >= endMs) return;
       this.act();

@@ -1,4 +1,9 @@
-import type { ControllerStore, StoredRecord } from "../../controller/store/port.ts";
+import type {
+  ControllerStore,
+  RowChanges,
+  StoredRecord,
+  StoreHead,
+} from "../../controller/store/port.ts";
 
 /** The process ended here: whoever catches it has caught nothing. */
 export class Crash extends Error {}
@@ -21,12 +26,16 @@ export class CrashingStore implements ControllerStore {
     return this.steps > this.#at;
   }
 
+  head(): Promise<StoreHead | undefined> {
+    return this.#around(() => this.#inner.head());
+  }
+
   read(): Promise<StoredRecord | undefined> {
     return this.#around(() => this.#inner.read());
   }
 
-  write(version: number, bytes: Uint8Array): Promise<boolean> {
-    return this.#around(() => this.#inner.write(version, bytes));
+  write(version: number, changes: RowChanges): Promise<boolean> {
+    return this.#around(() => this.#inner.write(version, changes));
   }
 
   close(): void {

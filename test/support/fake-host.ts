@@ -18,7 +18,6 @@ import type { Membership } from "../../agent/membership/membership-files.ts";
 import { MemoryStore } from "../../agent/store/memory-store.ts";
 import type { HostLinks } from "../../agent/membership/underlay.ts";
 import { Controller } from "../../controller/controller.ts";
-import { decodeRecord, encodeRecord } from "../../controller/encoded-record.ts";
 import { admitNode } from "../../controller/core/admission.ts";
 import { newCluster } from "../../controller/core/record.ts";
 import { MemoryStore as ControllerStore } from "../fakes/memory-controller-store.ts";
@@ -35,6 +34,7 @@ import { FillableStore } from "./fillable-store.ts";
 import { MemoryControl } from "./memory-control.ts";
 import { type Answer, callPlugin } from "./plugin-client.ts";
 import { seededRandom } from "./seeded-random.ts";
+import { storedRecord, storeRecord } from "./stored-record.ts";
 
 const guards: Guards = {
   set: async () => {},
@@ -187,7 +187,7 @@ export async function fakeCluster(count: number, directory: string): Promise<Fak
       0,
     ).record;
   const store = new ControllerStore();
-  await store.write(0, encodeRecord(record));
+  await storeRecord(store, record);
   const certificate = await signCertificate(root, {
     cluster: record.state.cluster,
     controller: peer.node,
@@ -293,15 +293,14 @@ async function fakeHost(
       .update(JSON.stringify(localNetworks.hosted().map((id) => [id, localNetworks.endpoints(id)])))
       .update(JSON.stringify(replication.tables.state))
       .update(JSON.stringify(networks.map((id) => kernel.readNow(id))))
-      .update((await controllerStore.read())?.bytes ?? "")
+      .update(String((await controllerStore.head())?.mark))
       .digest("hex");
   };
   const quiet = async (): Promise<void> => {
     let before = "";
     for (let now = await tables(); now !== before; now = await tables()) {
       before = now;
-      const stored = (await controllerStore.read())?.bytes;
-      const newest = stored && decodeRecord(stored).state.revision;
+      const newest = (await storedRecord(controllerStore)).state.revision;
       while (agent.replication.tables.state?.revision !== newest) await delay(1);
       for (const network of agent.localNetworks.hosted()) await agent.reconciler.settle(network);
       // What an engine would be asked after its calls: it has no containers.

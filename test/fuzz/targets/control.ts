@@ -1,5 +1,5 @@
 import { Controller } from "../../../controller/controller.ts";
-import { decodeRecord } from "../../../controller/encoded-record.ts";
+import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { answerRequest } from "../../../controller/wire/answer.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
@@ -12,6 +12,7 @@ import { sha256 } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storedRecord, storeRecord } from "../../support/stored-record.ts";
 import { type SignedCluster, signedCluster } from "../../support/signed-cluster.ts";
 import { hold, refusalOf, type Target } from "../target.ts";
 
@@ -34,10 +35,9 @@ export async function join(): Promise<Target> {
       const from: NodeId = input.length % 4 === 0 ? STRANGER : cluster.hosts[1].node;
       const raw = await answerRequest(controller, from, input);
       const answer = ControlAnswer.parse(decodeCbor(raw, BOUNDS.stateBytes * 2));
-      const held = (await store.read())!.bytes;
+      const held = encodeRecord(await storedRecord(store));
       const same = equalBytes(held, record);
       if (!same) {
-        decodeRecord(held);
         ({ controller, store } = await controllerOf(cluster, record));
       }
       if (answer.kind !== "failed") return undefined;
@@ -53,7 +53,7 @@ async function controllerOf(
   record: Uint8Array,
 ): Promise<{ controller: Controller; store: MemoryStore }> {
   const store = new MemoryStore();
-  await store.write(0, record);
+  await storeRecord(store, decodeRecord(record));
   const keys = { controller: peer, certificate, rootKey: root.publicKey };
   const clock = { nowMs: () => 0, wallMs: () => 1_000_000 };
   const modules = { store, log: silentLog, clock, random: seededRandom(1), hasher: sha256 };

@@ -58,6 +58,7 @@ test("what fails inside of the controller is in its log with the reason", async 
   const { controller: peer, certificate, root } = await signedCluster();
   const { log, lines } = logged("controller");
   const store = {
+    head: () => Promise.resolve(undefined),
     read: () => Promise.reject(new Error("no row", { cause: new Error("EIO") })),
     write: () => Promise.resolve(true),
     close: () => {},

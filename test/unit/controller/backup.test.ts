@@ -14,7 +14,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { type Backup, formatBackup, parseBackup } from "../../../controller/backup.ts";
 import { admitNode } from "../../../controller/core/admission.ts";
 import { newCluster } from "../../../controller/core/record.ts";
-import { encodeRecord } from "../../../controller/encoded-record.ts";
+import { storeRecord } from "../../support/stored-record.ts";
 import {
   type ControllerFiles,
   controllerFiles,
@@ -74,11 +74,10 @@ describe("a backup", () => {
     const files = newFiles();
     await restore(files, backup, here);
     const writing = new SqliteStore(files.database);
-    const { version } = (await writing.read())!;
     const backups: Promise<Backup>[] = [];
     for (let i = 0; i < 20; i++) {
       const state = { ...record.state, revision: 10 + i };
-      await writing.write(version + i, encodeRecord({ ...record, state, nextVni: 1000 + i }));
+      await storeRecord(writing, { ...record, state, nextVni: 1000 + i });
       backups.push(backUp(files));
     }
     writing.close();

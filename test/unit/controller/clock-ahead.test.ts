@@ -9,7 +9,6 @@ import { readdressNode } from "../../../controller/core/readdress.ts";
 import { newCluster } from "../../../controller/core/record.ts";
 import { checkToken, issueToken } from "../../../controller/core/tokens.ts";
 import { Controller } from "../../../controller/controller.ts";
-import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { silentLog } from "../../../shared/ports.ts";
@@ -17,6 +16,7 @@ import { identityFromSeed } from "../../../shared/node/identity.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import { node, nodeId } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord, storedRecord } from "../../support/stored-record.ts";
 
 /** What was written down while the controller's clock was ahead ends as if it had been right. */
 
@@ -89,7 +89,7 @@ test("a key made then is made anew, once", () => {
 
 test("an end that was moved is on disk, though nothing else changed: it moves no further", async () => {
   const store = new MemoryStore();
-  await store.write(0, encodeRecord(written(nowMs + 400 * DAY_MS).record));
+  await storeRecord(store, written(nowMs + 400 * DAY_MS).record);
   const keys = identityFromSeed(new Uint8Array(32).fill(2));
   const controller = new Controller(
     { controller: keys, certificate: "", rootKey: keys.publicKey },
@@ -102,7 +102,7 @@ test("an end that was moved is on disk, though nothing else changed: it moves no
     },
   );
   await controller.changeKeySchedule({});
-  const { quarantine, formerAddresses } = decodeRecord((await store.read())!.bytes);
+  const { quarantine, formerAddresses } = await storedRecord(store);
   for (const held of [quarantine, formerAddresses])
     expect(held?.map(({ untilMs }) => untilMs)).toEqual([nowMs + QUARANTINE_MS]);
 });

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { Controller } from "../../../controller/controller.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
-import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
 import type { ControllerStore } from "../../../controller/store/port.ts";
 import { SqliteStore } from "../../../controller/store/sqlite-store.ts";
 import type { ControlAnswer, ControlRequest } from "../../../controller/wire/messages.ts";
@@ -20,6 +19,7 @@ import { signCertificate, verifyState } from "../../../shared/trust.ts";
 import { node } from "../../support/cluster.ts";
 import { CrashingStore } from "../../support/crashing-store.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord, storedRecord } from "../../support/stored-record.ts";
 
 /**
  * A controller that is killed at every step of every write, on a real database: what it answered is
@@ -170,12 +170,12 @@ let databases = 0;
 async function databaseOf(record: ControllerRecord): Promise<{ path: string; store: SqliteStore }> {
   const path = join(directory, `${databases++}.db`);
   const store = new SqliteStore(path);
-  await store.write(0, encodeRecord(record));
+  await storeRecord(store, record);
   return { path, store };
 }
 
 async function recordIn(store: SqliteStore): Promise<ControllerRecord> {
-  return decodeRecord((await store.read())!.bytes);
+  return storedRecord(store);
 }
 
 interface Point {

@@ -21,6 +21,7 @@ import { parseToken } from "../../../shared/token.ts";
 import { signCertificate } from "../../../shared/trust.ts";
 import { node, nodeId } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord, storedRecord } from "../../support/stored-record.ts";
 
 const [its, another] = ["1", "2"].map((digit) => MachineId.parse(digit.repeat(32))) as [
   MachineId,
@@ -117,7 +118,7 @@ describe("the controller", () => {
       { controllerPeer: peer.node, controllerNode: nodeId(1), address: node(1).address },
       { wallMs: 0, random: seededRandom(1) },
     );
-    await store.write(0, encodeRecord(empty));
+    await storeRecord(store, empty);
     const certificate = await signCertificate(root, {
       cluster: empty.state.cluster,
       controller: peer.node,
@@ -135,7 +136,7 @@ describe("the controller", () => {
       return controller.handle(host.node, request, undefined);
     };
     expect(await join(2, { machine: its })).toMatchObject({ kind: "joined" });
-    return { controller, join, held: async () => decodeRecord((await store.read())!.bytes) };
+    return { controller, join, held: () => storedRecord(store) };
   }
 
   test("refuses the key on another machine, changes nothing, and says the ways out", async () => {

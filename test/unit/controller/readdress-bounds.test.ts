@@ -4,7 +4,6 @@ import { admitNode } from "../../../controller/core/admission.ts";
 import { QUARANTINE_MS, released } from "../../../controller/core/quarantine.ts";
 import { type AddressFacts, readdressNode } from "../../../controller/core/readdress.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
-import { encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { identityFromSeed } from "../../../shared/node/identity.ts";
@@ -13,6 +12,7 @@ import { silentLog } from "../../../shared/ports.ts";
 import { signCertificate } from "../../../shared/trust.ts";
 import { node } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord } from "../../support/stored-record.ts";
 
 /** What a member that means harm, or that moves without end, can do by saying that it is elsewhere. */
 
@@ -39,7 +39,7 @@ const cluster = [first, second].reduce<ControllerRecord>(
 
 async function controllerOf(record: ControllerRecord): Promise<Controller> {
   const store = new MemoryStore();
-  await store.write(0, encodeRecord(record));
+  await storeRecord(store, record);
   const certificate = await signCertificate(root, {
     cluster: record.state.cluster,
     controller: peer.node,

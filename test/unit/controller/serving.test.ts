@@ -4,7 +4,6 @@ import { admitNode } from "../../../controller/core/admission.ts";
 import { createNetwork } from "../../../controller/core/networks.ts";
 import { type ControllerRecord, newCluster } from "../../../controller/core/record.ts";
 import { promoted, recovered } from "../../../controller/core/recovery.ts";
-import { encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import type { ControlRequest } from "../../../controller/wire/messages.ts";
 import { ClusterId } from "../../../shared/ids.ts";
@@ -15,6 +14,7 @@ import { silentLog } from "../../../shared/ports.ts";
 import { type KeyPair, signCertificate, signState } from "../../../shared/trust.ts";
 import { node } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord } from "../../support/stored-record.ts";
 
 /** A controller decides nothing while it may have forgotten something, whatever it is asked. */
 
@@ -46,8 +46,7 @@ beforeEach(() => {
 });
 
 async function controllerOf(stored: ControllerRecord): Promise<Controller> {
-  const held = await store.read();
-  await store.write(held?.version ?? 0, encodeRecord(stored));
+  await storeRecord(store, stored);
   const keys = { controller: peer, certificate, rootKey: root.publicKey };
   const random = seededRandom(2);
   return new Controller(keys, {

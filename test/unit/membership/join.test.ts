@@ -26,7 +26,6 @@ import {
 } from "../../../agent/membership/membership-files.ts";
 import { Controller } from "../../../controller/controller.ts";
 import { newCluster } from "../../../controller/core/record.ts";
-import { encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ClusterId, type NodeId } from "../../../shared/ids.ts";
@@ -39,6 +38,7 @@ import { nodeId } from "../../support/cluster.ts";
 import { crashingFiles } from "../../support/file-crashes.ts";
 import { MemoryControl } from "../../support/memory-control.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { storeRecord } from "../../support/stored-record.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ovt-joining-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -59,7 +59,7 @@ beforeEach(async () => {
     { controllerPeer: peer.node, controllerNode: nodeId(1), address },
     { wallMs: 0, random: seededRandom(1) },
   );
-  await store.write(0, encodeRecord(empty));
+  await storeRecord(store, empty);
   const certificate = await signCertificate(root, {
     cluster: empty.state.cluster,
     controller: peer.node,
