@@ -32,7 +32,7 @@ export function daemonLog(name: string, level: string, to: DestinationStream = s
  */
 function stdout(): DestinationStream {
   const lines = pino.destination({ dest: 1, sync: false, maxLength: MOST_WAITING_BYTES });
-  const { flushSync } = lines;
+  const flushSync = lines.flushSync.bind(lines);
   lines.on("error", () => (lines.flushSync = () => {}));
   lines.on("write", () => (lines.flushSync = flushSync));
   return lines;

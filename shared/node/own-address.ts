@@ -26,8 +26,7 @@ function read(path: string): string {
 }
 
 function* addresses(links: ReturnType<typeof networkInterfaces>): Generator<string> {
-  for (const link of Object.values(links))
-    for (const { address } of link ?? []) yield address;
+  for (const link of Object.values(links)) for (const { address } of link ?? []) yield address;
   // Only when it was not among these, since routes may be many: libuv leaves out an interface without carrier: who pulls a cable has not taken the address away.
   yield* ipv4Local(read("/proc/thread-self/net/fib_trie"));
   yield* ipv6Local(read("/proc/thread-self/net/if_inet6"));
