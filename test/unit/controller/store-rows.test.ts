@@ -39,7 +39,10 @@ function clusterOf(hosts: number): ControllerRecord {
     const request = {
       name: `n${i}`,
       subnets: [{ subnet, gateway: undefined, dockerIpam: false }],
-      ...{ internal: false, attachable: true, labels: {}, driverOptions: {} },
+      internal: false,
+      attachable: true,
+      labels: {},
+      driverOptions: {},
     };
     record = createNetwork(record, nodeOf(1), request, context).record;
     const { id } = record.state.networks.at(-1)!;
