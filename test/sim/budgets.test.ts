@@ -29,11 +29,12 @@ test("what costs more is named", () => {
         copiedBytes: 1025,
         states: 1,
         parsed: 2,
+        signatures: 2,
       },
     ],
     start: [{ ...start, isOn: false, copies: 1, dumped: 1, drifts: 1, messageBytes: 1025 }],
     idle: [{ ...idle, bytes: 65_537, signatures: 1, written: 1 }],
   };
-  expect(tooDear(dear, small)).toHaveLength(12);
+  expect(tooDear(dear, small)).toHaveLength(14);
   expect(tooDear({ ...small, idle: [] }, small)).toEqual([expect.stringMatching(/nothing was/)]);
 });
