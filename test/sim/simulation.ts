@@ -1,14 +1,15 @@
 import { createHash, type Hash } from "node:crypto";
 import { newCluster } from "../../controller/core/record.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
-import { Cidr, Ip } from "../../shared/ip.ts";
+import { Ip } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { Chaos } from "./chaos.ts";
 import { EventQueue } from "./event-queue.ts";
 import { type FaultMix, newFaultMix } from "./faults.ts";
 import { Monitor } from "./monitor.ts";
-import { type Request, SimController } from "./sim-controller.ts";
+import { networkRequest } from "./network-request.ts";
+import { SimController } from "./sim-controller.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import { SimHost } from "./sim-host.ts";
 import { SimNetwork } from "./sim-network.ts";
@@ -101,7 +102,7 @@ export class Simulation implements World {
       // A liar makes the first one, so that its gateway lies in the liar's own block.
       const liar = i === 0 ? this.hosts.find(({ lies }) => lies) : undefined;
       const maker = liar ?? pick(this.random, this.hosts)!;
-      this.controller.setUp(maker.node, this.#networkRequest());
+      this.controller.setUp(maker.node, networkRequest(this.#lastNetwork++));
       const made = this.controller.record.state.networks.at(-1)!;
       const allot = { v: 1, kind: "allotBlock", network: made.id, family: 4 } as const;
       if (liar !== undefined) this.controller.setUp(liar.node, allot);
@@ -229,7 +230,7 @@ export class Simulation implements World {
 
   makeNetwork(host: SimHost | undefined): void {
     if (this.controller.record.state.networks.length >= this.options.networks + 3) return;
-    host?.agent?.ask(this.#networkRequest()).then(
+    host?.agent?.ask(networkRequest(this.#lastNetwork++)).then(
       () => this.faults.networksMade++,
       () => {},
     );
@@ -282,30 +283,6 @@ export class Simulation implements World {
       );
     };
     attempt();
-  }
-
-  #networkRequest(): Extract<Request, { kind: "createNetwork" }> {
-    const i = this.#lastNetwork++;
-    const family6 = i % 5 === 3 ? [{ subnet: Cidr.parse(`fd00:${i + 1}::/64`) }] : [];
-    // The first dynamic range begins at .4.0: its first block has the gateway in it.
-    const [second, third] = [64 + (i % 120), 16 * Math.floor(i / 120)];
-    const subnet = Cidr.parse(`10.${second}.${third}.0/20`);
-    const gateway = i % 2 === 0 ? Ip.parse(`10.${second}.${third + 4}.3`) : undefined;
-    return {
-      v: 1,
-      kind: "createNetwork",
-      network: {
-        name: `n${i}`,
-        subnets: [{ subnet, gateway, dockerIpam: i % 4 === 1 }, ...family6],
-        internal: false,
-        attachable: true,
-        labels: {},
-        driverOptions: {
-          ...(i % 3 === 0 ? { multicast: "true" } : {}),
-          ...(i % 2 === 0 ? { "dns.unhealthy": "include" } : {}),
-        },
-      },
-    };
   }
 
   #endClone(clone: SimHost): void {
