@@ -68,8 +68,8 @@ export class Nftables {
     if (!makeRoomBelow(HIGHEST_DESCRIPTOR))
       throw new OverlayError({
         code: "FULL",
-        message: "the agent has too many files open to change a container's DNS rules",
-        next: "Docker's resolver answers there until some are closed",
+        message: "the agent has too many files open to change rules of nftables",
+        next: "raise the service's LimitNOFILE=; in containers Docker's resolver answers until some are closed",
       });
     const { create, keepErrors, keepOutput } = library();
     const context = create(DEFAULT);
@@ -118,6 +118,6 @@ function refused(op: string, why: string): OverlayError {
     op: `nft ${op}`,
     message: `nftables refused (${op}): ${line}`,
     ...(/File exists/.test(line) ? { errno: "EEXIST" } : {}),
-    next: "check that the kernel has nf_tables and nft_tproxy",
+    next: "check that nftables is installed and the kernel has nf_tables and nft_tproxy",
   });
 }
