@@ -39,6 +39,20 @@ export class Nft {
     }
   }
 
+  /** As `table`, of one that has some entries at most: as `change`. */
+  async smallTable(family: "inet" | "bridge", name: string): Promise<unknown[] | undefined> {
+    const nftables = this.#library();
+    if (nftables === undefined) return this.table(family, name);
+    try {
+      const text = nftables.list(`${family} ${name}`, "json");
+      return text === undefined
+        ? undefined
+        : (JSON.parse(text) as { nftables: unknown[] }).nftables;
+    } finally {
+      nftables.close();
+    }
+  }
+
   /** Undefined: not installed beside the program, or no descriptor for it. */
   #library(): Nftables | undefined {
     try {
