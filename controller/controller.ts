@@ -9,7 +9,6 @@ import type {
 import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
 import type { Ip } from "../shared/ip.ts";
-import { equalBytes } from "../shared/codec.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken, notItsController } from "../shared/token.ts";
@@ -373,11 +372,16 @@ export class Controller {
       });
     // Checked once: a request costs what it changes, not what the whole cluster is.
     const held = this.#decoded;
-    const same = held?.version === stored.version && equalBytes(held.bytes, stored.bytes);
+    const same = held?.version === stored.version && sameBytes(held.bytes, stored.bytes);
     const record = same ? held.record : decodeRecord(stored.bytes);
     this.#decoded = { ...stored, record };
     return { version: stored.version, record };
   }
+}
+
+/** Of megabytes: natively. */
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
 }
 
 function orThrow(failure: Failure | undefined): void {

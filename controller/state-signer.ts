@@ -1,7 +1,7 @@
 import { toBase64Url } from "../shared/base64url.ts";
 import type { ClusterState, SignedState } from "../shared/cluster-state.ts";
 import type { Hasher } from "../shared/ports.ts";
-import { encodeChange, MOST_CHANGE_BYTES } from "../shared/state/change.ts";
+import { MOST_CHANGE_BYTES } from "../shared/state/change.ts";
 import { type KeyPair, signHead, signState } from "../shared/trust.ts";
 import { Heads } from "./core/heads.ts";
 
@@ -34,12 +34,11 @@ export class StateSigner {
     const { controller, certificate } = this.#keys;
     const { head, change } = this.#heads.of(state);
     const whole = await signState(controller, certificate, state);
-    const bytes = change && encodeChange(change);
     // What is too large to be handed on is had as a whole.
-    if (bytes === undefined || bytes.length > MOST_CHANGE_BYTES) return whole;
+    if (change === undefined || change.length > MOST_CHANGE_BYTES) return whole;
     return {
       ...whole,
-      change: { jws: await signHead(controller, head), change: toBase64Url(bytes) },
+      change: { jws: await signHead(controller, head), change: toBase64Url(change) },
     };
   }
 }

@@ -207,7 +207,7 @@ export const SignedState = z.object({
    */
   content: z
     .string()
-    .max(BOUNDS.stateBytes * 1.5)
+    .max(BOUNDS.objectsBytes * 1.5)
     .optional(),
   /** From the controller: its head over what `jws` says, and, base64url, what changed since the head's base. */
   change: z

@@ -2,6 +2,7 @@ import { FollowedState } from "../../agent/core/tables/followed-state.ts";
 import { StateSigner } from "../../controller/state-signer.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
+import { BOUNDS } from "../../shared/bounds.ts";
 import { encodeCbor } from "../../shared/codec.ts";
 import { identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256 } from "../../shared/node/system.ts";
@@ -11,16 +12,17 @@ import { median, round } from "./statistics.ts";
 
 /**
  * What one block costs when it is given, beside mesh, disk and kernel: bytes that each host hears, whole and as a change,
- * what it computes to take them in, and what the controller computes to sign both: `node test/bench/state-change.ts`. Medians
- * of 40 blocks, after 10 that only warm up.
+ * what it computes to take them in, what the controller computes to sign both, and what of a host's memory the followed state
+ * takes: `node --expose-gc test/bench/state-change.ts`. Medians of 20 blocks, after 5 that only warm up.
  */
 
-const WARM_UP = 10;
-const BLOCKS = 40;
+const WARM_UP = 5;
+const BLOCKS = 20;
 const SIZES = [
   [10, 5],
   [100, 50],
   [1000, 200],
+  [BOUNDS.nodes, BOUNDS.networks],
 ] as const;
 
 const [root, controller] = [1, 2].map((k) => identityFromSeed(new Uint8Array(32).fill(k))) as [
@@ -35,6 +37,15 @@ async function timed<T>(times: number[], work: () => T | Promise<T>): Promise<T>
   return made;
 }
 
+/** Of all that is reachable, in MB. */
+function heapMb(): number {
+  const { gc } = globalThis;
+  if (gc === undefined) throw new Error("run it with --expose-gc");
+  gc();
+  const { heapUsed, external } = process.memoryUsage();
+  return (heapUsed + external) / 1e6;
+}
+
 async function measure(hosts: number, networks: number): Promise<void> {
   let state: ClusterState = stateOfSize(hosts, networks);
   const certificate = await signCertificate(root, {
@@ -44,7 +55,12 @@ async function measure(hosts: number, networks: number): Promise<void> {
   const signer = new StateSigner({ controller, certificate }, sha256);
   const first = await signer.sign(state);
   const followed = new FollowedState(sha256);
-  followed.whole(first, await verifyState(root.publicKey, first));
+  const withNothing = heapMb();
+  const read = await verifyState(root.publicKey, first);
+  const withState = heapMb();
+  followed.whole(first, read);
+  followed.root();
+  const memory = { state: withState - withNothing, objects: heapMb() - withState };
   const [signing, whole, change]: [number[], number[], number[]] = [[], [], []];
   let bytes = { whole: 0, change: 0 };
   for (let n = 0; n < WARM_UP + BLOCKS; n++) {
@@ -67,7 +83,7 @@ async function measure(hosts: number, networks: number): Promise<void> {
   }
   const [sign, verify, follow] = [signing, whole, change].map((times) => round(median(times)));
   console.log(
-    `${hosts} hosts, ${networks} networks: whole ${bytes.whole} bytes, ${verify} ms; change ${bytes.change} bytes, ${follow} ms; signing both ${sign} ms`,
+    `${hosts} hosts, ${networks} networks: whole ${bytes.whole} bytes, ${verify} ms; change ${bytes.change} bytes, ${follow} ms; signing both ${sign} ms; a host's memory: ${round(memory.state)} MB what it reads, ${round(memory.objects)} MB the objects`,
   );
 }
 

@@ -11,11 +11,11 @@ import { Cidr, Ip } from "../../shared/ip.ts";
 import { identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
-import { decodeChange, takeChange } from "../../shared/state/change.ts";
-import { leavesOf } from "../../shared/state/delta.ts";
+import { decodeChange } from "../../shared/state/change.ts";
 import { headOf } from "../../shared/state/head.ts";
-import { type HeldState, heldState } from "../../shared/state/held-state.ts";
-import { contentOf, stateOf, stateWith } from "../../shared/state/objects.ts";
+import { type HeldState, heldState, take } from "../../shared/state/held-state.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { objectsOf, stateOf, stateWith } from "../../shared/state/objects.ts";
 import { signCertificate, verifyHead, verifyState } from "../../shared/trust.ts";
 import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import { node, nodeId } from "../support/cluster.ts";
@@ -112,33 +112,21 @@ async function requestOf(
 
 async function follow(held: HeldState | undefined, signed: SignedState): Promise<HeldState> {
   const state = await verifyState(root.publicKey, signed);
-  const content = contentOf(state);
-  if (held === undefined) {
-    const whole = heldState(headOf(state, leavesOf(content, sha256)), content, sha256);
-    return whole!;
-  }
+  const objects = ObjectTree.of(objectsOf(state), sha256);
+  if (held === undefined) return heldState(headOf(state, objects), objects)!;
   const { jws, change } = signed.change!;
   const head = await verifyHead(root.publicKey, { ...signed, jws });
-  const decoded = decodeChange(fromBase64Url(change));
+  const bytes = fromBase64Url(change);
   // The head is over the objects of the whole, however they came to be.
-  expect(heldState(head, content, sha256)).toBeDefined();
-  const taken = takeChange(held, head, decoded, sha256);
+  expect(heldState(head, objects)).toBeDefined();
+  const taken = take(held, head, bytes, sha256);
   if (taken.kind !== "taken") throw new Error(`it is ${JSON.stringify(taken)}`);
-  expect(heldState(head, plainContent(taken.held), sha256)).toBeDefined();
-  const before = stateOf(held.head, plainContent(held));
-  const other = new Map(
-    decoded.objects.blocks.map(([network]) => [network, content.blocks.get(network) ?? new Map()]),
-  );
-  const after = stateOf(head, plainContent(taken.held));
-  expect(stateWith(before, head, decoded.objects, other)).toEqual(after);
-  expect(after).toEqual(stateOf(state, content));
+  const before = stateOf(held.head, held.objects.entries());
+  const after = stateOf(head, taken.held.objects.entries());
+  expect(stateWith(before, head, decodeChange(bytes))).toEqual(after);
+  expect(after).toEqual(stateOf(state, objects.entries()));
   return taken.held;
 }
-
-const plainContent = ({ objects, blocks }: HeldState) => ({
-  objects,
-  blocks: new Map([...blocks].map(([network, { hosts }]) => [network, hosts])),
-});
 
 test("whole or followed from change to change it is one state, also over the controller's restarts", async () => {
   const store = new MemoryStore();

@@ -54,15 +54,16 @@ export function alterChange(world: World, liar: SimAgent, random: Random, bytes:
   }
   if (message.kind !== "change") return;
   world.faults.lies++;
-  const { objects, blocks } = decodeChange(message.change.change);
+  const { put, drop } = decodeChange(message.change.change);
   const before = liar.replication.cluster.signed().changes.at(-1)?.signed;
-  const otherBlocks = blocks.map((change) => ({
-    ...change,
-    put: change.put.map(([node]) => [node, encodeCbor(["10.255.0.0/24"])] as const),
-  }));
+  const otherBlocks = put.map(([key, object]) =>
+    key.startsWith("blocks/")
+      ? ([key, encodeCbor(["10.255.0.0/24"])] as const)
+      : ([key, object] as const),
+  );
   const change =
     before === undefined || random.below(2) === 0
-      ? encodeChange({ objects, blocks: otherBlocks })
+      ? encodeChange({ put: otherBlocks, drop })
       : before.change;
   const altered = { ...message, change: { ...message.change, change } };
   world.network.publish(liar, CLUSTER_TOPIC, encodeCbor(altered));

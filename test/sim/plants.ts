@@ -17,8 +17,7 @@ const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
 const heldState = "shared/state/held-state.ts";
-const stateDelta = "shared/state/delta.ts";
-const leaves = "shared/state/leaves.ts";
+const objectTree = "shared/state/object-tree.ts";
 
 const CORE_PLANTS: readonly Plant[] = [
   {
@@ -161,22 +160,6 @@ const CORE_PLANTS: readonly Plant[] = [
     ],
   },
   {
-    name: "leaf-not-compared",
-    what: "blocks are taken in that do not have the leaf of the head",
-    edits: [
-      {
-        file: heldState,
-        from: "if (!isEnd && (leaf === undefined || !equalBytes(blocks.leaves.root(), leaf))) return undefined;",
-        to: "if (!isEnd && leaf === undefined) return undefined;",
-      },
-      {
-        file: heldState,
-        from: "kept !== undefined && equalBytes(kept.leaves.root(), leaf) ?",
-        to: "kept !== undefined ?",
-      },
-    ],
-  },
-  {
     name: "change-on-the-wrong-base",
     what: "a change of the state is put on whatever is held, and the root not compared",
     edits: [
@@ -187,7 +170,7 @@ const CORE_PLANTS: readonly Plant[] = [
       },
       {
         file: heldState,
-        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        from: 'if (rootText(objects) !== head.root) return { kind: "refused", why: "root" };',
         to: "",
       },
     ],
@@ -198,31 +181,31 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: heldState,
-        from: 'if (head.changes !== changesHash(delta, hasher)) return { kind: "refused", why: "changes" };',
+        from: 'if (head.changes !== changesHash(bytes, hasher)) return { kind: "refused", why: "changes" };',
         to: "",
       },
       {
         file: heldState,
-        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        from: 'if (rootText(objects) !== head.root) return { kind: "refused", why: "root" };',
         to: "",
       },
     ],
   },
   {
     name: "bucket-hash-kept",
-    what: "a bucket that holds something keeps its hash when a leaf of it is another",
+    what: "a bucket that holds something keeps its hash when an object of it is another",
     edits: [
       {
-        file: leaves,
-        from: "buckets[index] = bucketOf(leaves, this.#hasher);",
-        to: "buckets[index] = this.#buckets[index].leaves.size > 0 ? { leaves, hash: this.#buckets[index].hash } : bucketOf(leaves, this.#hasher);",
+        file: objectTree,
+        from: "      hashes.set(bucketHash(objects",
+        to: "      if (this.bucket(index).size === 0) hashes.set(bucketHash(objects",
       },
     ],
   },
   {
     name: "dropped-key-resurrected",
     what: "what a change drops stays where it was",
-    edits: [{ file: stateDelta, from: "for (const key of drop) after.delete(key);", to: "" }],
+    edits: [{ file: objectTree, from: "for (const key of drop) bucket(key).delete(key);", to: "" }],
   },
   {
     name: "hash-not-compared",

@@ -18,7 +18,6 @@ import { recovered } from "../../controller/core/recovery.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
 import { toBase64Url } from "../../shared/base64url.ts";
-import { encodeChange } from "../../shared/state/change.ts";
 import type { StateHead } from "../../shared/state/head.ts";
 import type {
   BlockRecord,
@@ -118,7 +117,7 @@ export class SimController {
     const signed: SignedState = {
       ...trust.sign(state, this.#paddingBytes),
       ...(change && {
-        change: { jws: trust.signHead(head), change: toBase64Url(encodeChange(change)) },
+        change: { jws: trust.signHead(head), change: toBase64Url(change) },
       }),
     };
     this.#signed = { of: state, signed };

@@ -7,8 +7,7 @@ import type { NodeId } from "../../shared/ids.ts";
 import { nodeIdOf } from "../../shared/node-id.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
 import type { StateHead } from "../../shared/state/head.ts";
-import { deltaBetween } from "../../shared/state/delta.ts";
-import { contentOf, stateOf } from "../../shared/state/objects.ts";
+import { changeBetween, stateOf } from "../../shared/state/objects.ts";
 import { heldUnder } from "../../shared/state/whole.ts";
 
 /** SHA-256 in one call, which for some hundred bytes is much cheaper than a hash object. */
@@ -93,9 +92,7 @@ export class SimTrust {
   verify({ jws, content }: SignedState): ClusterState {
     if (content !== undefined) {
       const head = this.verifyHead({ jws });
-      const { objects, blocks } = heldUnder(head, content, oneShotSha256);
-      const given = [...blocks].map(([network, { hosts }]) => [network, hosts] as const);
-      return stateOf(head, { objects, blocks: new Map(given) });
+      return stateOf(head, heldUnder(head, content, oneShotSha256).objects.entries());
     }
     const state = this.#states.get(jws);
     if (state !== undefined) return state;
@@ -111,10 +108,9 @@ export class SimTrust {
 
   /** Whether some controller signed just this, in whatever order its lists are. */
   isSigned(state: ClusterState): boolean {
-    const content = contentOf(state);
     return (this.#byRevision.get(state.revision) ?? []).some((signed) => {
-      const { put, drop, blocks } = deltaBetween(contentOf(signed), content, oneShotSha256);
-      return put.length + drop.length + blocks.length === 0;
+      const { put, drop } = changeBetween(signed, state);
+      return put.length + drop.length === 0;
     });
   }
 }

@@ -1,19 +1,19 @@
 import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
 import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
-import { decodeChange, type StateChange, takeChange } from "../../../shared/state/change.ts";
-import { leavesOf } from "../../../shared/state/delta.ts";
+import { decodeChange } from "../../../shared/state/change.ts";
 import { EarlyChanges } from "../../../shared/state/early-changes.ts";
 import { compareHeads, headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
 import {
-  blocksOf,
   type HeldState,
   heldState,
   type Refusal,
+  take,
+  type Taken,
 } from "../../../shared/state/held-state.ts";
-import { contentOf, type NetworkBlocks, stateWith } from "../../../shared/state/objects.ts";
+import { ObjectTree } from "../../../shared/state/object-tree.ts";
+import { inOneOrder, objectsOf, stateWith } from "../../../shared/state/objects.ts";
 import { encodeContent, heldUnder } from "../../../shared/state/whole.ts";
-import type { NetworkId } from "../../../shared/ids.ts";
 
 /** A change whose head was signed by the controller. */
 export interface HeadedChange {
@@ -37,7 +37,7 @@ const MOST_BYTES = 256 * 1024;
  */
 export class FollowedState {
   readonly #hasher: Hasher;
-  readonly #early = new EarlyChanges<HeadedChange & { readonly change: StateChange }>();
+  readonly #early = new EarlyChanges<HeadedChange>();
   #state: ClusterState | undefined;
   #base: SignedState | undefined;
   /** Since `#base`. */
@@ -63,7 +63,7 @@ export class FollowedState {
   ): void {
     this.#base = { jws, controllerCertificate, ...(content === undefined ? {} : { content }) };
     this.#changes = [];
-    this.#state = state;
+    this.#state = inOneOrder(state);
     this.#held = undefined;
     this.#proof = undefined;
     this.#isDoubtful = false;
@@ -95,17 +95,16 @@ export class FollowedState {
   follow(headed: HeadedChange): Followed {
     const held = this.#holding();
     if (held === undefined) return { kind: "known" };
-    let change: StateChange;
+    let taken: Taken;
     try {
-      change = decodeChange(headed.signed.change);
+      taken = take(held, headed.head, headed.signed.change, this.#hasher);
     } catch (error) {
       if (error instanceof OverlayError) return { kind: "refused", why: "malformed" };
       throw error;
     }
-    const taken = takeChange(held, headed.head, change, this.#hasher);
     switch (taken.kind) {
       case "gap":
-        this.#early.keep({ ...headed, change }, headed.signed.change.length);
+        this.#early.keep(headed, headed.signed.change.length);
         return { kind: "early" };
       case "refused":
         if (taken.why === "root") this.#isDoubtful = true;
@@ -113,7 +112,7 @@ export class FollowedState {
       case "known":
         return { kind: "known" };
       case "taken":
-        return { kind: "followed", state: this.#take(headed, change, taken.held) };
+        return { kind: "followed", state: this.#take(headed, taken) };
     }
   }
 
@@ -148,11 +147,10 @@ export class FollowedState {
     if (this.#proof?.jws === last.signed.jws) return this.#proof;
     const held = this.#holding();
     assert(held !== undefined, "what changes lead to is held");
-    const blocks = new Map([...held.blocks].map(([network, { hosts }]) => [network, hosts]));
     this.#proof = {
       jws: last.signed.jws,
       controllerCertificate: this.certificate(),
-      content: encodeContent({ objects: held.objects, blocks }),
+      content: encodeContent(held.objects),
     };
     return this.#proof;
   }
@@ -171,12 +169,8 @@ export class FollowedState {
     return this.#base;
   }
 
-  #take(headed: HeadedChange, change: StateChange, held: HeldState): ClusterState {
-    const blocks = change.objects.blocks.map(([network]): [NetworkId, NetworkBlocks] => {
-      const hosts = blocksOf(held, network);
-      return [network, hosts === "awaited" ? new Map() : hosts];
-    });
-    this.#state = stateWith(this.#state!, headed.head, change.objects, new Map(blocks));
+  #take(headed: HeadedChange, { held, change }: Extract<Taken, { kind: "taken" }>): ClusterState {
+    this.#state = stateWith(this.#state!, headed.head, change);
     this.#held = held;
     this.#changes = [...this.#changes, headed];
     this.#recent = goneOn(this.#recent, headed);
@@ -187,9 +181,8 @@ export class FollowedState {
     const [state, base] = [this.#state, this.#base];
     if (state === undefined || base === undefined || this.#held !== undefined) return this.#held;
     if (base.content === undefined) {
-      const content = contentOf(state);
-      const head = headOf(state, leavesOf(content, this.#hasher));
-      this.#held = heldState(head, content, this.#hasher);
+      const objects = ObjectTree.of(objectsOf(state), this.#hasher);
+      this.#held = heldState(headOf(state, objects), objects);
     } else this.#held = heldUnder(headIn(base.jws), base.content, this.#hasher);
     return this.#held;
   }
@@ -207,6 +200,6 @@ function goneOn(recent: readonly HeadedChange[], next: HeadedChange): HeadedChan
 }
 
 function isOfController({ signed }: HeadedChange): boolean {
-  const { put } = decodeChange(signed.change).objects;
+  const { put } = decodeChange(signed.change);
   return put.some(([key]) => key === "controller" || key === "settings");
 }
