@@ -5,6 +5,7 @@ import type {
   KeySchedule,
   NodeRecord,
   SignedState,
+  Takes,
 } from "../shared/cluster-state.ts";
 import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
@@ -36,8 +37,8 @@ import {
 import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
-import { checkSize, decodeRecord, encodeRecord } from "./encoded-record.ts";
-import { StateSigner } from "./state-signer.ts";
+import { checkSize, decodeRecord, encodeRecord, type OldHosts } from "./encoded-record.ts";
+import { checkFitsWhole, StateSigner } from "./state-signer.ts";
 import type { ControllerStore, StoredRecord } from "./store/port.ts";
 import type {
   AnswerOf,
@@ -65,13 +66,15 @@ export interface ControllerKeys {
 /**
  * Serves hosts and the local administrator: a request is a transition of the stored record, kept
  * by compare-and-set, then signed and told. The record on disk is the truth, nothing is cached
- * but the last signature and the objects that it is over.
+ * but the last signatures and the objects that they are over.
  */
 export class Controller {
   readonly #keys: ControllerKeys;
   readonly #modules: ControllerModules;
   readonly #signer: StateSigner;
-  readonly #listeners = new Set<(state: SignedState) => void>();
+  readonly #listeners = new Set<() => void>();
+  /** By the agent on this host, which hears what all hosts say of themselves. */
+  #old: OldHosts;
   /** What the store held last. */
   #decoded: (StoredRecord & { readonly record: ControllerRecord }) | undefined;
   /** The newest state that was shown to this controller, where that is newer than its own. */
@@ -85,8 +88,8 @@ export class Controller {
     this.#signer = new StateSigner(keys, modules.hasher);
   }
 
-  /** Told of each new state, signed; until the returned function is called. */
-  onState(listener: (state: SignedState) => void): () => void {
+  /** Told that there is a new state; until the returned function is called. */
+  onState(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -95,9 +98,9 @@ export class Controller {
     return (await this.#read()).record.state;
   }
 
-  /** @throws STALE while it must decide nothing. */
-  async signedState(): Promise<SignedState> {
-    return this.#signer.sign((await this.#serving()).state);
+  /** As the asking host takes it. @throws STALE while it must decide nothing; UNSUPPORTED, as `StateSigner.sign` */
+  async signedState(takes?: Takes): Promise<SignedState> {
+    return this.#signer.sign((await this.#serving()).state, takes);
   }
 
   /** Why it decides nothing; undefined: it serves. */
@@ -118,21 +121,37 @@ export class Controller {
 
   /** The record was changed by somebody else, who cannot tell who watches. */
   async announce(): Promise<void> {
-    await this.#tell((await this.#serving()).state);
+    this.#tell((await this.#serving()).state);
+  }
+
+  /** To a host that watches: the newest revision, and nothing to one that was removed meanwhile. */
+  news(from: NodeId): Promise<ControlAnswer> {
+    return this.#answering(from, "news", async () => {
+      const record = await this.#serving();
+      admittedNode(record, from);
+      return { v: 1, kind: "news", revision: record.state.revision };
+    });
   }
 
   /**
    * A host's request; `from` is who Noise says it is, `origin` the address that its connection comes from.
    * Failures are answers.
    */
-  async handle(from: NodeId, request: ControlRequest, origin?: Ip): Promise<ControlAnswer> {
+  handle(from: NodeId, request: ControlRequest, origin?: Ip): Promise<ControlAnswer> {
+    return this.#answering(from, request.kind, () => this.#handle(from, request, origin));
+  }
+
+  async #answering(
+    from: NodeId,
+    kind: string,
+    answer: () => Promise<ControlAnswer>,
+  ): Promise<ControlAnswer> {
     try {
-      return await this.#handle(from, request, origin);
+      return await answer();
     } catch (error) {
       const { code, message, next } = asFailure(error);
-      if (code === "INTERNAL")
-        this.#modules.log.error({ err: error, kind: request.kind }, "request failed");
-      else this.#modules.log.info({ from, kind: request.kind, code, message }, "request refused");
+      if (code === "INTERNAL") this.#modules.log.error({ err: error, kind }, "request failed");
+      else this.#modules.log.info({ from, kind, code, message }, "request refused");
       return {
         v: 1,
         kind: "failed",
@@ -186,11 +205,15 @@ export class Controller {
     admittedNode(record, from);
     const holds = request.kind === "state" ? request.revision : request.holds;
     orThrow(behind(record, holds ?? 0));
+    const { takes } = request;
+    // Before it is carried out: what it leads to could not be answered.
+    if (takes === undefined) checkFitsWhole(record.state);
+    else if (from === record.state.controller.node) this.#old = takes.needWhole ?? [];
     switch (request.kind) {
       case "state": {
         const { state } = record;
         return state.revision > request.revision
-          ? { v: 1, kind: "state", state: await this.#signer.sign(state) }
+          ? { v: 1, kind: "state", state: await this.#signer.sign(state, takes) }
           : { v: 1, kind: "state" };
       }
       case "readdress":
@@ -200,41 +223,41 @@ export class Controller {
         return this.#readdress(from, request);
       case "underlay":
         await this.#commit((record) => changeUnderlay(record, from, request.facts));
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "createNetwork": {
         const network = await this.#commit((record, context) =>
           createNetwork(record, from, request.network, context),
         );
-        return { v: 1, kind: "network", network, state: await this.signedState() };
+        return { v: 1, kind: "network", network, state: await this.signedState(takes) };
       }
       case "nameNetwork": {
         const network = await this.#commit((record) =>
           nameNetwork(record, from, request.network, request),
         );
-        return { v: 1, kind: "network", network, state: await this.signedState() };
+        return { v: 1, kind: "network", network, state: await this.signedState(takes) };
       }
       case "removeNetwork":
         await this.#commit((record) => removeNetwork(record, from, request.network));
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "allotBlock":
-        return this.#blockAnswer(from, request.network, (record) =>
+        return this.#blockAnswer(from, request, (record) =>
           allotBlock(record, from, request.network, request.family),
         );
       case "grantAddress":
-        return this.#blockAnswer(from, request.network, (record) =>
+        return this.#blockAnswer(from, request, (record) =>
           grantAddress(record, from, request.network, request.ip),
         );
       case "returnBlock":
         await this.#commit((record) =>
           returnBlock(record, from, request.network, request.block, request.holds),
         );
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "rotateKey":
         await this.#commit((record, context) => {
           allowedNetwork(record, from, request.network);
           return { record: rotateKeys(record, [request.network], context), result: undefined };
         });
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "networkKey":
         return { v: 1, kind: "key", key: await this.#sealedKey(from, request.network) };
     }
@@ -242,12 +265,12 @@ export class Controller {
 
   async #blockAnswer(
     from: NodeId,
-    network: NetworkId,
+    { network, takes }: RequestOf<"allotBlock" | "grantAddress">,
     transition: (record: ControllerRecord) => Transition<BlockRecord>,
   ): Promise<ControlAnswer> {
     const block = await this.#commit(transition);
     const key = await this.#sealedKey(from, network);
-    return { v: 1, kind: "block", block, key, state: await this.signedState() };
+    return { v: 1, kind: "block", block, key, state: await this.signedState(takes) };
   }
 
   async #join(from: NodeId, request: RequestOf<"join">): Promise<ControlAnswer> {
@@ -271,7 +294,7 @@ export class Controller {
     log.info({ node: from, name, wallMs: clock.wallMs() }, "host admitted");
     if (shared !== undefined)
       log.warn({ node: from, name, other: shared }, "two members say the same machine id");
-    const answer = await this.#joined(node);
+    const answer = await this.#joined(node, request.takes);
     return shared === undefined ? answer : { ...answer, machineSharedWith: shared };
   }
 
@@ -283,10 +306,10 @@ export class Controller {
       return { ...moved, record: withMachine(moved.record, from, request.machine) };
     });
     this.#modules.log.info({ node: from, name: node.name }, "host has another address");
-    return this.#joined(node);
+    return this.#joined(node, request.takes);
   }
 
-  async #joined(node: NodeRecord): Promise<AnswerOf<"joined">> {
+  async #joined(node: NodeRecord, takes: Takes | undefined): Promise<AnswerOf<"joined">> {
     const state = await this.state();
     const claim = { cluster: state.cluster, revision: state.revision, node };
     const { controller, certificate, rootKey } = this.#keys;
@@ -295,7 +318,7 @@ export class Controller {
       kind: "joined",
       rootKey,
       claim: await signClaim(controller, certificate, claim),
-      state: await this.#signer.sign(state),
+      state: await this.#signer.signFirst(state, takes),
     };
   }
 
@@ -328,19 +351,19 @@ export class Controller {
     const { store, clock, random } = this.#modules;
     // Another controller may write too: again on what it wrote.
     for (let attempt = 0; attempt < 10; attempt++) {
-      const { version, record } = await this.#read();
+      const { version, record, bytes: held } = await this.#read();
       orThrow(standingOf(record, this.#met));
       const wallMs = clock.wallMs();
       const current = released(record, wallMs);
       const next = transition(current, { wallMs, random });
       // What was released is kept even if nothing else changes: an end that was moved stays where it is.
       if (next.record === record) return next.result;
-      checkSize(record, next.record);
-      this.#signer.goesOnFrom(record.state);
       const bytes = encodeRecord(next.record);
+      checkSize(record, next.record, { held: held.length, bytes: bytes.length }, this.#old);
+      this.#signer.goesOnFrom(record.state);
       if (!(await store.write(version, bytes))) continue;
       this.#decoded = { version: version + 1, bytes, record: next.record };
-      if (next.record.state.revision !== record.state.revision) await this.#tell(next.record.state);
+      if (next.record.state.revision !== record.state.revision) this.#tell(next.record.state);
       return next.result;
     }
     throw new OverlayError({
@@ -350,9 +373,9 @@ export class Controller {
     });
   }
 
-  async #tell(state: ClusterState): Promise<void> {
-    const signed = await this.#signer.sign(state);
-    for (const listener of this.#listeners) listener(signed);
+  #tell(state: ClusterState): void {
+    this.#signer.goesOnFrom(state);
+    for (const listener of this.#listeners) listener();
   }
 
   /** @throws STALE */
@@ -362,7 +385,7 @@ export class Controller {
     return record;
   }
 
-  async #read(): Promise<{ version: number; record: ControllerRecord }> {
+  async #read(): Promise<StoredRecord & { readonly record: ControllerRecord }> {
     const stored = await this.#modules.store.read();
     if (stored === undefined)
       throw new OverlayError({
@@ -375,7 +398,7 @@ export class Controller {
     const same = held?.version === stored.version && sameBytes(held.bytes, stored.bytes);
     const record = same ? held.record : decodeRecord(stored.bytes);
     this.#decoded = { ...stored, record };
-    return { version: stored.version, record };
+    return this.#decoded;
   }
 }
 

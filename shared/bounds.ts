@@ -16,6 +16,12 @@ export const BOUNDS = {
   objectBytes: 64 * 1024,
   /** All objects of the state. */
   objectsBytes: 16 * 1024 * 1024,
+  /** From one root of it to another. */
+  changesAtOnce: 256,
+  /** Of those that something waits for. */
+  hostsNamed: 16,
+  /** What the controller answers. */
+  controlAnswerBytes: 24 * 1024 * 1024,
   /** Of a network on a host, one or more each. */
   blocks: 40_000,
   /** A plugin call's or local API call's body. */

@@ -12,6 +12,7 @@ import {
   writeController,
 } from "../../controller/files.ts";
 import { backUp, checkFamily, recover, restore, storedRecord } from "../../controller/restoring.ts";
+import { signForAll } from "../../controller/state-signer.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import { equalBytes } from "../../shared/codec.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
@@ -19,10 +20,10 @@ import { OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
 import { whyUnreadable, writeNewSecret } from "../../shared/node/files.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
-import { systemClock, systemRandom } from "../../shared/node/system.ts";
+import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
 import { counted } from "../../shared/text.ts";
-import { signCertificate, signState } from "../../shared/trust.ts";
+import { signCertificate } from "../../shared/trust.ts";
 import { verifySigned } from "../../shared/node/signed-state.ts";
 import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
 import { chooseAddress } from "../membership/host-facts.ts";
@@ -178,7 +179,7 @@ export async function promote(context: Context, options: PromoteOptions): Promis
       record,
     });
     const { state } = record;
-    const signed = await signState(peer, certificate, state);
+    const signed = await signForAll({ controller: peer, certificate }, state, sha256);
     const told = await meeting.tell(signed, state.revision);
     const result = {
       cluster,
@@ -267,7 +268,7 @@ async function newestKnown(
         message: "the root key is of another cluster",
         next: "give the one that `overlay-ts init` made for this cluster",
       });
-  const signed = membership === undefined ? [] : signedStates(context, membership);
+  const signed = membership === undefined ? [] : await signedStates(context, membership);
   const states = await Promise.all(signed.map((state) => verifySigned(rootKey, state)));
   if (held !== undefined) states.push(held.record.state);
   const [newest] = states.toSorted((a, b) => b.revision - a.revision);

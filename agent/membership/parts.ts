@@ -126,6 +126,8 @@ function makeControllerLink(needs: MembershipNeeds): ControllerLink {
   );
   const held = {
     revision: () => state().revision,
+    takes: () => replication.cluster.takesOfController(),
+    lacksWhole: () => replication.cluster.lacksWhole(),
     isController: () => state().controller.node === self,
     came: replication.controllerTold.bind(replication),
   };

@@ -5,7 +5,6 @@ import type { Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
 import { Signal } from "../../shared/signal.ts";
-import { fromBase64Url } from "../../shared/base64url.ts";
 import type { StateHead } from "../../shared/state/head.ts";
 import { ClusterSyncRequest } from "../core/tables/cluster-messages.ts";
 import type { ClusterOutput } from "../core/tables/cluster-output.ts";
@@ -136,11 +135,23 @@ export class Replication {
     });
   }
 
-  /** From the controller itself, in an answer or watched. */
-  async controllerTold(signed: SignedState): Promise<void> {
-    const { verifyState } = this.#modules;
-    const [state, change] = [await verifyState(signed), await this.#changeOf(signed)];
-    this.#runCluster(this.cluster.controllerTold(signed, state, this.#now(), change));
+  /** From the controller itself. False: what it says of what is held leads nowhere; all of it is to be asked for. */
+  async controllerTold(signed: SignedState): Promise<boolean> {
+    const { verifyState, verifyHead } = this.#modules;
+    const { changes, controllerCertificate } = signed;
+    if (changes === undefined) {
+      const state = await verifyState(signed);
+      this.#runCluster(this.cluster.controllerTold(signed, state, this.#now()));
+      return true;
+    }
+    const newest = await verifyHead(signed);
+    const headed: HeadedChange[] = [];
+    for (const change of changes) {
+      const told = { ...change, controllerCertificate };
+      headed.push({ signed: told, head: await verifyHead(told) });
+    }
+    this.#runCluster(this.cluster.changesTold(newest, headed, this.#now()));
+    return (this.tables.state?.revision ?? 0) >= newest.revision;
   }
 
   /** See `ClusterReplica.otherMachine`. */
@@ -370,25 +381,6 @@ export class Replication {
     const head = await verifyHead({ jws: signed.jws, controllerCertificate });
     const whole = { ...signed, controllerCertificate };
     this.#runCluster(this.cluster.changeVerified(from, whole, head, this.#now()));
-  }
-
-  /** What the controller says beside a state of what changed. In a form of a later version it is nothing to this one. */
-  async #changeOf({
-    change,
-    controllerCertificate,
-  }: SignedState): Promise<HeadedChange | undefined> {
-    if (change === undefined) return undefined;
-    try {
-      const bytes = fromBase64Url(change.change);
-      const signed = { jws: change.jws, controllerCertificate, change: bytes };
-      return { signed, head: await this.#modules.verifyHead(signed) };
-    } catch (error) {
-      this.#modules.log.debug(
-        { err: error },
-        "the controller's change cannot be read; hosts are told its whole state",
-      );
-      return undefined;
-    }
   }
 
   #refused(checked: Promise<void>): void {

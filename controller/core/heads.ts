@@ -28,12 +28,13 @@ export class Heads {
     this.#hasher = hasher;
   }
 
-  /** The newer of two states is to be asked for last. */
+  /** Of the state, or of a newer one that was asked for before it. */
   of(state: ClusterState): HeadOfState & HeldState {
     const last = this.#last;
-    if (last?.state === state) return last;
+    // Asked for before the newest was there: what is told is the newest.
+    if (last !== undefined && state.revision <= last.state.revision) return last;
     const hasher = this.#hasher;
-    if (last === undefined || state.revision <= last.state.revision) {
+    if (last === undefined) {
       const objects = ObjectTree.of(objectsOf(state), hasher);
       this.#last = { state, objects, head: headOf(state, objects), change: undefined };
       return this.#last;

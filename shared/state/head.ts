@@ -7,16 +7,16 @@ import type { ObjectTree } from "./object-tree.ts";
 /** SHA-256 as base64url (RFC 4648, section 5) without padding. */
 const Hash = z.string().regex(/^[A-Za-z0-9_-]{43}$/, "not a SHA-256 as base64url");
 
-const Point = z.object({ revision: z.number().int().min(1), root: Hash });
 /** One content of the state: two with the same are the same. */
-export type StatePoint = z.infer<typeof Point>;
+export const StatePoint = z.object({ revision: z.number().int().min(1), root: Hash });
+export type StatePoint = z.infer<typeof StatePoint>;
 
 /** All that a controller signs of a revision: the objects follow from its root. */
-export const StateHead = Point.extend({
+export const StateHead = StatePoint.extend({
   format: z.literal(2),
   cluster: ClusterId,
   /** What the change beside it starts from, and its hash: one that is not this head's is refused unread. */
-  base: Point.optional(),
+  base: StatePoint.optional(),
   changes: Hash.optional(),
 });
 export type StateHead = z.infer<typeof StateHead>;

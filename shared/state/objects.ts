@@ -194,12 +194,7 @@ export function stateWith(
   const networks = new Set(
     other.flatMap((parts) => (parts.kind === "network" ? [parts.network] : [])),
   );
-  const places = new Map<NetworkId, Set<NodeId>>();
-  for (const parts of other)
-    if (parts.kind === "blocks")
-      places.set(parts.network, (places.get(parts.network) ?? new Set()).add(parts.node));
-  const isOtherPlace = ({ network, node }: BlockRecord): boolean =>
-    places.get(network)?.has(node) === true;
+  const places = other.filter((parts) => parts.kind === "blocks");
   return {
     format: 1,
     cluster,
@@ -215,7 +210,7 @@ export function stateWith(
       came.networks,
       byVni,
     ),
-    blocks: changed(before.blocks, places.size, isOtherPlace, blocks, byPlace),
+    blocks: changedPlaces(before.blocks, places, blocks),
   };
 }
 
@@ -244,10 +239,38 @@ function changed<T>(
   return all;
 }
 
+type Place = Pick<BlockRecord, "network" | "node">;
+
+/** As `changed`: one host's blocks of a network lie beside each other. */
+function changedPlaces(
+  before: BlockRecord[],
+  places: readonly Place[],
+  came: readonly BlockRecord[],
+): BlockRecord[] {
+  if (places.length > FEW) {
+    const others = new Set(places.map(({ network, node }) => blocksKey(network, node)));
+    const isOther = ({ network, node }: Place): boolean => others.has(blocksKey(network, node));
+    return changed(before, others.size, isOther, came, byPlace);
+  }
+  if (places.length === 0) return before;
+  const all = before.slice();
+  for (const place of places) {
+    const isOther = ({ network, node }: Place): boolean =>
+      network === place.network && node === place.node;
+    const at = placeOf(all, place, (a, b) => byHost(a, b) || 1);
+    let end = at;
+    while (end < all.length && isOther(all[end]!)) end++;
+    all.splice(at, end - at, ...came.filter(isOther).toSorted(byPlace));
+  }
+  inOrder.add(all);
+  return all;
+}
+
 /** Fewer are put in their places: the list is in order. */
 const FEW = 16;
 
-function placeOf<T>(list: readonly T[], one: T, order: (a: T, b: T) => number): number {
+/** Behind all that are not after it. */
+function placeOf<T, U>(list: readonly T[], one: U, order: (a: T, b: U) => number): number {
   let [low, high] = [0, list.length];
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -265,8 +288,12 @@ function byVni(a: NetworkRecord, b: NetworkRecord): number {
   return a.vni - b.vni || byText(a.id, b.id);
 }
 
+function byHost(a: Place, b: Place): number {
+  return byText(a.network, b.network) || byText(a.node, b.node);
+}
+
 function byPlace(a: BlockRecord, b: BlockRecord): number {
-  return byText(a.network, b.network) || byText(a.node, b.node) || byText(a.block, b.block);
+  return byHost(a, b) || byText(a.block, b.block);
 }
 
 function blocksByKey(blocks: readonly BlockRecord[]): Map<ObjectKey, Cidr[]> {

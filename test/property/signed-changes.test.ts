@@ -5,8 +5,6 @@ import { admitNode } from "../../controller/core/admission.ts";
 import { type ControllerRecord, newCluster } from "../../controller/core/record.ts";
 import { encodeRecord } from "../../controller/encoded-record.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
-import { fromBase64Url } from "../../shared/base64url.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
 import { identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256 } from "../../shared/node/system.ts";
@@ -110,22 +108,29 @@ async function requestOf(
   }
 }
 
-async function follow(held: HeldState | undefined, signed: SignedState): Promise<HeldState> {
-  const state = await verifyState(root.publicKey, signed);
+/** From what is held to the newest, which the controller signs whole as well. */
+async function follow(held: HeldState | undefined, controller: Controller): Promise<HeldState> {
+  const state = await verifyState(root.publicKey, await controller.signedState());
   const objects = ObjectTree.of(objectsOf(state), sha256);
   if (held === undefined) return heldState(headOf(state, objects), objects)!;
-  const { jws, change } = signed.change!;
-  const head = await verifyHead(root.publicKey, { ...signed, jws });
-  const bytes = fromBase64Url(change);
+  const { revision, root: at } = held.head;
+  const told = await controller.signedState({ held: { revision, root: at } });
+  const newest = await verifyHead(root.publicKey, told);
   // The head is over the objects of the whole, however they came to be.
-  expect(heldState(head, objects)).toBeDefined();
-  const taken = take(held, head, bytes, sha256);
-  if (taken.kind !== "taken") throw new Error(`it is ${JSON.stringify(taken)}`);
-  const before = stateOf(held.head, held.objects.entries());
-  const after = stateOf(head, taken.held.objects.entries());
-  expect(stateWith(before, head, decodeChange(bytes))).toEqual(after);
-  expect(after).toEqual(stateOf(state, objects.entries()));
-  return taken.held;
+  expect(heldState(newest, objects)).toBeDefined();
+  let now = held;
+  for (const signed of told.changes!) {
+    const head = await verifyHead(root.publicKey, { ...told, jws: signed.jws });
+    const taken = take(now, head, signed.change, sha256);
+    if (taken.kind !== "taken") throw new Error(`it is ${JSON.stringify(taken)}`);
+    const before = stateOf(now.head, now.objects.entries());
+    const after = stateOf(head, taken.held.objects.entries());
+    expect(stateWith(before, head, decodeChange(signed.change))).toEqual(after);
+    now = taken.held;
+  }
+  expect(now.head.root).toBe(newest.root);
+  expect(stateOf(now.head, now.objects.entries())).toEqual(stateOf(state, objects.entries()));
+  return now;
 }
 
 test("whole or followed from change to change it is one state, also over the controller's restarts", async () => {
@@ -151,21 +156,23 @@ test("whole or followed from change to change it is one state, also over the con
     fc.asyncProperty(fc.array(command, { minLength: 4, maxLength: 16 }), async (commands) => {
       await store.write((await store.read())?.version ?? 0, encodeRecord(record));
       let controller = start();
-      let held = await follow(undefined, await controller.signedState());
+      let held = await follow(undefined, controller);
       for (const each of commands) {
-        if (each.kind === "restart") controller = start();
-        const told: SignedState[] = [];
-        const stop = controller.onState((signed) => told.push(signed));
+        if (each.kind === "restart") {
+          held = await follow(held, controller);
+          controller = start();
+        }
         const request = await requestOf(controller, each);
         if (each.kind === "evict" && each.host > 1)
           await controller.removeNode(`h${each.host}`).catch(() => {});
         else if (request !== undefined) await controller.handle(nodeId(each.host), request);
-        stop();
-        for (const signed of told) {
-          held = await follow(held, signed);
-          followed++;
-        }
+        // Now and then several at once.
+        if (each.n < 4) continue;
+        const { revision } = held.head;
+        held = await follow(held, controller);
+        followed += held.head.revision - revision;
       }
+      held = await follow(held, controller);
       expect(held.head.revision).toBe((await controller.state()).revision);
     }),
     { numRuns: 25 },

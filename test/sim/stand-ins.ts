@@ -76,8 +76,14 @@ export class SimTrust {
     const seal = Buffer.from(this.#random.bytes(12)).toString("hex");
     const jws = `${state.revision}.${seal}.${"x".repeat(paddingBytes)}`;
     this.#states.set(jws, state);
-    this.#byRevision.set(state.revision, [...(this.#byRevision.get(state.revision) ?? []), state]);
+    this.decided(state);
     return { jws, controllerCertificate: "" };
+  }
+
+  /** It is signed in whatever form somebody asks for. */
+  decided(state: ClusterState): void {
+    const others = this.#byRevision.get(state.revision) ?? [];
+    if (!others.includes(state)) this.#byRevision.set(state.revision, [...others, state]);
   }
 
   /** With its payload where a compact JWS has it. */

@@ -52,7 +52,7 @@ export const ClusterSyncAnswer = z.discriminatedUnion("kind", [
     kind: z.literal("cluster"),
     state: SignedState.optional(),
     /** Instead of it, from what the asker holds on, in order. */
-    changes: z.array(SignedChange).max(256).optional(),
+    changes: z.array(SignedChange).max(BOUNDS.changesAtOnce).optional(),
     hosts: z.array(HostDocument).max(BOUNDS.nodes),
   }),
 ]);

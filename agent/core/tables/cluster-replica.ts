@@ -188,15 +188,16 @@ export class ClusterReplica {
     this.#questions.end(id);
   }
 
-  /** As `stateVerified`, and it came from the controller itself, with what changed since the one before if that is known. */
-  controllerTold(
-    signed: SignedState,
-    state: ClusterState,
-    nowMs: number,
-    change?: HeadedChange,
-  ): ClusterOutput[] {
-    const outputs = this.#state.stateVerified(signed, state, nowMs, { change });
+  /** As `stateVerified`, and it came from the controller itself. */
+  controllerTold(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
+    const outputs = this.#state.stateVerified(signed, state, nowMs, true);
     return [...outputs, ...this.#newestWas(undefined, state.revision)];
+  }
+
+  /** As `changeVerified`, from the controller itself; `newest`: what they lead to. */
+  changesTold(newest: StateHead, changes: readonly HeadedChange[], nowMs: number): ClusterOutput[] {
+    const outputs = this.#state.changesTold(changes, nowMs);
+    return [...outputs, ...this.#newestWas(undefined, newest.revision)];
   }
 
   /** The chain of trust holds. From whomever it came, the higher revision wins. */
@@ -266,9 +267,19 @@ export class ClusterReplica {
     return Math.min(this.#rounds.nextMs, this.#questions.nextMs(), this.#state.nextMs());
   }
 
-  /** Members that need the state whole, so that it travels whole: those of 0.1.0, and who was not heard yet. */
+  /** Members that need the state whole, so that it travels whole: those of 0.1.0. */
   needWhole(): NodeId[] {
     return this.#state.needWhole();
+  }
+
+  /** See `StateReplica.takesOfController`. */
+  takesOfController(): ReturnType<StateReplica["takesOfController"]> {
+    return this.#state.takesOfController();
+  }
+
+  /** See `StateReplica.lacksWhole`. */
+  lacksWhole(): boolean {
+    return this.#state.lacksWhole();
   }
 
   /** The state that is held, as it was signed and is on disk. */

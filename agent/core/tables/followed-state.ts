@@ -1,9 +1,8 @@
 import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
 import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
-import { decodeChange } from "../../../shared/state/change.ts";
 import { EarlyChanges } from "../../../shared/state/early-changes.ts";
-import { compareHeads, headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
+import { headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
 import {
   type HeldState,
   heldState,
@@ -13,6 +12,7 @@ import {
 } from "../../../shared/state/held-state.ts";
 import { ObjectTree } from "../../../shared/state/object-tree.ts";
 import { inOneOrder, objectsOf, stateWith } from "../../../shared/state/objects.ts";
+import { MOST_CHANGES, RecentChanges } from "../../../shared/state/recent-changes.ts";
 import { encodeContent, heldUnder } from "../../../shared/state/whole.ts";
 
 /** A change whose head was signed by the controller. */
@@ -27,9 +27,8 @@ export type Followed =
   | { readonly kind: "early" | "known" }
   | { readonly kind: "refused"; readonly why: Refusal | "malformed" };
 
-/** A disk and a peer's memory hold so much; then all objects are one proof again. */
-const MOST_CHANGES = 128;
-const MOST_BYTES = 256 * 1024;
+/** A disk holds so much; then all objects are one proof again. */
+const MOST_ON_DISK_BYTES = 256 * 1024;
 
 /**
  * The controller's state as it was signed: whole, or as objects under a head, and the changes since. What it says of the state
@@ -43,7 +42,7 @@ export class FollowedState {
   /** Since `#base`. */
   #changes: readonly HeadedChange[] = [];
   /** The newest without a gap, for peers: up to what is held, also before `#base`. */
-  #recent: readonly HeadedChange[] = [];
+  #recent = new RecentChanges<HeadedChange>(({ signed }) => signed.change.length);
   /** Of `#state`; undefined: nobody has needed it yet. */
   #held: HeldState | undefined;
   /** Of what is held, made once. */
@@ -55,19 +54,15 @@ export class FollowedState {
     this.#hasher = hasher;
   }
 
-  /** A state that was taken in as a whole, its signature checked; `change`: from the one before to it, if that is known. */
-  whole(
-    { jws, controllerCertificate, content }: SignedState,
-    state: ClusterState,
-    change?: HeadedChange,
-  ): void {
+  /** A state that was taken in as a whole, its signature checked. */
+  whole({ jws, controllerCertificate, content }: SignedState, state: ClusterState): void {
     this.#base = { jws, controllerCertificate, ...(content === undefined ? {} : { content }) };
     this.#changes = [];
     this.#state = inOneOrder(state);
     this.#held = undefined;
     this.#proof = undefined;
     this.#isDoubtful = false;
-    this.#recent = change === undefined ? [] : goneOn(this.#recent, change);
+    this.#recent = new RecentChanges(({ signed }) => signed.change.length);
   }
 
   /** What is held came by changes, and is signed whole as well. */
@@ -124,7 +119,7 @@ export class FollowedState {
 
   /** Changes come, so one that is missing may be on its way. */
   comesByChanges(): boolean {
-    return this.#recent.length > 0;
+    return this.#recent.size > 0;
   }
 
   /** What a change can be put on; undefined: a whole is needed. */
@@ -134,10 +129,7 @@ export class FollowedState {
 
   /** What leads from the state of this root to the one that is held; undefined: that is not known any more. */
   since(root: string | undefined): readonly SignedChange[] | undefined {
-    const from = this.#recent.findIndex(({ head }) => head.base?.root === root);
-    return root === undefined || from < 0
-      ? undefined
-      : this.#recent.slice(from).map(({ signed }) => signed);
+    return this.#recent.since(root === undefined ? {} : { root })?.map(({ signed }) => signed);
   }
 
   /** What is held, for who holds nothing that leads to it. */
@@ -155,15 +147,10 @@ export class FollowedState {
     return this.#proof;
   }
 
-  /**
-   * The changes have become too many, or one is of where the controller is, which commands read beside the agent from the disk:
-   * they are one proof from now on. @returns it, if so
-   */
+  /** The changes have become too many: they are one proof from now on. @returns it, if so */
   gathered(): SignedState | undefined {
     const bytes = this.#changes.reduce((sum, { signed }) => sum + signed.change.length, 0);
-    const isMuch = this.#changes.length >= MOST_CHANGES || bytes >= MOST_BYTES;
-    const last = this.#changes.at(-1);
-    if (!isMuch && !(last !== undefined && isOfController(last))) return undefined;
+    if (this.#changes.length < MOST_CHANGES && bytes < MOST_ON_DISK_BYTES) return undefined;
     this.#base = this.proof()!;
     this.#changes = [];
     return this.#base;
@@ -173,7 +160,7 @@ export class FollowedState {
     this.#state = stateWith(this.#state!, headed.head, change);
     this.#held = held;
     this.#changes = [...this.#changes, headed];
-    this.#recent = goneOn(this.#recent, headed);
+    this.#recent = this.#recent.and(headed);
     return this.#state;
   }
 
@@ -186,20 +173,4 @@ export class FollowedState {
     } else this.#held = heldUnder(headIn(base.jws), base.content, this.#hasher);
     return this.#held;
   }
-}
-
-/** With one more, the oldest going; what does not lead to it is no use. */
-function goneOn(recent: readonly HeadedChange[], next: HeadedChange): HeadedChange[] {
-  const last = recent.at(-1)?.head;
-  const { base } = next.head;
-  const leads = last !== undefined && base !== undefined && compareHeads(last, base) === 0;
-  const all = leads ? [...recent, next] : [next];
-  let bytes = 0;
-  const first = all.findLastIndex(({ signed }) => (bytes += signed.change.length) > MOST_BYTES);
-  return all.slice(Math.max(first + 1, all.length - MOST_CHANGES));
-}
-
-function isOfController({ signed }: HeadedChange): boolean {
-  const { put } = decodeChange(signed.change);
-  return put.some(([key]) => key === "controller" || key === "settings");
 }

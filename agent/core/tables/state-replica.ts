@@ -1,9 +1,15 @@
 import { BOUNDS } from "../../../shared/bounds.ts";
-import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedChange,
+  SignedState,
+  Takes,
+} from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher } from "../../../shared/ports.ts";
+import { MOST_CHANGE_BYTES } from "../../../shared/state/change.ts";
 import type { StateHead } from "../../../shared/state/head.ts";
 import type { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
@@ -16,6 +22,9 @@ const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
 /** Gossip's other ways are seldom slower: then a peer is asked for what did not come. */
 const ON_ITS_WAY_MS = 300;
+
+/** Others that are further behind ask. */
+const MOST_TOLD_AT_ONCE = 16;
 
 export interface StateReplicaModules {
   readonly node: NodeId;
@@ -88,35 +97,40 @@ export class StateReplica {
     return changes?.map((change) => this.#verify(from, change));
   }
 
-  /**
-   * The chain of trust holds. From whomever it came, the higher revision wins. `told`: by the controller, with what changed
-   * since the one before if that is known; then it is kept as it is signed for all hosts, whoever asks for that later.
-   */
+  /** The chain of trust holds. From whomever it came, the higher revision wins. `told`: by the controller. */
   stateVerified(
     signed: SignedState,
     state: ClusterState,
     nowMs: number,
-    told?: { readonly change: HeadedChange | undefined },
+    told = false,
   ): ClusterOutput[] {
-    const change = told?.change;
     if (!this.#tables.isNewer(state)) {
-      const isWanted =
-        told !== undefined ? this.#lacksWhole(state.revision) : this.#isWanted(state.revision);
+      const isWanted = told ? this.#lacksWhole(state.revision) : this.#isWanted(state.revision);
       if (signed.content !== undefined || !isWanted) return [];
       this.#followed.alsoWhole(signed);
-      return [{ kind: "persistState", signed: this.#followed.signedWhole()! }];
+      const persist = { kind: "persistState", signed: this.#followed.signedWhole()! } as const;
+      // Hosts of 0.1.0 lack it too.
+      return told && this.needWhole().length > 0 ? [persist, this.#news(state)] : [persist];
     }
-    const before = {
-      certificate: this.#followed.certificate(),
-      cameByChanges: this.#followed.comesByChanges(),
-    };
-    this.#followed.whole(signed, state, change);
-    const news = this.#newsOf(state, change?.signed, before);
+    const cameByChanges = this.#followed.comesByChanges();
+    this.#followed.whole(signed, state);
     return [
       { kind: "persistState", signed: this.#followed.proof()! },
-      { kind: "publish", bytes: encodeCbor(news) },
+      this.#news(state, cameByChanges),
       ...this.#merged(state, nowMs),
     ];
+  }
+
+  /** By the controller, its heads' signatures checked: others are told them as well, the newest of many. */
+  changesTold(changes: readonly HeadedChange[], nowMs: number): ClusterOutput[] {
+    return changes.flatMap((change, n) => {
+      const [held, certificate] = [this.revision(), this.#followed.certificate()];
+      const { signed, head } = change;
+      const outputs = this.changeVerified(this.#modules.node, signed, head, nowMs);
+      if (held >= head.revision || this.revision() < head.revision) return outputs;
+      if (n < changes.length - MOST_TOLD_AT_ONCE) return outputs;
+      return [...outputs, this.#newsOfChange(change, certificate)];
+    });
   }
 
   /** The head's signature holds; whether the change is the head's, and fits, is seen here. */
@@ -155,7 +169,7 @@ export class StateReplica {
     const { state } = this.#tables;
     const isBack = followsChanges(before) && !followsChanges(after);
     if (!isBack || state === undefined || this.#followed.signedWhole() === undefined) return [];
-    return [{ kind: "publish", bytes: encodeCbor(this.#newsOf(state)) }];
+    return [this.#news(state)];
   }
 
   /** What came early may come no more. */
@@ -180,6 +194,21 @@ export class StateReplica {
     return { objects: true, ...(root === undefined ? {} : { root }) };
   }
 
+  /** Of an answer of the controller: whole where it is to be handed on to hosts that need it so. */
+  takesOfController(): Takes {
+    const [root, revision] = [this.#followed.root(), this.revision()];
+    const needWhole = this.needWhole().slice(0, BOUNDS.hostsNamed);
+    return {
+      ...(root === undefined ? {} : { held: { revision, root } }),
+      ...(needWhole.length > 0 ? { needWhole } : {}),
+    };
+  }
+
+  /** Some member needs the state whole, and this host has it only as objects. */
+  lacksWhole(): boolean {
+    return this.needWhole().length > 0 && this.#lacksWhole(this.revision());
+  }
+
   /** For who asks: changes or objects if it takes them, else the state as it was signed whole. */
   newerThan({ revision, objects, root }: Fetch): Pick<Fetched, "state" | "changes"> {
     if (this.revision() <= revision) return {};
@@ -189,7 +218,7 @@ export class StateReplica {
     return state === undefined ? {} : { state };
   }
 
-  /** Members that need the state whole: those of 0.1.0, and who was not heard yet. */
+  /** Members that need the state whole: those of 0.1.0. */
   needWhole(): NodeId[] {
     const { state } = this.#tables;
     return state === undefined ? [] : needWhole(state, this.#tables);
@@ -217,27 +246,27 @@ export class StateReplica {
     return [...outputs, ...this.changeVerified(node, early.signed, early.head, nowMs)];
   }
 
-  /**
-   * What others are told of a state that came whole: what changed, when it is known and enough for all. A controller of 0.1.0
-   * does not say it; when a host was given the whole by another, the others have the changes, or get them.
-   */
-  #newsOf(
-    state: ClusterState,
-    change?: SignedChange,
-    before = { certificate: "", cameByChanges: false },
-  ): ClusterGossip {
+  /** What others are told of a state that came whole: where all follow, they have the changes, or get them. */
+  #news(state: ClusterState, cameByChanges = false): ClusterOutput {
     const { revision } = state;
-    const allFollow = needWhole(state, this.#tables).length === 0;
-    if (allFollow && change !== undefined) {
-      const { controllerCertificate, ...rest } = change;
-      const isKnown = controllerCertificate === before.certificate;
-      return { v: 1, kind: "change", revision, change: isKnown ? rest : change };
-    }
-    const whole = allFollow && before.cameByChanges ? undefined : this.#followed.signedWhole();
+    const isKnown = this.needWhole().length === 0 && cameByChanges;
+    const whole = isKnown ? undefined : this.#followed.signedWhole();
     const bytes = (whole?.jws.length ?? 0) + (whole?.controllerCertificate.length ?? 0);
-    return whole !== undefined && bytes < INLINE_STATE_BYTES
-      ? { v: 1, kind: "state", revision, state: whole }
-      : { v: 1, kind: "stateIsThere", revision };
+    return published(
+      whole !== undefined && bytes < INLINE_STATE_BYTES
+        ? { v: 1, kind: "state", revision, state: whole }
+        : { v: 1, kind: "stateIsThere", revision },
+    );
+  }
+
+  #newsOfChange({ signed, head }: HeadedChange, certificate: string): ClusterOutput {
+    const { revision } = head;
+    // Larger: it is had from who hands this on.
+    if (signed.change.length > MOST_CHANGE_BYTES)
+      return published({ v: 1, kind: "stateIsThere", revision });
+    const { controllerCertificate, ...rest } = signed;
+    const change = controllerCertificate === certificate ? rest : signed;
+    return published({ v: 1, kind: "change", revision, change });
   }
 
   /** It is newer, or the same as it is signed for all hosts, which others may ask for. */
@@ -262,4 +291,8 @@ export class StateReplica {
       this.#behind = { revision, from, untilMs };
     return [];
   }
+}
+
+function published(message: ClusterGossip): ClusterOutput {
+  return { kind: "publish", bytes: encodeCbor(message) };
 }
