@@ -227,6 +227,13 @@ export const SignedState = z.object({
 });
 export type SignedState = z.infer<typeof SignedState>;
 
+/** A head alone (state/head.ts): its objects are asked for. */
+export const SignedHead = z.object({
+  jws: z.string().max(4096),
+  controllerCertificate: z.string().max(4096),
+});
+export type SignedHead = z.infer<typeof SignedHead>;
+
 /** What of the state a host takes from the controller. 0.1.0 says nothing, and takes it whole. */
 export const Takes = z.object({
   /** Changes since are enough. */

@@ -322,11 +322,14 @@ export class Replication {
           this.#request(output.to, FOR_CLUSTER, output.bytes, {
             answered: (bytes) =>
               this.#runCluster(this.cluster.answered(output.id, bytes, this.#now())),
-            failed: () => this.cluster.requestFailed(output.id),
+            failed: () => this.#runCluster(this.cluster.requestFailed(output.id, this.#now())),
           });
           break;
         case "verifyState":
           this.#refused(this.#peersState(output.signed));
+          break;
+        case "verifyHead":
+          this.#refused(this.#peersHead(output));
           break;
         case "verifyChange":
           this.#refused(this.#peersChange(output));
@@ -381,6 +384,15 @@ export class Replication {
     const head = await verifyHead({ jws: signed.jws, controllerCertificate });
     const whole = { ...signed, controllerCertificate };
     this.#runCluster(this.cluster.changeVerified(from, whole, head, this.#now()));
+  }
+
+  /** @throws UNAUTHENTICATED */
+  async #peersHead({
+    from,
+    signed,
+  }: Extract<ClusterOutput, { kind: "verifyHead" }>): Promise<void> {
+    const head = await this.#modules.verifyHead(signed);
+    this.#runCluster(this.cluster.headVerified(from, signed, head, this.#now()));
   }
 
   #refused(checked: Promise<void>): void {

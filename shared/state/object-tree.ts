@@ -88,6 +88,21 @@ export class ObjectTree {
     return new ObjectTree(this.#hasher, buckets, hashes);
   }
 
+  /** From this one to the other, of which only buckets that differ are looked at. */
+  changeTo(other: ObjectTree): StateChange {
+    const put: [string, Uint8Array][] = [];
+    const drop: string[] = [];
+    for (const index of differing(this.#hashes, other.#hashes)) {
+      const [ours, theirs] = [this.bucket(index), other.bucket(index)];
+      for (const [key, object] of theirs) {
+        const held = ours.get(key);
+        if (held === undefined || !equalBytes(held, object)) put.push([key, object]);
+      }
+      for (const key of ours.keys()) if (!theirs.has(key)) drop.push(key);
+    }
+    return { put, drop };
+  }
+
   root(): Uint8Array {
     this.#root ??= rootOf(this.#hashes, this.#hasher);
     return this.#root;

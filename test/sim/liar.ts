@@ -1,4 +1,4 @@
-import { ClusterGossip } from "../../agent/core/tables/cluster-messages.ts";
+import { ClusterGossip, ClusterSyncAnswer } from "../../agent/core/tables/cluster-messages.ts";
 import { decodeMessage, encodeMessage } from "../../agent/core/tables/messages.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
@@ -14,7 +14,7 @@ import { EndpointId } from "../../shared/ids.ts";
 import { decodeChange, encodeChange } from "../../shared/state/change.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Random, Signer } from "../../shared/ports.ts";
-import { CLUSTER_TOPIC, topicOf } from "../../agent/replication/request-kinds.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, topicOf } from "../../agent/replication/request-kinds.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { pick, type World } from "./world.ts";
@@ -67,6 +67,30 @@ export function alterChange(world: World, liar: SimAgent, random: Random, bytes:
       : before.change;
   const altered = { ...message, change: { ...message.change, change } };
   world.network.publish(liar, CLUSTER_TOPIC, encodeCbor(altered));
+}
+
+/** The liar is asked for objects of the controller's state: some are not as they were signed, or not there. */
+export function alterObjects(
+  world: World,
+  random: Random,
+  question: Uint8Array,
+  answer: Uint8Array,
+): Uint8Array {
+  if (question[0] !== FOR_CLUSTER || random.below(3) === 0) return answer;
+  const told = decodeMessage(ClusterSyncAnswer, answer, BOUNDS.syncMessageBytes);
+  if (told.kind !== "stateObjects") return answer;
+  world.faults.lies++;
+  const isWithheld = random.below(3) === 0;
+  const buckets = told.buckets.map(([index, entries]) => [
+    index,
+    isWithheld
+      ? entries.slice(1)
+      : entries.map(([key, object]) => [
+          key,
+          key.startsWith("blocks/") ? encodeCbor(["10.255.0.0/24"]) : object,
+        ]),
+  ]);
+  return encodeCbor({ ...told, buckets });
 }
 
 interface Lie {

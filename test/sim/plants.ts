@@ -17,6 +17,7 @@ const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
 const heldState = "shared/state/held-state.ts";
+const catchUp = "shared/state/catch-up.ts";
 const objectTree = "shared/state/object-tree.ts";
 
 const CORE_PLANTS: readonly Plant[] = [
@@ -156,6 +157,34 @@ const CORE_PLANTS: readonly Plant[] = [
         file: tables,
         from: "return this.#state === undefined || revision > this.#state.revision;",
         to: "return this.#state === undefined || revision > 0;",
+      },
+    ],
+  },
+  {
+    name: "bucket-not-compared",
+    what: "objects that a peer tells are not held against the hashes of the head",
+    edits: [
+      {
+        file: catchUp,
+        from: "if (!equalBytes(bucketHash(objects, this.#hasher), hash)) return false;",
+        to: "",
+      },
+      {
+        file: catchUp,
+        from: "return heldState(this.#head, this.#from.withBuckets(new Map(buckets)));",
+        to: "return { head: this.#head, objects: this.#from.withBuckets(new Map(buckets)) };",
+      },
+    ],
+  },
+  {
+    name: "old-buckets-under-a-new-head",
+    what: "who catches up goes on to a newer head with the hashes of the one before",
+    edits: [
+      { file: catchUp, from: "    this.#hashes = undefined;\n", to: "" },
+      {
+        file: catchUp,
+        from: "return heldState(this.#head, this.#from.withBuckets(new Map(buckets)));",
+        to: "return { head: this.#head, objects: this.#from.withBuckets(new Map(buckets)) };",
       },
     ],
   },

@@ -37,6 +37,7 @@ describe("five to eight hosts of the real core, a controller, and whatever can g
       "networks.overtaken",
       "cluster.overtaken",
       "cluster.followed",
+      "cluster.caughtUp",
     ])
       expect(counters[what], what).toBeGreaterThan(0);
     for (const what of ["networks.badSignature", "networks.notMembers", "networks.malformed"])

@@ -1,5 +1,10 @@
 import { BOUNDS } from "../../../shared/bounds.ts";
-import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedChange,
+  SignedHead,
+  SignedState,
+} from "../../../shared/cluster-state.ts";
 import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes, type Version } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
@@ -42,6 +47,8 @@ interface Question {
   readonly to: NodeId;
   /** Whose documents were asked for. */
   readonly nodes?: readonly NodeId[];
+  /** About objects of the state. */
+  readonly catchesUp?: true;
 }
 
 /** Of hosts that a state admits: what more of them say is found by a comparison. */
@@ -64,6 +71,10 @@ export class ClusterReplica {
     badState: 0,
     followed: 0,
     misfits: 0,
+    caughtUp: 0,
+    hashBytes: 0,
+    objects: 0,
+    objectBytes: 0,
     notMembers: 0,
     overtaken: 0,
     timeouts: 0,
@@ -94,6 +105,10 @@ export class ClusterReplica {
       node: options.node,
       hasher: modules.hasher,
       counters: this.counters,
+      random: modules.random,
+      peers: modules.peers,
+      timeoutMs: options.requestTimeoutMs,
+      ask: (to, request, nowMs) => this.#request({ to, catchesUp: true }, request, nowMs),
       fetch: (to, nowMs, revision) => this.#fetch(to, [], nowMs, revision),
       merged: (state, members, nowMs) => this.#stateMerged(state, members, nowMs),
     });
@@ -147,6 +162,9 @@ export class ClusterReplica {
         const hosts = [...this.#tables.hosts.values()].filter(({ node }) => wanted.has(node));
         return { v: 1, kind: "cluster", ...this.#state.newerThan(request), hosts };
       }
+      case "stateHashes":
+      case "stateObjects":
+        return this.#state.answerCatchUp(request);
     }
   }
 
@@ -181,11 +199,16 @@ export class ClusterReplica {
         const whole = ask.nodes?.every((node) => came.has(node)) === true;
         return whole ? [...hosts, ...this.#synced()] : hosts;
       }
+      case "stateHashes":
+      case "stateObjects":
+      case "stateHead":
+        return this.#state.catchUpAnswered(ask.to, answer, nowMs);
     }
   }
 
-  requestFailed(id: number): void {
-    this.#questions.end(id);
+  requestFailed(id: number, nowMs: number): ClusterOutput[] {
+    const ask = this.#questions.end(id);
+    return ask?.catchesUp === true ? this.#state.catchUpFailed(ask.to, nowMs) : [];
   }
 
   /** As `stateVerified`, and it came from the controller itself. */
@@ -213,6 +236,11 @@ export class ClusterReplica {
     nowMs: number,
   ): ClusterOutput[] {
     return this.#state.changeVerified(from, signed, head, nowMs);
+  }
+
+  /** The head's signature holds. */
+  headVerified(from: NodeId, signed: SignedHead, head: StateHead, nowMs: number): ClusterOutput[] {
+    return this.#state.headVerified(from, signed, head, nowMs);
   }
 
   /** Few by their names: a comparison is answered with what there is of all hosts. */

@@ -1,4 +1,9 @@
-import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedChange,
+  SignedHead,
+  SignedState,
+} from "../../../shared/cluster-state.ts";
 import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
 import { EarlyChanges } from "../../../shared/state/early-changes.ts";
@@ -30,6 +35,9 @@ export type Followed =
 /** A disk holds so much; then all objects are one proof again. */
 const MOST_ON_DISK_BYTES = 256 * 1024;
 
+/** Fifths of a second when twenty containers start in each. */
+const MOST_FORMER = 4;
+
 /**
  * The controller's state as it was signed: whole, or as objects under a head, and the changes since. What it says of the state
  * is `Tables`' concern; here is what proves it to others, and what the next change starts from.
@@ -45,6 +53,8 @@ export class FollowedState {
   #recent = new RecentChanges<HeadedChange>(({ signed }) => signed.change.length);
   /** Of `#state`; undefined: nobody has needed it yet. */
   #held: HeldState | undefined;
+  /** The newest first; they share all but the buckets that changed. */
+  #former: readonly HeldState[] = [];
   /** Of what is held, made once. */
   #proof: SignedState | undefined;
   /** A change that should have fitted did not: nothing is to be put on what is held. */
@@ -147,6 +157,33 @@ export class FollowedState {
     return this.#proof;
   }
 
+  /** The newest head as it was signed; undefined: it came whole, and nothing since. */
+  signedHead(): SignedHead | undefined {
+    const isObjects = this.#base?.content !== undefined;
+    const newest = this.#changes.at(-1)?.signed ?? (isObjects ? this.#base : undefined);
+    return newest && { jws: newest.jws, controllerCertificate: this.certificate() };
+  }
+
+  /** What is held, or was a moment ago: who asks for its objects is not to begin anew with each revision. */
+  ofRoot(root: string): HeldState | undefined {
+    const held = this.#holding();
+    return held?.head.root === root ? held : this.#former.find(({ head }) => head.root === root);
+  }
+
+  held(): HeldState | undefined {
+    return this.#holding();
+  }
+
+  /** All objects under the head are there, whatever was held. @throws INVALID with the key of one that cannot be read */
+  caughtUp(signed: SignedHead, held: HeldState): ClusterState {
+    const before = this.#holding();
+    assert(before !== undefined && this.#state !== undefined, "a member holds a state");
+    const state = stateWith(this.#state, held.head, before.objects.changeTo(held.objects));
+    this.whole({ ...signed, content: encodeContent(held.objects) }, state);
+    this.#held = held;
+    return state;
+  }
+
   /** The changes have become too many: they are one proof from now on. @returns it, if so */
   gathered(): SignedState | undefined {
     const bytes = this.#changes.reduce((sum, { signed }) => sum + signed.change.length, 0);
@@ -158,6 +195,7 @@ export class FollowedState {
 
   #take(headed: HeadedChange, { held, change }: Extract<Taken, { kind: "taken" }>): ClusterState {
     this.#state = stateWith(this.#state!, headed.head, change);
+    this.#former = [this.#held!, ...this.#former].slice(0, MOST_FORMER);
     this.#held = held;
     this.#changes = [...this.#changes, headed];
     this.#recent = this.#recent.and(headed);

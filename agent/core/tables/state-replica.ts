@@ -2,19 +2,31 @@ import { BOUNDS } from "../../../shared/bounds.ts";
 import type {
   ClusterState,
   SignedChange,
+  SignedHead,
   SignedState,
   Takes,
 } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
-import type { Hasher } from "../../../shared/ports.ts";
+import { OverlayError } from "../../../shared/errors.ts";
+import type { Hasher, Random } from "../../../shared/ports.ts";
+import { answerTo } from "../../../shared/state/catch-up.ts";
 import { MOST_CHANGE_BYTES } from "../../../shared/state/change.ts";
 import type { StateHead } from "../../../shared/state/head.ts";
 import type { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { FollowedState, type HeadedChange } from "./followed-state.ts";
 import { followsChanges, needWhole } from "./following.ts";
+import {
+  answerOf,
+  type CatchUpAnswer,
+  type CatchUpRequest,
+  MOST_ANSWER_BYTES,
+  questionOf,
+  StateCatchUp,
+  type StateCatchUpModules,
+} from "./state-catch-up.ts";
 import type { Tables } from "./tables.ts";
 
 /** A state this large, with the rest of its message, still fits one gossip message. */
@@ -30,6 +42,11 @@ export interface StateReplicaModules {
   readonly node: NodeId;
   readonly hasher: Hasher;
   readonly counters: ClusterCounters;
+  readonly timeoutMs: number;
+  readonly ask: StateCatchUpModules["ask"];
+  /** Connected. */
+  readonly peers: () => readonly NodeId[];
+  readonly random: Random;
   /** Asks the peer for a state that is newer than of this revision; undefined: than what is held. */
   readonly fetch: (to: NodeId, nowMs: number, revision?: number) => ClusterOutput[];
   /** It is in the tables; `members`: of the state before. */
@@ -51,6 +68,7 @@ export class StateReplica {
   readonly #tables: Tables;
   readonly #modules: StateReplicaModules;
   readonly #followed: FollowedState;
+  readonly #catchUp: StateCatchUp;
   /** A newer state is somewhere, and what leads to it may still come by itself until then. */
   #behind:
     { readonly revision: number; readonly from: NodeId; readonly untilMs: number } | undefined;
@@ -59,6 +77,7 @@ export class StateReplica {
     this.#tables = tables;
     this.#modules = modules;
     this.#followed = new FollowedState(modules.hasher);
+    this.#catchUp = new StateCatchUp({ ...modules, another: (than) => this.#another(than) });
   }
 
   /** At start, from disk; signatures were checked by the caller. */
@@ -92,8 +111,9 @@ export class StateReplica {
   }
 
   /** Signatures are checked before anything else; undefined: it holds nothing of the state. */
-  fetched(from: NodeId, { state, changes }: Fetched): ClusterOutput[] | undefined {
+  fetched(from: NodeId, { state, changes, head }: Fetched): ClusterOutput[] | undefined {
     if (state !== undefined) return [{ kind: "verifyState", signed: state }];
+    if (head !== undefined) return [{ kind: "verifyHead", from, signed: head }];
     return changes?.map((change) => this.#verify(from, change));
   }
 
@@ -164,6 +184,47 @@ export class StateReplica {
     }
   }
 
+  /** The head's signature holds: the way to its objects begins, or goes on to it. */
+  headVerified(from: NodeId, signed: SignedHead, head: StateHead, nowMs: number): ClusterOutput[] {
+    const { state } = this.#tables;
+    const isWanted = head.revision > this.revision() && head.cluster === state?.cluster;
+    if (!isWanted) return this.#catchUp.failed(from, nowMs);
+    return this.#catchUp.begin(from, signed, head, this.#followed.held(), nowMs);
+  }
+
+  /** Of questions about objects: nothing of them shows before all are there. */
+  catchUpAnswered(from: NodeId, answer: CatchUpAnswer, nowMs: number): ClusterOutput[] {
+    const next = this.#catchUp.answered(from, answer, nowMs);
+    if (!("held" in next)) return next;
+    if (next.held.head.revision <= this.revision()) return [];
+    const cameByChanges = this.#followed.comesByChanges();
+    let state: ClusterState;
+    try {
+      state = this.#followed.caughtUp(next.signed, next.held);
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.#modules.counters.badState++;
+      return [];
+    }
+    return [
+      { kind: "persistState", signed: this.#followed.proof()! },
+      this.#news(state, cameByChanges),
+      ...this.#merged(state, nowMs),
+    ];
+  }
+
+  catchUpFailed(from: NodeId, nowMs: number): ClusterOutput[] {
+    return this.#catchUp.failed(from, nowMs);
+  }
+
+  /** To who catches up; of a state that is not here the head of the one that is. */
+  answerCatchUp(request: CatchUpRequest): CatchUpAnswer {
+    const held = this.#followed.ofRoot(request.root);
+    if (held !== undefined) return answerOf(answerTo(questionOf(request), held, MOST_ANSWER_BYTES));
+    const head = this.#followed.signedHead();
+    return { v: 1, kind: "stateHead", ...(head === undefined ? {} : { head }) };
+  }
+
   /** A member was put back to 0.1.0: who has the state whole tells it, and all keep it for who asks. */
   hostChanged(before: HostDocument | undefined, after: HostDocument): ClusterOutput[] {
     const { state } = this.#tables;
@@ -175,13 +236,14 @@ export class StateReplica {
   /** What came early may come no more. */
   tick(nowMs: number): ClusterOutput[] {
     const behind = this.#behind;
-    if (behind === undefined || behind.untilMs > nowMs) return [];
+    const catchingUp = this.#catchUp.tick(nowMs);
+    if (behind === undefined || behind.untilMs > nowMs) return catchingUp;
     this.#behind = undefined;
-    return this.#modules.fetch(behind.from, nowMs);
+    return [...catchingUp, ...this.#modules.fetch(behind.from, nowMs)];
   }
 
   nextMs(): number {
-    return this.#behind?.untilMs ?? Infinity;
+    return Math.min(this.#behind?.untilMs ?? Infinity, this.#catchUp.nextMs());
   }
 
   revision(): number {
@@ -209,13 +271,15 @@ export class StateReplica {
     return this.needWhole().length > 0 && this.#lacksWhole(this.revision());
   }
 
-  /** For who asks: changes or objects if it takes them, else the state as it was signed whole. */
-  newerThan({ revision, objects, root }: Fetch): Pick<Fetched, "state" | "changes"> {
+  /** For who asks: changes, or the head of objects, if it takes them; else the state as it was signed whole. */
+  newerThan({ revision, objects, root }: Fetch): Pick<Fetched, "state" | "changes" | "head"> {
     if (this.revision() <= revision) return {};
     const changes = objects === true ? this.#followed.since(root) : undefined;
     if (changes !== undefined) return { changes: [...changes] };
-    const state = objects === true ? this.#followed.proof() : this.#followed.signedWhole();
-    return state === undefined ? {} : { state };
+    const state = this.#followed.signedWhole();
+    if (state !== undefined) return { state };
+    const head = objects === true ? this.#followed.signedHead() : undefined;
+    return head === undefined ? {} : { head };
   }
 
   /** Members that need the state whole: those of 0.1.0. */
@@ -240,6 +304,7 @@ export class StateReplica {
     const { counters, merged, node } = this.#modules;
     counters.merged++;
     if (state.revision >= (this.#behind?.revision ?? 0)) this.#behind = undefined;
+    if (state.revision >= (this.#catchUp.towards() ?? Infinity)) this.#catchUp.end();
     const outputs = merged(state, members, nowMs);
     const early = this.#followed.next();
     if (early === undefined) return outputs;
@@ -282,6 +347,14 @@ export class StateReplica {
   #verify(from: NodeId, signed: SignedChange): ClusterOutput {
     const controllerCertificate = signed.controllerCertificate ?? this.#followed.certificate();
     return { kind: "verifyChange", from, signed, controllerCertificate };
+  }
+
+  #another(than: NodeId): NodeId | undefined {
+    const { peers, random } = this.#modules;
+    const others = peers().filter(
+      (peer) => peer !== than && followsChanges(this.#tables.hosts.get(peer)),
+    );
+    return others[random.below(Math.max(1, others.length))];
   }
 
   /** Gossip has other ways: what is on them is waited for a little. */

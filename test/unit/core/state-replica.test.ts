@@ -123,6 +123,10 @@ async function run(host: Host, outputs: readonly ClusterOutput[]): Promise<void>
         const state = await verifySigned(rootKey, output.signed);
         await run(host, replica.stateVerified(output.signed, state, nowMs));
       }
+      if (output.kind === "verifyHead") {
+        const head = await verifyHead(rootKey, output.signed);
+        await run(host, replica.headVerified(output.from, output.signed, head, nowMs));
+      }
       if (output.kind === "verifyChange") {
         const { from, signed, controllerCertificate } = output;
         const head = await verifyHead(rootKey, { jws: signed.jws, controllerCertificate });
@@ -225,12 +229,12 @@ describe("when all members follow changes", () => {
     expect(at(2).persisted).not.toContain("persistState");
   });
 
-  test("who holds what leads nowhere is given all objects under the head, and follows from there", async () => {
+  test("who holds what leads nowhere is told the head, asks for what differs, and follows from there", async () => {
     await tell(at(1), 2);
     await hear(at(2), at(1), at(1).told[0]!);
     for (const revision of [3, 4]) await tell(at(1), revision);
     for (const bytes of at(1).told.slice(1)) await hear(at(2), at(1), bytes);
-    const objects = at(2).replica.answer(at(3).node, {
+    const answer = at(2).replica.answer(at(3).node, {
       v: 1,
       kind: "fetchCluster",
       revision: 1,
@@ -238,14 +242,27 @@ describe("when all members follow changes", () => {
       objects: true,
       root: "x".repeat(43),
     });
-    if (objects.kind !== "cluster" || objects.state?.content === undefined)
-      throw new Error("it is not given as objects");
-    const state = await verifySigned(rootKey, objects.state);
-    expect(new Set(state.blocks)).toEqual(new Set(stateAt(4).blocks));
-    await run(at(3), at(3).replica.stateVerified(objects.state, state, nowMs));
+    if (answer.kind !== "cluster" || answer.head === undefined) throw new Error("no head is told");
+    const head = await verifyHead(rootKey, answer.head);
+    await run(at(3), at(3).replica.headVerified(at(2).node, answer.head, head, nowMs));
+    expect(asked.map(({ kind }) => kind)).toEqual(["stateHashes", "stateObjects"]);
+    expect(new Set(at(3).tables.state!.blocks)).toEqual(new Set(stateAt(4).blocks));
+    expect(at(3).persisted).toContain("persistState");
+    // The blocks of hosts 1, 2, 3 are others, and nothing else.
+    expect(at(3).replica.counters).toMatchObject({ caughtUp: 1, objects: 3, badState: 0 });
     await tell(at(1), 5);
     await hear(at(3), at(1), at(1).told.at(-1)!);
     expect(at(3).tables.state!.revision).toBe(5);
+  });
+
+  test("of a state that was held a moment ago the objects are still told, of an older one the head that is held", async () => {
+    for (let revision = 2; revision <= MOST; revision++) await tell(at(1), revision);
+    const rootOf = (revision: number): string => headIn(changes[revision - 1]!.jws).root;
+    const answerOn = (revision: number) =>
+      at(1).replica.answer(at(2).node, { v: 1, kind: "stateHashes", root: rootOf(revision) });
+    expect(answerOn(MOST).kind).toBe("stateHashes");
+    expect(answerOn(MOST - 4).kind).toBe("stateHashes");
+    expect(answerOn(1)).toMatchObject({ kind: "stateHead", head: { jws: expect.any(String) } });
   });
 
   test("a true head with another's changes, or false blocks, changes nothing, and the truth is taken after it", async () => {
