@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 
-const SLOWEST = 25;
 const FAILURE_LINES = 20;
 
 const report = JSON.parse(readFileSync(process.argv[2], "utf8"));
@@ -31,12 +30,12 @@ function tellFailure(prefix, { name, fullName, failureMessages, meta }) {
   if (meta?.hosts) console.log(`    ${meta.hosts.split("\n").join("\n    ")}`);
 }
 
-console.log("Each file's time in seconds, from its first test to its last, the slowest first:");
+console.log("Each file's time in seconds, from its first test to its last, slowest first:");
 const rows = report.testResults.map(({ name, startTime, endTime }) => ({
   name,
   seconds: Math.round((endTime - startTime) / 1000),
 }));
-for (const { name, seconds } of rows.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST))
+for (const { name, seconds } of rows.sort((a, b) => b.seconds - a.seconds))
   console.log(String(seconds).padStart(6), relative(".", name));
 
 for (const { name, status, message, assertionResults } of report.testResults) {

@@ -3,6 +3,7 @@ import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { isDeepStrictEqual } from "node:util";
 import { canonicalName } from "../../shared/dns-name.ts";
 import { asFailure, type Failure } from "../../shared/errors.ts";
+import { inBackground } from "../../shared/node/in-background.ts";
 import type { Clock, Log, Timers } from "../../shared/ports.ts";
 import { GoneNames, REMEMBERED_MS } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
@@ -134,12 +135,13 @@ export class NameServerFeed {
     await this.#serve(sandboxName(joined.path) as SandboxId);
   }
 
-  /** Where Docker has an endpoint: its Join was lost with our database. */
+  /** Where Docker has an endpoint: its Join was lost with our database. A disk that takes no writes has it found again. */
   found(joined: Joined): void {
-    const { sandboxes, localNetworks } = this.#modules;
+    const { sandboxes, localNetworks, log } = this.#modules;
     const { endpoint, network } = joined;
     if (sandboxes.of(endpoint) !== undefined) return;
-    if (localNetworks.endpoints(network).some(({ id }) => id === endpoint)) void this.join(joined);
+    if (localNetworks.endpoints(network).some(({ id }) => id === endpoint))
+      inBackground(this.join(joined), log, "a container that runs is not served names yet");
   }
 
   /** What Docker says of an endpoint's container that nobody else is told. */

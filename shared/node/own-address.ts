@@ -25,17 +25,25 @@ function read(path: string): string {
   }
 }
 
-function* addresses(): Generator<string> {
-  for (const link of Object.values(networkInterfaces()))
-    for (const { address } of link ?? []) yield address;
+function* addresses(links: ReturnType<typeof networkInterfaces>): Generator<string> {
+  for (const link of Object.values(links)) for (const { address } of link ?? []) yield address;
   // Only when it was not among these, since routes may be many: libuv leaves out an interface without carrier: who pulls a cable has not taken the address away.
   yield* ipv4Local(read("/proc/thread-self/net/fib_trie"));
   yield* ipv6Local(read("/proc/thread-self/net/if_inet6"));
 }
 
-/** Whether some interface of this machine has the address, with a carrier or without. */
-export function hasAddress(ip: Ip): boolean {
-  for (const address of addresses()) {
+/**
+ * Whether some interface of this machine has the address, with a carrier or without. While the kernel does not say which
+ * there are, for want of a descriptor or of memory, it has: no host is to move because of that.
+ */
+export function hasAddress(ip: Ip, read = networkInterfaces): boolean {
+  let links: ReturnType<typeof networkInterfaces>;
+  try {
+    links = read();
+  } catch {
+    return true;
+  }
+  for (const address of addresses(links)) {
     const parsed = Ip.safeParse(address);
     if (parsed.success && parsed.data === ip) return true;
   }

@@ -118,7 +118,8 @@ async function makeWay(path: string): Promise<void> {
 
 function listening(server: Server, listen: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once("error", reject).once("listening", resolve);
+    // Also later, of a connection that the kernel could not give (accept(2): no memory): who asked asks again.
+    server.on("error", reject).once("listening", resolve);
     listen();
   });
 }

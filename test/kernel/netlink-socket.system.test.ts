@@ -1,7 +1,10 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { linksOf } from "../../agent/kernel/netlink/dumps.ts";
 import { openRouteSocket } from "../../agent/kernel/netlink/raw-socket.ts";
+import { RtNetlink } from "../../agent/kernel/netlink/socket.ts";
 
 /** The name server's thread opens sockets by the hundred while the main thread opens these. */
 const OPENS_OTHERS = `
@@ -49,5 +52,21 @@ test("a socket is opened, and none left behind, while another thread opens its o
   const sockets = Array.from({ length: 1000 }, () => openRouteSocket(undefined));
   expect(netlinkSockets() - before).toBe(sockets.length);
   for (const socket of sockets) socket.close();
+  await expect.poll(netlinkSockets).toBe(before);
+});
+
+/** The native half would end this process: a closed socket that waited to write was written to. */
+test("a socket is closed by the answer to the first of several questions; the others are told so", async () => {
+  const before = netlinkSockets();
+  for (let i = 0; i < 50; i++) {
+    const socket = new RtNetlink(undefined);
+    // From a timer the answer comes before what is sent next is written.
+    await delay(1);
+    const [first, ...others] = Array.from({ length: 4 }, () => linksOf(socket));
+    const closed = first!.then(() => socket.close());
+    for (const other of others) await expect(other).rejects.toThrow("the socket was closed");
+    await closed;
+    await expect(linksOf(socket)).rejects.toThrow("the socket was closed");
+  }
   await expect.poll(netlinkSockets).toBe(before);
 });

@@ -19,9 +19,10 @@ import { toldFromNow } from "./told.ts";
  */
 
 const run = promisify(execFile);
-const STARVED_MS = Number(process.env["STARVED_SECONDS"] ?? 60) * 1000;
+/** Ten times what a dead host has; an hour in the soak. */
+const STARVED_MS = Number(process.env["STARVED_SECONDS"] ?? 20) * 1000;
 const HOSTS = Number(process.env["MEMBERSHIP_HOSTS"] ?? 4);
-const CUTS = 5;
+const CUTS = 3;
 vi.setConfig({ testTimeout: STARVED_MS + 300_000, hookTimeout: 300_000 + HOSTS * 20_000 });
 const directory = mkdtempSync(join(tmpdir(), "overlay-ts-membership-test-"));
 let lab: Lab;

@@ -92,8 +92,8 @@ export const AGENT_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: nameFeed,
-        from: "some(({ id }) => id === endpoint)) void this.join(joined);",
-        to: "some(({ id }) => id === endpoint)) return;",
+        from: "inBackground(this.join(joined), log,",
+        to: "inBackground(Promise.resolve(), log,",
       },
     ],
   },

@@ -66,6 +66,8 @@ interface HostsLetIn {
   readonly vteps: ReadonlyMap<NodeId, readonly Ip[]>;
   readonly all: readonly Ip[];
   readonly hosting: DesiredGuards["hosting"];
+  /** Others of whom `hosting` has the network. */
+  readonly on: ReadonlyMap<NetworkId, ReadonlySet<NodeId>>;
   /** By network, while it is read as the same. */
   readonly speakers: Map<
     NetworkId,
@@ -96,28 +98,33 @@ function hostsLetIn(
   vteps.delete(self);
   const all = [...vteps.values()].flat();
   const hosting: { vtep: Ip; vni: Vni }[] = [];
+  const on = new Map<NetworkId, Set<NodeId>>();
   for (const [node, from] of vteps)
     for (const network of tables.hosts.get(node)?.hosting ?? []) {
       const record = recordOf(state, network);
       if (record === undefined || !classes.includes(record.encryption)) continue;
       if (!takesPart(tables, node, network)) continue;
       for (const vtep of from) hosting.push({ vtep, vni: record.vni });
+      on.set(network, (on.get(network) ?? new Set()).add(node));
     }
   const { hostsVersion: hosts } = tables;
-  const made = { state, hosts, self, former, own, vteps, all, hosting, speakers: new Map() };
+  const made = { state, hosts, self, former, own, vteps, all, hosting, on, speakers: new Map() };
   ofTables.set(key, made);
   return made;
 }
 
+/** Of hosts in `hosting` alone: the rules let a speaker in without another look. */
 function speakersOf(
   reading: Reading,
   { id, vni }: NetworkRecord,
-  { vteps, speakers }: HostsLetIn,
+  { vteps, on, speakers }: HostsLetIn,
 ): readonly SpeakerGroup[] {
   const kept = speakers.get(id);
   if (kept?.reading === reading) return kept.groups;
   const groups = reading.byHost.flatMap(({ node, addressed: members }) =>
-    members.length === 0 ? [] : (vteps.get(node) ?? []).map((vtep) => ({ vtep, vni, members })),
+    members.length === 0 || on.get(id)?.has(node) !== true
+      ? []
+      : (vteps.get(node) ?? []).map((vtep) => ({ vtep, vni, members })),
   );
   speakers.set(id, { reading, groups });
   return groups;

@@ -31,6 +31,28 @@ const NETLINK_GET_STRICT_CHK = 12;
 const RECEIVE_BYTES = 8 << 20;
 
 /**
+ * The package goes on with a socket after an answer's callback has closed it, when it waits to write too, and ends the
+ * process (a null pointer in PollHandler of its src/binding.cc): here it is closed between two events.
+ */
+class NetlinkSocket extends RawNetlinkSocket {
+  #closed = false;
+
+  override send(...args: Parameters<RawNetlinkSocket["send"]>): void {
+    if (this.#closed) throw new Error("the socket was closed");
+    super.send(...args);
+  }
+
+  override close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.removeAllListeners();
+    // One without a listener would be thrown.
+    this.on("error", () => {});
+    setImmediate(() => super.close());
+  }
+}
+
+/**
  * A netlink socket of a namespace (undefined: our own), member of multicast groups. When more comes
  * than is read the kernel drops it quietly: the `netlink` package ends the process on the error it
  * would send otherwise (it makes a string of a null pointer). What is dropped, a resync finds.
@@ -41,7 +63,7 @@ export function openNetlinkSocket(
   groups: readonly number[] = [],
 ): RawNetlinkSocket {
   return inNetns(netns, () => {
-    const socket = new RawNetlinkSocket(family, {
+    const socket = new NetlinkSocket(family, {
       recvBufferSize: 1 << 20,
       sendBufferSize: 1 << 20,
     });

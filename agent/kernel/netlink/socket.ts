@@ -123,9 +123,13 @@ export class Netlink {
       }, ANSWER_TIMEOUT_MS);
       const pending: Pending = { requests, firstSeq, lastSeq, messages, timer, resolve };
       this.#pending.add(pending);
-      this.#socket.send(frames, {}, (error) => {
-        if (error !== undefined && error !== null) this.#fail(pending, error);
-      });
+      try {
+        this.#socket.send(frames, {}, (error) => {
+          if (error !== undefined && error !== null) this.#fail(pending, error);
+        });
+      } catch (error) {
+        this.#fail(pending, error);
+      }
     });
   }
 

@@ -54,10 +54,9 @@ export function wholeTable(
   const all = `udp dport { ${plain}, ${wireguard}, ${ipsec} }`;
   const set = (name: keyof Sets, type: string): string => setOf(sets, name, type);
   const mesh = `tcp dport { ${meshPorts.join(", ")} }`;
-  const unused = `udp dport { ${open ? wireguard : `${wireguard}, ${ipsec}`} } ${drop("unusedClass")}`;
-  // The second lock: the first are policies of the kernel's IPsec, see agent/encryption.
-  const underEsp = (without: string): string =>
-    open ? `udp dport ${ipsec} ${without} missing ${drop("unencrypted")}` : "";
+  /** By class: of WireGuard's nothing is in this namespace. */
+  const byClass = (way: "Out" | "In"): string =>
+    `udp dport vmap { ${plain} : goto plain${way}, ${wireguard} : goto unused${way}, ${ipsec} : goto ${open ? "esp" : "unused"}${way} }`;
   return `table inet ${TABLE} {}
 delete table inet ${TABLE}
 table inet ${TABLE} {
@@ -71,9 +70,11 @@ ${set("exposed6", `typeof ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP6_SOURCE}
 ${sealedSets(sets)}
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
-    ${all} fib daddr type != local ${drop("forwarded")}
-    ${all} fib saddr . iif oif missing ${drop("forwarded")}
-    ${all} notrack
+    ${all} jump arriving
+  }
+  chain arriving {
+    fib saddr . iif oif missing ${drop("forwarded")}
+    notrack
   }
   chain forward {
     type filter hook forward priority raw; policy accept;
@@ -91,10 +92,20 @@ ${AROUND}
   }
   chain output {
     type filter hook output priority raw; policy accept;
-    ${all} meta skuid >= 0 jump ownProcess
-    ${unused}
-    ${underEsp("rt ipsec")}
-    ${all} notrack
+    ${byClass("Out")}
+  }
+  chain plainOut {
+    meta skuid >= 0 jump ownProcess
+    notrack
+  }
+  chain unusedOut {
+    meta skuid >= 0 jump ownProcess
+    ${drop("unusedClass")}
+  }
+  chain espOut {
+    meta skuid >= 0 jump ownProcess
+    rt ipsec missing ${drop("unencrypted")}
+    notrack
   }
   chain ownProcess {
     ${ETHER_TYPE} 0x0800 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @exposed return
@@ -103,12 +114,20 @@ ${AROUND}
   }
   chain input {
     type filter hook input priority raw; policy accept;
-    iifname ${WAYS_OUT} ${mesh} ${drop("toMesh")}
-    iifname "ovc*" ${mesh} ${drop("toMesh")}
-    iifname "br-*" ${mesh} fib daddr . iif type != local ${drop("toMesh")}
-    ${unused}
-    ${underEsp("meta secpath")}
-    udp dport { ${open ? `${plain}, ${ipsec}` : plain} } jump plain
+    ${byClass("In")}
+    ${mesh} jump toMesh
+  }
+  chain unusedIn {
+    ${drop("unusedClass")}
+  }
+  chain espIn {
+    meta secpath missing ${drop("unencrypted")}
+    goto plainIn
+  }
+  chain toMesh {
+    iifname ${WAYS_OUT} ${drop("toMesh")}
+    iifname "ovc*" ${drop("toMesh")}
+    iifname "br-*" fib daddr . iif type != local ${drop("toMesh")}
   }
 ${insideChains(ip, other)}
 }
@@ -116,18 +135,19 @@ ${insideChains(ip, other)}
 }
 
 /**
- * Who may send what inside VXLAN: hosts that are on the network, for containers that are theirs.
+ * Who may send what inside VXLAN: hosts that are on the network, for containers that are theirs. What most packets are is
+ * looked up first: a speaker is on the network, and has a VTEP of the cluster (`desiredGuards`).
  *
  * Of IPv6 inside, extension headers before ICMPv6 are dropped: behind them an advertisement would not
  * be looked at, and the receiver would take it. Routers and redirects (134, 137) are no host's to be.
  */
 function insideChains(ip: "ip" | "ip6", other: "ipv4" | "ipv6"): string {
-  return `  chain plain {
+  return `  chain plainIn {
+    ${ETHER_TYPE} 0x0800 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @speakers accept
     meta nfproto ${other} ${drop("stranger")}
     ${ip} saddr != @vteps ${drop("stranger")}
     ${VNI} { ${PROOF_VNI_PLAIN}, ${PROOF_VNI_IPSEC} } accept
     ${ip} saddr . ${VNI} != @hosting ${drop("notHosting")}
-    ${ETHER_TYPE} 0x0800 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @speakers accept
     ${ETHER_TYPE} 0x0806 ${ip} saddr . ${VNI} . ${ARP_MAC} . ${ARP_IP} @speakers accept
     ${ETHER_TYPE} 0x86dd jump inner6
     ${drop("notSpeaker")}

@@ -8,11 +8,14 @@ export const GATE_TABLE = "ip overlay_ts_dns";
  * conntrack for the one the client meant; `tproxy` then gives the packet to the socket on our port
  * if there is one and it is transparent, and lets it go on to Docker's resolver if not. The second
  * chain makes our UDP answer look as if it came from port 53; over TCP conntrack does.
+ *
+ * By the interface's name: for its index (`iif`) libnftables asks the kernel for all of them, and ends the process, of which
+ * this thread is one, when it cannot (iface_cache_update of nftables' src/iface.c).
  */
 export function gateTable(port: number, mark: number): string {
   const divert = (protocol: string): string =>
     [
-      `iif "lo" ip daddr ${RESOLVER_ADDRESS} meta l4proto ${protocol}`,
+      `iifname "lo" ip daddr ${RESOLVER_ADDRESS} meta l4proto ${protocol}`,
       `ct original ip daddr ${RESOLVER_ADDRESS} ct original proto-dst ${DNS_PORT}`,
       `meta mark != ${mark} tproxy to ${RESOLVER_ADDRESS}:${port}`,
     ].join(" ");
@@ -37,7 +40,7 @@ export function gateTable(port: number, mark: number): string {
 /** The table as nft lists it leads to this port: with each rule, and each once. */
 export function leadsTo(listed: string, port: number): boolean {
   const diverts = listed.match(
-    new RegExp(` tproxy to ${RESOLVER_ADDRESS.replaceAll(".", "\\.")}:${port}$`, "gm"),
+    new RegExp(`iifname .* tproxy to ${RESOLVER_ADDRESS.replaceAll(".", "\\.")}:${port}$`, "gm"),
   );
   const returns = listed.match(new RegExp(` udp sport ${port} notrack udp sport set `, "g"));
   const rules = listed.match(/^.*\b(tproxy|notrack)\b.*$/gm);

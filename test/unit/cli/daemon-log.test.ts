@@ -1,3 +1,6 @@
+import { spawnSync } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { daemonLog } from "../../../agent/cli/daemon-log.ts";
 import { Libp2pMesh } from "../../../agent/replication/gossip/libp2p-mesh.ts";
@@ -112,4 +115,30 @@ test.each([
     err: { type: "TypeError", message: expect.any(String), stack: expect.stringContaining("at ") },
   });
   await stop();
+});
+
+/** In a process of its own, whose stdout takes nothing. */
+const LOGS = `
+import { daemonLog } from ${JSON.stringify(join(import.meta.dirname, "../../../agent/cli/daemon-log.ts"))};
+const log = daemonLog("agent", "info");
+let lines = 0;
+setInterval(() => {
+  log.info({}, "a line");
+  if (++lines < 5) return;
+  process.stderr.write("runs on");
+  process.exit(0);
+}, 20);
+`;
+
+test("a log that a full disk does not take ends nobody, and keeps nobody from ending", () => {
+  const options = ["--disable-warning=ExperimentalWarning", "--input-type=module", "-e", LOGS];
+  const full = openSync("/dev/full", "w");
+  const { stderr, status, signal } = spawnSync(process.execPath, options, {
+    encoding: "utf8",
+    stdio: ["ignore", full, "pipe"],
+    timeout: 20_000,
+    killSignal: "SIGKILL",
+  });
+  closeSync(full);
+  expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: "runs on" });
 });

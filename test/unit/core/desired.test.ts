@@ -287,7 +287,8 @@ describe("desired", () => {
   });
 
   test("guards: who hosts and who speaks, never ourselves", () => {
-    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)] });
+    // The rules let in who speaks without looking who hosts: host 3 was not heard to say that it is on the network.
+    const tables = tablesWith({ 1: [endpoint(1, 5)], 2: [endpoint(2, 5)], 3: [endpoint(3, 5)] });
     tables.mergeHost(hostDocument(2, { hosting: [app.id] }));
     expect(desiredGuards(tables, nodeId(1), ["none"])).toEqual({
       underlayFamily: 4,

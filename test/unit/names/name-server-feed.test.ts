@@ -10,6 +10,7 @@ import { OverlayError } from "../../../shared/errors.ts";
 import { EndpointId, type NetworkId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import { ruleMac } from "../../../shared/mac.ts";
+import { failOnCrashes } from "../../support/crashes.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
 import {
   createEndpoint,
@@ -20,6 +21,7 @@ import {
 } from "../../support/plugin-bodies.ts";
 import { PATIENT } from "../../support/patient.ts";
 
+failOnCrashes();
 const directory = mkdtempSync(join(tmpdir(), "ovt-resolving-"));
 const SANDBOX = "1a2b3c4d5e6f" as SandboxId;
 let cluster: FakeCluster;
@@ -62,6 +64,20 @@ test("a container whose names are not served is a line in status with what to do
   server.refuses = undefined;
   await nameServerFeed.serveAgain();
   expect(problems()).toEqual([]);
+});
+
+test("one that Docker has, and that a full disk does not take, is found again, and ends nobody", async () => {
+  const { nameServerFeed } = h1.agent;
+  const path = `/run/docker/netns/${SANDBOX}`;
+  const joined = { endpoint: EndpointId.parse(ENDPOINT), network, path };
+  await nameServerFeed.leave(joined.endpoint);
+  h1.store.full = true;
+  nameServerFeed.found(joined);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(nameServerFeed.hasJoined(joined.endpoint)).toBe(false);
+  h1.store.full = false;
+  nameServerFeed.found(joined);
+  await expect.poll(() => nameServerFeed.hasJoined(joined.endpoint)).toBe(true);
 });
 
 /** A container of the host, by another way than Docker. */

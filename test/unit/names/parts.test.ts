@@ -134,13 +134,19 @@ describe("the client's packet once more", () => {
 
 describe("the gate's table", () => {
   const rule = (protocol: string, port: number): string =>
-    `\t\tiif "lo" ip daddr 127.0.0.11 meta l4proto ${protocol} ct original proto-dst 53 meta mark != 0x00004f56 tproxy to 127.0.0.11:${port}`;
+    `\t\tiifname "lo" ip daddr 127.0.0.11 meta l4proto ${protocol} ct original proto-dst 53 meta mark != 0x00004f56 tproxy to 127.0.0.11:${port}`;
   const answers = "\t\tip saddr 127.0.0.11 udp sport 4000 notrack udp sport set 53";
   const listed = (...rules: string[]): string =>
     ["table ip overlay_ts_dns {", "\tchain questions {", ...rules, "\t}", "}", ""].join("\n");
 
   test.each<[string, string, boolean]>([
     ["as it was made", listed(rule("udp", 4000), rule("tcp", 4000), answers), true],
+    // As agents before made it.
+    [
+      "by the interface's index",
+      listed(rule("udp", 4000), rule("tcp", 4000), answers).replaceAll("iifname", "iif"),
+      false,
+    ],
     ["flushed", listed(), false],
     ["one rule gone", listed(rule("udp", 4000), answers), false],
     ["to another port", listed(rule("udp", 4001), rule("tcp", 4000), answers), false],

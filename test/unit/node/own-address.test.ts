@@ -28,3 +28,10 @@ test("this machine has its own, and not another's", () => {
   expect(hasAddress(Ip.parse("127.0.0.1"))).toBe(true);
   expect(hasAddress(Ip.parse("198.51.100.250"))).toBe(false);
 });
+
+test("a machine that cannot say which addresses it has keeps them, and the agent runs on", () => {
+  const outOfFiles = (): never => {
+    throw new Error("uv_interface_addresses returned Unknown system error 24");
+  };
+  expect(hasAddress(Ip.parse("198.51.100.250"), outOfFiles)).toBe(true);
+});
