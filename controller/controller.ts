@@ -13,6 +13,7 @@ import type { Ip } from "../shared/ip.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken, notItsController } from "../shared/token.ts";
+import { isFork as isForkOf, type StatePoint } from "../shared/state/head.ts";
 import { verifySigned } from "../shared/node/signed-state.ts";
 import { type KeyPair, signClaim } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
@@ -34,7 +35,7 @@ import {
   type ControllerRecord,
   type Transition,
 } from "./core/record.ts";
-import { behind, standingOf } from "./core/standing.ts";
+import { behind, forked, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, decodeRecord, encodeRecord, type OldHosts } from "./encoded-record.ts";
@@ -103,6 +104,11 @@ export class Controller {
     return this.#signer.sign((await this.#serving()).state, takes);
   }
 
+  /** What it knows, for whoever may know something else. */
+  async point(): Promise<StatePoint> {
+    return this.#signer.pointOf(await this.state());
+  }
+
   /** Why it decides nothing; undefined: it serves. */
   async problem(): Promise<Failure | undefined> {
     return standingOf((await this.#read()).record, this.#met);
@@ -115,8 +121,9 @@ export class Controller {
   async met(signed: SignedState): Promise<void> {
     const state = await verifySigned(this.#keys.rootKey, signed);
     const own = await this.state();
-    if (state.cluster === own.cluster && state.revision > (this.#met ?? own).revision)
-      this.#met = state;
+    if (state.cluster !== own.cluster) return;
+    const isFork = isForkOf(this.#signer.pointOf(own), this.#signer.pointOf(state));
+    if (isFork || state.revision > (this.#met ?? own).revision) this.#met = state;
   }
 
   /** The record was changed by somebody else, who cannot tell who watches. */
@@ -206,6 +213,8 @@ export class Controller {
     const holds = request.kind === "state" ? request.revision : request.holds;
     orThrow(behind(record, holds ?? 0));
     const { takes } = request;
+    if (takes?.held?.revision === record.state.revision)
+      orThrow(forked(this.#signer.pointOf(record.state), takes.held));
     // Before it is carried out: what it leads to could not be answered.
     if (takes === undefined) checkFitsWhole(record.state);
     else if (from === record.state.controller.node) this.#old = takes.needWhole ?? [];

@@ -17,9 +17,15 @@ export function checkSize(
   { held, bytes }: { readonly held: number; readonly bytes: number },
   old: OldHosts,
 ): void {
-  const { put } = changeBetween(before.state, after.state);
-  const large = put.find(([, object]) => object.length > BOUNDS.objectBytes);
-  if (large !== undefined)
+  const isLarge = ([, object]: readonly [string, Uint8Array]): boolean =>
+    object.length > BOUNDS.objectBytes;
+  const large = changeBetween(before.state, after.state).put.find(isLarge);
+  // One that was made by 0.1.0 goes on, with a new key as well.
+  const wasLarge = (key: string): boolean =>
+    changeBetween(after.state, before.state)
+      .put.filter(isLarge)
+      .some(([held]) => held === key);
+  if (large !== undefined && !wasLarge(large[0]))
     throw full(
       `${large[0].split("/").slice(0, 2).join(" ")} would have ${large[1].length} bytes, and ${BOUNDS.objectBytes} is the most that hosts take of one`,
     );

@@ -34,6 +34,10 @@ export class StateSigner {
     this.#heads = new Heads(hasher);
   }
 
+  pointOf(state: ClusterState): StatePoint {
+    return { revision: state.revision, root: this.#heads.rootOf(state) };
+  }
+
   /** It is the newest: what comes after it starts from it. */
   goesOnFrom(state: ClusterState): void {
     const { head, change } = this.#heads.of(state);

@@ -12,7 +12,7 @@ export const BOUNDS = {
   syncMessageBytes: 4 * 1024 * 1024,
   /** The cluster state signed whole, as hosts of 0.1.0 take it. */
   stateBytes: 2 * 1024 * 1024,
-  /** One object of the state. */
+  /** One object of the state, when it comes to be; one of 0.1.0 may be larger. */
   objectBytes: 64 * 1024,
   /** All objects of the state. */
   objectsBytes: 16 * 1024 * 1024,

@@ -13,7 +13,7 @@ import { Ip } from "../../shared/ip.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256, systemRandom } from "../../shared/node/system.ts";
 import { answerTo, CatchUp } from "../../shared/state/catch-up.ts";
-import { headIn } from "../../shared/state/head.ts";
+import { compareHeads, headIn, rootText, type StatePoint } from "../../shared/state/head.ts";
 import type { HeldState } from "../../shared/state/held-state.ts";
 import { ObjectTree } from "../../shared/state/object-tree.ts";
 import { objectsOf } from "../../shared/state/objects.ts";
@@ -158,14 +158,15 @@ export class ClusterSurvey {
   }
 
   async #ask(node: NodeId): Promise<void> {
-    const revision = (this.#newest?.state ?? this.#known).revision;
+    const known = this.#newest?.state ?? this.#known;
     try {
       const answer = await this.#request(node, {
         v: 1,
         kind: "fetchCluster",
-        revision,
+        revision: known.revision,
         nodes: [],
         objects: true,
+        root: pointOf(known).root,
       });
       if (answer.kind === "cluster" && answer.state !== undefined) await this.#heard(answer.state);
       if (answer.kind === "cluster" && answer.head !== undefined)
@@ -204,7 +205,8 @@ export class ClusterSurvey {
 
   async #heard(signed: SignedState): Promise<void> {
     const state = await this.#verify(signed);
-    if (state.revision <= (this.#newest?.state ?? this.#known).revision) return;
+    const known = this.#newest?.state ?? this.#known;
+    if (compareHeads(pointOf(state), pointOf(known)) <= 0) return;
     this.#newest = { signed, state };
     this.#dial();
   }
@@ -266,6 +268,18 @@ function answered(
         ? answerOf(answerTo(questionOf(request), held, MOST_ANSWER_BYTES))
         : { v: 1, kind: "stateHead", head };
   }
+}
+
+const points = new WeakMap<ClusterState, StatePoint>();
+
+function pointOf(state: ClusterState): StatePoint {
+  const { revision } = state;
+  const point = points.get(state) ?? {
+    revision,
+    root: rootText(ObjectTree.of(objectsOf(state), sha256)),
+  };
+  points.set(state, point);
+  return point;
 }
 
 /** What a controller says of whom it sends to meet the hosts: a key of the moment, newer than all they know. */

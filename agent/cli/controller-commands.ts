@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type Backup, formatBackup, parseBackup } from "../../controller/backup.ts";
+import type { ControllerStatus } from "../../controller/admin-api.ts";
 import type { ControllerKeys } from "../../controller/controller.ts";
 import { promoted, recordOf } from "../../controller/core/recovery.ts";
 import {
@@ -29,7 +30,7 @@ import { ensureIdentity, readMembership } from "../membership/membership-files.t
 import { chooseAddress } from "../membership/host-facts.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
 import { signedStates } from "./signed-states.ts";
-import { type Context, filesOf, parseIp, requireRoot } from "./context.ts";
+import { callController, type Context, filesOf, parseIp, requireRoot } from "./context.ts";
 import { announced, NO_CONTROLLER_RUNS } from "./on-controller.ts";
 import { print, progress } from "./output.ts";
 
@@ -84,6 +85,15 @@ export async function restoreBackup(
   );
 }
 
+/** The controller that runs here has met something that it must go beyond. */
+async function isStale(context: Context): Promise<boolean> {
+  const status = callController<ControllerStatus>(context, "GET", "/v1/status");
+  return status.then(
+    ({ problem }) => problem?.code === "STALE",
+    () => false,
+  );
+}
+
 export async function recoverFromMesh(context: Context): Promise<void> {
   requireRoot();
   const files = controllerHere(context);
@@ -95,7 +105,8 @@ export async function recoverFromMesh(context: Context): Promise<void> {
     refuseSuperseded(state, met.newest?.state);
     if (met.answered.length === 0 && state.nodes.length > 0) throw await nobody(state);
     const held = met.newest?.state ?? state;
-    if (restoredAtMs === undefined && met.newest === undefined) {
+    const serves = restoredAtMs === undefined && !(await isStale(context));
+    if (serves && met.newest === undefined) {
       const text = await metText(met, state);
       print(context, { recovered: false, revision: state.revision }, () =>
         [`Nothing to recover: no host holds more than revision ${state.revision}.`, text].join(

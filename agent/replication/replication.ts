@@ -4,6 +4,7 @@ import { encodeCbor } from "../../shared/codec.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
+import type { Failure } from "../../shared/errors.ts";
 import { Signal } from "../../shared/signal.ts";
 import type { StateHead } from "../../shared/state/head.ts";
 import { ClusterSyncRequest } from "../core/tables/cluster-messages.ts";
@@ -119,9 +120,22 @@ export class Replication {
     return this.cluster.stateIsFresh();
   }
 
-  /** The newest state as it was signed, if it is newer than `revision`. */
-  stateAfter(revision: number): SignedState | undefined {
-    return (this.tables.state?.revision ?? 0) > revision ? this.cluster.proof() : undefined;
+  /** The newest state as it was signed, if it is newer than `revision`, or another of that than `root` is of. */
+  stateAfter(revision: number, root?: string): SignedState | undefined {
+    const held = this.tables.state?.revision ?? 0;
+    const isFork = held === revision && root !== undefined && this.cluster.point()?.root !== root;
+    return held > revision || isFork ? this.cluster.proof() : undefined;
+  }
+
+  /** Of one revision two states were signed. */
+  forkFailure(): Failure | undefined {
+    const revision = this.cluster.fork();
+    if (revision === undefined) return undefined;
+    return {
+      code: "STALE",
+      message: `two states of revision ${revision} were signed: the controller's data were put back, or there are two controllers; all hosts take the same one`,
+      next: "run `overlay-ts controller recover --from-mesh` on the controller's host, and end a second controller",
+    };
   }
 
   /** What of the tables is not as it was signed, as the disk has it, or as peers have it. */

@@ -1,7 +1,7 @@
 import type { ClusterState } from "../../shared/cluster-state.ts";
 import type { Hasher } from "../../shared/ports.ts";
 import { encodeChange } from "../../shared/state/change.ts";
-import { headOf, type StateHead } from "../../shared/state/head.ts";
+import { headOf, rootText, type StateHead } from "../../shared/state/head.ts";
 import type { HeldState } from "../../shared/state/held-state.ts";
 import { ObjectTree } from "../../shared/state/object-tree.ts";
 import { changeBetween, objectsOf } from "../../shared/state/objects.ts";
@@ -23,9 +23,18 @@ interface Last extends HeadOfState, HeldState {
 export class Heads {
   readonly #hasher: Hasher;
   #last: Last | undefined;
+  readonly #roots = new WeakMap<ClusterState, string>();
 
   constructor(hasher: Hasher) {
     this.#hasher = hasher;
+  }
+
+  /** Of whatever state: nothing starts from it. */
+  rootOf(state: ClusterState): string {
+    if (this.#last?.state === state) return this.#last.head.root;
+    const root = this.#roots.get(state) ?? rootText(ObjectTree.of(objectsOf(state), this.#hasher));
+    this.#roots.set(state, root);
+    return root;
   }
 
   /** Of the state, or of a newer one that was asked for before it. */

@@ -327,7 +327,7 @@ function readOnly<T>(
 
 /** Its id is in its key, too, and both must be the same: the key is what was asked for. */
 function read<T>(key: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
-  const parsed = schema.safeParse(decodeCbor(bytes, BOUNDS.objectBytes));
+  const parsed = schema.safeParse(decodeCbor(bytes, BOUNDS.stateBytes));
   if (!parsed.success) throw invalid(key, parsed.error.issues[0]?.message ?? "it cannot be read");
   const { id } = parsed.data as { id?: NodeId | NetworkId };
   if (id !== undefined && !key.endsWith(`/${id}`)) throw invalid(key, `it is of ${id}`);

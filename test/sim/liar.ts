@@ -76,9 +76,9 @@ export function alterObjects(
   question: Uint8Array,
   answer: Uint8Array,
 ): Uint8Array {
-  if (question[0] !== FOR_CLUSTER || random.below(3) === 0) return answer;
+  if (question[0] !== FOR_CLUSTER) return answer;
   const told = decodeMessage(ClusterSyncAnswer, answer, BOUNDS.syncMessageBytes);
-  if (told.kind !== "stateObjects") return answer;
+  if (told.kind !== "stateObjects" || random.below(3) === 0) return answer;
   world.faults.lies++;
   const isWithheld = random.below(3) === 0;
   const buckets = told.buckets.map(([index, entries]) => [

@@ -10,6 +10,7 @@ export function newCounters(): ClusterCounters {
     badState: 0,
     followed: 0,
     misfits: 0,
+    forks: 0,
     caughtUp: 0,
     hashBytes: 0,
     objects: 0,

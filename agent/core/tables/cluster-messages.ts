@@ -35,7 +35,14 @@ const HostDigest = z
 export type HostDigest = z.infer<typeof HostDigest>;
 
 export const ClusterSyncRequest = z.discriminatedUnion("kind", [
-  z.object({ v, kind: z.literal("compareCluster"), revision: Revision, hash: Sha256 }),
+  z.object({
+    v,
+    kind: z.literal("compareCluster"),
+    revision: Revision,
+    hash: Sha256,
+    /** Of the state's objects: of one revision there may be two. */
+    root: z.string().max(64).optional(),
+  }),
   /** `revision`: what the asker holds; the state comes only if it is newer. */
   z.object({
     v,
@@ -63,7 +70,15 @@ const unsure = z.literal(true).optional();
 
 export const ClusterSyncAnswer = z.discriminatedUnion("kind", [
   z.object({ v, kind: z.literal("same"), unsure }),
-  z.object({ v, kind: z.literal("clusterDigest"), revision: Revision, digest: HostDigest, unsure }),
+  z.object({
+    v,
+    kind: z.literal("clusterDigest"),
+    revision: Revision,
+    digest: HostDigest,
+    unsure,
+    /** To who told its own. */
+    root: z.string().max(64).optional(),
+  }),
   z.object({
     v,
     kind: z.literal("cluster"),

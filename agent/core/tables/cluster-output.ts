@@ -43,6 +43,8 @@ export interface ClusterCounters {
   followed: number;
   /** Changes that start from what is held, and do not lead to their head: held and head are then compared anew. */
   misfits: number;
+  /** Revisions of which there were two states. */
+  forks: number;
   /** States that came to be by comparing buckets, and what was told of them: hashes, objects. */
   caughtUp: number;
   hashBytes: number;

@@ -9,7 +9,7 @@ import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes, type Version } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
-import type { StateHead } from "../../../shared/state/head.ts";
+import type { StateHead, StatePoint } from "../../../shared/state/head.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { Questions } from "./questions.ts";
@@ -71,6 +71,7 @@ export class ClusterReplica {
     badState: 0,
     followed: 0,
     misfits: 0,
+    forks: 0,
     caughtUp: 0,
     hashBytes: 0,
     objects: 0,
@@ -152,10 +153,12 @@ export class ClusterReplica {
         const revision = this.#state.revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        if (revision === request.revision && equalBytes(request.hash, hash))
-          return { v: 1, kind: "same", ...unsure };
+        const root = request.root === undefined ? undefined : this.#state.point()?.root;
+        const isSame = revision === request.revision && root === request.root;
+        if (isSame && equalBytes(request.hash, hash)) return { v: 1, kind: "same", ...unsure };
         this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
-        return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
+        const digest = { revision, digest: entries, ...(root === undefined ? {} : { root }) };
+        return { v: 1, kind: "clusterDigest", ...digest, ...unsure };
       }
       case "fetchCluster": {
         const wanted = new Set(request.nodes);
@@ -186,7 +189,7 @@ export class ClusterReplica {
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
           .map(({ node }) => node);
-        const news = nodes.length > 0 || answer.revision > this.#state.revision();
+        const news = nodes.length > 0 || this.#state.isPassedBy(answer);
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
@@ -300,6 +303,16 @@ export class ClusterReplica {
     return this.#state.needWhole();
   }
 
+  /** A revision not long ago of which there are two states, both signed; undefined: there is none. */
+  fork(): number | undefined {
+    return this.#state.fork();
+  }
+
+  /** What is held, if its objects are known. */
+  point(): StatePoint | undefined {
+    return this.#state.point();
+  }
+
   /** See `StateReplica.takesOfController`. */
   takesOfController(): ReturnType<StateReplica["takesOfController"]> {
     return this.#state.takesOfController();
@@ -336,11 +349,7 @@ export class ClusterReplica {
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
     const { hash } = this.#digests.current();
-    return this.#ask(
-      to,
-      { v: 1, kind: "compareCluster", revision: this.#state.revision(), hash },
-      nowMs,
-    );
+    return this.#ask(to, { v: 1, kind: "compareCluster", ...this.#state.compares(), hash }, nowMs);
   }
 
   /** By the controller's word, or by that of a peer; `unsure`: it only has it from its disk. */

@@ -7,7 +7,7 @@ import type {
 import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
 import { EarlyChanges } from "../../../shared/state/early-changes.ts";
-import { headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
+import { headIn, headOf, type StateHead, type StatePoint } from "../../../shared/state/head.ts";
 import {
   type HeldState,
   heldState,
@@ -168,6 +168,11 @@ export class FollowedState {
   ofRoot(root: string): HeldState | undefined {
     const held = this.#holding();
     return held?.head.root === root ? held : this.#former.find(({ head }) => head.root === root);
+  }
+
+  point(): StatePoint | undefined {
+    const head = this.#holding()?.head;
+    return head && { revision: head.revision, root: head.root };
   }
 
   held(): HeldState | undefined {

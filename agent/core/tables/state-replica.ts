@@ -13,7 +13,13 @@ import { OverlayError } from "../../../shared/errors.ts";
 import type { Hasher, Random } from "../../../shared/ports.ts";
 import { answerTo } from "../../../shared/state/catch-up.ts";
 import { MOST_CHANGE_BYTES } from "../../../shared/state/change.ts";
-import type { StateHead } from "../../../shared/state/head.ts";
+import {
+  compareHeads,
+  headIn,
+  isFork,
+  type StateHead,
+  type StatePoint,
+} from "../../../shared/state/head.ts";
 import type { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { FollowedState, type HeadedChange } from "./followed-state.ts";
@@ -34,6 +40,9 @@ const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
 /** Gossip's other ways are seldom slower: then a peer is asked for what did not come. */
 const ON_ITS_WAY_MS = 300;
+
+/** As many as `controller recover` passes over (controller/core/recovery.ts). */
+const UNHEARD = 100;
 
 /** Others that are further behind ask. */
 const MOST_TOLD_AT_ONCE = 16;
@@ -69,6 +78,8 @@ export class StateReplica {
   readonly #modules: StateReplicaModules;
   readonly #followed: FollowedState;
   readonly #catchUp: StateCatchUp;
+  /** The newest that was met. */
+  #fork: StatePoint | undefined;
   /** A newer state is somewhere, and what leads to it may still come by itself until then. */
   #behind:
     { readonly revision: number; readonly from: NodeId; readonly untilMs: number } | undefined;
@@ -101,7 +112,7 @@ export class StateReplica {
           ? [{ kind: "verifyState", signed: message.state }]
           : [];
       case "change":
-        return message.revision > this.revision() ? [this.#verify(from, message.change)] : [];
+        return this.#isNews(message) ? [this.#verify(from, message.change)] : [];
       case "stateIsThere":
         if (!this.#isWanted(message.revision)) return [];
         if (this.#followed.comesByChanges() && this.needWhole().length === 0)
@@ -161,17 +172,18 @@ export class StateReplica {
     nowMs: number,
   ): ClusterOutput[] {
     const { counters } = this.#modules;
+    const forked = this.#meet(head.base, head);
     const followed = this.#followed.follow({ signed, head });
     switch (followed.kind) {
       case "known":
-        return [];
+        return forked;
       case "refused":
         counters.badState++;
         if (followed.why === "root") counters.misfits++;
         // It is true that there is such a state.
-        return this.#awaitFrom(from, head.revision, nowMs);
+        return [...forked, ...this.#awaitFrom(from, head.revision, nowMs)];
       case "early":
-        return this.#awaitFrom(from, head.revision, nowMs);
+        return [...forked, ...this.#awaitFrom(from, head.revision, nowMs)];
       case "followed": {
         counters.followed++;
         const gathered = this.#followed.gathered();
@@ -187,16 +199,17 @@ export class StateReplica {
   /** The head's signature holds: the way to its objects begins, or goes on to it. */
   headVerified(from: NodeId, signed: SignedHead, head: StateHead, nowMs: number): ClusterOutput[] {
     const { state } = this.#tables;
-    const isWanted = head.revision > this.revision() && head.cluster === state?.cluster;
-    if (!isWanted) return this.#catchUp.failed(from, nowMs);
-    return this.#catchUp.begin(from, signed, head, this.#followed.held(), nowMs);
+    const forked = this.#meet(head);
+    const isWanted = this.isPassedBy(head) && head.cluster === state?.cluster;
+    if (!isWanted) return [...forked, ...this.#catchUp.failed(from, nowMs)];
+    return [...forked, ...this.#catchUp.begin(from, signed, head, this.#followed.held(), nowMs)];
   }
 
   /** Of questions about objects: nothing of them shows before all are there. */
   catchUpAnswered(from: NodeId, answer: CatchUpAnswer, nowMs: number): ClusterOutput[] {
     const next = this.#catchUp.answered(from, answer, nowMs);
     if (!("held" in next)) return next;
-    if (next.held.head.revision <= this.revision()) return [];
+    if (!this.isPassedBy(next.held.head)) return [];
     const cameByChanges = this.#followed.comesByChanges();
     let state: ClusterState;
     try {
@@ -258,8 +271,10 @@ export class StateReplica {
 
   /** Of an answer of the controller: whole where it is to be handed on to hosts that need it so. */
   takesOfController(): Takes {
-    const [root, revision] = [this.#followed.root(), this.revision()];
     const needWhole = this.needWhole().slice(0, BOUNDS.hostsNamed);
+    // Where the state travels whole its root is not known, and costs what the state has.
+    const isWhole = needWhole.length > 0 && this.#followed.signedWhole() !== undefined;
+    const [root, revision] = [isWhole ? undefined : this.#followed.root(), this.revision()];
     return {
       ...(root === undefined ? {} : { held: { revision, root } }),
       ...(needWhole.length > 0 ? { needWhole } : {}),
@@ -273,13 +288,46 @@ export class StateReplica {
 
   /** For who asks: changes, or the head of objects, if it takes them; else the state as it was signed whole. */
   newerThan({ revision, objects, root }: Fetch): Pick<Fetched, "state" | "changes" | "head"> {
-    if (this.revision() <= revision) return {};
-    const changes = objects === true ? this.#followed.since(root) : undefined;
+    const held = this.revision();
+    // Of a fork, to who holds the other.
+    const wins = held === revision && root !== undefined && (this.point()?.root ?? "") > root;
+    if (held <= revision && !wins) return {};
+    const changes = objects === true && !wins ? this.#followed.since(root) : undefined;
     if (changes !== undefined) return { changes: [...changes] };
-    const state = this.#followed.signedWhole();
+    const state = wins ? undefined : this.#followed.signedWhole();
     if (state !== undefined) return { state };
     const head = objects === true ? this.#followed.signedHead() : undefined;
     return head === undefined ? {} : { head };
+  }
+
+  /** What is held, if its objects are known. */
+  point(): StatePoint | undefined {
+    return this.#followed.point();
+  }
+
+  /** For a comparison: where changes travel, the root as well. */
+  compares(): { readonly revision: number; readonly root?: string } {
+    const root = this.takes().root;
+    return { revision: this.revision(), ...(root === undefined ? {} : { root }) };
+  }
+
+  /** By the higher revision, and of two states of one revision by the greater root. */
+  isPassedBy({
+    revision,
+    root,
+  }: {
+    readonly revision: number;
+    readonly root?: string | undefined;
+  }): boolean {
+    if (revision !== this.revision() || root === undefined) return revision > this.revision();
+    const held = this.point();
+    return held !== undefined && compareHeads({ revision, root }, held) > 0;
+  }
+
+  /** The revision, until the controller has recovered: then it has passed over as many. */
+  fork(): number | undefined {
+    const { revision } = this.#fork ?? {};
+    return revision === undefined || this.revision() >= revision + UNHEARD ? undefined : revision;
   }
 
   /** Members that need the state whole: those of 0.1.0. */
@@ -300,7 +348,7 @@ export class StateReplica {
 
   #merged(state: ClusterState, nowMs: number): ClusterOutput[] {
     const { members } = this.#tables;
-    this.#tables.mergeState(state);
+    this.#tables.mergeState(state, state.revision === this.revision());
     const { counters, merged, node } = this.#modules;
     counters.merged++;
     if (state.revision >= (this.#behind?.revision ?? 0)) this.#behind = undefined;
@@ -349,6 +397,30 @@ export class StateReplica {
     return { kind: "verifyChange", from, signed, controllerCertificate };
   }
 
+  /** Signed by the controller, each of them: is one of the revision that is held, and another than that? */
+  #meet(...points: readonly (StatePoint | undefined)[]): ClusterOutput[] {
+    const revision = this.revision();
+    const held = points.some((point) => point?.revision === revision) ? this.point() : undefined;
+    const other = points.find((point) => held && point && isFork(held, point));
+    if (other === undefined || this.#fork?.revision === revision) return [];
+    this.#fork = other;
+    this.#modules.counters.forks++;
+    return [{ kind: "changed" }];
+  }
+
+  /** Of the revision that is held it is only if it is of a fork. */
+  #isNews({
+    revision,
+    change,
+  }: {
+    readonly revision: number;
+    readonly change: SignedChange;
+  }): boolean {
+    if (revision !== this.revision()) return revision > this.revision();
+    const root = rootIn(change.jws);
+    return root !== undefined && this.needWhole().length === 0 && root !== this.point()?.root;
+  }
+
   #another(than: NodeId): NodeId | undefined {
     const { peers, random } = this.#modules;
     const others = peers().filter(
@@ -368,4 +440,13 @@ export class StateReplica {
 
 function published(message: ClusterGossip): ClusterOutput {
   return { kind: "publish", bytes: encodeCbor(message) };
+}
+
+/** Whoever signed it. */
+function rootIn(jws: string): string | undefined {
+  try {
+    return headIn(jws).root;
+  } catch {
+    return undefined;
+  }
 }

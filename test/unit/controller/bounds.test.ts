@@ -83,6 +83,12 @@ describe("a state that grows", () => {
     );
   });
 
+  test("an object that 0.1.0 took, and is larger, goes on", () => {
+    const large = labelled(state, BOUNDS.objectBytes);
+    const rotated = large.networks.map((network) => ({ ...network, keyEpoch: 10_000 }));
+    checked(large, { ...large, revision: large.revision + 1, networks: rotated }, []);
+  });
+
   /** Too large to be signed whole, of objects within their bound. */
   function beyondWhole(bytes: number): ClusterState {
     const network = state.networks[0]!;

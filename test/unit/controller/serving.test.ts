@@ -13,7 +13,7 @@ import { identityFromSeed } from "../../../shared/node/identity.ts";
 import { sha256, systemClock } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { type KeyPair, signCertificate, signState } from "../../../shared/trust.ts";
-import { node } from "../../support/cluster.ts";
+import { node, nodeId } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 
 /** A controller decides nothing while it may have forgotten something, whatever it is asked. */
@@ -133,4 +133,35 @@ test("what is not signed by this cluster stops it as little as what is old", asy
   const forged = await signState(next, certificate, { ...newer.state, revision: 99 });
   await expect(controller.met(forged)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
   expect(await controller.problem()).toBeUndefined();
+});
+
+/** As after a controller's data were put back: the same revision, and another network. */
+const other = {
+  ...record.state,
+  networks: record.state.networks.map((network) => ({ ...network, keyEpoch: 7 })),
+  revoked: [nodeId(9)],
+};
+
+test("shown another state of its own revision, until it has gone beyond it; which of the two wins makes no difference", async () => {
+  const controller = await controllerOf(record);
+  await controller.met(await signState(peer, certificate, record.state));
+  expect(await controller.problem()).toBeUndefined();
+  await controller.met(await signState(peer, certificate, other));
+  await decidesNothing(controller, /another state of revision/);
+  await controllerOf(recovered(record, undefined, context));
+  expect(await controller.problem()).toBeUndefined();
+});
+
+test("a host that holds another state of the same revision is refused, and only that host", async () => {
+  const controller = await controllerOf(record);
+  const held = { revision, root: "x".repeat(43) };
+  expect(await controller.handle(host.node, { ...create, takes: { held } })).toMatchObject({
+    kind: "failed",
+    failure: { code: "STALE", message: expect.stringMatching(/another state/) },
+  });
+  expect(await controller.problem()).toBeUndefined();
+  const own = await controller.point();
+  expect(await controller.handle(host.node, { ...create, takes: { held: own } })).toMatchObject({
+    kind: "network",
+  });
 });

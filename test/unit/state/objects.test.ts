@@ -88,7 +88,7 @@ describe("a state as objects", () => {
     ["controller", encodeCbor({}), /controller: /],
     [`node/${nodeId(2)}`, objects.get(`node/${nodeId(1)}`), /it is of 12D3Koo/],
     [`network/${app.id}`, encodeCbor(7), /network\/0a0a/],
-    [`node/${nodeId(1)}`, new Uint8Array(BOUNDS.objectBytes + 1), /at most 65536/],
+    [`node/${nodeId(1)}`, new Uint8Array(BOUNDS.stateBytes + 1), /at most 2097152/],
   ])("%s that cannot be read is refused by its key", (key, bytes, why) => {
     const bad = new Map<string, Uint8Array>(objects);
     if (bytes === undefined) bad.delete(key);
