@@ -17,6 +17,7 @@ const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
 const heldState = "shared/state/held-state.ts";
+const stateReplica = "agent/core/tables/state-replica.ts";
 const catchUp = "shared/state/catch-up.ts";
 const objectTree = "shared/state/object-tree.ts";
 
@@ -157,6 +158,22 @@ const CORE_PLANTS: readonly Plant[] = [
         file: tables,
         from: "return this.#state === undefined || revision > this.#state.revision;",
         to: "return this.#state === undefined || revision > 0;",
+      },
+    ],
+  },
+  {
+    name: "fork-won-by-the-last",
+    what: "of two states of one revision a host takes the one that it hears last",
+    edits: [
+      {
+        file: stateReplica,
+        from: "compareHeads({ revision, root }, held) > 0;",
+        to: "compareHeads({ revision, root }, held) !== 0;",
+      },
+      {
+        file: stateReplica,
+        from: 'root !== undefined && (this.point()?.root ?? "") > root;',
+        to: 'root !== undefined && (this.point()?.root ?? "") !== root;',
       },
     ],
   },

@@ -1,3 +1,4 @@
+import type { ClusterGossip } from "../../agent/core/tables/cluster-messages.ts";
 import { admitNode, type NodeFacts, revokeNode } from "../../controller/core/admission.ts";
 import { allotBlock, grantAddress, returnBlock } from "../../controller/core/blocks.ts";
 import {
@@ -76,6 +77,7 @@ export class SimController {
   );
   readonly #signedHeads = new WeakMap<StateHead, string>();
   #record: ControllerRecord;
+  #before: ClusterState | undefined;
   #backup: ControllerRecord | undefined;
   #signed: { readonly of: ClusterState; readonly signed: SignedState } | undefined;
   #token: { id: string; secret: Uint8Array };
@@ -229,6 +231,33 @@ export class SimController {
     return true;
   }
 
+  /**
+   * As one whose data were put back, or a second one, it has signed another state of its revision, and decides nothing before it
+   * has met which of the two hosts have taken. Undefined: not now.
+   */
+  fork(): ClusterGossip | undefined {
+    const [before, { state }, { trust }] = [this.#before, this.#record, this.#world];
+    const [network, ...networks] = state.networks;
+    if (this.#forgetful || network === undefined) return undefined;
+    if (before === undefined || before.revision + 1 !== state.revision) return undefined;
+    if (!this.#world.hosts.some(({ agent }) => this.#knowsAll(agent))) return undefined;
+    const other = {
+      ...state,
+      networks: [{ ...network, keyEpoch: network.keyEpoch + 1 }, ...networks],
+    };
+    const heads = new Heads(oneShotSha256);
+    heads.of(before);
+    const { head, change } = heads.of(other);
+    trust.decided(other);
+    const { revision } = state;
+    this.#world.trace(`controller forks at revision ${revision}`);
+    this.#forgotten = this.decided;
+    this.#forgetful = true;
+    this.#world.queue.after(RECOVER_MS, () => this.#recover());
+    const signed = { jws: this.#signedHead(head), change: change! };
+    return { v: 1, kind: "change", revision, change: signed };
+  }
+
   /** Of what it said last there is no other witness: with that one's disk it would be lost everywhere. */
   isKnownOnlyTo(host: SimHost): boolean {
     if (!this.#forgetful) return false;
@@ -323,12 +352,14 @@ export class SimController {
   }
 
   #commit<T>(transition: (record: ControllerRecord, context: Context) => Transition<T>): T {
-    const before = this.#record.state.revision;
+    const { state } = this.#record;
+    const before = state.revision;
     const wallMs = this.#wallMs();
     const context = { wallMs, random: this.#random };
     const { record, result } = transition(released(this.#record, wallMs), context);
     this.#record = record;
     if (record.state.revision !== before) {
+      this.#before = state;
       this.#goOn();
       this.#world.trace(`controller at revision ${record.state.revision}`);
       this.#tell();
