@@ -25,6 +25,8 @@ export interface HeldState {
   lacksWhole(): boolean;
   /** The controller is on this host. */
   isController(): boolean;
+  /** The controller has nothing newer. */
+  isNewest(revision: number): void;
   /** False: what came leads nowhere from what is held. */
   came(signed: SignedState): Promise<boolean>;
 }
@@ -86,8 +88,10 @@ export class ControllerLink {
 
   /** Asks for the newest state. @throws as `request`; UNAUTHENTICATED: this host is no member. */
   async refresh(): Promise<void> {
-    const state = await this.#newest(this.#state.revision(), this.#state.takes());
-    if (state !== undefined && !(await this.#merge(state))) await this.#askAgain();
+    const revision = this.#state.revision();
+    const state = await this.#newest(revision, this.#state.takes());
+    if (state === undefined) this.#state.isNewest(revision);
+    else if (!(await this.#merge(state))) await this.#askAgain();
   }
 
   start(): void {
@@ -149,9 +153,9 @@ export class ControllerLink {
   /** Who is beside the controller has it first, so it is asked here, once for each state. */
   #fetchWhole(): void {
     const held = this.#state;
+    if (!this.#runs || !held.isController() || !held.lacksWhole()) return;
     const revision = held.revision();
-    if (!this.#runs || this.#wholeAsked === revision) return;
-    if (!held.isController() || !held.lacksWhole()) return;
+    if (this.#wholeAsked === revision) return;
     this.#wholeAsked = revision;
     this.#newest(0, held.takes())
       .then((state) => state && this.#merge(state))
@@ -171,12 +175,16 @@ export class ControllerLink {
     }
   }
 
-  /** One question after another until what was told is here, or one brings nothing. */
-  async #follow(revision: number): Promise<void> {
+  /**
+   * One question after another until what was told is here, or one brings nothing. When a watch begins one is asked in any case:
+   * the controller may have started, and knows by it what the hosts take.
+   */
+  async #follow(revision: number, isFirst: boolean): Promise<void> {
     this.#told = Math.max(this.#told, revision);
     if (this.#isFollowing) return;
     this.#isFollowing = true;
     try {
+      if (isFirst) await this.refresh();
       for (let held = -1; held < this.#state.revision() && this.#state.revision() < this.#told;) {
         held = this.#state.revision();
         await this.refresh();
@@ -193,10 +201,12 @@ export class ControllerLink {
 
   async #watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      let isFirst = true;
       try {
         await this.#client.watch((news) => {
           this.#retried.went(undefined);
-          void ("state" in news ? this.#merge(news.state) : this.#follow(news.revision));
+          void ("state" in news ? this.#merge(news.state) : this.#follow(news.revision, isFirst));
+          isFirst = false;
         }, signal);
       } catch (error) {
         if (signal.aborted) return;

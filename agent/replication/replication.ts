@@ -168,6 +168,11 @@ export class Replication {
     return (this.tables.state?.revision ?? 0) >= newest.revision;
   }
 
+  /** The controller itself says so. */
+  stateIsNewest(revision: number): void {
+    this.#runCluster(this.cluster.isNewest(revision));
+  }
+
   /** See `ClusterReplica.otherMachine`. */
   otherMachine(): string | undefined {
     return this.cluster.otherMachine(this.#now());

@@ -220,6 +220,11 @@ export class ClusterReplica {
     return [...outputs, ...this.#newestWas(undefined, state.revision)];
   }
 
+  /** The controller itself says so. */
+  isNewest(revision: number): ClusterOutput[] {
+    return this.#newestWas(undefined, revision);
+  }
+
   /** As `changeVerified`, from the controller itself; `newest`: what they lead to. */
   changesTold(newest: StateHead, changes: readonly HeadedChange[], nowMs: number): ClusterOutput[] {
     const outputs = this.#state.changesTold(changes, nowMs);
