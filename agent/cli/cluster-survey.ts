@@ -77,6 +77,7 @@ export class ClusterSurvey {
   readonly #answered = new Set<NodeId>();
   #newest: Met["newest"];
   #told: Told | undefined;
+  readonly #heardOf = new Set<string>();
   #progress = (): void => {};
   /** What is known already, and need not be told. */
   #base: ObjectTree | undefined;
@@ -163,13 +164,13 @@ export class ClusterSurvey {
       const answer = await this.#request(node, {
         v: 1,
         kind: "fetchCluster",
-        revision: known.revision,
+        // Of the same revision there may be two states.
+        revision: Math.max(0, known.revision - 1),
         nodes: [],
         objects: true,
-        root: pointOf(known).root,
       });
       if (answer.kind === "cluster" && answer.state !== undefined) await this.#heard(answer.state);
-      if (answer.kind === "cluster" && answer.head !== undefined)
+      if (answer.kind === "cluster" && answer.head !== undefined && !isHeadOf(known, answer.head))
         await this.#heard(await this.#objectsOf(node, answer.head));
       this.#answered.add(node);
     } catch {
@@ -204,7 +205,10 @@ export class ClusterSurvey {
   }
 
   async #heard(signed: SignedState): Promise<void> {
+    // Most hosts have the same.
+    if (this.#heardOf.has(signed.jws)) return;
     const state = await this.#verify(signed);
+    this.#heardOf.add(signed.jws);
     const known = this.#newest?.state ?? this.#known;
     if (compareHeads(pointOf(state), pointOf(known)) <= 0) return;
     this.#newest = { signed, state };
@@ -268,6 +272,10 @@ function answered(
         ? answerOf(answerTo(questionOf(request), held, MOST_ANSWER_BYTES))
         : { v: 1, kind: "stateHead", head };
   }
+}
+
+function isHeadOf(state: ClusterState, { jws }: SignedHead): boolean {
+  return compareHeads(headIn(jws), pointOf(state)) === 0;
 }
 
 const points = new WeakMap<ClusterState, StatePoint>();

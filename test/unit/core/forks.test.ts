@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
 import { ClusterSyncRequest } from "../../../agent/core/tables/cluster-messages.ts";
 import { ClusterReplica } from "../../../agent/core/tables/cluster-replica.ts";
@@ -7,61 +7,22 @@ import type { HeadedChange } from "../../../agent/core/tables/followed-state.ts"
 import { FOLLOWS_CHANGES } from "../../../agent/core/tables/following.ts";
 import { decodeMessage } from "../../../agent/core/tables/messages.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
-import { StateSigner } from "../../../controller/state-signer.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
-import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
+import type { SignedState } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
-import { Cidr } from "../../../shared/ip.ts";
 import { verifySigned } from "../../../shared/node/signed-state.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
 import { headIn, type StateHead } from "../../../shared/state/head.ts";
-import { app } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
-import { signedCluster, signedHost } from "../../support/signed-cluster.ts";
+import { BRANCHES, forked } from "../../support/forks.ts";
+import { signedHost } from "../../support/signed-cluster.ts";
 
 /** Two states of one revision, both signed: the controller's data were put back, or there are two controllers. */
 
-const cluster = await signedCluster();
+const { cluster, changeOf, rootOf, stateOf, winner } = await forked();
 const first: SignedState = cluster.signed;
-const BRANCHES = ["a", "b"] as const;
-type Branch = (typeof BRANCHES)[number];
-/** Revisions 2 and 3 of each branch, from the same first one. */
-const changes = new Map<string, HeadedChange>();
-
-function stateOf(branch: Branch, revision: number): ClusterState {
-  const { state, hosts } = cluster;
-  const subnet = branch === "a" ? 100 : 150;
-  const more = Array.from({ length: revision - 1 }, (_, n) => ({
-    network: app.id,
-    node: hosts[n % 3]!.node,
-    block: Cidr.parse(`10.192.${subnet + n}.0/24`),
-  }));
-  return { ...state, revision, blocks: [...state.blocks, ...more] };
-}
-
-beforeAll(async () => {
-  for (const branch of BRANCHES) {
-    const keys = { controller: cluster.controller, certificate: cluster.certificate };
-    const signer = new StateSigner(keys, sha256);
-    signer.goesOnFrom(cluster.state);
-    let held = signer.pointOf(cluster.state);
-    for (const revision of [2, 3]) {
-      const state = stateOf(branch, revision);
-      signer.goesOnFrom(state);
-      const { jws, changes: told } = await signer.sign(state, { held });
-      const signed = { ...told![0]!, controllerCertificate: cluster.certificate };
-      changes.set(`${branch}${revision}`, { signed, head: headIn(jws) });
-      held = signer.pointOf(state);
-    }
-  }
-});
-
-const changeOf = (branch: Branch, revision: number) => changes.get(`${branch}${revision}`)!;
-const rootOf = (branch: Branch, revision: number): string => changeOf(branch, revision).head.root;
-const winner = (revision: number): Branch =>
-  rootOf("a", revision) > rootOf("b", revision) ? "a" : "b";
 
 /** Hosts that hear of it in whatever order; what one asks is answered at once. */
 class Hosts {
