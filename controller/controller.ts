@@ -35,7 +35,7 @@ import {
   type ControllerRecord,
   type Transition,
 } from "./core/record.ts";
-import { behind, forked, standingOf } from "./core/standing.ts";
+import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, decodeRecord, encodeRecord, type OldHosts } from "./encoded-record.ts";
@@ -213,8 +213,6 @@ export class Controller {
     const holds = request.kind === "state" ? request.revision : request.holds;
     orThrow(behind(record, holds ?? 0));
     const { takes } = request;
-    if (takes?.held?.revision === record.state.revision)
-      orThrow(forked(this.#signer.pointOf(record.state), takes.held));
     // Before it is carried out: what it leads to could not be answered.
     if (takes === undefined) checkFitsWhole(record.state);
     else if (from === record.state.controller.node) this.#old = takes.needWhole ?? [];

@@ -123,7 +123,8 @@ export class Replication {
   /** The newest state as it was signed, if it is newer than `revision`, or another of that than `root` is of. */
   stateAfter(revision: number, root?: string): SignedState | undefined {
     const held = this.tables.state?.revision ?? 0;
-    const isFork = held === revision && root !== undefined && this.cluster.point()?.root !== root;
+    const point = root === undefined || held !== revision ? undefined : this.cluster.point();
+    const isFork = point !== undefined && point.root !== root;
     return held > revision || isFork ? this.cluster.proof() : undefined;
   }
 

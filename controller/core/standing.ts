@@ -1,7 +1,6 @@
 import type { ClusterState } from "../../shared/cluster-state.ts";
 import type { Failure } from "../../shared/errors.ts";
 import { generationOf } from "../../shared/revision.ts";
-import { isFork, type StatePoint } from "../../shared/state/head.ts";
 import type { ControllerRecord } from "./record.ts";
 
 const RECOVER =
@@ -49,11 +48,6 @@ function forkOf(revision: number): Failure {
     message: `hosts hold another state of revision ${revision} than this controller: its data were put back, or there are two controllers`,
     next: RECOVER,
   };
-}
-
-/** `held`: by the asking host, of the same revision. No proof, as in `behind`. */
-export function forked(own: StatePoint, held: StatePoint): Failure | undefined {
-  return isFork(own, held) ? forkOf(own.revision) : undefined;
 }
 
 /** `holds`: what the asking host says that it holds. No proof, so this one request is refused, and no more. */

@@ -13,11 +13,11 @@ export type Branch = (typeof BRANCHES)[number];
 /** A cluster whose controller signed revisions 2 and 3 twice, from the same first one. */
 export async function forked(): Promise<{
   readonly cluster: SignedCluster;
-  stateOf(branch: Branch, revision: number): ClusterState;
-  changeOf(branch: Branch, revision: number): HeadedChange;
-  rootOf(branch: Branch, revision: number): string;
+  readonly stateOf: (branch: Branch, revision: number) => ClusterState;
+  readonly changeOf: (branch: Branch, revision: number) => HeadedChange;
+  readonly rootOf: (branch: Branch, revision: number) => string;
   /** By the greater root. */
-  winner(revision: number): Branch;
+  readonly winner: (revision: number) => Branch;
 }> {
   const cluster = await signedCluster();
   const { controller, certificate, state: first, hosts } = cluster;

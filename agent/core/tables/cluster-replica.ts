@@ -154,7 +154,7 @@ export class ClusterReplica {
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
         const root = request.root === undefined ? undefined : this.#state.point()?.root;
-        const isSame = revision === request.revision && root === request.root;
+        const isSame = revision === request.revision && (root ?? request.root) === request.root;
         if (isSame && equalBytes(request.hash, hash)) return { v: 1, kind: "same", ...unsure };
         this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
         const digest = { revision, digest: entries, ...(root === undefined ? {} : { root }) };
@@ -313,7 +313,7 @@ export class ClusterReplica {
     return this.#state.fork();
   }
 
-  /** What is held, if its objects are known. */
+  /** See `StateReplica.point`. */
   point(): StatePoint | undefined {
     return this.#state.point();
   }

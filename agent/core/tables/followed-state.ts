@@ -170,8 +170,9 @@ export class FollowedState {
     return held?.head.root === root ? held : this.#former.find(({ head }) => head.root === root);
   }
 
+  /** As its head says; undefined: it came whole, and what its objects are is only derived from that. */
   point(): StatePoint | undefined {
-    const head = this.#holding()?.head;
+    const head = this.signedHead() && this.#holding()?.head;
     return head && { revision: head.revision, root: head.root };
   }
 

@@ -300,14 +300,14 @@ export class StateReplica {
     return head === undefined ? {} : { head };
   }
 
-  /** What is held, if its objects are known. */
+  /** What is held, if it came under a head. */
   point(): StatePoint | undefined {
     return this.#followed.point();
   }
 
   /** For a comparison: where changes travel, the root as well. */
   compares(): { readonly revision: number; readonly root?: string } {
-    const root = this.takes().root;
+    const root = this.point()?.root;
     return { revision: this.revision(), ...(root === undefined ? {} : { root }) };
   }
 
@@ -418,7 +418,8 @@ export class StateReplica {
   }): boolean {
     if (revision !== this.revision()) return revision > this.revision();
     const root = rootIn(change.jws);
-    return root !== undefined && this.needWhole().length === 0 && root !== this.point()?.root;
+    const held = this.point();
+    return root !== undefined && held !== undefined && root !== held.root;
   }
 
   #another(than: NodeId): NodeId | undefined {

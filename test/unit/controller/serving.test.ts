@@ -151,17 +151,3 @@ test("shown another state of its own revision, until it has gone beyond it; whic
   await controllerOf(recovered(record, undefined, context));
   expect(await controller.problem()).toBeUndefined();
 });
-
-test("a host that holds another state of the same revision is refused, and only that host", async () => {
-  const controller = await controllerOf(record);
-  const held = { revision, root: "x".repeat(43) };
-  expect(await controller.handle(host.node, { ...create, takes: { held } })).toMatchObject({
-    kind: "failed",
-    failure: { code: "STALE", message: expect.stringMatching(/another state/) },
-  });
-  expect(await controller.problem()).toBeUndefined();
-  const own = await controller.point();
-  expect(await controller.handle(host.node, { ...create, takes: { held: own } })).toMatchObject({
-    kind: "network",
-  });
-});
