@@ -9,7 +9,7 @@ import { DEFAULT_PORTS } from "../../shared/cluster-state.ts";
 import { captured, containing } from "../support/capture.ts";
 import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { eventually, type LabHost, OVERLAY_TS } from "../support/lab-host.ts";
-import { addressOf, endNetwork, OURS, pings, refusal, SLEEP, start } from "./containers.ts";
+import { addressOf, endNetwork, OURS, pidOf, pings, refusal, SLEEP, start } from "./containers.ts";
 import { Lab, startAgent } from "./lab.ts";
 import { listed, listening } from "./listening.ts";
 import { Pinging } from "./pinging.ts";
@@ -58,12 +58,10 @@ async function whole(kind: "s" | "p" = "s", hosts: readonly LabHost[] = lab.host
 /** A text in a UDP datagram from a container of h1 to one of h2. */
 async function tell(kind: "s" | "p", text: string): Promise<void> {
   const to = await (kind === "s" ? secret : plain)(h2);
-  const pid = await h1.docker("inspect", "-f", "{{.State.Pid}}", `${kind}-h1`);
+  const pid = await pidOf(h1, `${kind}-h1`);
   const script = `echo ${text} >/dev/udp/${to}/9999`;
   // Where there is no path this fails, sooner or later.
-  await h1
-    .exec("nsenter", `--net=/proc/${pid.trim()}/ns/net`, "bash", "-c", script)
-    .catch(() => {});
+  await h1.exec("nsenter", `--net=/proc/${pid}/ns/net`, "bash", "-c", script).catch(() => {});
 }
 
 interface Seen {

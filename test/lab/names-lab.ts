@@ -6,7 +6,7 @@ import { ENGINE_KINDS } from "../support/engine-root.ts";
 import { glibcImage, muslImage } from "../support/image.ts";
 import { eventually, type LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { UpstreamDns } from "../support/upstream-dns.ts";
-import { addressOf, netnsOf, OURS, start } from "./containers.ts";
+import { addressOf, netnsOf, OURS, pidOf, start } from "./containers.ts";
 import { Lab, switchOf } from "./lab.ts";
 
 /** Images beside busybox's. GLIBC has getent, MUSL has `resolve`; TOOLS is 60 MB: few containers of it. */
@@ -136,7 +136,7 @@ export async function askingIn(host: LabHost, container: string): Promise<Asking
 
 /** Its questions are led to us by a table in its namespace. */
 export async function hasGate(host: LabHost, container: string): Promise<boolean> {
-  const pid = (await host.docker("inspect", "-f", "{{.State.Pid}}", container)).trim();
+  const pid = await pidOf(host, container);
   const text = await host.exec("nsenter", `--net=/proc/${pid}/ns/net`, "nft", "list", "tables");
   return text.split("\n").includes(`table ${GATE_TABLE}`);
 }

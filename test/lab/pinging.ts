@@ -1,4 +1,5 @@
 import { eventually, type LabHost } from "../support/lab-host.ts";
+import { pidOf } from "./containers.ts";
 
 let runs = 0;
 
@@ -25,7 +26,7 @@ export class Pinging {
 
   static async start(host: LabHost, container: string, address: string): Promise<Pinging> {
     const name = `ping-${++runs}`;
-    const pid = (await host.docker("inspect", "-f", "{{.State.Pid}}", container)).trim();
+    const pid = await pidOf(host, container);
     const script = 'echo $$ >"$1"; exec nsenter --net="$2" /bin/busybox ping -i 0.1 "$3"';
     const netns = `/proc/${pid}/ns/net`;
     host.service(name, "sh", "-c", script, "sh", `/run/${name}.pid`, netns, address);

@@ -8,7 +8,7 @@ import { measurePropagation } from "../bench/propagation.ts";
 import { round } from "../bench/statistics.ts";
 import { measureThroughput } from "../bench/throughput.ts";
 import type { LabHost } from "../support/lab-host.ts";
-import { OURS, start } from "./containers.ts";
+import { addressOf, OURS, start } from "./containers.ts";
 import { type Formed, pairsOfHosts } from "./forming.ts";
 import { engineVersions, IMAGE, type Lab } from "./lab.ts";
 
@@ -114,7 +114,7 @@ export async function pairs(
         if (!answered) lost.push(`${from.name} → ${to.name} (${target})`);
         return answered;
       };
-      if (await answers(await addressOf(to, container(to)))) ok++;
+      if (await answers(await addressOf(to, container(to), NETWORK))) ok++;
       if (await answers(container(to))) byName++;
     }
   return { ok, byName, total, lost };
@@ -269,18 +269,13 @@ async function firstAnswer(lab: Lab): Promise<number> {
       "/bin/sleep",
       "1000",
     );
-    const address = await addressOf(a, "lab-first");
+    const address = await addressOf(a, "lab-first", NETWORK);
     // busybox's ping ends with the first answer, and waits for it.
     await b.docker("exec", container(b), "/bin/ping", "-c", "1", "-W", "5", address);
     return round(performance.now() - begunMs, 0);
   } finally {
     await a.docker("rm", "-f", "lab-first");
   }
-}
-
-async function addressOf(host: LabHost, name: string): Promise<string> {
-  const format = `{{(index .NetworkSettings.Networks "${NETWORK}").IPAddress}}`;
-  return (await host.docker("inspect", "-f", format, name)).trim();
 }
 
 export async function networkId(lab: Lab, name: string): Promise<string> {
