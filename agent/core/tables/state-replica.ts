@@ -6,17 +6,14 @@ import type {
   SignedState,
   Takes,
 } from "../../../shared/cluster-state.ts";
-import { encodeCbor } from "../../../shared/codec.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import { OverlayError } from "../../../shared/errors.ts";
 import type { Hasher, Random } from "../../../shared/ports.ts";
 import { answerTo } from "../../../shared/state/catch-up.ts";
-import { MOST_CHANGE_BYTES } from "../../../shared/state/change.ts";
 import {
   compareHeads,
   headIn,
-  isFork,
   type StateHead,
   type StatePoint,
 } from "../../../shared/state/head.ts";
@@ -24,6 +21,7 @@ import type { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./clu
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { FollowedState, type HeadedChange } from "./followed-state.ts";
 import { followsChanges, needWhole } from "./following.ts";
+import { MetForks } from "./met-forks.ts";
 import {
   answerOf,
   type CatchUpAnswer,
@@ -33,16 +31,11 @@ import {
   StateCatchUp,
   type StateCatchUpModules,
 } from "./state-catch-up.ts";
+import { newsOfChange, newsOfState } from "./state-news.ts";
 import type { Tables } from "./tables.ts";
-
-/** A state this large, with the rest of its message, still fits one gossip message. */
-const INLINE_STATE_BYTES = BOUNDS.gossipMessageBytes - 8192;
 
 /** Gossip's other ways are seldom slower: then a peer is asked for what did not come. */
 const ON_ITS_WAY_MS = 300;
-
-/** As many as `controller recover` passes over (controller/core/recovery.ts). */
-const UNHEARD = 100;
 
 /** Others that are further behind ask. */
 const MOST_TOLD_AT_ONCE = 16;
@@ -78,8 +71,7 @@ export class StateReplica {
   readonly #modules: StateReplicaModules;
   readonly #followed: FollowedState;
   readonly #catchUp: StateCatchUp;
-  /** The newest that was met. */
-  #fork: StatePoint | undefined;
+  readonly #forks = new MetForks();
   /** A newer state is somewhere, and what leads to it may still come by itself until then. */
   #behind:
     { readonly revision: number; readonly from: NodeId; readonly untilMs: number } | undefined;
@@ -160,7 +152,7 @@ export class StateReplica {
       const outputs = this.changeVerified(this.#modules.node, signed, head, nowMs);
       if (held >= head.revision || this.revision() < head.revision) return outputs;
       if (n < changes.length - MOST_TOLD_AT_ONCE) return outputs;
-      return [...outputs, this.#newsOfChange(change, certificate)];
+      return [...outputs, newsOfChange(change, certificate)];
     });
   }
 
@@ -324,10 +316,9 @@ export class StateReplica {
     return held !== undefined && compareHeads({ revision, root }, held) > 0;
   }
 
-  /** The revision, until the controller has recovered: then it has passed over as many. */
+  /** A revision not long ago of which there were two states; undefined: there was none. */
   fork(): number | undefined {
-    const { revision } = this.#fork ?? {};
-    return revision === undefined || this.revision() >= revision + UNHEARD ? undefined : revision;
+    return this.#forks.shown(this.revision());
   }
 
   /** Members that need the state whole: those of 0.1.0. */
@@ -363,23 +354,7 @@ export class StateReplica {
   #news(state: ClusterState, cameByChanges = false): ClusterOutput {
     const { revision } = state;
     const isKnown = this.needWhole().length === 0 && cameByChanges;
-    const whole = isKnown ? undefined : this.#followed.signedWhole();
-    const bytes = (whole?.jws.length ?? 0) + (whole?.controllerCertificate.length ?? 0);
-    return published(
-      whole !== undefined && bytes < INLINE_STATE_BYTES
-        ? { v: 1, kind: "state", revision, state: whole }
-        : { v: 1, kind: "stateIsThere", revision },
-    );
-  }
-
-  #newsOfChange({ signed, head }: HeadedChange, certificate: string): ClusterOutput {
-    const { revision } = head;
-    // Larger: it is had from who hands this on.
-    if (signed.change.length > MOST_CHANGE_BYTES)
-      return published({ v: 1, kind: "stateIsThere", revision });
-    const { controllerCertificate, ...rest } = signed;
-    const change = controllerCertificate === certificate ? rest : signed;
-    return published({ v: 1, kind: "change", revision, change });
+    return newsOfState(revision, isKnown ? undefined : this.#followed.signedWhole());
   }
 
   /** It is newer, or the same as it is signed for all hosts, which others may ask for. */
@@ -397,13 +372,11 @@ export class StateReplica {
     return { kind: "verifyChange", from, signed, controllerCertificate };
   }
 
-  /** Signed by the controller, each of them: is one of the revision that is held, and another than that? */
+  /** Points that the controller signed. */
   #meet(...points: readonly (StatePoint | undefined)[]): ClusterOutput[] {
     const revision = this.revision();
     const held = points.some((point) => point?.revision === revision) ? this.point() : undefined;
-    const other = points.find((point) => held && point && isFork(held, point));
-    if (other === undefined || this.#fork?.revision === revision) return [];
-    this.#fork = other;
+    if (!this.#forks.meet(held, points)) return [];
     this.#modules.counters.forks++;
     return [{ kind: "changed" }];
   }
@@ -437,10 +410,6 @@ export class StateReplica {
       this.#behind = { revision, from, untilMs };
     return [];
   }
-}
-
-function published(message: ClusterGossip): ClusterOutput {
-  return { kind: "publish", bytes: encodeCbor(message) };
 }
 
 /** Whoever signed it. */
