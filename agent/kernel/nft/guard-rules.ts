@@ -94,19 +94,6 @@ ${AROUND}
     type filter hook output priority raw; policy accept;
     ${byClass("Out")}
   }
-  chain plainOut {
-    meta skuid >= 0 jump ownProcess
-    notrack
-  }
-  chain unusedOut {
-    meta skuid >= 0 jump ownProcess
-    ${drop("unusedClass")}
-  }
-  chain espOut {
-    meta skuid >= 0 jump ownProcess
-    rt ipsec missing ${drop("unencrypted")}
-    notrack
-  }
   chain ownProcess {
     ${ETHER_TYPE} 0x0800 ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP_SOURCE} @exposed return
     ${ETHER_TYPE} 0x86dd ${ip} saddr . ${VNI} . ${ETHER_SOURCE} . ${IP6_SOURCE} @exposed6 return
@@ -117,13 +104,7 @@ ${AROUND}
     ${byClass("In")}
     ${mesh} jump toMesh
   }
-  chain unusedIn {
-    ${drop("unusedClass")}
-  }
-  chain espIn {
-    meta secpath missing ${drop("unencrypted")}
-    goto plainIn
-  }
+${CLASS_CHAINS}${open ? ESP_CHAINS : ""}
   chain toMesh {
     iifname ${WAYS_OUT} ${drop("toMesh")}
     iifname "ovc*" ${drop("toMesh")}
@@ -133,6 +114,31 @@ ${insideChains(ip, other)}
 }
 `;
 }
+
+/** Where packets on the classes' ports go, out and in. */
+const CLASS_CHAINS = `  chain plainOut {
+    meta skuid >= 0 jump ownProcess
+    notrack
+  }
+  chain unusedOut {
+    meta skuid >= 0 jump ownProcess
+    ${drop("unusedClass")}
+  }
+  chain unusedIn {
+    ${drop("unusedClass")}
+  }`;
+
+/** The second lock: the first are policies of the kernel's IPsec. Without that a kernel does not know these words. */
+const ESP_CHAINS = `
+  chain espOut {
+    meta skuid >= 0 jump ownProcess
+    rt ipsec missing ${drop("unencrypted")}
+    notrack
+  }
+  chain espIn {
+    meta secpath missing ${drop("unencrypted")}
+    goto plainIn
+  }`;
 
 /**
  * Who may send what inside VXLAN: hosts that are on the network, for containers that are theirs. What most packets are is
