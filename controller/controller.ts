@@ -282,7 +282,9 @@ export class Controller {
 
   async #join(from: NodeId, request: RequestOf<"join">): Promise<ControlAnswer> {
     const { hasher, clock, log } = this.#modules;
-    const { facts, machine } = request;
+    const { facts, machine, takes } = request;
+    // Else it would be a member that cannot read what it is answered.
+    if (takes === undefined) checkFitsWhole(await this.state());
     const { node, shared } = await this.#commit((record, { wallMs }) => {
       const { cluster = record.state.cluster } = request;
       if (cluster !== record.state.cluster) throw notItsController(cluster);
@@ -301,7 +303,7 @@ export class Controller {
     log.info({ node: from, name, wallMs: clock.wallMs() }, "host admitted");
     if (shared !== undefined)
       log.warn({ node: from, name, other: shared }, "two members say the same machine id");
-    const answer = await this.#joined(node, request.takes);
+    const answer = await this.#joined(node, takes);
     return shared === undefined ? answer : { ...answer, machineSharedWith: shared };
   }
 

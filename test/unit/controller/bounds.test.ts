@@ -1,19 +1,24 @@
 import { beforeAll, describe, expect, test } from "vitest";
+import { Controller } from "../../../controller/controller.ts";
 import type { ControllerRecord } from "../../../controller/core/record.ts";
 import { checkSize, encodeRecord } from "../../../controller/encoded-record.ts";
+import type { ControlRequest } from "../../../controller/wire/messages.ts";
 import { StateSigner } from "../../../controller/state-signer.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
-import { sha256 } from "../../../shared/node/system.ts";
+import { sha256, systemClock } from "../../../shared/node/system.ts";
+import { silentLog } from "../../../shared/ports.ts";
 import { headIn } from "../../../shared/state/head.ts";
-import { clusterState, nodeId } from "../../support/cluster.ts";
+import { MemoryStore } from "../../fakes/memory-controller-store.ts";
+import { clusterState, node, nodeId } from "../../support/cluster.ts";
 import { countingHasher } from "../../support/counting-hasher.ts";
+import { seededRandom } from "../../support/seeded-random.ts";
 import { signedCluster } from "../../support/signed-cluster.ts";
 import { largestStates, withBlock } from "../../support/states.ts";
 
 /** What a controller takes at the bounds of a cluster, what that costs it, and what it says beyond them. */
 
-const { controller, certificate } = await signedCluster();
+const { root, controller, certificate } = await signedCluster();
 let largest: ClusterState;
 let given: ClusterState;
 
@@ -92,7 +97,9 @@ describe("a state that grows", () => {
   /** Too large to be signed whole, of objects within their bound. */
   function beyondWhole(bytes: number): ClusterState {
     const network = state.networks[0]!;
-    const label = { text: "x".repeat(60_000) };
+    const label = Object.fromEntries(
+      Array.from({ length: 15 }, (_, n) => [`l${n}`, "x".repeat(4000)] as const),
+    );
     const count = Math.ceil(bytes / 60_000);
     const networks = Array.from({ length: count }, (_, n) => ({
       ...network,
@@ -114,6 +121,34 @@ describe("a state that grows", () => {
     );
     // It does not grow.
     checked(large, withBlock({ ...large, blocks: [] }, 1), []);
+  });
+
+  test("is not joined by a host of 0.1.0 that could not take it", async () => {
+    const store = new MemoryStore();
+    await store.write(0, encodeRecord(recordOf(beyondWhole(BOUNDS.stateBytes))));
+    const keys = { controller, certificate, rootKey: root.publicKey };
+    const modules = { store, clock: systemClock, random: seededRandom(1), hasher: sha256 };
+    const serving = new Controller(keys, { ...modules, log: silentLog });
+    const { id: _, name: __, index: ___, joinedAtMs: ____, ...facts } = node(9);
+    const secret = new Uint8Array(16);
+    const join = {
+      v: 1,
+      kind: "join",
+      id: "a".repeat(12),
+      secret,
+      facts: { ...facts, name: "h9" },
+    };
+    const before = await store.read();
+    for (const [takes, code] of [
+      [undefined, "UNSUPPORTED"],
+      // That one's token is looked at.
+      [{}, "UNAUTHENTICATED"],
+    ] as const)
+      expect(await serving.handle(nodeId(9), { ...join, takes } as ControlRequest)).toMatchObject({
+        kind: "failed",
+        failure: { code },
+      });
+    expect(await store.read()).toEqual(before);
   });
 
   test("beyond what any host takes is refused", () => {
