@@ -63,7 +63,7 @@ export class NftGuards implements Guards {
     const changes = held.elements.changesTo(desired);
     if (changes.size > 0)
       try {
-        await this.#apply(scriptOf(TABLE, changes), "guards");
+        await this.#quietly(() => this.#nft.change(scriptOf(TABLE, changes), "guards"));
         this.#work.written += elementCount(changes);
       } catch {
         // Somebody changed the sets: what is there is no longer what the difference starts from.
@@ -176,10 +176,15 @@ export class NftGuards implements Guards {
     this.#rules = table === undefined ? undefined : rulesOf(table);
   }
 
-  async #apply(script: string, op: string): Promise<void> {
+  #apply(script: string, op: string): Promise<void> {
+    return this.#quietly(() => this.#nft.apply(script, op));
+  }
+
+  /** What the kernel tells of it is no news. */
+  async #quietly(write: () => Promise<void>): Promise<void> {
     this.#writing++;
     try {
-      await this.#nft.apply(script, op);
+      await write();
     } finally {
       this.#writing--;
       this.#quietUntilMs = performance.now() + ECHO_MS;

@@ -1,12 +1,17 @@
 import { OverlayError } from "../../../shared/errors.ts";
+import { inNetns } from "../netns.ts";
+import { Nftables } from "./nftables.ts";
 import { startProgram } from "../../../shared/node/start-program.ts";
 
 /** The first script after a boot waits for the kernel to load what it names. */
 const TIMEOUT_MS = 30_000;
 
+/** Longer ones hold up the thread: they are the program's. */
+const SHORT_CHARACTERS = 8192;
+
 /**
- * The nft program (nftables(8)) in some namespace. One process a transaction, never one an entry: a
- * script is one atomic change of the kernel's rules, or none.
+ * nftables(8) in some namespace. One transaction a script, never one an entry: it is one atomic change of the kernel's
+ * rules, or none.
  */
 export class Nft {
   readonly #netns: string | undefined;
@@ -18,6 +23,45 @@ export class Nft {
   /** @throws NETLINK with nft's own words; nothing was changed then. */
   async apply(script: string, op: string): Promise<void> {
     await this.#run(["-f", "-"], script, op);
+  }
+
+  /**
+   * As `apply`, for a few entries more or less: by libnftables in this thread, in a millisecond or two. To start the program
+   * takes ten of this thread, whose memory the kernel maps for it once more (fork(2)), and as much of the program itself.
+   */
+  async change(script: string, op: string): Promise<void> {
+    const nftables = script.length > SHORT_CHARACTERS ? undefined : this.#library();
+    if (nftables === undefined) return this.apply(script, op);
+    try {
+      nftables.run(script, op);
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** As `table`, of one that has some entries at most: as `change`. */
+  async smallTable(family: "inet" | "bridge", name: string): Promise<unknown[] | undefined> {
+    const nftables = this.#library();
+    if (nftables === undefined) return this.table(family, name);
+    try {
+      const text = nftables.list(`${family} ${name}`, "json");
+      return text === undefined
+        ? undefined
+        : (JSON.parse(text) as { nftables: unknown[] }).nftables;
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** Undefined: not installed beside the program, or no descriptor for it. */
+  #library(): Nftables | undefined {
+    try {
+      return inNetns(this.#netns, () => new Nftables());
+    } catch (error) {
+      if (error instanceof OverlayError && ["UNSUPPORTED", "FULL"].includes(error.code))
+        return undefined;
+      throw error;
+    }
   }
 
   /** A table as nft's JSON (libnftables-json(5)); undefined when it is not there. */

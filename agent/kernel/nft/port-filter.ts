@@ -48,7 +48,7 @@ export class PortFilter {
     for (const { text } of stale) held.delete(text);
     try {
       const script = statements(TABLE, "add", wanted) + statements(TABLE, "delete", stale);
-      await this.#nft.apply(script, "bridge ports");
+      await this.#nft.change(script, "bridge ports");
     } catch {
       // Somebody took the table away, or changed it: written whole.
       await this.#write([...held.values()]);

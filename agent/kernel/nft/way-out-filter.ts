@@ -39,7 +39,7 @@ export class WayOutFilter {
       const same = this.#written !== undefined && contentFor(this.#written) === contentFor(ports);
       if (same && (!doubted || (await this.#holds()))) return;
       this.#written = undefined;
-      await this.#nft.apply(scriptOf(ports), "docker_gwbridge's ports");
+      await this.#nft.change(scriptOf(ports), "docker_gwbridge's ports");
       this.#written = ports;
     });
   }
@@ -72,7 +72,7 @@ export class WayOutFilter {
       this.#rules = undefined;
       throw error;
     });
-    const table = await this.#nft.table("bridge", TABLE);
+    const table = await this.#nft.smallTable("bridge", TABLE);
     if (table === undefined || rulesOf(table) !== rules) return false;
     return contentOf(boundIn(table), elementsOf(table)) === contentFor(this.#written ?? []);
   }

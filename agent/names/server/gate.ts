@@ -1,8 +1,8 @@
 import { closeSync, statfsSync, statSync } from "node:fs";
 import { OverlayError } from "../../../shared/errors.ts";
 import { inNetns, namespaceOf } from "../../kernel/netns.ts";
+import { Nftables } from "../../kernel/nft/nftables.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
-import { Nftables } from "./nftables.ts";
 import {
   type GateSockets,
   MARK,

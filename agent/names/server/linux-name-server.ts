@@ -10,7 +10,7 @@ import { Counters } from "./counters.ts";
 import type { KeptSockets } from "./gate.ts";
 import { HangWatch } from "./hang-watch.ts";
 import { HOLD_MS } from "./held-questions.ts";
-import { reserveMemory } from "./low-descriptors.ts";
+import { reserveMemory } from "../../kernel/nft/low-descriptors.ts";
 import type { NameServer, Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { noKeeper, type SocketKeeper } from "./socket-keeper.ts";
 import { raised, receiveState, setTransparent } from "./sockets.ts";

@@ -51,7 +51,7 @@ const SK_MEMINFO_DROPS = 8;
 const SK_MEMINFO_VARS = 9;
 // include/uapi/linux/fcntl.h
 const F_DUPFD_CLOEXEC = 1030;
-/** FD_SETSIZE: what select(2) can watch; see `nftables.ts`. */
+/** FD_SETSIZE: what select(2) can watch; see `agent/kernel/nft/nftables.ts`. */
 const ABOVE_SELECT = 1024;
 const ABOVE_STDIO = 3;
 

@@ -31,7 +31,7 @@ export type FromWorker =
 export interface WorkerOptions {
   /** Of `Counters`. */
   readonly counters: SharedArrayBuffer;
-  /** Of `low-descriptors.ts`. */
+  /** Of `agent/kernel/nft/low-descriptors.ts`. */
   readonly reserve: SharedArrayBuffer;
   /** Every gate is looked at once in this time. */
   readonly checkMs: number;

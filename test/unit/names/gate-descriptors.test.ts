@@ -3,13 +3,13 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 
 const path = (file: string): string =>
-  JSON.stringify(join(import.meta.dirname, `../../../agent/names/server/${file}`));
+  JSON.stringify(join(import.meta.dirname, `../../../agent/${file}`));
 
 /** In a process and a network namespace of its own: libnftables, which is in this process, could end it. */
 const ONE_LEFT = `
 import { closeSync, openSync, writeSync } from "node:fs";
-import { Nftables } from ${path("nftables.ts")};
-import { GATE_TABLE, gateTable } from ${path("gate-table.ts")};
+import { Nftables } from ${path("kernel/nft/nftables.ts")};
+import { GATE_TABLE, gateTable } from ${path("names/server/gate-table.ts")};
 const changed = (work) => {
   const nftables = new Nftables();
   try {

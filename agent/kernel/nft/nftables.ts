@@ -4,8 +4,9 @@ import { makeRoomBelow, reserveBelow } from "./low-descriptors.ts";
 
 /** In the package `libnftables1`, which nftables itself depends on. */
 const LIBRARY = "libnftables.so.1";
-/** NFT_CTX_DEFAULT of nftables/libnftables.h. */
+/** NFT_CTX_DEFAULT and NFT_CTX_OUTPUT_JSON of nftables/libnftables.h. */
 const DEFAULT = 0;
+const JSON_OUTPUT = 1 << 4;
 
 /**
  * It waits with select(2) (mnl_batch_talk of nftables' src/mnl.c), which ends the process at a
@@ -20,6 +21,7 @@ interface Library {
   readonly free: KoffiFunc<(context: Context) => void>;
   readonly keepOutput: (context: Context) => number;
   readonly keepErrors: (context: Context) => number;
+  readonly setFlags: (context: Context, flags: number) => void;
   readonly run: (context: Context, script: string) => number;
   readonly output: (context: Context) => string;
   readonly errors: (context: Context) => string;
@@ -48,6 +50,7 @@ function library(): Library {
     free: nftables.func("void nft_ctx_free(void *context)"),
     keepOutput: nftables.func("int nft_ctx_buffer_output(void *context)"),
     keepErrors: nftables.func("int nft_ctx_buffer_error(void *context)"),
+    setFlags: nftables.func("void nft_ctx_output_set_flags(void *context, uint32_t flags)"),
     run: nftables.func("int nft_run_cmd_from_buffer(void *context, const char *script)"),
     output: nftables.func("const char *nft_ctx_get_output_buffer(void *context)"),
     errors: nftables.func("const char *nft_ctx_get_error_buffer(void *context)"),
@@ -68,8 +71,8 @@ export class Nftables {
     if (!makeRoomBelow(HIGHEST_DESCRIPTOR))
       throw new OverlayError({
         code: "FULL",
-        message: "the agent has too many files open to change a container's DNS rules",
-        next: "Docker's resolver answers there until some are closed",
+        message: "the agent has too many files open to change rules of nftables",
+        next: "raise the service's LimitNOFILE=; in containers Docker's resolver answers until some are closed",
       });
     const { create, keepErrors, keepOutput } = library();
     const context = create(DEFAULT);
@@ -86,9 +89,10 @@ export class Nftables {
     if (run(this.#context, script) !== 0) throw refused(op, errors(this.#context));
   }
 
-  /** As nft prints it; undefined: it is not there. */
-  list(table: string): string | undefined {
-    const { run, output } = library();
+  /** As nft prints it, or as its JSON; undefined: it is not there. */
+  list(table: string, as: "text" | "json" = "text"): string | undefined {
+    const { run, setFlags, output } = library();
+    setFlags(this.#context, as === "json" ? JSON_OUTPUT : DEFAULT);
     return run(this.#context, `list table ${table}`) === 0 ? output(this.#context) : undefined;
   }
 
@@ -118,6 +122,6 @@ function refused(op: string, why: string): OverlayError {
     op: `nft ${op}`,
     message: `nftables refused (${op}): ${line}`,
     ...(/File exists/.test(line) ? { errno: "EEXIST" } : {}),
-    next: "check that the kernel has nf_tables and nft_tproxy",
+    next: "check that nftables is installed and the kernel has nf_tables and nft_tproxy",
   });
 }
