@@ -5,6 +5,7 @@ import type {
   KeySchedule,
   NodeRecord,
   SignedState,
+  Takes,
 } from "../shared/cluster-state.ts";
 import { asFailure, assert, type Failure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId, NodeId } from "../shared/ids.ts";
@@ -12,6 +13,7 @@ import type { Ip } from "../shared/ip.ts";
 import type { Clock, Hasher, Log, Random } from "../shared/ports.ts";
 import { sealTo } from "../shared/sealed-box.ts";
 import { formatToken, notItsController } from "../shared/token.ts";
+import { isFork as isForkOf, type StatePoint } from "../shared/state/head.ts";
 import { verifySigned } from "../shared/node/signed-state.ts";
 import { type KeyPair, signClaim } from "../shared/trust.ts";
 import { admitNode, revokeNode } from "./core/admission.ts";
@@ -36,9 +38,9 @@ import {
 import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
-import { checkSize } from "./encoded-record.ts";
-import { recordOf, rowChanges } from "./record-rows.ts";
-import { StateSigner } from "./state-signer.ts";
+import { checkSize, type OldHosts } from "./encoded-record.ts";
+import { recordOf, rowChanges, wholeOf } from "./record-rows.ts";
+import { checkFitsWhole, StateSigner } from "./state-signer.ts";
 import type { ControllerStore, StoreHead } from "./store/port.ts";
 import type {
   AnswerOf,
@@ -56,6 +58,9 @@ export interface ControllerModules {
   readonly log: Log;
 }
 
+/** `bytes`: of all rows. */
+type Decoded = StoreHead & { readonly record: ControllerRecord; readonly bytes: number };
+
 export interface ControllerKeys {
   readonly controller: KeyPair;
   /** The root key's word for the controller's. */
@@ -66,15 +71,17 @@ export interface ControllerKeys {
 /**
  * Serves hosts and the local administrator: a request is a transition of the stored record, kept
  * by compare-and-set, then signed and told. The record on disk is the truth, nothing is cached
- * but the last signature and the objects that it is over.
+ * but the last signatures and the objects that they are over.
  */
 export class Controller {
   readonly #keys: ControllerKeys;
   readonly #modules: ControllerModules;
   readonly #signer: StateSigner;
-  readonly #listeners = new Set<(state: SignedState) => void>();
+  readonly #listeners = new Set<() => void>();
+  /** By the agent on this host, which hears what all hosts say of themselves. */
+  #old: OldHosts;
   /** What the store held last. */
-  #decoded: (StoreHead & { readonly record: ControllerRecord }) | undefined;
+  #decoded: Decoded | undefined;
   /** The newest state that was shown to this controller, where that is newer than its own. */
   #met: ClusterState | undefined;
   /** Transitions run one after another: here two of them would only collide. */
@@ -86,8 +93,8 @@ export class Controller {
     this.#signer = new StateSigner(keys, modules.hasher);
   }
 
-  /** Told of each new state, signed; until the returned function is called. */
-  onState(listener: (state: SignedState) => void): () => void {
+  /** Told that there is a new state; until the returned function is called. */
+  onState(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -96,9 +103,14 @@ export class Controller {
     return (await this.#read()).record.state;
   }
 
-  /** @throws STALE while it must decide nothing. */
-  async signedState(): Promise<SignedState> {
-    return this.#signer.sign((await this.#serving()).state);
+  /** As the asking host takes it. @throws STALE while it must decide nothing; UNSUPPORTED, as `StateSigner.sign` */
+  async signedState(takes?: Takes): Promise<SignedState> {
+    return this.#signer.sign((await this.#serving()).state, takes);
+  }
+
+  /** What it knows, for whoever may know something else. */
+  async point(): Promise<StatePoint> {
+    return this.#signer.pointOf(await this.state());
   }
 
   /** Why it decides nothing; undefined: it serves. */
@@ -113,27 +125,44 @@ export class Controller {
   async met(signed: SignedState): Promise<void> {
     const state = await verifySigned(this.#keys.rootKey, signed);
     const own = await this.state();
-    if (state.cluster === own.cluster && state.revision > (this.#met ?? own).revision)
-      this.#met = state;
+    if (state.cluster !== own.cluster) return;
+    const isFork = isForkOf(this.#signer.pointOf(own), this.#signer.pointOf(state));
+    if (isFork || state.revision > (this.#met ?? own).revision) this.#met = state;
   }
 
   /** The record was changed by somebody else, who cannot tell who watches. */
   async announce(): Promise<void> {
-    await this.#tell((await this.#serving()).state);
+    this.#tell((await this.#serving()).state);
+  }
+
+  /** To a host that watches: the newest revision, and nothing to one that was removed meanwhile. */
+  news(from: NodeId): Promise<ControlAnswer> {
+    return this.#answering(from, "news", async () => {
+      const record = await this.#serving();
+      admittedNode(record, from);
+      return { v: 1, kind: "news", revision: record.state.revision };
+    });
   }
 
   /**
    * A host's request; `from` is who Noise says it is, `origin` the address that its connection comes from.
    * Failures are answers.
    */
-  async handle(from: NodeId, request: ControlRequest, origin?: Ip): Promise<ControlAnswer> {
+  handle(from: NodeId, request: ControlRequest, origin?: Ip): Promise<ControlAnswer> {
+    return this.#answering(from, request.kind, () => this.#handle(from, request, origin));
+  }
+
+  async #answering(
+    from: NodeId,
+    kind: string,
+    answer: () => Promise<ControlAnswer>,
+  ): Promise<ControlAnswer> {
     try {
-      return await this.#handle(from, request, origin);
+      return await answer();
     } catch (error) {
       const { code, message, next } = asFailure(error);
-      if (code === "INTERNAL")
-        this.#modules.log.error({ err: error, kind: request.kind }, "request failed");
-      else this.#modules.log.info({ from, kind: request.kind, code, message }, "request refused");
+      if (code === "INTERNAL") this.#modules.log.error({ err: error, kind }, "request failed");
+      else this.#modules.log.info({ from, kind, code, message }, "request refused");
       return {
         v: 1,
         kind: "failed",
@@ -187,11 +216,15 @@ export class Controller {
     admittedNode(record, from);
     const holds = request.kind === "state" ? request.revision : request.holds;
     orThrow(behind(record, holds ?? 0));
+    const { takes } = request;
+    // Before it is carried out: what it leads to could not be answered.
+    if (takes === undefined) checkFitsWhole(record.state);
+    else if (from === record.state.controller.node) this.#old = takes.needWhole ?? [];
     switch (request.kind) {
       case "state": {
         const { state } = record;
         return state.revision > request.revision
-          ? { v: 1, kind: "state", state: await this.#signer.sign(state) }
+          ? { v: 1, kind: "state", state: await this.#signer.sign(state, takes) }
           : { v: 1, kind: "state" };
       }
       case "readdress":
@@ -201,41 +234,41 @@ export class Controller {
         return this.#readdress(from, request);
       case "underlay":
         await this.#commit((record) => changeUnderlay(record, from, request.facts));
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "createNetwork": {
         const network = await this.#commit((record, context) =>
           createNetwork(record, from, request.network, context),
         );
-        return { v: 1, kind: "network", network, state: await this.signedState() };
+        return { v: 1, kind: "network", network, state: await this.signedState(takes) };
       }
       case "nameNetwork": {
         const network = await this.#commit((record) =>
           nameNetwork(record, from, request.network, request),
         );
-        return { v: 1, kind: "network", network, state: await this.signedState() };
+        return { v: 1, kind: "network", network, state: await this.signedState(takes) };
       }
       case "removeNetwork":
         await this.#commit((record) => removeNetwork(record, from, request.network));
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "allotBlock":
-        return this.#blockAnswer(from, request.network, (record) =>
+        return this.#blockAnswer(from, request, (record) =>
           allotBlock(record, from, request.network, request.family),
         );
       case "grantAddress":
-        return this.#blockAnswer(from, request.network, (record) =>
+        return this.#blockAnswer(from, request, (record) =>
           grantAddress(record, from, request.network, request.ip),
         );
       case "returnBlock":
         await this.#commit((record) =>
           returnBlock(record, from, request.network, request.block, request.holds),
         );
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "rotateKey":
         await this.#commit((record, context) => {
           allowedNetwork(record, from, request.network);
           return { record: rotateKeys(record, [request.network], context), result: undefined };
         });
-        return { v: 1, kind: "done", state: await this.signedState() };
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
       case "networkKey":
         return { v: 1, kind: "key", key: await this.#sealedKey(from, request.network) };
     }
@@ -243,17 +276,19 @@ export class Controller {
 
   async #blockAnswer(
     from: NodeId,
-    network: NetworkId,
+    { network, takes }: RequestOf<"allotBlock" | "grantAddress">,
     transition: (record: ControllerRecord) => Transition<BlockRecord>,
   ): Promise<ControlAnswer> {
     const block = await this.#commit(transition);
     const key = await this.#sealedKey(from, network);
-    return { v: 1, kind: "block", block, key, state: await this.signedState() };
+    return { v: 1, kind: "block", block, key, state: await this.signedState(takes) };
   }
 
   async #join(from: NodeId, request: RequestOf<"join">): Promise<ControlAnswer> {
     const { hasher, clock, log } = this.#modules;
-    const { facts, machine } = request;
+    const { facts, machine, takes } = request;
+    // Else it would be a member that cannot read what it is answered.
+    if (takes === undefined) checkFitsWhole(await this.state());
     const { node, shared } = await this.#commit((record, { wallMs }) => {
       const { cluster = record.state.cluster } = request;
       if (cluster !== record.state.cluster) throw notItsController(cluster);
@@ -272,7 +307,7 @@ export class Controller {
     log.info({ node: from, name, wallMs: clock.wallMs() }, "host admitted");
     if (shared !== undefined)
       log.warn({ node: from, name, other: shared }, "two members say the same machine id");
-    const answer = await this.#joined(node);
+    const answer = await this.#joined(node, takes);
     return shared === undefined ? answer : { ...answer, machineSharedWith: shared };
   }
 
@@ -284,10 +319,10 @@ export class Controller {
       return { ...moved, record: withMachine(moved.record, from, request.machine) };
     });
     this.#modules.log.info({ node: from, name: node.name }, "host has another address");
-    return this.#joined(node);
+    return this.#joined(node, request.takes);
   }
 
-  async #joined(node: NodeRecord): Promise<AnswerOf<"joined">> {
+  async #joined(node: NodeRecord, takes: Takes | undefined): Promise<AnswerOf<"joined">> {
     const state = await this.state();
     const claim = { cluster: state.cluster, revision: state.revision, node };
     const { controller, certificate, rootKey } = this.#keys;
@@ -296,7 +331,7 @@ export class Controller {
       kind: "joined",
       rootKey,
       claim: await signClaim(controller, certificate, claim),
-      state: await this.#signer.sign(state),
+      state: await this.#signer.signFirst(state, takes),
     };
   }
 
@@ -329,20 +364,22 @@ export class Controller {
     const { store, clock, random } = this.#modules;
     // Another controller may write too: again on what it wrote.
     for (let attempt = 0; attempt < 10; attempt++) {
-      const { version, record } = await this.#read();
+      const { version, record, bytes: held } = await this.#read();
       orThrow(standingOf(record, this.#met));
       const wallMs = clock.wallMs();
       const current = released(record, wallMs);
       const next = transition(current, { wallMs, random });
       // What was released is kept even if nothing else changes: an end that was moved stays where it is.
       if (next.record === record) return next.result;
-      checkSize(record, next.record);
+      const changes = rowChanges(record, next.record);
+      const bytes = held + changes.grewBytes;
+      checkSize(record, next.record, { held, bytes }, this.#old);
       this.#signer.goesOnFrom(record.state);
-      if (!(await store.write(version, rowChanges(record, next.record)))) continue;
+      if (!(await store.write(version, changes))) continue;
       const head = await store.head();
       // Unless another one has written meanwhile.
-      if (head?.version === version + 1) this.#decoded = { ...head, record: next.record };
-      if (next.record.state.revision !== record.state.revision) await this.#tell(next.record.state);
+      if (head?.version === version + 1) this.#decoded = { ...head, bytes, record: next.record };
+      if (next.record.state.revision !== record.state.revision) this.#tell(next.record.state);
       return next.result;
     }
     throw new OverlayError({
@@ -352,9 +389,9 @@ export class Controller {
     });
   }
 
-  async #tell(state: ClusterState): Promise<void> {
-    const signed = await this.#signer.sign(state);
-    for (const listener of this.#listeners) listener(signed);
+  #tell(state: ClusterState): void {
+    this.#signer.goesOnFrom(state);
+    for (const listener of this.#listeners) listener();
   }
 
   /** @throws STALE */
@@ -364,7 +401,7 @@ export class Controller {
     return record;
   }
 
-  async #read(): Promise<{ version: number; record: ControllerRecord }> {
+  async #read(): Promise<Decoded> {
     const { store } = this.#modules;
     const held = this.#decoded;
     const head = held && (await store.head());
@@ -379,7 +416,8 @@ export class Controller {
         next: "restore it from a backup, or make a cluster with `overlay-ts init`",
       });
     const { version, mark, rows } = stored;
-    this.#decoded = { version, mark, record: recordOf(rows) };
+    const record = recordOf(rows);
+    this.#decoded = { version, mark, record, bytes: wholeOf(record).grewBytes };
     return this.#decoded;
   }
 }

@@ -148,14 +148,14 @@ function onceEach(log: Log): (what: string, work: Promise<unknown>) => Promise<v
  */
 async function lookAtAgent(controller: Controller, runDirectory: string, log: Log): Promise<void> {
   try {
-    const { revision } = await controller.state();
+    const { revision, root } = await controller.point();
     const { state } = await callUnix<{ state?: SignedState }>(
       join(runDirectory, "agent.sock"),
       "GET",
-      `/v1/state?after=${revision}`,
+      `/v1/state?after=${revision}&root=${root}`,
     );
     if (state !== undefined) await controller.met(state);
   } catch (error) {
-    log.debug({ err: error }, "could not ask this host's agent for a newer state");
+    log.debug({ err: error }, "could not ask this host's agent for a other state");
   }
 }

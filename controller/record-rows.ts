@@ -42,21 +42,31 @@ function placeOf({ network, block }: Keyed): string {
 export function rowChanges(
   before: ControllerRecord | undefined,
   after: ControllerRecord,
-): RowChanges {
+): RowChanges & { readonly grewBytes: number } {
   const put: [string, Uint8Array][] = [];
   const drop: string[] = [];
+  let grewBytes = 0;
+  const putRow = (key: string, text: string, was: string | undefined): void => {
+    if (was === text) return;
+    const bytes = bytesOf(text);
+    grewBytes += bytes.length - (was === undefined ? -key.length : bytesOf(was).length);
+    put.push([key, bytes]);
+  };
+  const textOf = (value: unknown): string | undefined =>
+    value === undefined ? undefined : JSON.stringify(value);
   const compare = (kind: string, was: ReadonlyMap<string, unknown>, is: typeof was): void => {
     for (const [key, value] of is) {
       const held = was.get(key);
-      if (held === value) continue;
-      const text = JSON.stringify(value);
-      if (held === undefined || JSON.stringify(held) !== text)
-        put.push([`${kind}/${key}`, bytesOf(text)]);
+      if (held !== value) putRow(`${kind}/${key}`, JSON.stringify(value), textOf(held));
     }
-    for (const key of was.keys()) if (!is.has(key)) drop.push(`${kind}/${key}`);
+    for (const [name, value] of was) {
+      if (is.has(name)) continue;
+      const key = `${kind}/${name}`;
+      grewBytes -= key.length + bytesOf(JSON.stringify(value)).length;
+      drop.push(key);
+    }
   };
-  const texts = [before, after].map((record) => record && JSON.stringify(onceOf(record)));
-  if (texts[0] !== texts[1]) put.push(["cluster", bytesOf(texts[1]!)]);
+  putRow("cluster", JSON.stringify(onceOf(after)), textOf(before && onceOf(before)));
   for (const [kind, list] of Object.entries<List>(LISTS)) {
     const [was, is] = [before === undefined ? [] : list.of(before), list.of(after)];
     if (was !== is) compare(kind, byKey(was, list), byKey(is, list));
@@ -65,11 +75,11 @@ export function rowChanges(
     const [was, is] = [before === undefined ? {} : of(before), of(after)];
     if (was !== is) compare(kind, new Map(Object.entries(was)), new Map(Object.entries(is)));
   }
-  return { put, drop };
+  return { put, drop, grewBytes };
 }
 
 /** All of its rows, for a store that has none. */
-export function wholeOf(record: ControllerRecord): RowChanges {
+export function wholeOf(record: ControllerRecord): ReturnType<typeof rowChanges> {
   return rowChanges(undefined, record);
 }
 

@@ -3,8 +3,8 @@ import { OverlayError } from "../shared/errors.ts";
 import type { NodeId } from "../shared/ids.ts";
 import { familyOf, type Ip } from "../shared/ip.ts";
 import { identityFromSeed } from "../shared/node/identity.ts";
-import { systemClock, systemRandom } from "../shared/node/system.ts";
-import { signClaim, signState } from "../shared/trust.ts";
+import { sha256, systemClock, systemRandom } from "../shared/node/system.ts";
+import { signClaim } from "../shared/trust.ts";
 import type { Backup } from "./backup.ts";
 import type { ControllerKeys } from "./controller.ts";
 import type { ControllerRecord } from "./core/record.ts";
@@ -14,6 +14,7 @@ import { recovered } from "./core/recovery.ts";
 import { standingOf } from "./core/standing.ts";
 import { type ControllerFiles, readKeys, refuseSecond, writeController } from "./files.ts";
 import { recordOf, rowChanges } from "./record-rows.ts";
+import { signForAll } from "./state-signer.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
 import type { AnswerOf } from "./wire/messages.ts";
 
@@ -95,7 +96,7 @@ export async function recover(
     return {
       before: record.state,
       after: state,
-      signed: await signState(controller, certificate, state),
+      signed: await signForAll({ controller, certificate }, state, sha256),
       newKeys: state.networks
         .map(({ id }) => id)
         .filter((id) => networkKeys[id] !== record.networkKeys[id]),
@@ -129,7 +130,7 @@ export async function readdressHere(
     return {
       rootKey,
       claim: await signClaim(controller, certificate, claim),
-      state: await signState(controller, certificate, state),
+      state: await signForAll({ controller, certificate }, state, sha256),
     };
   });
 }

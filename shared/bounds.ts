@@ -10,8 +10,20 @@ export const BOUNDS = {
   gossipMessageBytes: 64 * 1024,
   /** One sync request or answer. */
   syncMessageBytes: 4 * 1024 * 1024,
-  /** The signed cluster state. */
+  /** The cluster state signed whole, as hosts of 0.1.0 take it. */
   stateBytes: 2 * 1024 * 1024,
+  /** One object of the state, when it comes to be; one of 0.1.0 may be larger. */
+  objectBytes: 64 * 1024,
+  /** All objects of the state. */
+  objectsBytes: 16 * 1024 * 1024,
+  /** From one root of it to another. */
+  changesAtOnce: 256,
+  /** Of those that something waits for. */
+  hostsNamed: 16,
+  /** What the controller answers. */
+  controlAnswerBytes: 24 * 1024 * 1024,
+  /** Of a network on a host, one or more each. */
+  blocks: 40_000,
   /** A plugin call's or local API call's body. */
   httpBodyBytes: 1024 * 1024,
   /** Address pools that Docker asked for and made no network of. */

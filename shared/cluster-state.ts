@@ -2,6 +2,7 @@ import { z } from "zod";
 import { BOUNDS } from "./bounds.ts";
 import { ClusterId, DockerNetworkId, NetworkId, NodeId, Vni } from "./ids.ts";
 import { Cidr, Ip } from "./ip.ts";
+import { StatePoint } from "./state/head.ts";
 
 /** The security class of a network: its own UDP port, see agent/kernel/nft/README.md. */
 export const SecurityClass = z.enum(["none", "wireguard", "ipsec"]);
@@ -194,6 +195,15 @@ export const ClusterState = z.object({
 });
 export type ClusterState = z.infer<typeof ClusterState>;
 
+/** What hosts that hold the head's base need of a new revision (state/change.ts). */
+export const SignedChange = z.object({
+  jws: z.string().max(4096),
+  /** Absent: that of the state before. */
+  controllerCertificate: z.string().max(4096).optional(),
+  change: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "not bytes"),
+});
+export type SignedChange = z.infer<typeof SignedChange>;
+
 /**
  * The state as it travels: a compact JWS (RFC 7515, EdDSA) whose payload is ClusterState as JSON,
  * and the controller's certificate: a JWS by the root key over `{cluster, controller: NodeId}`.
@@ -207,24 +217,31 @@ export const SignedState = z.object({
    */
   content: z
     .string()
-    .max(BOUNDS.stateBytes * 1.5)
+    .max(BOUNDS.objectsBytes * 1.5)
     .optional(),
-  /** From the controller: its head over what `jws` says, and, base64url, what changed since the head's base. */
-  change: z
-    .object({ jws: z.string().max(4096), change: z.string().max(BOUNDS.stateBytes) })
-    .optional(),
+  /**
+   * Then `jws` is that of the newest head, and these lead there from what the asker holds, in order: what the controller answers
+   * to who says that it takes them.
+   */
+  changes: z.array(SignedChange).max(BOUNDS.changesAtOnce).optional(),
 });
 export type SignedState = z.infer<typeof SignedState>;
 
-/** What hosts that hold the head's base need of a new revision (state/change.ts). */
-export const SignedChange = z.object({
+/** A head alone (state/head.ts): its objects are asked for. */
+export const SignedHead = z.object({
   jws: z.string().max(4096),
-  /** Absent: that of the state before. */
-  controllerCertificate: z.string().max(4096).optional(),
-  change: z.custom<Uint8Array>((value) => value instanceof Uint8Array, "not bytes"),
+  controllerCertificate: z.string().max(4096),
 });
-export type SignedChange = z.infer<typeof SignedChange>;
+export type SignedHead = z.infer<typeof SignedHead>;
 
+/** What of the state a host takes from the controller. 0.1.0 says nothing, and takes it whole. */
+export const Takes = z.object({
+  /** Changes since are enough. */
+  held: StatePoint.optional(),
+  /** Some of the members that take it whole, as far as the asker has heard: it is handed on to them. */
+  needWhole: z.array(NodeId).max(BOUNDS.hostsNamed).optional(),
+});
+export type Takes = z.infer<typeof Takes>;
 /** What a node shows before a mesh connection is upgraded: JWS by the controller over its claim. */
 export const NodeClaim = z.object({
   cluster: ClusterId,

@@ -11,7 +11,7 @@ export const WIRE_VERSIONS: readonly number[] = [1];
 
 /** Offered in this order: the first that the other end speaks is spoken. */
 export function protocolsOf(
-  name: "noise" | "sync" | "control" | "watch",
+  name: "noise" | "sync" | "control" | "news" | "watch",
   versions: readonly number[] = WIRE_VERSIONS,
 ): string[] {
   return versions.map((version) => `/overlay-ts/${name}/${version}`);

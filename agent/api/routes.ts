@@ -44,8 +44,8 @@ export function localRoutes(
     }),
     "POST /v1/probe": bare(() => joined().dataPaths.probeAll()),
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
-    "GET /v1/state": byQuery(["after"], async ({ after = "0" }) => ({
-      state: joined().replication.stateAfter(revisionIn(after)),
+    "GET /v1/state": byQuery(["after", "root"], async ({ after = "0", root }) => ({
+      state: joined().replication.stateAfter(revisionIn(after), root),
     })),
     "GET /v1/nodes": bare(async () => nodes(joined())),
     "GET /v1/networks": bare(async () => networks(joined())),

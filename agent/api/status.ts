@@ -50,7 +50,7 @@ export interface AgentStatus {
   }[];
   /** In clear; what goes through a tunnel is in `encryption`. */
   readonly dataPath: readonly ProofStatus[];
-  /** By name: members of 0.1.0, and who was not heard yet. While there is one, changes of the state travel as the whole of it. */
+  /** By name: members of 0.1.0. While there is one, changes of the state travel as the whole of it. */
   readonly needStateWhole: readonly string[];
   /** Hosts that speak no wire version of ours. */
   readonly otherVersions: readonly { node: NodeId; name: string; failure: Failure }[];

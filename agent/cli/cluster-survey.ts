@@ -1,12 +1,23 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { BOUNDS } from "../../shared/bounds.ts";
-import type { ClusterState, SignedNodeClaim, SignedState } from "../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedHead,
+  SignedNodeClaim,
+  SignedState,
+} from "../../shared/cluster-state.ts";
 import { encodeCbor } from "../../shared/codec.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
-import { systemRandom } from "../../shared/node/system.ts";
+import { sha256, systemRandom } from "../../shared/node/system.ts";
+import { answerTo, CatchUp } from "../../shared/state/catch-up.ts";
+import { compareHeads, headIn, rootText, type StatePoint } from "../../shared/state/head.ts";
+import type { HeldState } from "../../shared/state/held-state.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { objectsOf } from "../../shared/state/objects.ts";
+import { encodeContent, heldUnder } from "../../shared/state/whole.ts";
 import { revisionOf } from "../../shared/revision.ts";
 import { type KeyPair, signClaim } from "../../shared/trust.ts";
 import { Semaphore } from "../../shared/node/semaphore.ts";
@@ -15,6 +26,13 @@ import {
   ClusterSyncAnswer,
   ClusterSyncRequest,
 } from "../core/tables/cluster-messages.ts";
+import {
+  answerOf,
+  MOST_ANSWER_BYTES,
+  questionOf,
+  requestOf,
+  taken,
+} from "../core/tables/state-catch-up.ts";
 import { decodeMessage } from "../core/tables/messages.ts";
 import type { Mesh, MeshHandlers } from "../replication/gossip/port.ts";
 import { CLUSTER_TOPIC, FOR_CLUSTER, requestFor } from "../replication/request-kinds.ts";
@@ -37,6 +55,16 @@ export interface Met {
   readonly silent: readonly NodeId[];
 }
 
+interface Told {
+  readonly signed: SignedState;
+  readonly revision: number;
+  /** When it is told as objects. */
+  readonly held: HeldState | undefined;
+}
+
+/** Of one host, for the objects of its state: a newer head on the way is followed. */
+const MOST_QUESTIONS = 64;
+
 /**
  * A member for some moments, by a controller's own word for it: asks all hosts for the newest state that
  * they hold, and tells them a newer one. So a controller meets its hosts also without an agent beside it.
@@ -48,8 +76,11 @@ export class ClusterSurvey {
   readonly #asking = new Semaphore(ASKED_AT_ONCE);
   readonly #answered = new Set<NodeId>();
   #newest: Met["newest"];
-  #told: { readonly signed: SignedState; readonly revision: number } | undefined;
+  #told: Told | undefined;
+  readonly #heardOf = new Set<string>();
   #progress = (): void => {};
+  /** What is known already, and need not be told. */
+  #base: ObjectTree | undefined;
 
   /** `known`: where hosts were when last known. `verify` throws unless the state is of this cluster. */
   constructor(
@@ -90,7 +121,9 @@ export class ClusterSurvey {
 
   /** Resolves to who holds it, when all that are connected do, or after some seconds. */
   async tell(signed: SignedState, revision: number, timeoutMs = TELL_MS): Promise<NodeId[]> {
-    this.#told = { signed, revision };
+    const { jws, content } = signed;
+    const held = content === undefined ? undefined : heldUnder(headIn(jws), content, sha256);
+    this.#told = { signed, revision, held };
     const news: ClusterGossip = { v: 1, kind: "stateIsThere", revision };
     const untilMs = performance.now() + timeoutMs;
     const holding = new Set<NodeId>();
@@ -126,16 +159,19 @@ export class ClusterSurvey {
   }
 
   async #ask(node: NodeId): Promise<void> {
-    const revision = (this.#newest?.state ?? this.#known).revision;
+    const known = this.#newest?.state ?? this.#known;
     try {
       const answer = await this.#request(node, {
         v: 1,
         kind: "fetchCluster",
-        revision,
+        // Of the same revision there may be two states.
+        revision: Math.max(0, known.revision - 1),
         nodes: [],
         objects: true,
       });
       if (answer.kind === "cluster" && answer.state !== undefined) await this.#heard(answer.state);
+      if (answer.kind === "cluster" && answer.head !== undefined && !isHeadOf(known, answer.head))
+        await this.#heard(await this.#objectsOf(node, answer.head));
       this.#answered.add(node);
     } catch {
       // It counts as silent; connected again it is asked again.
@@ -143,9 +179,38 @@ export class ClusterSurvey {
     this.#progress();
   }
 
+  /** What the host has under that head, or under a newer one that it has by then. Whether it holds is asked of all of it. */
+  async #objectsOf(node: NodeId, told: SignedHead): Promise<SignedState> {
+    let signed = told;
+    this.#base ??= ObjectTree.of(objectsOf(this.#known), sha256);
+    const head = headIn(signed.jws);
+    const way = new CatchUp({ head, objects: this.#base }, head, sha256);
+    for (let asked = 0; asked < MOST_QUESTIONS; asked++) {
+      const question = way.next();
+      const held = way.result();
+      if (held !== undefined) return { ...signed, content: encodeContent(held.objects) };
+      if (question === undefined) break;
+      const answer = await this.#request(node, requestOf(question, way.head.root));
+      if (answer.kind === "stateHead" && answer.head !== undefined) {
+        signed = answer.head;
+        way.towards(headIn(signed.jws));
+      } else if (answer.kind !== "stateHashes" && answer.kind !== "stateObjects") break;
+      else if (!way.take(taken(answer))) break;
+    }
+    throw new OverlayError({
+      code: "UNAUTHENTICATED",
+      message: `host ${node} does not tell what its state's head is over`,
+      next: "nothing needs to be done: another host's state is taken",
+    });
+  }
+
   async #heard(signed: SignedState): Promise<void> {
+    // Most hosts have the same.
+    if (this.#heardOf.has(signed.jws)) return;
     const state = await this.#verify(signed);
-    if (state.revision <= (this.#newest?.state ?? this.#known).revision) return;
+    this.#heardOf.add(signed.jws);
+    const known = this.#newest?.state ?? this.#known;
+    if (compareHeads(pointOf(state), pointOf(known)) <= 0) return;
     this.#newest = { signed, state };
     this.#dial();
   }
@@ -175,19 +240,54 @@ export class ClusterSurvey {
       bytes[0] === FOR_CLUSTER
         ? decodeMessage(ClusterSyncRequest, body, BOUNDS.syncMessageBytes)
         : undefined;
-    if (told === undefined || request === undefined || request.revision >= told.revision)
+    const isNews = told !== undefined && request !== undefined && isOfOlder(request, told.revision);
+    if (!isNews)
       throw new OverlayError({
         code: "FORBIDDEN",
         message: "nothing is told here",
         next: "ask a host of the cluster",
       });
-    const { revision, signed: state } = told;
-    const answer: ClusterSyncAnswer =
-      request.kind === "compareCluster"
-        ? { v: 1, kind: "clusterDigest", revision, digest: [] }
-        : { v: 1, kind: "cluster", hosts: [], state };
-    return encodeCbor(answer);
+    return encodeCbor(answered(request, told));
   }
+}
+
+function isOfOlder(request: ClusterSyncRequest, revision: number): boolean {
+  return "revision" in request ? request.revision < revision : true;
+}
+
+function answered(
+  request: ClusterSyncRequest,
+  { signed, revision, held }: Told,
+): ClusterSyncAnswer {
+  const { jws, controllerCertificate } = signed;
+  const head = { jws, controllerCertificate };
+  switch (request.kind) {
+    case "compareCluster":
+      return { v: 1, kind: "clusterDigest", revision, digest: [] };
+    case "fetchCluster":
+      return { v: 1, kind: "cluster", hosts: [], ...(held ? { head } : { state: signed }) };
+    case "stateHashes":
+    case "stateObjects":
+      return held?.head.root === request.root
+        ? answerOf(answerTo(questionOf(request), held, MOST_ANSWER_BYTES))
+        : { v: 1, kind: "stateHead", head };
+  }
+}
+
+function isHeadOf(state: ClusterState, { jws }: SignedHead): boolean {
+  return compareHeads(headIn(jws), pointOf(state)) === 0;
+}
+
+const points = new WeakMap<ClusterState, StatePoint>();
+
+function pointOf(state: ClusterState): StatePoint {
+  const { revision } = state;
+  const point = points.get(state) ?? {
+    revision,
+    root: rootText(ObjectTree.of(objectsOf(state), sha256)),
+  };
+  points.set(state, point);
+  return point;
 }
 
 /** What a controller says of whom it sends to meet the hosts: a key of the moment, newer than all they know. */

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type Backup, formatBackup, parseBackup } from "../../controller/backup.ts";
+import type { ControllerStatus } from "../../controller/admin-api.ts";
 import type { ControllerKeys } from "../../controller/controller.ts";
 import { promoted, recordOf } from "../../controller/core/recovery.ts";
 import {
@@ -12,6 +13,7 @@ import {
   writeController,
 } from "../../controller/files.ts";
 import { backUp, checkFamily, recover, restore, storedRecord } from "../../controller/restoring.ts";
+import { signForAll } from "../../controller/state-signer.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import { equalBytes } from "../../shared/codec.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
@@ -19,16 +21,16 @@ import { OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
 import { whyUnreadable, writeNewSecret } from "../../shared/node/files.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
-import { systemClock, systemRandom } from "../../shared/node/system.ts";
+import { sha256, systemClock, systemRandom } from "../../shared/node/system.ts";
 import { generationOf, MAX_GENERATION } from "../../shared/revision.ts";
 import { counted } from "../../shared/text.ts";
-import { signCertificate, signState } from "../../shared/trust.ts";
+import { signCertificate } from "../../shared/trust.ts";
 import { verifySigned } from "../../shared/node/signed-state.ts";
 import { ensureIdentity, readMembership } from "../membership/membership-files.ts";
 import { chooseAddress } from "../membership/host-facts.ts";
 import { heardHere, meeting, metText, nobody, refuseSuperseded } from "./controller-meeting.ts";
 import { signedStates } from "./signed-states.ts";
-import { type Context, filesOf, parseIp, requireRoot } from "./context.ts";
+import { callController, type Context, filesOf, parseIp, requireRoot } from "./context.ts";
 import { announced, NO_CONTROLLER_RUNS } from "./on-controller.ts";
 import { print, progress } from "./output.ts";
 
@@ -83,6 +85,15 @@ export async function restoreBackup(
   );
 }
 
+/** The controller that runs here has met something that it must go beyond. */
+async function isStale(context: Context): Promise<boolean> {
+  const status = callController<ControllerStatus>(context, "GET", "/v1/status");
+  return status.then(
+    ({ problem }) => problem?.code === "STALE",
+    () => false,
+  );
+}
+
 export async function recoverFromMesh(context: Context): Promise<void> {
   requireRoot();
   const files = controllerHere(context);
@@ -94,7 +105,8 @@ export async function recoverFromMesh(context: Context): Promise<void> {
     refuseSuperseded(state, met.newest?.state);
     if (met.answered.length === 0 && state.nodes.length > 0) throw await nobody(state);
     const held = met.newest?.state ?? state;
-    if (restoredAtMs === undefined && met.newest === undefined) {
+    const serves = restoredAtMs === undefined && !(await isStale(context));
+    if (serves && met.newest === undefined) {
       const text = await metText(met, state);
       print(context, { recovered: false, revision: state.revision }, () =>
         [`Nothing to recover: no host holds more than revision ${state.revision}.`, text].join(
@@ -178,7 +190,7 @@ export async function promote(context: Context, options: PromoteOptions): Promis
       record,
     });
     const { state } = record;
-    const signed = await signState(peer, certificate, state);
+    const signed = await signForAll({ controller: peer, certificate }, state, sha256);
     const told = await meeting.tell(signed, state.revision);
     const result = {
       cluster,
@@ -267,7 +279,7 @@ async function newestKnown(
         message: "the root key is of another cluster",
         next: "give the one that `overlay-ts init` made for this cluster",
       });
-  const signed = membership === undefined ? [] : signedStates(context, membership);
+  const signed = membership === undefined ? [] : await signedStates(context, membership);
   const states = await Promise.all(signed.map((state) => verifySigned(rootKey, state)));
   if (held !== undefined) states.push(held.record.state);
   const [newest] = states.toSorted((a, b) => b.revision - a.revision);

@@ -87,7 +87,7 @@ export async function readdressWithController(
 async function newestState(context: Context, held: Membership): Promise<ClusterState> {
   const rootKey = fromBase64Url(held.rootKey);
   const states = await Promise.all(
-    signedStates(context, held).map((signed) => verifySigned(rootKey, signed)),
+    (await signedStates(context, held)).map((signed) => verifySigned(rootKey, signed)),
   );
   return states.reduce((a, b) => (b.revision > a.revision ? b : a));
 }

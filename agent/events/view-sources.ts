@@ -31,7 +31,7 @@ const ITS_LOG = "it is tried again by itself; for the cause see `journalctl -u o
 const MOST_SHOWN = 5;
 
 export interface ViewModules {
-  readonly replication: Pick<Replication, "tables">;
+  readonly replication: Pick<Replication, "tables" | "forkFailure">;
   readonly localNetworks: Pick<LocalNetworks, "hosted" | "failures">;
   readonly dataPaths: Pick<DataPaths, "failure" | "failures">;
   readonly endpointRecovery: Pick<EndpointRecovery, "failure">;
@@ -79,6 +79,7 @@ export function problemsOf(modules: ViewModules): Problem[] {
   const { revocationCheck, disk, guardReconciler, encryption, dataPaths, reconciler } = modules;
   return [
     ...problem("membership", revocationCheck.failure()),
+    ...problem("state", modules.replication.forkFailure()),
     ...problem("identity", modules.cloneDetection.failure()),
     ...problem("disk", disk.status().failure),
     ...problem(

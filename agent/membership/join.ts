@@ -11,7 +11,8 @@ import { sha256 } from "../../shared/node/system.ts";
 import type { Ip } from "../../shared/ip.ts";
 import { sealKeyPair } from "../../shared/sealed-box.ts";
 import { checkRootKey, notItsController, parseToken, type Token } from "../../shared/token.ts";
-import { verifyClaim, verifyState } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
+import { verifyClaim } from "../../shared/trust.ts";
 import type { UnderlayFacts } from "../../shared/underlay.ts";
 import { machineIdFor } from "./machine-id.ts";
 import {
@@ -110,6 +111,7 @@ async function ask(
     cluster: token.cluster,
     facts: { ...facts, sealKey: toBase64Url(sealKeyPair(sha256, seed).publicKey) },
     ...machineFacts(token.cluster, replace),
+    takes: {},
   } as const;
   const untilMs = performance.now() + Math.max(SLOW_MS, patienceMs);
   try {
@@ -162,7 +164,7 @@ export async function provenMembership(
   { rootKey, claim, state }: Pick<AnswerOf<"joined">, "rootKey" | "claim" | "state">,
   expected: { cluster: ClusterId; controller: NodeId; node: NodeId },
 ): Promise<Membership> {
-  const { cluster, controller } = await verifyState(rootKey, state);
+  const { cluster, controller } = await verifySigned(rootKey, state);
   const { node } = await verifyClaim(rootKey, claim);
   if (
     cluster !== expected.cluster ||

@@ -3,7 +3,8 @@ import type { NodeRecord, Settings } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Identity } from "../../shared/node/identity.ts";
-import { verifyClaim, verifyState } from "../../shared/trust.ts";
+import { verifySigned } from "../../shared/node/signed-state.ts";
+import { verifyClaim } from "../../shared/trust.ts";
 import {
   type AgentFiles,
   type Membership,
@@ -33,7 +34,7 @@ export async function readMember(files: AgentFiles): Promise<Member | undefined>
   const identity = readIdentity(files);
   const rootKey = fromBase64Url(membership.rootKey);
   const { node } = await verifyClaim(rootKey, membership.claim);
-  const { settings } = await verifyState(rootKey, membership.state);
+  const { settings } = await verifySigned(rootKey, membership.state);
   if (node.id !== identity.node)
     throw new OverlayError({
       code: "INVALID",

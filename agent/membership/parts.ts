@@ -126,6 +126,9 @@ function makeControllerLink(needs: MembershipNeeds): ControllerLink {
   );
   const held = {
     revision: () => state().revision,
+    takes: () => replication.cluster.takesOfController(),
+    isNewest: (revision: number) => replication.stateIsNewest(revision),
+    lacksWhole: () => replication.cluster.lacksWhole(),
     isController: () => state().controller.node === self,
     came: replication.controllerTold.bind(replication),
   };

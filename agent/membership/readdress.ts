@@ -43,6 +43,7 @@ export async function readdress(
       holds: known.revision,
       facts,
       ...machine,
+      takes: {},
     } as const;
     const { answer } = await client.request(request, "joined").catch((error: unknown) => {
       if (!isUnanswered(error)) throw error;

@@ -4,8 +4,8 @@ import { encodeCbor } from "../../shared/codec.ts";
 import type { Endpoint } from "../../shared/documents.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Clock, Hasher, Log, Random, Signer, Timers, Verifier } from "../../shared/ports.ts";
+import type { Failure } from "../../shared/errors.ts";
 import { Signal } from "../../shared/signal.ts";
-import { fromBase64Url } from "../../shared/base64url.ts";
 import type { StateHead } from "../../shared/state/head.ts";
 import { ClusterSyncRequest } from "../core/tables/cluster-messages.ts";
 import type { ClusterOutput } from "../core/tables/cluster-output.ts";
@@ -122,9 +122,23 @@ export class Replication {
     return this.cluster.stateIsFresh();
   }
 
-  /** The newest state as it was signed, if it is newer than `revision`. */
-  stateAfter(revision: number): SignedState | undefined {
-    return (this.tables.state?.revision ?? 0) > revision ? this.cluster.proof() : undefined;
+  /** The newest state as it was signed, if it is newer than `revision`, or another of that than `root` is of. */
+  stateAfter(revision: number, root?: string): SignedState | undefined {
+    const held = this.tables.state?.revision ?? 0;
+    const point = root === undefined || held !== revision ? undefined : this.cluster.point();
+    const isFork = point !== undefined && point.root !== root;
+    return held > revision || isFork ? this.cluster.proof() : undefined;
+  }
+
+  /** Of one revision two states were signed. */
+  forkFailure(): Failure | undefined {
+    const revision = this.cluster.fork();
+    if (revision === undefined) return undefined;
+    return {
+      code: "STALE",
+      message: `two states of revision ${revision} were signed: the controller's data were put back, or there are two controllers; all hosts take the same one`,
+      next: "run `overlay-ts controller recover --from-mesh` on the controller's host, and end a second controller",
+    };
   }
 
   /** What of the tables is not as it was signed, as the disk has it, or as peers have it. */
@@ -138,11 +152,28 @@ export class Replication {
     });
   }
 
-  /** From the controller itself, in an answer or watched. */
-  async controllerTold(signed: SignedState): Promise<void> {
-    const { verifyState } = this.#modules;
-    const [state, change] = [await verifyState(signed), await this.#changeOf(signed)];
-    this.#runCluster(this.cluster.controllerTold(signed, state, this.#now(), change));
+  /** From the controller itself. False: what it says of what is held leads nowhere; all of it is to be asked for. */
+  async controllerTold(signed: SignedState): Promise<boolean> {
+    const { verifyState, verifyHead } = this.#modules;
+    const { changes, controllerCertificate } = signed;
+    if (changes === undefined) {
+      const state = await verifyState(signed);
+      this.#runCluster(this.cluster.controllerTold(signed, state, this.#now()));
+      return true;
+    }
+    const newest = await verifyHead(signed);
+    const headed: HeadedChange[] = [];
+    for (const change of changes) {
+      const told = { ...change, controllerCertificate };
+      headed.push({ signed: told, head: await verifyHead(told) });
+    }
+    this.#runCluster(this.cluster.changesTold(newest, headed, this.#now()));
+    return (this.tables.state?.revision ?? 0) >= newest.revision;
+  }
+
+  /** The controller itself says so. */
+  stateIsNewest(revision: number): void {
+    this.#runCluster(this.cluster.isNewest(revision));
   }
 
   /** See `ClusterReplica.otherMachine`. */
@@ -314,11 +345,14 @@ export class Replication {
           this.#request(output.to, FOR_CLUSTER, output.bytes, {
             answered: (bytes) =>
               this.#runCluster(this.cluster.answered(output.id, bytes, this.#now())),
-            failed: () => this.cluster.requestFailed(output.id),
+            failed: () => this.#runCluster(this.cluster.requestFailed(output.id, this.#now())),
           });
           break;
         case "verifyState":
           this.#refused(this.#peersState(output.signed));
+          break;
+        case "verifyHead":
+          this.#refused(this.#peersHead(output));
           break;
         case "verifyChange":
           this.#refused(this.#peersChange(output));
@@ -380,23 +414,13 @@ export class Replication {
     this.#runCluster(this.cluster.changeVerified(from, whole, head, this.#now()));
   }
 
-  /** What the controller says beside a state of what changed. In a form of a later version it is nothing to this one. */
-  async #changeOf({
-    change,
-    controllerCertificate,
-  }: SignedState): Promise<HeadedChange | undefined> {
-    if (change === undefined) return undefined;
-    try {
-      const bytes = fromBase64Url(change.change);
-      const signed = { jws: change.jws, controllerCertificate, change: bytes };
-      return { signed, head: await this.#modules.verifyHead(signed) };
-    } catch (error) {
-      this.#modules.log.debug(
-        { err: error },
-        "the controller's change cannot be read; hosts are told its whole state",
-      );
-      return undefined;
-    }
+  /** @throws UNAUTHENTICATED */
+  async #peersHead({
+    from,
+    signed,
+  }: Extract<ClusterOutput, { kind: "verifyHead" }>): Promise<void> {
+    const head = await this.#modules.verifyHead(signed);
+    this.#runCluster(this.cluster.headVerified(from, signed, head, this.#now()));
   }
 
   #refused(checked: Promise<void>): void {

@@ -67,11 +67,10 @@ export class SavedTables {
     return this.#disk.has(documentKey(document), document, NetworkDocument);
   }
 
-  /** In the place of all changes before it. What changed to it is nothing to a start. */
+  /** In the place of all changes before it. */
   saveState(signed: SignedState): void {
-    const { change: _, ...kept } = signed;
-    this.#disk.owePut(stateKey(kept), kept);
-    const isWhole = kept.content === undefined;
+    this.#disk.owePut(stateKey(signed), signed);
+    const isWhole = signed.content === undefined;
     this.#disk.oweDelete(...this.#disk.keys(CHANGES), ...(isWhole ? this.#disk.keys(OBJECTS) : []));
   }
 

@@ -1,21 +1,19 @@
 import type { ClusterState } from "../../shared/cluster-state.ts";
 import type { Hasher } from "../../shared/ports.ts";
-import { changeBetween, type StateChange } from "../../shared/state/change.ts";
-import { leafChanges, leavesOf } from "../../shared/state/delta.ts";
-import { headOf, type StateHead } from "../../shared/state/head.ts";
-import type { Leaves } from "../../shared/state/leaves.ts";
-import { contentOf, type StateContent } from "../../shared/state/objects.ts";
+import { encodeChange } from "../../shared/state/change.ts";
+import { headOf, rootText, type StateHead } from "../../shared/state/head.ts";
+import type { HeldState } from "../../shared/state/held-state.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { changeBetween, objectsOf } from "../../shared/state/objects.ts";
 
 export interface HeadOfState {
   readonly head: StateHead;
-  /** Since the head's base; undefined: there is none that is known here. */
-  readonly change: StateChange | undefined;
+  /** Since the head's base, as it travels; undefined: there is none that is known here. */
+  readonly change: Uint8Array | undefined;
 }
 
-interface Last extends HeadOfState {
+interface Last extends HeadOfState, HeldState {
   readonly state: ClusterState;
-  readonly content: StateContent;
-  readonly leaves: Leaves;
 }
 
 /**
@@ -25,25 +23,35 @@ interface Last extends HeadOfState {
 export class Heads {
   readonly #hasher: Hasher;
   #last: Last | undefined;
+  readonly #roots = new WeakMap<ClusterState, string>();
 
   constructor(hasher: Hasher) {
     this.#hasher = hasher;
   }
 
-  /** The newer of two states is to be asked for last. */
-  of(state: ClusterState): HeadOfState {
+  /** Of whatever state: nothing starts from it. */
+  rootOf(state: ClusterState): string {
+    if (this.#last?.state === state) return this.#last.head.root;
+    const root = this.#roots.get(state) ?? rootText(ObjectTree.of(objectsOf(state), this.#hasher));
+    this.#roots.set(state, root);
+    return root;
+  }
+
+  /** Of the state, or of a newer one that was asked for before it. */
+  of(state: ClusterState): HeadOfState & HeldState {
     const last = this.#last;
-    if (last?.state === state) return last;
-    const content = contentOf(state);
-    if (last === undefined || state.revision <= last.state.revision) {
-      const leaves = leavesOf(content, this.#hasher);
-      this.#last = { state, content, leaves, head: headOf(state, leaves), change: undefined };
+    // Asked for before the newest was there: what is told is the newest.
+    if (last !== undefined && state.revision <= last.state.revision) return last;
+    const hasher = this.#hasher;
+    if (last === undefined) {
+      const objects = ObjectTree.of(objectsOf(state), hasher);
+      this.#last = { state, objects, head: headOf(state, objects), change: undefined };
       return this.#last;
     }
-    const change = changeBetween(last.content, content, this.#hasher);
-    const leaves = last.leaves.with(leafChanges(change.objects, this.#hasher));
-    const from = { base: last.head, delta: change.objects, hasher: this.#hasher };
-    this.#last = { state, content, leaves, head: headOf(state, leaves, from), change };
+    const between = changeBetween(last.state, state);
+    const [objects, change] = [last.objects.with(between), encodeChange(between)];
+    const head = headOf(state, objects, { base: last.head, change, hasher });
+    this.#last = { state, objects, head, change };
     return this.#last;
   }
 }

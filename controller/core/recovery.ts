@@ -26,7 +26,8 @@ export function recovered(
 ): ControllerRecord {
   const { restoredAtMs: _, ...record } = from;
   const before = record.state;
-  const state = met !== undefined && met.revision > before.revision ? met : before;
+  // Of the same revision it is the one of a fork that hosts have taken.
+  const state = met !== undefined && met.revision >= before.revision ? met : before;
   const missing = Math.max(0, changesOf(state.revision) - changesOf(before.revision));
   const admitted = new Set([...before.nodes.map(({ id }) => id), ...before.revoked]);
   const unknown = [...state.nodes.map(({ id }) => id), ...state.revoked].filter(

@@ -8,7 +8,8 @@ const RECOVER =
 
 /**
  * Why this controller must decide nothing: it would sign another state under a revision that hosts
- * hold already, or a lower one. `met`: the newest state that was shown to it, its signatures checked.
+ * hold already, or a lower one. `met`: the newest state that was shown to it, or another of its own revision, its signatures
+ * checked.
  * Undefined: it serves.
  */
 export function standingOf(
@@ -36,7 +37,17 @@ export function standingOf(
       message: `hosts hold revision ${newer.revision} of this controller, and it knows only ${state.revision}: its data are old`,
       next: RECOVER,
     };
+  if (met !== undefined && met !== state && met.revision === state.revision)
+    return forkOf(state.revision);
   return undefined;
+}
+
+function forkOf(revision: number): Failure {
+  return {
+    code: "STALE",
+    message: `hosts hold another state of revision ${revision} than this controller: its data were put back, or there are two controllers`,
+    next: RECOVER,
+  };
 }
 
 /** `holds`: what the asking host says that it holds. No proof, so this one request is refused, and no more. */

@@ -16,7 +16,7 @@ export interface ControlChannel {
     request: Uint8Array,
     timeoutMs: number,
   ): Promise<{ bytes: Uint8Array; peer: NodeId }>;
-  /** What the controller sends on the watch stream, until `signal` aborts or the stream ends. */
+  /** What the controller sends to who watches it (one of 0.1.0 other than this version's), until `signal` aborts or the stream ends. */
   watch(
     to: ControllerAddress,
     heard: (bytes: Uint8Array) => void,

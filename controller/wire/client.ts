@@ -13,6 +13,9 @@ import { unanswered } from "./unanswered.ts";
 /** For an answer, when whoever asks has no reason to wait longer. */
 export const ANSWER_TIMEOUT_MS = 5_000;
 
+/** What comes to who watches. */
+export type News = { readonly revision: number } | { readonly state: SignedState };
+
 /** A host's side of the controller's port: requests and answers of their types. */
 export class ControlClient {
   readonly #channel: ControlChannel;
@@ -59,10 +62,11 @@ export class ControlClient {
   }
 
   /**
-   * Each new state, the newest at once, until `signal` aborts or the connection ends.
+   * Of each new state that there is one, of the newest at once, until `signal` aborts or the connection ends; a controller of
+   * 0.1.0 tells the state itself.
    * @throws what the controller refused in its own words, or the connection's end
    */
-  async watch(came: (state: SignedState) => void, signal: AbortSignal): Promise<void> {
+  async watch(came: (news: News) => void, signal: AbortSignal): Promise<void> {
     const refused = new AbortController();
     let failure: unknown;
     // It is called from wherever the bytes come: what it throws would be nobody's.
@@ -70,7 +74,8 @@ export class ControlClient {
       try {
         const answer = decodeAnswer(bytes);
         if (answer.kind === "failed") throw refusal(answer.failure);
-        if (answer.kind === "state" && answer.state !== undefined) came(answer.state);
+        if (answer.kind === "news") came({ revision: answer.revision });
+        if (answer.kind === "state" && answer.state !== undefined) came({ state: answer.state });
       } catch (error) {
         failure ??= error;
         refused.abort();
@@ -123,7 +128,7 @@ function notTheController(address: string, port: number, cause: unknown): Overla
 
 function decodeAnswer(bytes: Uint8Array): ControlAnswer {
   try {
-    return ControlAnswer.parse(decodeCbor(bytes, BOUNDS.stateBytes * 2));
+    return ControlAnswer.parse(decodeCbor(bytes, BOUNDS.controlAnswerBytes));
   } catch (cause) {
     throw new OverlayError(
       {

@@ -17,7 +17,7 @@ import type { ControlChannel, ControllerAddress } from "./channel.ts";
 import { channelFailure } from "./channel-failure.ts";
 import { controlNode, HANDSHAKE_TIMEOUT_MS } from "./libp2p-node.ts";
 
-const limits = { maxDataLength: BOUNDS.stateBytes * 2 };
+const limits = { maxDataLength: BOUNDS.controlAnswerBytes };
 
 /** The channel over libp2p: one connection, kept, and dialled again when it is gone. */
 export class Libp2pChannel implements ControlChannel {
@@ -42,7 +42,7 @@ export class Libp2pChannel implements ControlChannel {
     let stream: Stream | undefined;
     try {
       const connection = await this.#connect(to, signal);
-      stream = await this.#open(connection, "control", signal);
+      stream = await this.#open(connection, ["control"], signal);
       const framed = lpStream(stream, limits);
       await framed.write(request, { signal });
       const bytes = (await framed.read({ signal })).slice();
@@ -60,7 +60,7 @@ export class Libp2pChannel implements ControlChannel {
     signal: AbortSignal,
   ): Promise<void> {
     const connection = await this.#connect(to, signal);
-    const stream = await this.#open(connection, "watch", signal);
+    const stream = await this.#open(connection, ["news", "watch"], signal);
     try {
       const framed = lpStream(stream, limits);
       for (;;) heard((await framed.read({ signal })).slice());
@@ -72,11 +72,12 @@ export class Libp2pChannel implements ControlChannel {
   /** @throws UNSUPPORTED when the controller shares no version with us */
   async #open(
     connection: Connection,
-    name: "control" | "watch",
+    names: readonly ("control" | "news" | "watch")[],
     signal: AbortSignal,
   ): Promise<Stream> {
     try {
-      return await connection.newStream(protocolsOf(name, this.#versions), { signal });
+      const protocols = names.flatMap((name) => protocolsOf(name, this.#versions));
+      return await connection.newStream(protocols, { signal });
     } catch (error) {
       if ((error as Error).name !== "UnsupportedProtocolError") throw error;
       const stream = await connection.newStream(VERSIONS_PROTOCOL, { signal });

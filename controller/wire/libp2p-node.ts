@@ -6,6 +6,8 @@ import { createLibp2p, type Libp2p } from "libp2p";
 import { protocolsOf } from "../../shared/wire-version.ts";
 
 export const CONTROL_PROTOCOLS = protocolsOf("control");
+export const NEWS_PROTOCOLS = protocolsOf("news");
+/** Of 0.1.0: each state whole. */
 export const WATCH_PROTOCOLS = protocolsOf("watch");
 
 /**

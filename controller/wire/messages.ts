@@ -6,6 +6,7 @@ import {
   NodeRecord,
   SignedNodeClaim,
   SignedState,
+  Takes,
 } from "../../shared/cluster-state.ts";
 import { ClusterId, DockerNetworkId, MachineId, NetworkId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -61,6 +62,9 @@ const NetworkRequest = z.object({
 /** Of the state that the asking host holds: a controller that knows less has forgotten something. */
 const holds = z.number().int().min(0).optional();
 
+/** Of the state, for an answer: 0.1.0 says nothing, and takes it whole. */
+const takes = Takes.optional();
+
 /** Where the host runs; `replace`: and not any more where it was admitted. Hosts of 0.1.0 say neither. */
 const machine = MachineId.optional();
 const replace = z.literal(true).optional();
@@ -77,45 +81,49 @@ export const ControlRequest = z.discriminatedUnion("kind", [
     facts: NodeFacts,
     machine,
     replace,
+    takes,
   }),
   /** The newest state, if it is newer than what the asker holds. */
-  z.object({ v, kind: z.literal("state"), revision: z.number().int().min(0) }),
+  z.object({ v, kind: z.literal("state"), revision: z.number().int().min(0), takes }),
   /** The host is at another address, from which this comes; answered as a joining is. */
   z.object({
     v,
     kind: z.literal("readdress"),
     holds,
+    takes,
     facts: AddressFacts,
     machine,
     replace,
   }),
   /** Its interface has another MTU, or it reaches other subnets by itself, than it said before. */
-  z.object({ v, kind: z.literal("underlay"), holds, facts: UnderlayFacts }),
-  z.object({ v, kind: z.literal("createNetwork"), holds, network: NetworkRequest }),
+  z.object({ v, kind: z.literal("underlay"), holds, takes, facts: UnderlayFacts }),
+  z.object({ v, kind: z.literal("createNetwork"), holds, takes, network: NetworkRequest }),
   z.object({
     v,
     kind: z.literal("nameNetwork"),
     holds,
+    takes,
     network: NetworkId,
     name: z.string().min(1).max(128),
     labels: Labels,
     attachable: z.boolean(),
     dockerRanges: z.array(Cidr).max(2).optional(),
   }),
-  z.object({ v, kind: z.literal("removeNetwork"), holds, network: NetworkId }),
+  z.object({ v, kind: z.literal("removeNetwork"), holds, takes, network: NetworkId }),
   /** What a host needs to put its first container on a network, in one exchange. */
   z.object({
     v,
     kind: z.literal("allotBlock"),
     holds,
+    takes,
     network: NetworkId,
     family: z.union([z.literal(4), z.literal(6)]).default(4),
   }),
-  z.object({ v, kind: z.literal("grantAddress"), holds, network: NetworkId, ip: Ip }),
-  z.object({ v, kind: z.literal("returnBlock"), holds, network: NetworkId, block: Cidr }),
-  z.object({ v, kind: z.literal("networkKey"), holds, network: NetworkId }),
+  z.object({ v, kind: z.literal("grantAddress"), holds, takes, network: NetworkId, ip: Ip }),
+  z.object({ v, kind: z.literal("returnBlock"), holds, takes, network: NetworkId, block: Cidr }),
+  z.object({ v, kind: z.literal("networkKey"), holds, takes, network: NetworkId }),
   /** The network's gossip key is made anew; hosts on it fetch it. */
-  z.object({ v, kind: z.literal("rotateKey"), holds, network: NetworkId }),
+  z.object({ v, kind: z.literal("rotateKey"), holds, takes, network: NetworkId }),
 ]);
 export type ControlRequest = z.infer<typeof ControlRequest>;
 export type RequestOf<K extends ControlRequest["kind"]> = Extract<ControlRequest, { kind: K }>;
@@ -143,6 +151,8 @@ export const ControlAnswer = z.discriminatedUnion("kind", [
     machineSharedWith: z.string().optional(),
   }),
   z.object({ v, kind: z.literal("state"), state: SignedState.optional() }),
+  /** To who watches: the state has this revision now. */
+  z.object({ v, kind: z.literal("news"), revision: z.number().int().min(0) }),
   z.object({ v, kind: z.literal("network"), network: NetworkRecord, state: SignedState }),
   z.object({
     v,

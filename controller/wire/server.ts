@@ -3,7 +3,6 @@ import { lpStream } from "@libp2p/utils";
 import type { Libp2p } from "libp2p";
 import { BOUNDS } from "../../shared/bounds.ts";
 import { encodeCbor } from "../../shared/codec.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { NodeId } from "../../shared/ids.ts";
 import { Ip } from "../../shared/ip.ts";
@@ -12,7 +11,8 @@ import type { Log } from "../../shared/ports.ts";
 import { encodeVersions, VERSIONS_PROTOCOL, WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import type { Controller } from "../controller.ts";
 import { answerRequest } from "./answer.ts";
-import { CONTROL_PROTOCOLS, controlNode, WATCH_PROTOCOLS } from "./libp2p-node.ts";
+import type { ControlAnswer } from "./messages.ts";
+import { CONTROL_PROTOCOLS, controlNode, NEWS_PROTOCOLS, WATCH_PROTOCOLS } from "./libp2p-node.ts";
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_STREAMS = 64;
@@ -49,7 +49,15 @@ export class ControlServer {
     const options = { maxInboundStreams: MAX_STREAMS };
     const node = this.#node;
     await node.handle(CONTROL_PROTOCOLS, (stream, from) => this.#serve(stream, from), options);
-    await node.handle(WATCH_PROTOCOLS, (stream, from) => this.#watch(stream, from), options);
+    const controller = this.#controller;
+    const news = (stream: Stream, from: Connection): Promise<void> =>
+      this.#watch(stream, () => controller.news(peerOf(from)));
+    await node.handle(NEWS_PROTOCOLS, news, options);
+    // 0.1.0 is told each state whole.
+    const whole = { v: 1, kind: "state", revision: 0 } as const;
+    const states = (stream: Stream, from: Connection): Promise<void> =>
+      this.#watch(stream, () => controller.handle(peerOf(from), whole));
+    await node.handle(WATCH_PROTOCOLS, states, options);
     await node.handle(VERSIONS_PROTOCOL, (stream) => this.#tellVersions(stream), options);
   }
 
@@ -86,14 +94,14 @@ export class ControlServer {
     }
   }
 
-  /** The newest state at once, then each new one; only the newest waits for a slow reader. */
-  async #watch(stream: Stream, connection: Connection): Promise<void> {
-    const framed = lpStream(stream, { maxDataLength: BOUNDS.stateBytes * 2 });
-    let latest: SignedState | undefined;
+  /** `answer` at once, then with each new state; only the newest waits for a slow reader. */
+  async #watch(stream: Stream, answer: () => Promise<ControlAnswer>): Promise<void> {
+    const framed = lpStream(stream, { maxDataLength: BOUNDS.controlAnswerBytes });
+    let isTold = false;
     let wake = (): void => {};
     const closed = new AbortController();
-    const stopListening = this.#controller.onState((state) => {
-      latest = state;
+    const stopListening = this.#controller.onState(() => {
+      isTold = false;
       wake();
     });
     stream.addEventListener("close", () => {
@@ -101,25 +109,14 @@ export class ControlServer {
       wake();
     });
     try {
-      const first = await this.#controller.handle(peerOf(connection), {
-        v: 1,
-        kind: "state",
-        revision: 0,
-      });
-      await framed.write(encodeCbor(first));
-      if (first.kind === "failed") return;
       while (!closed.signal.aborted) {
-        if (latest === undefined) {
+        if (isTold) {
           await new Promise<void>((resolve) => (wake = resolve));
           continue;
         }
-        latest = undefined;
-        // Asked again, not handed on: a host that was removed meanwhile is told nothing more.
-        const next = await this.#controller.handle(peerOf(connection), {
-          v: 1,
-          kind: "state",
-          revision: 0,
-        });
+        isTold = true;
+        // Asked each time: a host that was removed meanwhile is told nothing more.
+        const next = await answer();
         await framed.write(encodeCbor(next));
         if (next.kind === "failed") return;
       }

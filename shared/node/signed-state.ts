@@ -11,9 +11,5 @@ export async function verifySigned(
 ): Promise<ClusterState> {
   if (signed.content === undefined) return verifyState(rootKey, signed);
   const head = await verifyHead(rootKey, signed);
-  const { objects, blocks } = heldUnder(head, signed.content, sha256);
-  return stateOf(head, {
-    objects,
-    blocks: new Map([...blocks].map(([network, { hosts }]) => [network, hosts])),
-  });
+  return stateOf(head, heldUnder(head, signed.content, sha256).objects.entries());
 }

@@ -2,6 +2,7 @@ import {
   createHash,
   createPrivateKey,
   createPublicKey,
+  hash,
   randomBytes,
   randomInt,
   sign,
@@ -32,9 +33,13 @@ export const systemRandom: Random = {
 
 export const sha256: Hasher = {
   sha256: (...parts) => {
-    const hash = createHash("sha256");
-    for (const part of parts) hash.update(part);
-    return new Uint8Array(hash.digest());
+    const [first] = parts;
+    // In one call: of some hundred bytes it costs a fraction of what a hash object does.
+    if (first !== undefined && parts.length === 1)
+      return new Uint8Array(hash("sha256", first, "buffer"));
+    const made = createHash("sha256");
+    for (const part of parts) made.update(part);
+    return new Uint8Array(made.digest());
   },
 };
 

@@ -2,39 +2,38 @@ import { z } from "zod";
 import { fromBase64Url, toBase64Url } from "../base64url.ts";
 import { ClusterId } from "../ids.ts";
 import type { Hasher } from "../ports.ts";
-import { deltaBytes, type StateDelta } from "./delta.ts";
-import type { Leaves } from "./leaves.ts";
+import type { ObjectTree } from "./object-tree.ts";
 
 /** SHA-256 as base64url (RFC 4648, section 5) without padding. */
 const Hash = z.string().regex(/^[A-Za-z0-9_-]{43}$/, "not a SHA-256 as base64url");
 
-const Point = z.object({ revision: z.number().int().min(1), root: Hash });
 /** One content of the state: two with the same are the same. */
-export type StatePoint = z.infer<typeof Point>;
+export const StatePoint = z.object({ revision: z.number().int().min(1), root: Hash });
+export type StatePoint = z.infer<typeof StatePoint>;
 
 /** All that a controller signs of a revision: the objects follow from its root. */
-export const StateHead = Point.extend({
+export const StateHead = StatePoint.extend({
   format: z.literal(2),
   cluster: ClusterId,
-  /** What the delta beside it starts from, and its hash: one that is not this head's is refused unread. */
-  base: Point.optional(),
+  /** What the change beside it starts from, and its hash: one that is not this head's is refused unread. */
+  base: StatePoint.optional(),
   changes: Hash.optional(),
 });
 export type StateHead = z.infer<typeof StateHead>;
 
-/** @param from absent: a head without a delta, which is caught up with. */
+/** @param from absent: a head without a change, which is caught up with. */
 export function headOf(
   { cluster, revision }: Pick<StateHead, "cluster" | "revision">,
-  leaves: Leaves,
-  from?: { readonly base: StatePoint; readonly delta: StateDelta; readonly hasher: Hasher },
+  objects: ObjectTree,
+  from?: { readonly base: StatePoint; readonly change: Uint8Array; readonly hasher: Hasher },
 ): StateHead {
-  const head = { format: 2, cluster, revision, root: rootText(leaves) } as const;
+  const head = { format: 2, cluster, revision, root: rootText(objects) } as const;
   if (from === undefined) return head;
-  const { base, delta, hasher } = from;
+  const { base, change, hasher } = from;
   return {
     ...head,
     base: { revision: base.revision, root: base.root },
-    changes: changesHash(delta, hasher),
+    changes: changesHash(change, hasher),
   };
 }
 
@@ -44,12 +43,13 @@ export function headIn(jws: string): StateHead {
   return StateHead.parse(JSON.parse(new TextDecoder().decode(payload)));
 }
 
-export function rootText(leaves: Leaves): string {
-  return toBase64Url(leaves.root());
+export function rootText(objects: ObjectTree): string {
+  return toBase64Url(objects.root());
 }
 
-export function changesHash(delta: StateDelta, hasher: Hasher): string {
-  return toBase64Url(hasher.sha256(deltaBytes(delta)));
+/** Of a change as it travels. */
+export function changesHash(change: Uint8Array, hasher: Hasher): string {
+  return toBase64Url(hasher.sha256(change));
 }
 
 /**

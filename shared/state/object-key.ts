@@ -1,34 +1,47 @@
 import { NetworkId, NodeId } from "../ids.ts";
 
-/** Names an object of the cluster's state, or all blocks of a network, wherever it is kept or told. ASCII. */
+/** Names an object of the cluster's state wherever it is kept or told. ASCII. */
 export type ObjectKey =
-  "settings" | "controller" | `node/${NodeId}` | `network/${NetworkId}` | `revoked/${NodeId}`;
-
-export type BlocksKey = `blocks/${NetworkId}`;
+  | "settings"
+  | "controller"
+  | `node/${NodeId}`
+  | `network/${NetworkId}`
+  | `revoked/${NodeId}`
+  | `blocks/${NetworkId}/${NodeId}`;
 
 /** What a key is of. A kind that this version does not know is kept and handed on, and read by nobody. */
 export type KeyParts =
   | { readonly kind: "settings" | "controller" }
   | { readonly kind: "node" | "revoked"; readonly node: NodeId }
-  | { readonly kind: "network" | "blocks"; readonly network: NetworkId }
+  | { readonly kind: "network"; readonly network: NetworkId }
+  /** All that this host has of that network. */
+  | { readonly kind: "blocks"; readonly network: NetworkId; readonly node: NodeId }
   | { readonly kind: "unknown" };
 
-export function blocksKey(network: NetworkId): BlocksKey {
-  return `blocks/${network}`;
+const UNKNOWN: KeyParts = { kind: "unknown" };
+
+export function blocksKey(network: NetworkId, node: NodeId): ObjectKey {
+  return `blocks/${network}/${node}`;
 }
 
 export function keyParts(key: string): KeyParts {
-  const [kind, id, ...more] = key.split("/");
-  if (more.length > 0) return { kind: "unknown" };
-  if (kind === "settings" || kind === "controller")
-    return id === undefined ? { kind } : { kind: "unknown" };
+  const [kind, id, of, ...more] = key.split("/");
+  if (more.length > 0) return UNKNOWN;
+  if (kind === "blocks") {
+    const [network, node] = [NetworkId.safeParse(id), NodeId.safeParse(of)];
+    return network.success && node.success
+      ? { kind, network: network.data, node: node.data }
+      : UNKNOWN;
+  }
+  if (of !== undefined) return UNKNOWN;
+  if (kind === "settings" || kind === "controller") return id === undefined ? { kind } : UNKNOWN;
   if (kind === "node" || kind === "revoked") {
     const node = NodeId.safeParse(id);
     if (node.success) return { kind, node: node.data };
   }
-  if (kind === "network" || kind === "blocks") {
+  if (kind === "network") {
     const network = NetworkId.safeParse(id);
     if (network.success) return { kind, network: network.data };
   }
-  return { kind: "unknown" };
+  return UNKNOWN;
 }

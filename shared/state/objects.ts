@@ -7,23 +7,12 @@ import {
   NodeRecord,
   Settings,
 } from "../cluster-state.ts";
-import { decodeCbor, encodeCbor } from "../codec.ts";
+import { decodeCbor, encodeCbor, equalBytes } from "../codec.ts";
 import { OverlayError } from "../errors.ts";
 import type { ClusterId, NetworkId, NodeId } from "../ids.ts";
 import { Cidr } from "../ip.ts";
 import { blocksKey, keyParts, type ObjectKey } from "./object-key.ts";
-
-/** An object is its bytes, deterministic CBOR: what a host cannot read of it, it keeps and hands on. */
-export type StateObjects = ReadonlyMap<string, Uint8Array>;
-
-/** Of one network: by host, its blocks there. They travel apart, to hosts that need them. */
-export type NetworkBlocks = ReadonlyMap<NodeId, Uint8Array>;
-
-/** A whole state, or as much of its blocks as is held. */
-export interface StateContent {
-  readonly objects: StateObjects;
-  readonly blocks: ReadonlyMap<NetworkId, NetworkBlocks>;
-}
+import type { StateChange } from "./object-tree.ts";
 
 /** In the order of their text. */
 const HostBlocks = z.array(Cidr).min(1);
@@ -35,38 +24,121 @@ export interface StateName {
 }
 
 /** Being there is all that it says. */
-const REVOKED = encodeCbor(true);
+const REVOKED = encodedObject(true);
 
 /** From one revision to the next most records are the same objects, and encoded once. */
 const encoded = new WeakMap<object, Uint8Array>();
 
 function bytesOf(record: object): Uint8Array {
   let bytes = encoded.get(record);
-  if (bytes === undefined) encoded.set(record, (bytes = encodeCbor(record)));
+  if (bytes === undefined) encoded.set(record, (bytes = encodedObject(record)));
   return bytes;
 }
 
-export function contentOf(state: ClusterState): StateContent {
+/** Of its own size: it is kept for as long as it is the state's. */
+function encodedObject(value: unknown): Uint8Array {
+  return new Uint8Array(encodeCbor(value));
+}
+
+export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
   const objects = new Map<ObjectKey, Uint8Array>();
   objects.set("settings", bytesOf(state.settings));
   objects.set("controller", bytesOf(state.controller));
   for (const node of state.nodes) objects.set(`node/${node.id}`, bytesOf(node));
   for (const network of state.networks) objects.set(`network/${network.id}`, bytesOf(network));
   for (const node of state.revoked) objects.set(`revoked/${node}`, REVOKED);
-  return { objects, blocks: blocksOf(state.blocks) };
+  for (const [key, given] of blocksByKey(state.blocks)) objects.set(key, bytesOfBlocks(given));
+  return objects;
+}
+
+/** From one state to the next. What both have as the same record is not looked into: the rest is what costs. */
+export function changeBetween(before: ClusterState, after: ClusterState): StateChange {
+  const put = new Map<ObjectKey, Uint8Array>();
+  const gone = new Set<ObjectKey>();
+  for (const key of ["settings", "controller"] as const)
+    differ({ put, gone }, [key, before[key]], [key, after[key]]);
+  const records = <T extends object>(was: T[], is: T[], keyOf: (record: T) => ObjectKey): void => {
+    const [left, right] = unlike(was, is);
+    const held = new Map(left.map((record) => [keyOf(record), record]));
+    for (const key of held.keys()) gone.add(key);
+    for (const record of right) {
+      const key = keyOf(record);
+      differ({ put, gone }, [key, held.get(key)], [key, record]);
+    }
+  };
+  records(before.nodes, after.nodes, ({ id }) => `node/${id}`);
+  records(before.networks, after.networks, ({ id }) => `network/${id}`);
+  const [outBefore, outAfter] = [new Set(before.revoked), new Set(after.revoked)];
+  for (const id of after.revoked) if (!outBefore.has(id)) put.set(`revoked/${id}`, REVOKED);
+  for (const id of before.revoked) if (!outAfter.has(id)) gone.add(`revoked/${id}`);
+  changedBlocks(before.blocks, after.blocks, { put, gone });
+  return {
+    put: [...put].toSorted(([a], [b]) => byText(a, b)),
+    drop: [...gone].toSorted(),
+  };
+}
+
+interface Difference {
+  readonly put: Map<ObjectKey, Uint8Array>;
+  readonly gone: Set<ObjectKey>;
+}
+
+function differ(
+  { put, gone }: Difference,
+  [key, was]: readonly [ObjectKey, object | undefined],
+  [, is]: readonly [ObjectKey, object],
+): void {
+  gone.delete(key);
+  if (was === is) return;
+  const bytes = bytesOf(is);
+  if (was === undefined || !equalBytes(bytesOf(was), bytes)) put.set(key, bytes);
+}
+
+/** What is left of two lists without the records that both begin with, and end with. */
+function unlike<T>(a: readonly T[], b: readonly T[]): [T[], T[]] {
+  const most = Math.min(a.length, b.length);
+  let [begin, end] = [0, 0];
+  while (begin < most && a[begin] === b[begin]) begin++;
+  while (end < most - begin && a[a.length - 1 - end] === b[b.length - 1 - end]) end++;
+  return [a.slice(begin, a.length - end), b.slice(begin, b.length - end)];
+}
+
+/** One host's blocks of one network are one object, so all of them are looked at where one is another. */
+function changedBlocks(
+  before: BlockRecord[],
+  after: BlockRecord[],
+  { put, gone }: Difference,
+): void {
+  const touched = new Map<NetworkId, Set<NodeId>>();
+  for (const { network, node } of unlike(before, after).flat()) {
+    const nodes = touched.get(network) ?? new Set();
+    touched.set(network, nodes.add(node));
+  }
+  if (touched.size === 0) return;
+  const isTouched = ({ network, node }: BlockRecord): boolean =>
+    touched.get(network)?.has(node) === true;
+  const [was, is] = [before, after].map((blocks) => blocksByKey(blocks.filter(isTouched)));
+  for (const key of was!.keys()) if (!is!.has(key)) gone.add(key);
+  for (const [key, given] of is!) {
+    const [bytes, held] = [bytesOfBlocks(given), was!.get(key)];
+    if (held === undefined || !equalBytes(bytesOfBlocks(held), bytes)) put.set(key, bytes);
+  }
 }
 
 /**
- * The state that the content says, in one order whatever its own is: nodes by index, networks by VNI, the rest by its text.
+ * The state that the objects say, in one order whatever their own is: nodes by index, networks by VNI, the rest by its text.
  * Objects of a kind that is not known are left out. @throws INVALID with the key of the one that cannot be read;
  * TOO_LARGE.
  */
-export function stateOf(name: StateName, { objects, blocks }: StateContent): ClusterState {
-  const settings = readOnly(objects, "settings", Settings);
-  const controller = readOnly(objects, "controller", ClusterState.shape.controller);
+export function stateOf(
+  name: StateName,
+  objects: Iterable<readonly [string, Uint8Array]>,
+): ClusterState {
+  const put = [...objects];
+  const settings = readOnly(put, "settings", Settings);
+  const controller = readOnly(put, "controller", ClusterState.shape.controller);
   const nothing = { settings, controller, nodes: [], revoked: [], networks: [], blocks: [] };
-  const state = stateWith(nothing, name, { put: [...objects], drop: [] }, blocks);
-  return ClusterState.parse(state);
+  return ClusterState.parse(stateWith(nothing, name, { put, drop: [] }));
 }
 
 /** The same state in the order of `stateOf`, whoever told it: hosts compare and show lists of it. */
@@ -81,74 +153,131 @@ export function inOneOrder(state: ClusterState): ClusterState {
   return isSame ? state : { ...state, nodes, networks, revoked, blocks };
 }
 
+/** Lists of which that is known. */
+const inOrder = new WeakSet<object>();
+
 /** The same list when it is in order. */
 function sorted<T>(list: T[], order: (a: T, b: T) => number): T[] {
+  if (inOrder.has(list)) return list;
   const isInOrder = list.every((one, i) => i === 0 || order(list[i - 1]!, one) <= 0);
-  return isInOrder ? list : list.toSorted(order);
-}
-
-/** Of a change of the objects, and of all blocks of those networks whose blocks are others. */
-interface ObjectsChange {
-  readonly put: readonly (readonly [string, Uint8Array])[];
-  readonly drop: readonly string[];
+  const made = isInOrder ? list : list.toSorted(order);
+  inOrder.add(made);
+  return made;
 }
 
 /**
  * The state after a change: what is read is what changed, and the rest is the same objects as before. In the order of
- * `stateOf`. `blocks`: all of each network whose blocks are others now. @throws as `stateOf`
+ * `stateOf`, as the one before is. @throws as `stateOf`
  */
 export function stateWith(
   before: Omit<ClusterState, "format" | "cluster" | "revision">,
   { cluster, revision }: StateName,
-  { put, drop }: ObjectsChange,
-  blocks: ReadonlyMap<NetworkId, NetworkBlocks>,
+  { put, drop }: StateChange,
 ): ClusterState {
-  const other = new Set([...put.map(([key]) => key), ...drop]);
-  const nodes: NodeRecord[] = [];
-  const networks: NetworkRecord[] = [];
-  const revoked: NodeId[] = [];
+  const came = { nodes: new Array<NodeRecord>(), networks: new Array<NetworkRecord>() };
+  const [revoked, blocks]: [NodeId[], BlockRecord[]] = [[], []];
   let { settings, controller } = before;
   for (const [key, bytes] of put) {
     const parts = keyParts(key);
-    if (parts.kind === "node") nodes.push(read(key, bytes, NodeRecord));
-    else if (parts.kind === "network") networks.push(read(key, bytes, NetworkRecord));
+    if (parts.kind === "node") came.nodes.push(read(key, bytes, NodeRecord));
+    else if (parts.kind === "network") came.networks.push(read(key, bytes, NetworkRecord));
     else if (parts.kind === "revoked") revoked.push(parts.node);
+    else if (parts.kind === "blocks") blocks.push(...blocksIn(parts, key, bytes));
     else if (parts.kind === "settings") settings = read(key, bytes, Settings);
     else if (parts.kind === "controller")
       controller = read(key, bytes, ClusterState.shape.controller);
   }
+  const other = [...put.map(([key]) => key), ...drop].map(keyParts);
+  const others = (kind: "node" | "revoked"): Set<NodeId> =>
+    new Set(other.flatMap((parts) => (parts.kind === kind ? [parts.node] : [])));
+  const [nodes, out] = [others("node"), others("revoked")];
+  const networks = new Set(
+    other.flatMap((parts) => (parts.kind === "network" ? [parts.network] : [])),
+  );
+  const places = other.filter((parts) => parts.kind === "blocks");
   return {
     format: 1,
     cluster,
     revision,
     settings,
     controller,
-    nodes: changed(before.nodes, ({ id }) => other.has(`node/${id}`), nodes, byIndex),
-    revoked: changed(before.revoked, (id) => other.has(`revoked/${id}`), revoked, byText),
-    networks: changed(before.networks, ({ id }) => other.has(`network/${id}`), networks, byVni),
-    blocks: changed(before.blocks, ({ network }) => blocks.has(network), records(blocks), byPlace),
+    nodes: changed(before.nodes, nodes.size, ({ id }) => nodes.has(id), came.nodes, byIndex),
+    revoked: changed(before.revoked, out.size, (id) => out.has(id), revoked, byText),
+    networks: changed(
+      before.networks,
+      networks.size,
+      ({ id }) => networks.has(id),
+      came.networks,
+      byVni,
+    ),
+    blocks: changedPlaces(before.blocks, places, blocks),
   };
 }
 
-function records(blocks: ReadonlyMap<NetworkId, NetworkBlocks>): BlockRecord[] {
-  return [...blocks].flatMap(([network, hosts]) =>
-    [...hosts].flatMap(([node, bytes]) => {
-      const given = read(`${blocksKey(network)}/${node}`, bytes, HostBlocks);
-      return given.map((block) => ({ network, block, node }));
-    }),
-  );
+function blocksIn(
+  { network, node }: { network: NetworkId; node: NodeId },
+  key: string,
+  bytes: Uint8Array,
+): BlockRecord[] {
+  return read(key, bytes, HostBlocks).map((block) => ({ network, block, node }));
 }
 
 /** Without what is other now, with what came; the same list when it is neither. */
 function changed<T>(
   before: T[],
+  others: number,
   isOther: (one: T) => boolean,
   came: readonly T[],
   order: (a: T, b: T) => number,
 ): T[] {
+  if (others === 0) return before;
   const kept = before.filter((one) => !isOther(one));
-  if (came.length === 0 && kept.length === before.length) return before;
-  return [...kept, ...came].toSorted(order);
+  const isMuch = came.length > FEW;
+  const all = isMuch ? [...kept, ...came].toSorted(order) : kept;
+  if (!isMuch) for (const one of came) all.splice(placeOf(all, one, order), 0, one);
+  inOrder.add(all);
+  return all;
+}
+
+type Place = Pick<BlockRecord, "network" | "node">;
+
+/** As `changed`: one host's blocks of a network lie beside each other. */
+function changedPlaces(
+  before: BlockRecord[],
+  places: readonly Place[],
+  came: readonly BlockRecord[],
+): BlockRecord[] {
+  if (places.length > FEW) {
+    const others = new Set(places.map(({ network, node }) => blocksKey(network, node)));
+    const isOther = ({ network, node }: Place): boolean => others.has(blocksKey(network, node));
+    return changed(before, others.size, isOther, came, byPlace);
+  }
+  if (places.length === 0) return before;
+  const all = before.slice();
+  for (const place of places) {
+    const isOther = ({ network, node }: Place): boolean =>
+      network === place.network && node === place.node;
+    const at = placeOf(all, place, (a, b) => byHost(a, b) || 1);
+    let end = at;
+    while (end < all.length && isOther(all[end]!)) end++;
+    all.splice(at, end - at, ...came.filter(isOther).toSorted(byPlace));
+  }
+  inOrder.add(all);
+  return all;
+}
+
+/** Fewer are put in their places: the list is in order. */
+const FEW = 16;
+
+/** Behind all that are not after it. */
+function placeOf<T, U>(list: readonly T[], one: U, order: (a: T, b: U) => number): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (order(list[middle]!, one) <= 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function byIndex(a: NodeRecord, b: NodeRecord): number {
@@ -159,27 +288,39 @@ function byVni(a: NetworkRecord, b: NetworkRecord): number {
   return a.vni - b.vni || byText(a.id, b.id);
 }
 
-function byPlace(a: BlockRecord, b: BlockRecord): number {
-  return byText(a.network, b.network) || byText(a.node, b.node) || byText(a.block, b.block);
+function byHost(a: Place, b: Place): number {
+  return byText(a.network, b.network) || byText(a.node, b.node);
 }
 
-function blocksOf(blocks: ClusterState["blocks"]): StateContent["blocks"] {
-  const given = new Map<NetworkId, Map<NodeId, Cidr[]>>();
+function byPlace(a: BlockRecord, b: BlockRecord): number {
+  return byHost(a, b) || byText(a.block, b.block);
+}
+
+function blocksByKey(blocks: readonly BlockRecord[]): Map<ObjectKey, Cidr[]> {
+  const given = new Map<ObjectKey, Cidr[]>();
   for (const { network, node, block } of blocks) {
-    const hosts = given.get(network) ?? new Map<NodeId, Cidr[]>();
-    given.set(network, hosts.set(node, [...(hosts.get(node) ?? []), block]));
+    const key = blocksKey(network, node);
+    const own = given.get(key);
+    if (own === undefined) given.set(key, [block]);
+    else own.push(block);
   }
-  const asObjects = (hosts: ReadonlyMap<NodeId, Cidr[]>): NetworkBlocks =>
-    new Map([...hosts].map(([node, own]) => [node, encodeCbor(own.toSorted(byText))]));
-  return new Map([...given].map(([network, hosts]) => [network, asObjects(hosts)]));
+  return given;
+}
+
+function bytesOfBlocks(given: readonly Cidr[]): Uint8Array {
+  return encodedObject(given.toSorted(byText));
 }
 
 function byText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function readOnly<T>(objects: StateObjects, key: ObjectKey, schema: z.ZodType<T>): T {
-  const bytes = objects.get(key);
+function readOnly<T>(
+  objects: readonly (readonly [string, Uint8Array])[],
+  key: ObjectKey,
+  schema: z.ZodType<T>,
+): T {
+  const bytes = objects.find(([held]) => held === key)?.[1];
   if (bytes === undefined) throw invalid(key, "it is missing");
   return read(key, bytes, schema);
 }

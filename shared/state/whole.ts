@@ -3,40 +3,29 @@ import { fromBase64Url, toBase64Url } from "../base64url.ts";
 import { BOUNDS } from "../bounds.ts";
 import { decodeCbor, encodeCbor } from "../codec.ts";
 import { OverlayError } from "../errors.ts";
-import { NetworkId, NodeId } from "../ids.ts";
 import type { Hasher } from "../ports.ts";
+import { ObjectEntry } from "./change.ts";
 import type { StateHead } from "./head.ts";
 import { type HeldState, heldState } from "./held-state.ts";
-import type { NetworkBlocks, StateContent } from "./objects.ts";
+import { ObjectTree } from "./object-tree.ts";
 
-/** All objects of a state as one text, for who holds none of them or has missed a change: `content` of a `SignedState`. */
+/** All objects of a state as one text, as it is on disk and beside a joining: `content` of a `SignedState`. */
 
-const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "not bytes");
+const Content = z.array(ObjectEntry);
 
-const Content = z.tuple([
-  z.array(z.tuple([z.string(), Bytes])),
-  z.array(z.tuple([NetworkId, z.array(z.tuple([NodeId, Bytes]))])),
-]);
-
-export function encodeContent({ objects, blocks }: StateContent): string {
-  const networks = [...blocks].map(([network, hosts]) => [network, [...hosts]] as const);
-  return toBase64Url(encodeCbor([[...objects], networks]));
+export function encodeContent(objects: ObjectTree): string {
+  return toBase64Url(encodeCbor([...objects.entries()]));
 }
 
 /** @throws INVALID, TOO_LARGE; UNAUTHENTICATED: the objects are not those of the head. */
 export function heldUnder(head: StateHead, content: string, hasher: Hasher): HeldState {
-  const parsed = Content.safeParse(decodeCbor(fromBase64Url(content), BOUNDS.stateBytes));
+  const parsed = Content.safeParse(decodeCbor(fromBase64Url(content), BOUNDS.objectsBytes));
   if (!parsed.success)
     throw new OverlayError({
       code: "INVALID",
       message: `not objects of a state: ${z.prettifyError(parsed.error)}`,
     });
-  const [objects, networks] = parsed.data;
-  const blocks = networks.map(([network, hosts]): [NetworkId, NetworkBlocks] => [
-    network,
-    new Map(hosts),
-  ]);
-  const held = heldState(head, { objects: new Map(objects), blocks: new Map(blocks) }, hasher);
+  const held = heldState(head, ObjectTree.of(parsed.data, hasher));
   if (held !== undefined) return held;
   throw new OverlayError({
     code: "UNAUTHENTICATED",

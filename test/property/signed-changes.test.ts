@@ -4,17 +4,15 @@ import { Controller } from "../../controller/controller.ts";
 import { admitNode } from "../../controller/core/admission.ts";
 import { type ControllerRecord, newCluster } from "../../controller/core/record.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
-import { fromBase64Url } from "../../shared/base64url.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
 import { identityFromSeed } from "../../shared/node/identity.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import { silentLog } from "../../shared/ports.ts";
-import { decodeChange, takeChange } from "../../shared/state/change.ts";
-import { leavesOf } from "../../shared/state/delta.ts";
+import { decodeChange } from "../../shared/state/change.ts";
 import { headOf } from "../../shared/state/head.ts";
-import { type HeldState, heldState } from "../../shared/state/held-state.ts";
-import { contentOf, stateOf, stateWith } from "../../shared/state/objects.ts";
+import { type HeldState, heldState, take } from "../../shared/state/held-state.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { objectsOf, stateOf, stateWith } from "../../shared/state/objects.ts";
 import { signCertificate, verifyHead, verifyState } from "../../shared/trust.ts";
 import { MemoryStore } from "../fakes/memory-controller-store.ts";
 import { node, nodeId } from "../support/cluster.ts";
@@ -110,35 +108,30 @@ async function requestOf(
   }
 }
 
-async function follow(held: HeldState | undefined, signed: SignedState): Promise<HeldState> {
-  const state = await verifyState(root.publicKey, signed);
-  const content = contentOf(state);
-  if (held === undefined) {
-    const whole = heldState(headOf(state, leavesOf(content, sha256)), content, sha256);
-    return whole!;
-  }
-  const { jws, change } = signed.change!;
-  const head = await verifyHead(root.publicKey, { ...signed, jws });
-  const decoded = decodeChange(fromBase64Url(change));
+/** From what is held to the newest, which the controller signs whole as well. */
+async function follow(held: HeldState | undefined, controller: Controller): Promise<HeldState> {
+  const state = await verifyState(root.publicKey, await controller.signedState());
+  const objects = ObjectTree.of(objectsOf(state), sha256);
+  if (held === undefined) return heldState(headOf(state, objects), objects)!;
+  const { revision, root: at } = held.head;
+  const told = await controller.signedState({ held: { revision, root: at } });
+  const newest = await verifyHead(root.publicKey, told);
   // The head is over the objects of the whole, however they came to be.
-  expect(heldState(head, content, sha256)).toBeDefined();
-  const taken = takeChange(held, head, decoded, sha256);
-  if (taken.kind !== "taken") throw new Error(`it is ${JSON.stringify(taken)}`);
-  expect(heldState(head, plainContent(taken.held), sha256)).toBeDefined();
-  const before = stateOf(held.head, plainContent(held));
-  const other = new Map(
-    decoded.objects.blocks.map(([network]) => [network, content.blocks.get(network) ?? new Map()]),
-  );
-  const after = stateOf(head, plainContent(taken.held));
-  expect(stateWith(before, head, decoded.objects, other)).toEqual(after);
-  expect(after).toEqual(stateOf(state, content));
-  return taken.held;
+  expect(heldState(newest, objects)).toBeDefined();
+  let now = held;
+  for (const signed of told.changes!) {
+    const head = await verifyHead(root.publicKey, { ...told, jws: signed.jws });
+    const taken = take(now, head, signed.change, sha256);
+    if (taken.kind !== "taken") throw new Error(`it is ${JSON.stringify(taken)}`);
+    const before = stateOf(now.head, now.objects.entries());
+    const after = stateOf(head, taken.held.objects.entries());
+    expect(stateWith(before, head, decodeChange(signed.change))).toEqual(after);
+    now = taken.held;
+  }
+  expect(now.head.root).toBe(newest.root);
+  expect(stateOf(now.head, now.objects.entries())).toEqual(stateOf(state, objects.entries()));
+  return now;
 }
-
-const plainContent = ({ objects, blocks }: HeldState) => ({
-  objects,
-  blocks: new Map([...blocks].map(([network, { hosts }]) => [network, hosts])),
-});
 
 test("whole or followed from change to change it is one state, also over the controller's restarts", async () => {
   const store = new MemoryStore();
@@ -163,21 +156,23 @@ test("whole or followed from change to change it is one state, also over the con
     fc.asyncProperty(fc.array(command, { minLength: 4, maxLength: 16 }), async (commands) => {
       await storeRecord(store, record);
       let controller = start();
-      let held = await follow(undefined, await controller.signedState());
+      let held = await follow(undefined, controller);
       for (const each of commands) {
-        if (each.kind === "restart") controller = start();
-        const told: SignedState[] = [];
-        const stop = controller.onState((signed) => told.push(signed));
+        if (each.kind === "restart") {
+          held = await follow(held, controller);
+          controller = start();
+        }
         const request = await requestOf(controller, each);
         if (each.kind === "evict" && each.host > 1)
           await controller.removeNode(`h${each.host}`).catch(() => {});
         else if (request !== undefined) await controller.handle(nodeId(each.host), request);
-        stop();
-        for (const signed of told) {
-          held = await follow(held, signed);
-          followed++;
-        }
+        // Now and then several at once.
+        if (each.n < 4) continue;
+        const { revision } = held.head;
+        held = await follow(held, controller);
+        followed += held.head.revision - revision;
       }
+      held = await follow(held, controller);
       expect(held.head.revision).toBe((await controller.state()).revision);
     }),
     { numRuns: 25 },

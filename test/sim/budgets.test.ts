@@ -35,6 +35,8 @@ test("what costs more is named", () => {
     start: [{ ...start, isOn: false, copies: 1, dumped: 1, drifts: 1, messageBytes: 1025 }],
     idle: [{ ...idle, bytes: 65_537, signatures: 1, written: 1 }],
   };
-  expect(tooDear(dear, small)).toHaveLength(14);
+  expect(tooDear(dear, small)).toHaveLength(13);
+  const unheard = { ...small, block: [{ ...block, parsed: 0 }] };
+  expect(tooDear(unheard, small)).toEqual([expect.stringMatching(/0 of 1 hosts heard/)]);
   expect(tooDear({ ...small, idle: [] }, small)).toEqual([expect.stringMatching(/nothing was/)]);
 });

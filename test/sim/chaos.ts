@@ -1,4 +1,6 @@
+import { CLUSTER_TOPIC } from "../../agent/replication/request-kinds.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import { encodeCbor } from "../../shared/codec.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
@@ -35,6 +37,7 @@ const ACTS: readonly Act[] = [
   { weight: 10, wide: true, run: (chaos) => chaos.controllerAway() },
   { weight: 10, wide: true, run: (chaos) => chaos.backUp() },
   { weight: 6, wide: true, run: (chaos) => chaos.restoreController() },
+  { weight: 5, wide: true, run: (chaos) => chaos.fork() },
   { weight: 5, run: (chaos) => chaos.evict() },
   { weight: 5, run: (chaos) => chaos.join() },
   { weight: 6, run: (chaos) => chaos.makeNetwork() },
@@ -251,6 +254,16 @@ export class Chaos {
   restoreController(): void {
     const { controller, faults } = this.#world;
     if (!controller.isAway && controller.restore()) faults.controllerRestored++;
+  }
+
+  /** Some host hears the other one first, and hands it on. */
+  fork(): void {
+    const { controller, faults, network } = this.#world;
+    const agent = this.#host()?.agent;
+    const told = controller.isAway || agent === undefined ? undefined : controller.fork();
+    if (told === undefined || agent === undefined) return;
+    faults.forks++;
+    network.publish(agent, CLUSTER_TOPIC, encodeCbor(told));
   }
 
   /** Never so many that the cluster shrinks for good: who was evicted joins again under another key. */

@@ -26,6 +26,8 @@ export function newFaultMix() {
     neighboursLost: 0,
     controllerAway: 0,
     controllerRestored: 0,
+    /** Two states of one revision, both signed. */
+    forks: 0,
     evictions: 0,
     joins: 0,
     networksMade: 0,

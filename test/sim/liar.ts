@@ -1,4 +1,4 @@
-import { ClusterGossip } from "../../agent/core/tables/cluster-messages.ts";
+import { ClusterGossip, ClusterSyncAnswer } from "../../agent/core/tables/cluster-messages.ts";
 import { decodeMessage, encodeMessage } from "../../agent/core/tables/messages.ts";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
@@ -14,7 +14,7 @@ import { EndpointId } from "../../shared/ids.ts";
 import { decodeChange, encodeChange } from "../../shared/state/change.ts";
 import { ruleMac } from "../../shared/mac.ts";
 import type { Random, Signer } from "../../shared/ports.ts";
-import { CLUSTER_TOPIC, topicOf } from "../../agent/replication/request-kinds.ts";
+import { CLUSTER_TOPIC, FOR_CLUSTER, topicOf } from "../../agent/replication/request-kinds.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import { pick, type World } from "./world.ts";
@@ -54,18 +54,43 @@ export function alterChange(world: World, liar: SimAgent, random: Random, bytes:
   }
   if (message.kind !== "change") return;
   world.faults.lies++;
-  const { objects, blocks } = decodeChange(message.change.change);
+  const { put, drop } = decodeChange(message.change.change);
   const before = liar.replication.cluster.signed().changes.at(-1)?.signed;
-  const otherBlocks = blocks.map((change) => ({
-    ...change,
-    put: change.put.map(([node]) => [node, encodeCbor(["10.255.0.0/24"])] as const),
-  }));
+  const otherBlocks = put.map(([key, object]) =>
+    key.startsWith("blocks/")
+      ? ([key, encodeCbor(["10.255.0.0/24"])] as const)
+      : ([key, object] as const),
+  );
   const change =
     before === undefined || random.below(2) === 0
-      ? encodeChange({ objects, blocks: otherBlocks })
+      ? encodeChange({ put: otherBlocks, drop })
       : before.change;
   const altered = { ...message, change: { ...message.change, change } };
   world.network.publish(liar, CLUSTER_TOPIC, encodeCbor(altered));
+}
+
+/** The liar is asked for objects of the controller's state: some are not as they were signed, or not there. */
+export function alterObjects(
+  world: World,
+  random: Random,
+  question: Uint8Array,
+  answer: Uint8Array,
+): Uint8Array {
+  if (question[0] !== FOR_CLUSTER) return answer;
+  const told = decodeMessage(ClusterSyncAnswer, answer, BOUNDS.syncMessageBytes);
+  if (told.kind !== "stateObjects" || random.below(3) === 0) return answer;
+  world.faults.lies++;
+  const isWithheld = random.below(3) === 0;
+  const buckets = told.buckets.map(([index, entries]) => [
+    index,
+    isWithheld
+      ? entries.slice(1)
+      : entries.map(([key, object]) => [
+          key,
+          key.startsWith("blocks/") ? encodeCbor(["10.255.0.0/24"]) : object,
+        ]),
+  ]);
+  return encodeCbor({ ...told, buckets });
 }
 
 interface Lie {

@@ -1,7 +1,7 @@
 import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { entriesOf } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
-import type { NetworkRecord } from "../../shared/cluster-state.ts";
+import type { ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
 import {
   compareVersions,
   endpointsHash,
@@ -14,6 +14,9 @@ import { hex } from "../../shared/codec.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
 import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import { derivedMacs, type Mac } from "../../shared/mac.ts";
+import { rootText } from "../../shared/state/head.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { objectsOf } from "../../shared/state/objects.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { Container } from "./container.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -145,6 +148,19 @@ export class Monitor {
 
   revisionWentOn(agent: SimAgent, held: number, next: number): void {
     if (next <= held) this.violation(`h${agent.host.k} takes revision ${next} after ${held}`);
+  }
+
+  /** Of two states of one revision nobody goes from the one with the greater root to the other. */
+  forkIsWon(
+    { host }: SimAgent,
+    held: ClusterState | undefined,
+    next: ClusterState | undefined,
+  ): void {
+    if (held === next || held?.revision !== next?.revision) return;
+    const [was, is] = [held, next].map((state) =>
+      rootText(ObjectTree.of(objectsOf(state!), oneShotSha256)),
+    ) as [string, string];
+    if (is < was) this.violation(`h${host.k} takes the lesser of two states of one revision`);
   }
 
   /**

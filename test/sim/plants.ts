@@ -17,8 +17,9 @@ const addresses = "agent/core/ipam.ts";
 const presence = "agent/core/liveness/failure-detector.ts";
 const wanted = "agent/core/data-plane/prune-gate.ts";
 const heldState = "shared/state/held-state.ts";
-const stateDelta = "shared/state/delta.ts";
-const leaves = "shared/state/leaves.ts";
+const stateReplica = "agent/core/tables/state-replica.ts";
+const catchUp = "shared/state/catch-up.ts";
+const objectTree = "shared/state/object-tree.ts";
 
 const CORE_PLANTS: readonly Plant[] = [
   {
@@ -161,18 +162,46 @@ const CORE_PLANTS: readonly Plant[] = [
     ],
   },
   {
-    name: "leaf-not-compared",
-    what: "blocks are taken in that do not have the leaf of the head",
+    name: "fork-won-by-the-last",
+    what: "of two states of one revision a host takes the one that it hears last",
     edits: [
       {
-        file: heldState,
-        from: "if (!isEnd && (leaf === undefined || !equalBytes(blocks.leaves.root(), leaf))) return undefined;",
-        to: "if (!isEnd && leaf === undefined) return undefined;",
+        file: stateReplica,
+        from: "compareHeads({ revision, root }, held) > 0;",
+        to: "compareHeads({ revision, root }, held) !== 0;",
       },
       {
-        file: heldState,
-        from: "kept !== undefined && equalBytes(kept.leaves.root(), leaf) ?",
-        to: "kept !== undefined ?",
+        file: stateReplica,
+        from: 'root !== undefined && (this.point()?.root ?? "") > root;',
+        to: 'root !== undefined && (this.point()?.root ?? "") !== root;',
+      },
+    ],
+  },
+  {
+    name: "bucket-not-compared",
+    what: "objects that a peer tells are not held against the hashes of the head",
+    edits: [
+      {
+        file: catchUp,
+        from: "if (!equalBytes(bucketHash(objects, this.#hasher), hash)) return false;",
+        to: "",
+      },
+      {
+        file: catchUp,
+        from: "return heldState(this.#head, this.#from.withBuckets(new Map(buckets)));",
+        to: "return { head: this.#head, objects: this.#from.withBuckets(new Map(buckets)) };",
+      },
+    ],
+  },
+  {
+    name: "old-buckets-under-a-new-head",
+    what: "who catches up goes on to a newer head with the hashes of the one before",
+    edits: [
+      { file: catchUp, from: "    this.#hashes = undefined;\n", to: "" },
+      {
+        file: catchUp,
+        from: "return heldState(this.#head, this.#from.withBuckets(new Map(buckets)));",
+        to: "return { head: this.#head, objects: this.#from.withBuckets(new Map(buckets)) };",
       },
     ],
   },
@@ -187,7 +216,7 @@ const CORE_PLANTS: readonly Plant[] = [
       },
       {
         file: heldState,
-        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        from: 'if (rootText(objects) !== head.root) return { kind: "refused", why: "root" };',
         to: "",
       },
     ],
@@ -198,31 +227,31 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: heldState,
-        from: 'if (head.changes !== changesHash(delta, hasher)) return { kind: "refused", why: "changes" };',
+        from: 'if (head.changes !== changesHash(bytes, hasher)) return { kind: "refused", why: "changes" };',
         to: "",
       },
       {
         file: heldState,
-        from: 'if (rootText(leaves) !== head.root) return { kind: "refused", why: "root" };',
+        from: 'if (rootText(objects) !== head.root) return { kind: "refused", why: "root" };',
         to: "",
       },
     ],
   },
   {
     name: "bucket-hash-kept",
-    what: "a bucket that holds something keeps its hash when a leaf of it is another",
+    what: "a bucket that holds something keeps its hash when an object of it is another",
     edits: [
       {
-        file: leaves,
-        from: "buckets[index] = bucketOf(leaves, this.#hasher);",
-        to: "buckets[index] = this.#buckets[index].leaves.size > 0 ? { leaves, hash: this.#buckets[index].hash } : bucketOf(leaves, this.#hasher);",
+        file: objectTree,
+        from: "      hashes.set(bucketHash(objects",
+        to: "      if (this.bucket(index).size === 0) hashes.set(bucketHash(objects",
       },
     ],
   },
   {
     name: "dropped-key-resurrected",
     what: "what a change drops stays where it was",
-    edits: [{ file: stateDelta, from: "for (const key of drop) after.delete(key);", to: "" }],
+    edits: [{ file: objectTree, from: "for (const key of drop) bucket(key).delete(key);", to: "" }],
   },
   {
     name: "hash-not-compared",

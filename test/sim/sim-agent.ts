@@ -65,6 +65,7 @@ export class SimAgent {
   readonly #kernel: Kernel;
   readonly #resync = new Signal();
   #started = false;
+  #wholeAsked: number | undefined;
 
   constructor(host: SimHost, world: World) {
     const { node } = host;
@@ -178,7 +179,12 @@ export class SimAgent {
     if (this.diesNow()) return new Promise(() => {});
     const { controller, faults } = this.#world;
     const holds = this.tables.state?.revision ?? 0;
-    const asked = request.kind === "returnBlock" ? { ...request, holds } : request;
+    const takes = this.isOld ? undefined : this.replication.cluster.takesOfController();
+    const asked = {
+      ...request,
+      takes,
+      ...(request.kind === "returnBlock" && { holds }),
+    } as Request;
     const answer = await controller.ask(this.host, asked);
     await this.controllerTold(answer.state);
     if (request.kind === "returnBlock") faults.blocksReturned++;
@@ -194,6 +200,13 @@ export class SimAgent {
   /** By its watch, or with an answer. */
   async controllerTold(signed: SignedState): Promise<void> {
     if (this.alive && this.#started) await this.replication.controllerTold(signed);
+  }
+
+  /** Its watch says that there is something new: it asks for that. */
+  async controllerNews(): Promise<void> {
+    const { controller } = this.#world;
+    const takes = this.isOld ? undefined : this.replication.cluster.takesOfController();
+    if (this.alive && this.#started) await this.controllerTold(controller.signedState(takes));
   }
 
   /** What an agent had set does not happen once it has died. */
@@ -238,8 +251,19 @@ export class SimAgent {
   #clusterChanged(): void {
     const other = this.replication.otherMachine();
     if (other !== undefined) this.#world.monitor.otherMachineNamed(this.host, other);
+    this.#fetchWhole();
     this.probes.update();
     this.docker.dirty();
+  }
+
+  /** As `ControllerLink` does beside the controller. */
+  #fetchWhole(): void {
+    const { controller } = this.#world;
+    const revision = this.tables.state?.revision;
+    if (this.isOld || this.host !== controller.host || this.#wholeAsked === revision) return;
+    if (!this.replication.cluster.lacksWhole()) return;
+    this.#wholeAsked = revision;
+    controller.tellAgain();
   }
 
   #resyncAgain(): void {

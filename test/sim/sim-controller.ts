@@ -1,3 +1,4 @@
+import type { ClusterGossip } from "../../agent/core/tables/cluster-messages.ts";
 import { admitNode, type NodeFacts, revokeNode } from "../../controller/core/admission.ts";
 import { allotBlock, grantAddress, returnBlock } from "../../controller/core/blocks.ts";
 import {
@@ -17,14 +18,15 @@ import { released } from "../../controller/core/quarantine.ts";
 import { recovered } from "../../controller/core/recovery.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
-import { toBase64Url } from "../../shared/base64url.ts";
-import { encodeChange } from "../../shared/state/change.ts";
-import type { StateHead } from "../../shared/state/head.ts";
+import { compareHeads, type StateHead } from "../../shared/state/head.ts";
+import { RecentChanges } from "../../shared/state/recent-changes.ts";
+import { encodeContent } from "../../shared/state/whole.ts";
 import type {
   BlockRecord,
   ClusterState,
   NetworkRecord,
   SignedState,
+  Takes,
 } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
@@ -69,8 +71,13 @@ const DAY_MS = 86_400_000;
 export class SimController {
   readonly #world: World;
   readonly #random: Random;
-  readonly #heads = new Heads(oneShotSha256);
+  #heads = new Heads(oneShotSha256);
+  #recent = new RecentChanges<{ head: StateHead; change: Uint8Array }>(
+    ({ change }) => change.length,
+  );
+  readonly #signedHeads = new WeakMap<StateHead, string>();
   #record: ControllerRecord;
+  #before: ClusterState | undefined;
   #backup: ControllerRecord | undefined;
   #signed: { readonly of: ClusterState; readonly signed: SignedState } | undefined;
   #token: { id: string; secret: Uint8Array };
@@ -110,20 +117,39 @@ export class SimController {
     return this.#heads.of(this.#record.state).head;
   }
 
-  signedState(): SignedState {
+  /** Whole, as 0.1.0 takes it, unless the asker takes what changed, and knows of no host of 0.1.0. */
+  signedState(takes?: Takes): SignedState {
     const { state } = this.#record;
-    if (this.#signed?.of === state) return this.#signed.signed;
-    const { trust } = this.#world;
-    const { head, change } = this.#heads.of(state);
-    const signed: SignedState = {
-      ...trust.sign(state, this.#paddingBytes),
-      ...(change && {
-        change: { jws: trust.signHead(head), change: toBase64Url(encodeChange(change)) },
-      }),
-    };
-    this.#signed = { of: state, signed };
     this.#told = Math.max(this.#told, state.revision);
+    if (takes === undefined || takes.needWhole !== undefined) return this.#whole(state);
+    const { head, objects } = this.#heads.of(state);
+    const signed = { jws: this.#signedHead(head), controllerCertificate: "" };
+    const { held } = takes;
+    const isHeld = held !== undefined && compareHeads(held, head) === 0;
+    const since = isHeld ? [] : this.#recent.since(held ?? {});
+    if (since === undefined) return { ...signed, content: encodeContent(objects) };
+    const changes = since.map(({ head, change }) => ({ jws: this.#signedHead(head), change }));
+    return { ...signed, changes };
+  }
+
+  #whole(state: ClusterState): SignedState {
+    if (this.#signed?.of !== state)
+      this.#signed = { of: state, signed: this.#world.trust.sign(state, this.#paddingBytes) };
+    return this.#signed.signed;
+  }
+
+  #signedHead(head: StateHead): string {
+    const signed = this.#signedHeads.get(head) ?? this.#world.trust.signHead(head);
+    this.#signedHeads.set(head, signed);
     return signed;
+  }
+
+  /** Each is kept from when it is the newest. */
+  #goOn(): void {
+    const { state } = this.#record;
+    this.#world.trust.decided(state);
+    const { head, change } = this.#heads.of(state);
+    if (change !== undefined) this.#recent = this.#recent.and({ head, change });
   }
 
   /** Before there are hosts: all of them are members at once. */
@@ -199,11 +225,42 @@ export class SimController {
     this.#world.trace(`controller restored from revision ${backup.state.revision}`);
     this.#forgotten = this.decided;
     this.#record = backup;
+    // It is another process: what it signs next starts from what it has found.
+    this.#heads = new Heads(oneShotSha256);
+    this.#recent = new RecentChanges(({ change }) => change.length);
+    this.#goOn();
     this.#forgetful = true;
     // What it holds is told when its own host's agent begins to watch it.
     this.#tell();
     this.#world.queue.after(RECOVER_MS, () => this.#recover());
     return true;
+  }
+
+  /**
+   * As one whose data were put back, or a second one, it has signed another state of its revision, and decides nothing before it
+   * has met which of the two hosts have taken. Undefined: not now.
+   */
+  fork(): ClusterGossip | undefined {
+    const [before, { state }, { trust }] = [this.#before, this.#record, this.#world];
+    const [network, ...networks] = state.networks;
+    if (this.#forgetful || network === undefined) return undefined;
+    if (before === undefined || before.revision + 1 !== state.revision) return undefined;
+    if (!this.#world.hosts.some(({ agent }) => this.#knowsAll(agent))) return undefined;
+    const other = {
+      ...state,
+      networks: [{ ...network, keyEpoch: network.keyEpoch + 1 }, ...networks],
+    };
+    const heads = new Heads(oneShotSha256);
+    heads.of(before);
+    const { head, change } = heads.of(other);
+    trust.decided(other);
+    const { revision } = state;
+    this.#world.trace(`controller forks at revision ${revision}`);
+    this.#forgotten = this.decided;
+    this.#forgetful = true;
+    this.#world.queue.after(RECOVER_MS, () => this.#recover());
+    const signed = { jws: this.#signedHead(head), change: change! };
+    return { v: 1, kind: "change", revision, change: signed };
   }
 
   /** Of what it said last there is no other witness: with that one's disk it would be lost everywhere. */
@@ -234,6 +291,7 @@ export class SimController {
         wallMs: this.#wallMs(),
         random: this.#random,
       });
+      this.#goOn();
       this.#token = this.#issue();
       this.#forgetful = false;
       this.#forgotten = undefined;
@@ -253,34 +311,34 @@ export class SimController {
     admittedNode(this.#record, from);
     switch (request.kind) {
       case "state":
-        return this.#answer();
+        return this.#answer(request.takes);
       case "createNetwork": {
         const network = this.#commit((record, context) =>
           createNetwork(record, from, request.network satisfies NetworkRequest, context),
         );
         this.#world.monitor.networkMade(network);
-        return { ...this.#answer(), network };
+        return { ...this.#answer(request.takes), network };
       }
       case "removeNetwork":
         this.#commit((record) => removeNetwork(record, from, request.network));
-        return this.#answer();
+        return this.#answer(request.takes);
       case "allotBlock": {
         const block = this.#commit((record) =>
           allotBlock(record, from, request.network, request.family),
         );
-        return { ...this.#answer(), block };
+        return { ...this.#answer(request.takes), block };
       }
       case "grantAddress": {
         const block = this.#commit((record) =>
           grantAddress(record, from, request.network, request.ip),
         );
-        return { ...this.#answer(), block };
+        return { ...this.#answer(request.takes), block };
       }
       case "returnBlock":
         this.#commit((record) =>
           returnBlock(record, from, request.network, request.block, request.holds),
         );
-        return this.#answer();
+        return this.#answer(request.takes);
     }
   }
 
@@ -294,17 +352,20 @@ export class SimController {
     return this.#answer();
   }
 
-  #answer(): Answer {
-    return { state: this.signedState(), revision: this.#record.state.revision };
+  #answer(takes?: Takes): Answer {
+    return { state: this.signedState(takes), revision: this.#record.state.revision };
   }
 
   #commit<T>(transition: (record: ControllerRecord, context: Context) => Transition<T>): T {
-    const before = this.#record.state.revision;
+    const { state } = this.#record;
+    const before = state.revision;
     const wallMs = this.#wallMs();
     const context = { wallMs, random: this.#random };
     const { record, result } = transition(released(this.#record, wallMs), context);
     this.#record = record;
     if (record.state.revision !== before) {
+      this.#before = state;
+      this.#goOn();
       this.#world.trace(`controller at revision ${record.state.revision}`);
       this.#tell();
     }
@@ -313,8 +374,8 @@ export class SimController {
 
   /** To the agent on its own host, which watches it. */
   #tell(): void {
-    const signed = this.signedState();
-    this.#world.queue.after(TELL_MS, () => void this.host.agent?.controllerTold(signed));
+    this.signedState({});
+    this.#world.queue.after(TELL_MS, () => void this.host.agent?.controllerNews());
   }
 
   #holds(): boolean {

@@ -7,7 +7,7 @@ import type {
 import { CLUSTER_TOPIC, networkOf } from "../../agent/replication/request-kinds.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { NodeId } from "../../shared/ids.ts";
-import { alterChange } from "./liar.ts";
+import { alterChange, alterObjects } from "./liar.ts";
 import { asked, isUnderstood } from "./old-version.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { World } from "./world.ts";
@@ -78,6 +78,7 @@ export class SimMesh implements Mesh {
     const { network } = this.#world;
     const agent = this.#agent;
     const bytes = agent.isOld ? asked(question) : question;
+    const lies = ({ host }: SimAgent): boolean => host.lies && this.#world.faulty;
     return new Promise((resolve, reject) => {
       if (agent.diesNow()) return;
       const peer = this.connected.get(to);
@@ -88,8 +89,9 @@ export class SimMesh implements Mesh {
       const answered = (answer: Uint8Array): void =>
         network.send(peer.host, agent.host, () => {
           if (!agent.alive) return;
-          agent.answers.heard(bytes, answer);
-          resolve(answer);
+          const told = lies(peer) ? alterObjects(this.#world, agent.random, bytes, answer) : answer;
+          agent.answers.heard(bytes, told);
+          resolve(told);
         });
       network.send(agent.host, peer.host, () => {
         if (peer.alive && agent.alive && peer.mesh.connected.has(agent.node))

@@ -7,8 +7,7 @@ import type { NodeId } from "../../shared/ids.ts";
 import { nodeIdOf } from "../../shared/node-id.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../shared/ports.ts";
 import type { StateHead } from "../../shared/state/head.ts";
-import { deltaBetween } from "../../shared/state/delta.ts";
-import { contentOf, stateOf } from "../../shared/state/objects.ts";
+import { changeBetween, stateOf } from "../../shared/state/objects.ts";
 import { heldUnder } from "../../shared/state/whole.ts";
 
 /** SHA-256 in one call, which for some hundred bytes is much cheaper than a hash object. */
@@ -78,8 +77,14 @@ export class SimTrust {
     const seal = Buffer.from(this.#random.bytes(12)).toString("hex");
     const jws = `${state.revision}.${seal}.${"x".repeat(paddingBytes)}`;
     this.#states.set(jws, state);
-    this.#byRevision.set(state.revision, [...(this.#byRevision.get(state.revision) ?? []), state]);
+    this.decided(state);
     return { jws, controllerCertificate: "" };
+  }
+
+  /** It is signed in whatever form somebody asks for. */
+  decided(state: ClusterState): void {
+    const others = this.#byRevision.get(state.revision) ?? [];
+    if (!others.includes(state)) this.#byRevision.set(state.revision, [...others, state]);
   }
 
   /** With its payload where a compact JWS has it. */
@@ -97,9 +102,7 @@ export class SimTrust {
       if (this.#lastRead?.jws === jws && this.#lastRead.content === content)
         return this.#lastRead.state;
       const head = this.verifyHead({ jws });
-      const { objects, blocks } = heldUnder(head, content, oneShotSha256);
-      const given = [...blocks].map(([network, { hosts }]) => [network, hosts] as const);
-      const state = stateOf(head, { objects, blocks: new Map(given) });
+      const state = stateOf(head, heldUnder(head, content, oneShotSha256).objects.entries());
       this.#lastRead = { jws, content, state };
       return state;
     }
@@ -117,10 +120,9 @@ export class SimTrust {
 
   /** Whether some controller signed just this, in whatever order its lists are. */
   isSigned(state: ClusterState): boolean {
-    const content = contentOf(state);
     return (this.#byRevision.get(state.revision) ?? []).some((signed) => {
-      const { put, drop, blocks } = deltaBetween(contentOf(signed), content, oneShotSha256);
-      return put.length + drop.length + blocks.length === 0;
+      const { put, drop } = changeBetween(signed, state);
+      return put.length + drop.length === 0;
     });
   }
 }

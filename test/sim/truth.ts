@@ -5,9 +5,9 @@ import { hex } from "../../shared/codec.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, familyOf, type Ip, prefixLength } from "../../shared/ip.ts";
 import { linkLocalOf } from "../../shared/mac.ts";
-import { leavesOf } from "../../shared/state/delta.ts";
 import { rootText } from "../../shared/state/head.ts";
-import { contentOf } from "../../shared/state/objects.ts";
+import { ObjectTree } from "../../shared/state/object-tree.ts";
+import { objectsOf } from "../../shared/state/objects.ts";
 import { oneShotSha256 } from "./stand-ins.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -68,7 +68,7 @@ function agreeOnCluster(world: World, agents: readonly SimAgent[], note: (text: 
   const { state } = world.controller.record;
   const [first] = agents;
   // Hashed from the beginning: what was kept of hashes from change to change led to the same.
-  if (world.controller.head().root !== rootText(leavesOf(contentOf(state), oneShotSha256)))
+  if (world.controller.head().root !== rootText(ObjectTree.of(objectsOf(state), oneShotSha256)))
     note("the controller's head is not over its state's objects");
   for (const { tables, host } of agents) {
     if (tables.state?.revision !== state.revision)

@@ -1,6 +1,6 @@
 import { type NetworkKey, SavedTables } from "../../agent/replication/saved-tables.ts";
 import type { Disk } from "../../agent/store/disk.ts";
-import type { SignedChange, SignedState } from "../../shared/cluster-state.ts";
+import type { ClusterState, SignedChange, SignedState } from "../../shared/cluster-state.ts";
 import type { HostDocument, NetworkDocument, Signed } from "../../shared/documents.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { SimAgent } from "./sim-agent.ts";
@@ -14,6 +14,7 @@ export class WatchedTables extends SavedTables {
   readonly #kept = new Map<string, Signed>();
   readonly #sinceMs = new Map<string, number>();
   #revision = 0;
+  #held: ClusterState | undefined;
 
   constructor(disk: Disk, agent: SimAgent, world: World) {
     super(disk);
@@ -91,7 +92,13 @@ export class WatchedTables extends SavedTables {
   #revisionCame(revision: number): void {
     const { monitor, trace } = this.#world;
     monitor.stateIsSigned(this.#agent);
-    if (revision === this.#revision) return;
+    const { state } = this.#agent.tables;
+    const held = this.#held;
+    if (state?.revision === revision) this.#held = state;
+    if (revision === this.#revision) {
+      monitor.forkIsWon(this.#agent, held, this.#held);
+      return;
+    }
     monitor.revisionWentOn(this.#agent, this.#revision, revision);
     this.#revision = revision;
     trace(`h${this.#agent.host.k} at revision ${revision}`);

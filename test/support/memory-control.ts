@@ -1,9 +1,7 @@
 import { answerRequest } from "../../controller/wire/answer.ts";
 import type { ControlChannel, ControllerAddress } from "../../controller/wire/channel.ts";
-import type { ControlAnswer } from "../../controller/wire/messages.ts";
 import type { Controller } from "../../controller/controller.ts";
 import { encodeCbor } from "../../shared/codec.ts";
-import type { SignedState } from "../../shared/cluster-state.ts";
 import type { NodeId } from "../../shared/ids.ts";
 
 /** A host's line to a controller in the same process, in the bytes of the real one. */
@@ -40,12 +38,10 @@ export class MemoryControl implements ControlChannel {
     heard: (bytes: Uint8Array) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const tell = (state: SignedState): void => {
-      const answer: ControlAnswer = { v: 1, kind: "state", state };
-      heard(encodeCbor(answer));
-    };
-    const stop = this.#controller.onState(tell);
-    tell(await this.#controller.signedState());
+    const tell = async (): Promise<void> =>
+      heard(encodeCbor(await this.#controller.news(this.#self)));
+    const stop = this.#controller.onState(() => void tell());
+    await tell();
     if (!signal.aborted)
       await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
     stop();

@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { BOUNDS } from "../../shared/bounds.ts";
 import type {
   BlockRecord,
   ClusterState,
@@ -45,7 +46,9 @@ function block(network: NetworkRecord, { id }: NodeRecord, n: number): BlockReco
 export function stateOfSize(hosts: number, networks: number): ClusterState {
   const [nodes, all] = [manyNodes(hosts), manyNetworks(networks)];
   const blocks = all.flatMap((network, i) =>
-    nodes.slice(i % hosts, (i % hosts) + 10).map((host, n) => block(network, host, n)),
+    [...nodes, ...nodes]
+      .slice(i % hosts, (i % hosts) + Math.min(10, hosts))
+      .map((host, n) => block(network, host, n)),
   );
   return clusterState(1, { nodes, networks: all, blocks });
 }
@@ -57,10 +60,12 @@ export function withBlock(state: ClusterState, n: number): ClusterState {
   return { ...state, revision: state.revision + 1, blocks: [...state.blocks, given] };
 }
 
-/** 1,000 hosts, 200 networks and 2,000 blocks; the same with one block more; the same with one host more. */
-export function largeStates(): [ClusterState, ClusterState, ClusterState] {
-  const state = stateOfSize(1000, 200);
-  return [state, withBlock(state, 500), { ...state, revision: 2, nodes: manyNodes(1001) }];
+/** The bounds (shared/bounds.ts); the same with one block more; the same with another host in the place of one. */
+export function largestStates(): [ClusterState, ClusterState, ClusterState] {
+  const state = stateOfSize(BOUNDS.nodes, BOUNDS.networks);
+  const joined = { ...manyNodes(1)[0]!, id: anyNodeId(BOUNDS.nodes + 1) };
+  const nodes = [...state.nodes.slice(0, -1), joined];
+  return [state, withBlock(state, 500), { ...state, revision: state.revision + 1, nodes }];
 }
 
 /** Any hosts, networks and blocks, in any order. */

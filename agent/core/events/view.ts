@@ -52,6 +52,7 @@ export interface Problem {
   readonly what:
     | "membership"
     | "identity"
+    | "state"
     | "kernel"
     | "guards"
     | "way out"

@@ -1,4 +1,4 @@
-import type { SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type { SignedChange, SignedHead, SignedState } from "../../../shared/cluster-state.ts";
 import type { HostDocument } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 
@@ -24,6 +24,8 @@ export type ClusterOutput =
       readonly signed: SignedChange;
       readonly controllerCertificate: string;
     }
+  /** Check the head's signature, then call `headVerified`. */
+  | { readonly kind: "verifyHead"; readonly from: NodeId; readonly signed: SignedHead }
   /** The state or some host's document is another: everything derived from them may be. */
   | { readonly kind: "changed" };
 
@@ -41,6 +43,13 @@ export interface ClusterCounters {
   followed: number;
   /** Changes that start from what is held, and do not lead to their head: held and head are then compared anew. */
   misfits: number;
+  /** Revisions of which there were two states. */
+  forks: number;
+  /** States that came to be by comparing buckets, and what was told of them: hashes, objects. */
+  caughtUp: number;
+  hashBytes: number;
+  objects: number;
+  objectBytes: number;
   notMembers: number;
   overtaken: number;
   timeouts: number;

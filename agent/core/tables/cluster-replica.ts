@@ -1,10 +1,15 @@
 import { BOUNDS } from "../../../shared/bounds.ts";
-import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedChange,
+  SignedHead,
+  SignedState,
+} from "../../../shared/cluster-state.ts";
 import { encodeCbor, equalBytes } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes, type Version } from "../../../shared/documents.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
-import type { StateHead } from "../../../shared/state/head.ts";
+import type { StateHead, StatePoint } from "../../../shared/state/head.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
 import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
 import { Questions } from "./questions.ts";
@@ -42,6 +47,8 @@ interface Question {
   readonly to: NodeId;
   /** Whose documents were asked for. */
   readonly nodes?: readonly NodeId[];
+  /** About objects of the state. */
+  readonly catchesUp?: true;
 }
 
 /** Of hosts that a state admits: what more of them say is found by a comparison. */
@@ -64,6 +71,11 @@ export class ClusterReplica {
     badState: 0,
     followed: 0,
     misfits: 0,
+    forks: 0,
+    caughtUp: 0,
+    hashBytes: 0,
+    objects: 0,
+    objectBytes: 0,
     notMembers: 0,
     overtaken: 0,
     timeouts: 0,
@@ -94,6 +106,10 @@ export class ClusterReplica {
       node: options.node,
       hasher: modules.hasher,
       counters: this.counters,
+      random: modules.random,
+      peers: modules.peers,
+      timeoutMs: options.requestTimeoutMs,
+      ask: (to, request, nowMs) => this.#request({ to, catchesUp: true }, request, nowMs),
       fetch: (to, nowMs, revision) => this.#fetch(to, [], nowMs, revision),
       merged: (state, members, nowMs) => this.#stateMerged(state, members, nowMs),
     });
@@ -137,16 +153,21 @@ export class ClusterReplica {
         const revision = this.#state.revision();
         const { entries, hash } = this.#digests.current();
         const unsure = this.#stateIsFresh ? {} : { unsure: true as const };
-        if (revision === request.revision && equalBytes(request.hash, hash))
-          return { v: 1, kind: "same", ...unsure };
+        const root = request.root === undefined ? undefined : this.#state.point()?.root;
+        const isSame = revision === request.revision && (root ?? request.root) === request.root;
+        if (isSame && equalBytes(request.hash, hash)) return { v: 1, kind: "same", ...unsure };
         this.#rounds.askBack(from, encodeCbor([request.revision, request.hash]));
-        return { v: 1, kind: "clusterDigest", revision, digest: entries, ...unsure };
+        const digest = { revision, digest: entries, ...(root === undefined ? {} : { root }) };
+        return { v: 1, kind: "clusterDigest", ...digest, ...unsure };
       }
       case "fetchCluster": {
         const wanted = new Set(request.nodes);
         const hosts = [...this.#tables.hosts.values()].filter(({ node }) => wanted.has(node));
         return { v: 1, kind: "cluster", ...this.#state.newerThan(request), hosts };
       }
+      case "stateHashes":
+      case "stateObjects":
+        return this.#state.answerCatchUp(request);
     }
   }
 
@@ -168,7 +189,7 @@ export class ClusterReplica {
         const nodes = answer.digest
           .filter((entry) => this.#tables.isMember(entry.node) && this.#digests.isNews(entry))
           .map(({ node }) => node);
-        const news = nodes.length > 0 || answer.revision > this.#state.revision();
+        const news = nodes.length > 0 || this.#state.isPassedBy(answer);
         return [...freshness, ...(news ? this.#fetch(ask.to, nodes, nowMs) : this.#synced())];
       }
       case "cluster": {
@@ -181,22 +202,33 @@ export class ClusterReplica {
         const whole = ask.nodes?.every((node) => came.has(node)) === true;
         return whole ? [...hosts, ...this.#synced()] : hosts;
       }
+      case "stateHashes":
+      case "stateObjects":
+      case "stateHead":
+        return this.#state.catchUpAnswered(ask.to, answer, nowMs);
     }
   }
 
-  requestFailed(id: number): void {
-    this.#questions.end(id);
+  requestFailed(id: number, nowMs: number): ClusterOutput[] {
+    const ask = this.#questions.end(id);
+    return ask?.catchesUp === true ? this.#state.catchUpFailed(ask.to, nowMs) : [];
   }
 
-  /** As `stateVerified`, and it came from the controller itself, with what changed since the one before if that is known. */
-  controllerTold(
-    signed: SignedState,
-    state: ClusterState,
-    nowMs: number,
-    change?: HeadedChange,
-  ): ClusterOutput[] {
-    const outputs = this.#state.stateVerified(signed, state, nowMs, { change });
+  /** As `stateVerified`, and it came from the controller itself. */
+  controllerTold(signed: SignedState, state: ClusterState, nowMs: number): ClusterOutput[] {
+    const outputs = this.#state.stateVerified(signed, state, nowMs, true);
     return [...outputs, ...this.#newestWas(undefined, state.revision)];
+  }
+
+  /** The controller itself says so. */
+  isNewest(revision: number): ClusterOutput[] {
+    return this.#newestWas(undefined, revision);
+  }
+
+  /** As `changeVerified`, from the controller itself; `newest`: what they lead to. */
+  changesTold(newest: StateHead, changes: readonly HeadedChange[], nowMs: number): ClusterOutput[] {
+    const outputs = this.#state.changesTold(changes, nowMs);
+    return [...outputs, ...this.#newestWas(undefined, newest.revision)];
   }
 
   /** The chain of trust holds. From whomever it came, the higher revision wins. */
@@ -212,6 +244,11 @@ export class ClusterReplica {
     nowMs: number,
   ): ClusterOutput[] {
     return this.#state.changeVerified(from, signed, head, nowMs);
+  }
+
+  /** The head's signature holds. */
+  headVerified(from: NodeId, signed: SignedHead, head: StateHead, nowMs: number): ClusterOutput[] {
+    return this.#state.headVerified(from, signed, head, nowMs);
   }
 
   /** Few by their names: a comparison is answered with what there is of all hosts. */
@@ -266,9 +303,29 @@ export class ClusterReplica {
     return Math.min(this.#rounds.nextMs, this.#questions.nextMs(), this.#state.nextMs());
   }
 
-  /** Members that need the state whole, so that it travels whole: those of 0.1.0, and who was not heard yet. */
+  /** Members that need the state whole, so that it travels whole: those of 0.1.0. */
   needWhole(): NodeId[] {
     return this.#state.needWhole();
+  }
+
+  /** A revision not long ago of which there are two states, both signed; undefined: there is none. */
+  fork(): number | undefined {
+    return this.#state.fork();
+  }
+
+  /** See `StateReplica.point`. */
+  point(): StatePoint | undefined {
+    return this.#state.point();
+  }
+
+  /** See `StateReplica.takesOfController`. */
+  takesOfController(): ReturnType<StateReplica["takesOfController"]> {
+    return this.#state.takesOfController();
+  }
+
+  /** See `StateReplica.lacksWhole`. */
+  lacksWhole(): boolean {
+    return this.#state.lacksWhole();
   }
 
   /** The state that is held, as it was signed and is on disk. */
@@ -297,11 +354,7 @@ export class ClusterReplica {
 
   #compare(to: NodeId, nowMs: number): ClusterOutput[] {
     const { hash } = this.#digests.current();
-    return this.#ask(
-      to,
-      { v: 1, kind: "compareCluster", revision: this.#state.revision(), hash },
-      nowMs,
-    );
+    return this.#ask(to, { v: 1, kind: "compareCluster", ...this.#state.compares(), hash }, nowMs);
   }
 
   /** By the controller's word, or by that of a peer; `unsure`: it only has it from its disk. */

@@ -1,19 +1,24 @@
-import type { ClusterState, SignedChange, SignedState } from "../../../shared/cluster-state.ts";
+import type {
+  ClusterState,
+  SignedChange,
+  SignedHead,
+  SignedState,
+} from "../../../shared/cluster-state.ts";
 import { assert, OverlayError } from "../../../shared/errors.ts";
 import type { Hasher } from "../../../shared/ports.ts";
-import { decodeChange, type StateChange, takeChange } from "../../../shared/state/change.ts";
-import { leavesOf } from "../../../shared/state/delta.ts";
 import { EarlyChanges } from "../../../shared/state/early-changes.ts";
-import { compareHeads, headIn, headOf, type StateHead } from "../../../shared/state/head.ts";
+import { headIn, headOf, type StateHead, type StatePoint } from "../../../shared/state/head.ts";
 import {
-  blocksOf,
   type HeldState,
   heldState,
   type Refusal,
+  take,
+  type Taken,
 } from "../../../shared/state/held-state.ts";
-import { contentOf, type NetworkBlocks, stateWith } from "../../../shared/state/objects.ts";
+import { ObjectTree } from "../../../shared/state/object-tree.ts";
+import { inOneOrder, objectsOf, stateWith } from "../../../shared/state/objects.ts";
+import { MOST_CHANGES, RecentChanges } from "../../../shared/state/recent-changes.ts";
 import { encodeContent, heldUnder } from "../../../shared/state/whole.ts";
-import type { NetworkId } from "../../../shared/ids.ts";
 
 /** A change whose head was signed by the controller. */
 export interface HeadedChange {
@@ -27,9 +32,11 @@ export type Followed =
   | { readonly kind: "early" | "known" }
   | { readonly kind: "refused"; readonly why: Refusal | "malformed" };
 
-/** A disk and a peer's memory hold so much; then all objects are one proof again. */
-const MOST_CHANGES = 128;
-const MOST_BYTES = 256 * 1024;
+/** A disk holds so much; then all objects are one proof again. */
+const MOST_ON_DISK_BYTES = 256 * 1024;
+
+/** Fifths of a second when twenty containers start in each. */
+const MOST_FORMER = 4;
 
 /**
  * The controller's state as it was signed: whole, or as objects under a head, and the changes since. What it says of the state
@@ -37,15 +44,17 @@ const MOST_BYTES = 256 * 1024;
  */
 export class FollowedState {
   readonly #hasher: Hasher;
-  readonly #early = new EarlyChanges<HeadedChange & { readonly change: StateChange }>();
+  readonly #early = new EarlyChanges<HeadedChange>();
   #state: ClusterState | undefined;
   #base: SignedState | undefined;
   /** Since `#base`. */
   #changes: readonly HeadedChange[] = [];
   /** The newest without a gap, for peers: up to what is held, also before `#base`. */
-  #recent: readonly HeadedChange[] = [];
+  #recent = new RecentChanges<HeadedChange>(({ signed }) => signed.change.length);
   /** Of `#state`; undefined: nobody has needed it yet. */
   #held: HeldState | undefined;
+  /** The newest first; they share all but the buckets that changed. */
+  #former: readonly HeldState[] = [];
   /** Of what is held, made once. */
   #proof: SignedState | undefined;
   /** A change that should have fitted did not: nothing is to be put on what is held. */
@@ -55,19 +64,15 @@ export class FollowedState {
     this.#hasher = hasher;
   }
 
-  /** A state that was taken in as a whole, its signature checked; `change`: from the one before to it, if that is known. */
-  whole(
-    { jws, controllerCertificate, content }: SignedState,
-    state: ClusterState,
-    change?: HeadedChange,
-  ): void {
+  /** A state that was taken in as a whole, its signature checked. */
+  whole({ jws, controllerCertificate, content }: SignedState, state: ClusterState): void {
     this.#base = { jws, controllerCertificate, ...(content === undefined ? {} : { content }) };
     this.#changes = [];
-    this.#state = state;
+    this.#state = inOneOrder(state);
     this.#held = undefined;
     this.#proof = undefined;
     this.#isDoubtful = false;
-    this.#recent = change === undefined ? [] : goneOn(this.#recent, change);
+    this.#recent = new RecentChanges(({ signed }) => signed.change.length);
   }
 
   /** What is held came by changes, and is signed whole as well. */
@@ -95,17 +100,16 @@ export class FollowedState {
   follow(headed: HeadedChange): Followed {
     const held = this.#holding();
     if (held === undefined) return { kind: "known" };
-    let change: StateChange;
+    let taken: Taken;
     try {
-      change = decodeChange(headed.signed.change);
+      taken = take(held, headed.head, headed.signed.change, this.#hasher);
     } catch (error) {
       if (error instanceof OverlayError) return { kind: "refused", why: "malformed" };
       throw error;
     }
-    const taken = takeChange(held, headed.head, change, this.#hasher);
     switch (taken.kind) {
       case "gap":
-        this.#early.keep({ ...headed, change }, headed.signed.change.length);
+        this.#early.keep(headed, headed.signed.change.length);
         return { kind: "early" };
       case "refused":
         if (taken.why === "root") this.#isDoubtful = true;
@@ -113,7 +117,7 @@ export class FollowedState {
       case "known":
         return { kind: "known" };
       case "taken":
-        return { kind: "followed", state: this.#take(headed, change, taken.held) };
+        return { kind: "followed", state: this.#take(headed, taken) };
     }
   }
 
@@ -125,7 +129,7 @@ export class FollowedState {
 
   /** Changes come, so one that is missing may be on its way. */
   comesByChanges(): boolean {
-    return this.#recent.length > 0;
+    return this.#recent.size > 0;
   }
 
   /** What a change can be put on; undefined: a whole is needed. */
@@ -135,10 +139,7 @@ export class FollowedState {
 
   /** What leads from the state of this root to the one that is held; undefined: that is not known any more. */
   since(root: string | undefined): readonly SignedChange[] | undefined {
-    const from = this.#recent.findIndex(({ head }) => head.base?.root === root);
-    return root === undefined || from < 0
-      ? undefined
-      : this.#recent.slice(from).map(({ signed }) => signed);
+    return this.#recent.since(root === undefined ? {} : { root })?.map(({ signed }) => signed);
   }
 
   /** What is held, for who holds nothing that leads to it. */
@@ -148,38 +149,62 @@ export class FollowedState {
     if (this.#proof?.jws === last.signed.jws) return this.#proof;
     const held = this.#holding();
     assert(held !== undefined, "what changes lead to is held");
-    const blocks = new Map([...held.blocks].map(([network, { hosts }]) => [network, hosts]));
     this.#proof = {
       jws: last.signed.jws,
       controllerCertificate: this.certificate(),
-      content: encodeContent({ objects: held.objects, blocks }),
+      content: encodeContent(held.objects),
     };
     return this.#proof;
   }
 
-  /**
-   * The changes have become too many, or one is of where the controller is, which commands read beside the agent from the disk:
-   * they are one proof from now on. @returns it, if so
-   */
+  /** The newest head as it was signed; undefined: it came whole, and nothing since. */
+  signedHead(): SignedHead | undefined {
+    const isObjects = this.#base?.content !== undefined;
+    const newest = this.#changes.at(-1)?.signed ?? (isObjects ? this.#base : undefined);
+    return newest && { jws: newest.jws, controllerCertificate: this.certificate() };
+  }
+
+  /** What is held, or was a moment ago: who asks for its objects is not to begin anew with each revision. */
+  ofRoot(root: string): HeldState | undefined {
+    const held = this.#holding();
+    return held?.head.root === root ? held : this.#former.find(({ head }) => head.root === root);
+  }
+
+  /** As its head says; undefined: it came whole, and what its objects are is only derived from that. */
+  point(): StatePoint | undefined {
+    const head = this.signedHead() && this.#holding()?.head;
+    return head && { revision: head.revision, root: head.root };
+  }
+
+  held(): HeldState | undefined {
+    return this.#holding();
+  }
+
+  /** All objects under the head are there, whatever was held. @throws INVALID with the key of one that cannot be read */
+  caughtUp(signed: SignedHead, held: HeldState): ClusterState {
+    const before = this.#holding();
+    assert(before !== undefined && this.#state !== undefined, "a member holds a state");
+    const state = stateWith(this.#state, held.head, before.objects.changeTo(held.objects));
+    this.whole({ ...signed, content: encodeContent(held.objects) }, state);
+    this.#held = held;
+    return state;
+  }
+
+  /** The changes have become too many: they are one proof from now on. @returns it, if so */
   gathered(): SignedState | undefined {
     const bytes = this.#changes.reduce((sum, { signed }) => sum + signed.change.length, 0);
-    const isMuch = this.#changes.length >= MOST_CHANGES || bytes >= MOST_BYTES;
-    const last = this.#changes.at(-1);
-    if (!isMuch && !(last !== undefined && isOfController(last))) return undefined;
+    if (this.#changes.length < MOST_CHANGES && bytes < MOST_ON_DISK_BYTES) return undefined;
     this.#base = this.proof()!;
     this.#changes = [];
     return this.#base;
   }
 
-  #take(headed: HeadedChange, change: StateChange, held: HeldState): ClusterState {
-    const blocks = change.objects.blocks.map(([network]): [NetworkId, NetworkBlocks] => {
-      const hosts = blocksOf(held, network);
-      return [network, hosts === "awaited" ? new Map() : hosts];
-    });
-    this.#state = stateWith(this.#state!, headed.head, change.objects, new Map(blocks));
+  #take(headed: HeadedChange, { held, change }: Extract<Taken, { kind: "taken" }>): ClusterState {
+    this.#state = stateWith(this.#state!, headed.head, change);
+    this.#former = [this.#held!, ...this.#former].slice(0, MOST_FORMER);
     this.#held = held;
     this.#changes = [...this.#changes, headed];
-    this.#recent = goneOn(this.#recent, headed);
+    this.#recent = this.#recent.and(headed);
     return this.#state;
   }
 
@@ -187,26 +212,9 @@ export class FollowedState {
     const [state, base] = [this.#state, this.#base];
     if (state === undefined || base === undefined || this.#held !== undefined) return this.#held;
     if (base.content === undefined) {
-      const content = contentOf(state);
-      const head = headOf(state, leavesOf(content, this.#hasher));
-      this.#held = heldState(head, content, this.#hasher);
+      const objects = ObjectTree.of(objectsOf(state), this.#hasher);
+      this.#held = heldState(headOf(state, objects), objects);
     } else this.#held = heldUnder(headIn(base.jws), base.content, this.#hasher);
     return this.#held;
   }
-}
-
-/** With one more, the oldest going; what does not lead to it is no use. */
-function goneOn(recent: readonly HeadedChange[], next: HeadedChange): HeadedChange[] {
-  const last = recent.at(-1)?.head;
-  const { base } = next.head;
-  const leads = last !== undefined && base !== undefined && compareHeads(last, base) === 0;
-  const all = leads ? [...recent, next] : [next];
-  let bytes = 0;
-  const first = all.findLastIndex(({ signed }) => (bytes += signed.change.length) > MOST_BYTES);
-  return all.slice(Math.max(first + 1, all.length - MOST_CHANGES));
-}
-
-function isOfController({ signed }: HeadedChange): boolean {
-  const { put } = decodeChange(signed.change).objects;
-  return put.some(([key]) => key === "controller" || key === "settings");
 }

@@ -10,7 +10,13 @@ export function followsChanges(document: Pick<HostDocument, "capabilities"> | un
   return document?.capabilities.includes(FOLLOWS_CHANGES) === true;
 }
 
-/** Members that need the state whole, as far as anybody has heard. While there is one it travels whole. */
+/**
+ * Members that need the state whole. While there is one it travels whole. Who was not heard yet, as each that has just joined,
+ * does not count: what it says of itself comes with its first words.
+ */
 export function needWhole(state: ClusterState, { hosts }: Pick<Tables, "hosts">): NodeId[] {
-  return state.nodes.flatMap(({ id }) => (followsChanges(hosts.get(id)) ? [] : [id]));
+  return state.nodes.flatMap(({ id }) => {
+    const document = hosts.get(id);
+    return document === undefined || followsChanges(document) ? [] : [id];
+  });
 }

@@ -61,11 +61,13 @@ export class Tables {
   }
 
   /**
-   * True when the state was newer. A lower revision is refused, whoever signed it. Hosts that it revokes
-   * are never admitted again: their last word would keep networks from ending, and us from being alone.
+   * True when the state was newer, or of a fork (shared/state/README.md) the one that wins. A lower revision is refused, whoever
+   * signed it. Hosts that it revokes are never admitted again: their last word would keep networks from ending, and us from being
+   * alone.
    */
-  mergeState(state: ClusterState): boolean {
-    if (!this.isNewer(state)) return false;
+  mergeState(state: ClusterState, winsFork = false): boolean {
+    const isOther = winsFork && state.revision === this.#state?.revision;
+    if (!this.isNewer(state) && !isOther) return false;
     this.#state = inOneOrder(state);
     const same = state.nodes.length === this.#members.size;
     if (!same || !state.nodes.every(({ id }) => this.#members.has(id)))

@@ -6,9 +6,9 @@ import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
 import type { Random } from "../../../shared/ports.ts";
+import { headIn } from "../../../shared/state/head.ts";
 import { verifyHead, verifyState } from "../../../shared/trust.ts";
 import { StateSigner } from "../../../controller/state-signer.ts";
-import { fromBase64Url } from "../../../shared/base64url.ts";
 import type { ClusterGossip } from "../../../agent/core/tables/cluster-messages.ts";
 import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
 import { recordings } from "../../fixtures/recordings.ts";
@@ -61,15 +61,12 @@ export async function clusterGossip(): Promise<Target> {
 async function change({ controller, certificate, state }: SignedCluster): Promise<Uint8Array> {
   const signer = new StateSigner({ controller, certificate }, sha256);
   signer.goesOnFrom(state);
+  const { jws } = await signer.sign(state, {});
+  const held = { revision: state.revision, root: headIn(jws).root };
   const revision = state.revision + 1;
-  const signed = await signer.sign({ ...state, revision, blocks: state.blocks.slice(1) });
-  const { jws, change: bytes } = signed.change!;
-  const told: ClusterGossip = {
-    v: 1,
-    kind: "change",
-    revision,
-    change: { jws, change: fromBase64Url(bytes) },
-  };
+  const next = { ...state, revision, blocks: state.blocks.slice(1) };
+  const [changed] = (await signer.sign(next, { held })).changes!;
+  const told: ClusterGossip = { v: 1, kind: "change", revision, change: changed! };
   return encodeCbor(told);
 }
 

@@ -67,7 +67,7 @@ class Hosts {
               v: 1,
               kind: "cluster",
               hosts: [],
-              ...(revision > request.revision ? { state } : {}),
+              ...("revision" in request && revision > request.revision ? { state } : {}),
             };
       return encodeCbor(answer);
     },

@@ -12,7 +12,7 @@ import { identityFromSeed } from "../../../shared/node/identity.ts";
 import { sha256, systemClock } from "../../../shared/node/system.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { type KeyPair, signCertificate, signState } from "../../../shared/trust.ts";
-import { node } from "../../support/cluster.ts";
+import { node, nodeId } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { storeRecord } from "../../support/stored-record.ts";
 
@@ -61,7 +61,7 @@ async function controllerOf(stored: ControllerRecord): Promise<Controller> {
 /** Nothing is signed, and nothing is written. */
 async function decidesNothing(controller: Controller, why: RegExp): Promise<void> {
   const told: unknown[] = [];
-  controller.onState((state) => told.push(state));
+  controller.onState(() => void told.push(undefined));
   const before = await store.read();
   for (const request of [create, fetch])
     expect(await controller.handle(host.node, request)).toMatchObject({
@@ -89,7 +89,7 @@ test("restored from a backup, until it has recovered; then who watches is told",
   await decidesNothing(controller, /restored from a backup/);
   await controllerOf(recovered(restored, newer.state, context));
   const told: unknown[] = [];
-  controller.onState((state) => told.push(state));
+  controller.onState(() => void told.push(undefined));
   await controller.announce();
   expect(told).toHaveLength(1);
   expect(await controller.handle(host.node, create)).toMatchObject({ kind: "network" });
@@ -131,5 +131,22 @@ test("what is not signed by this cluster stops it as little as what is old", asy
   await controller.met(await signState(peer, foreign, elsewhere));
   const forged = await signState(next, certificate, { ...newer.state, revision: 99 });
   await expect(controller.met(forged)).rejects.toMatchObject({ code: "UNAUTHENTICATED" });
+  expect(await controller.problem()).toBeUndefined();
+});
+
+/** As after a controller's data were put back: the same revision, and another network. */
+const other = {
+  ...record.state,
+  networks: record.state.networks.map((network) => ({ ...network, keyEpoch: 7 })),
+  revoked: [nodeId(9)],
+};
+
+test("shown another state of its own revision, until it has gone beyond it; which of the two wins makes no difference", async () => {
+  const controller = await controllerOf(record);
+  await controller.met(await signState(peer, certificate, record.state));
+  expect(await controller.problem()).toBeUndefined();
+  await controller.met(await signState(peer, certificate, other));
+  await decidesNothing(controller, /another state of revision/);
+  await controllerOf(recovered(record, undefined, context));
   expect(await controller.problem()).toBeUndefined();
 });

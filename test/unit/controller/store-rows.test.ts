@@ -95,10 +95,12 @@ describe("rows of a decision", () => {
     let record = few;
     const rows = new Map(wholeOf(record).put);
     const go = (next: ControllerRecord): void => {
-      const { put, drop } = rowChanges(record, next);
+      const { put, drop, grewBytes } = rowChanges(record, next);
+      const before = record;
       for (const [key, bytes] of put) rows.set(key, bytes);
       for (const key of drop) rows.delete(key);
       record = next;
+      expect(wholeOf(before).grewBytes + grewBytes).toBe(wholeOf(record).grewBytes);
       expect(recordOf(rows)).toEqual(decodeRecord(encodeRecord(record)));
     };
     for (const [, , decide] of decisions) go(decide(record));
@@ -109,7 +111,7 @@ describe("rows of a decision", () => {
     go({ ...record, restoredAtMs: wallMs });
     const { restoredAtMs: _, ...met } = record;
     go(met);
-    expect(rowChanges(record, { ...record })).toEqual({ put: [], drop: [] });
+    expect(rowChanges(record, { ...record })).toEqual({ put: [], drop: [], grewBytes: 0 });
   });
 
   test("a row that this version does not know is a later version's", () => {

@@ -10,15 +10,15 @@ import { FOLLOWS_CHANGES } from "../../../agent/core/tables/following.ts";
 import { decodeMessage } from "../../../agent/core/tables/messages.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
 import { StateSigner } from "../../../controller/state-signer.ts";
-import { fromBase64Url } from "../../../shared/base64url.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState, SignedState } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
-import type { NodeId } from "../../../shared/ids.ts";
+import { NodeId } from "../../../shared/ids.ts";
 import { Cidr } from "../../../shared/ip.ts";
 import { verifySigned } from "../../../shared/node/signed-state.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
+import { headIn } from "../../../shared/state/head.ts";
 import { verifyHead } from "../../../shared/trust.ts";
 import { app } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
@@ -28,8 +28,9 @@ import { signedCluster, signedHost } from "../../support/signed-cluster.ts";
 
 const cluster = await signedCluster();
 const rootKey = cluster.root.publicKey;
-/** Revision 1, and after it a block more with each. */
+/** Revision 1, and after it a block more with each: whole, and what the controller says to who holds the one before. */
 const states: SignedState[] = [];
+const changes: SignedState[] = [];
 const MOST = 8;
 
 beforeAll(async () => {
@@ -37,8 +38,16 @@ beforeAll(async () => {
     { controller: cluster.controller, certificate: cluster.certificate },
     sha256,
   );
-  for (let revision = 1; revision <= MOST; revision++)
+  for (let revision = 1; revision <= MOST; revision++) {
+    const held = changes.at(-1) && headIn(changes.at(-1)!.jws);
     states.push(await signer.sign(stateAt(revision)));
+    changes.push(
+      await signer.sign(
+        stateAt(revision),
+        held ? { held: { revision: held.revision, root: held.root } } : {},
+      ),
+    );
+  }
 });
 
 function stateAt(revision: number): ClusterState {
@@ -114,6 +123,10 @@ async function run(host: Host, outputs: readonly ClusterOutput[]): Promise<void>
         const state = await verifySigned(rootKey, output.signed);
         await run(host, replica.stateVerified(output.signed, state, nowMs));
       }
+      if (output.kind === "verifyHead") {
+        const head = await verifyHead(rootKey, output.signed);
+        await run(host, replica.headVerified(output.from, output.signed, head, nowMs));
+      }
       if (output.kind === "verifyChange") {
         const { from, signed, controllerCertificate } = output;
         const head = await verifyHead(rootKey, { jws: signed.jws, controllerCertificate });
@@ -146,14 +159,22 @@ async function answer(
 
 /** By the controller, as its own host and who asked it hear it. */
 async function tell(host: Host, revision: number): Promise<void> {
-  const signed = signedAt(revision);
-  const { controllerCertificate, change } = signed;
-  const told = change && {
-    signed: { jws: change.jws, controllerCertificate, change: fromBase64Url(change.change) },
-    head: await verifyHead(rootKey, { jws: change.jws, controllerCertificate }),
-  };
-  const state = await verifySigned(rootKey, signed);
-  await run(host, host.replica.controllerTold(signed, state, nowMs, told));
+  const { held, needWhole } = host.replica.takesOfController();
+  if (needWhole !== undefined) {
+    const signed = signedAt(revision);
+    const state = await verifySigned(rootKey, signed);
+    await run(host, host.replica.controllerTold(signed, state, nowMs));
+    return;
+  }
+  const from = changes.findIndex(({ jws }) => headIn(jws).root === held?.root);
+  const { controllerCertificate } = cluster.signed;
+  const told = changes.slice(from + 1, revision).flatMap(({ changes }) => changes ?? []);
+  const headed = told.map(async (change) => {
+    const signed = { ...change, controllerCertificate };
+    return { signed, head: await verifyHead(rootKey, signed) };
+  });
+  const newest = headIn(changes[revision - 1]!.jws);
+  await run(host, host.replica.changesTold(newest, await Promise.all(headed), nowMs));
 }
 
 async function hear(host: Host, from: Host, bytes: Uint8Array): Promise<void> {
@@ -208,12 +229,12 @@ describe("when all members follow changes", () => {
     expect(at(2).persisted).not.toContain("persistState");
   });
 
-  test("who holds what leads nowhere is given all objects under the head, and follows from there", async () => {
+  test("who holds what leads nowhere is told the head, asks for what differs, and follows from there", async () => {
     await tell(at(1), 2);
     await hear(at(2), at(1), at(1).told[0]!);
     for (const revision of [3, 4]) await tell(at(1), revision);
     for (const bytes of at(1).told.slice(1)) await hear(at(2), at(1), bytes);
-    const objects = at(2).replica.answer(at(3).node, {
+    const answer = at(2).replica.answer(at(3).node, {
       v: 1,
       kind: "fetchCluster",
       revision: 1,
@@ -221,14 +242,27 @@ describe("when all members follow changes", () => {
       objects: true,
       root: "x".repeat(43),
     });
-    if (objects.kind !== "cluster" || objects.state?.content === undefined)
-      throw new Error("it is not given as objects");
-    const state = await verifySigned(rootKey, objects.state);
-    expect(new Set(state.blocks)).toEqual(new Set(stateAt(4).blocks));
-    await run(at(3), at(3).replica.stateVerified(objects.state, state, nowMs));
+    if (answer.kind !== "cluster" || answer.head === undefined) throw new Error("no head is told");
+    const head = await verifyHead(rootKey, answer.head);
+    await run(at(3), at(3).replica.headVerified(at(2).node, answer.head, head, nowMs));
+    expect(asked.map(({ kind }) => kind)).toEqual(["stateHashes", "stateObjects"]);
+    expect(new Set(at(3).tables.state!.blocks)).toEqual(new Set(stateAt(4).blocks));
+    expect(at(3).persisted).toContain("persistState");
+    // The blocks of hosts 1, 2, 3 are others, and nothing else.
+    expect(at(3).replica.counters).toMatchObject({ caughtUp: 1, objects: 3, badState: 0 });
     await tell(at(1), 5);
     await hear(at(3), at(1), at(1).told.at(-1)!);
     expect(at(3).tables.state!.revision).toBe(5);
+  });
+
+  test("of a state that was held a moment ago the objects are still told, of an older one the head that is held", async () => {
+    for (let revision = 2; revision <= MOST; revision++) await tell(at(1), revision);
+    const rootOf = (revision: number): string => headIn(changes[revision - 1]!.jws).root;
+    const answerOn = (revision: number) =>
+      at(1).replica.answer(at(2).node, { v: 1, kind: "stateHashes", root: rootOf(revision) });
+    expect(answerOn(MOST).kind).toBe("stateHashes");
+    expect(answerOn(MOST - 4).kind).toBe("stateHashes");
+    expect(answerOn(1)).toMatchObject({ kind: "stateHead", head: { jws: expect.any(String) } });
   });
 
   test("a true head with another's changes, or false blocks, changes nothing, and the truth is taken after it", async () => {
@@ -322,7 +356,11 @@ describe("when a member is put back to 0.1.0", () => {
     });
     const word = encodeCbor({ v: 1, kind: "host", document: wordOf(3, true, 2) });
     for (const k of [2, 1]) await hear(at(k), at(3), word);
-    expect(kindsToldBy(at(2))).toEqual([]);
+    // Beside the controller it is asked for: nobody needed it so before.
+    expect([at(1), at(2)].map(({ replica }) => replica.lacksWhole())).toEqual([true, true]);
+    expect(at(1).replica.takesOfController()).toMatchObject({ needWhole: [at(3).node] });
+    await run(at(1), at(1).replica.controllerTold(signedAt(2), stateAt(2), nowMs));
+    expect(at(1).replica.lacksWhole()).toBe(false);
     expect(kindsToldBy(at(1))).toEqual(["change", "state"]);
     await hear(at(2), at(1), at(1).told[1]!);
     expect(at(2).replica.answer(at(3).node, ASKS_FROM_1)).toMatchObject({
@@ -334,19 +372,22 @@ describe("when a member is put back to 0.1.0", () => {
   });
 });
 
-test("when the controller is elsewhere, all objects are on disk as one, as commands read them beside the agent", async () => {
+test("of many changes at once the newest are told, and who is further behind asks", async () => {
   start();
-  const { controller, certificate } = cluster;
-  const signer = new StateSigner({ controller, certificate }, sha256);
-  signer.goesOnFrom(stateAt(1));
-  const address = cluster.state.nodes[1]!.address;
-  const moved = { ...stateAt(2), controller: { ...stateAt(2).controller, address } };
-  const { change } = await signer.sign(moved);
-  const head = await verifyHead(rootKey, { jws: change!.jws, controllerCertificate: certificate });
-  const signed = { jws: change!.jws, change: fromBase64Url(change!.change) };
-  const [persisted] = at(2).replica.changeVerified(at(1).node, signed, head, nowMs);
-  if (persisted?.kind !== "persistState") throw new Error("it is a change on disk");
-  expect(await verifySigned(rootKey, persisted.signed)).toMatchObject({ controller: { address } });
+  await tell(at(1), MOST);
+  expect(kindsToldBy(at(1))).toHaveLength(MOST - 1);
+  await hear(at(2), at(1), at(1).told.at(-1)!);
+  nowMs = at(2).replica.nextMs();
+  await run(at(2), at(2).replica.tick(Math.max(nowMs, 300)));
+  expect(revisions()).toEqual([MOST, MOST, 1]);
+});
+
+test("who has not been heard yet does not turn it back: what it says of itself comes with its first words", async () => {
+  start();
+  const stranger = { ...cluster.state.nodes[2]!, id: NodeId.parse(`12D3Koo${"2".repeat(45)}`) };
+  const state = { ...stateAt(2), nodes: [...stateAt(2).nodes, stranger] };
+  await run(at(1), at(1).replica.controllerTold(signedAt(2), state, nowMs));
+  expect(at(1).replica.needWhole()).toEqual([]);
 });
 
 test("a start goes on from the changes on disk, up to the first that is lost", async () => {

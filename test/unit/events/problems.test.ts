@@ -10,6 +10,7 @@ const SOURCES: readonly (readonly [
 ])[] = [
   ["membership", (failure) => ({ revocationCheck: { failure: () => failure } })],
   ["identity", (failure) => ({ cloneDetection: { failure: () => failure } })],
+  ["state", (failure) => ({ replication: { forkFailure: () => failure } })],
   ["disk", (failure) => ({ disk: { status: () => ({ failure }) } })],
   ["guards", (failure) => ({ guardReconciler: { failure: () => failure } })],
   [
@@ -71,6 +72,7 @@ const none = { failures: () => [] };
 const WELL = {
   revocationCheck: well,
   cloneDetection: well,
+  replication: { forkFailure: () => undefined },
   disk: { status: () => ({ failure: undefined }) },
   guardReconciler: well,
   wayOutReconciler: well,

@@ -3,7 +3,7 @@ import { ControllerLink } from "../../../agent/membership/controller-link.ts";
 import type { ControlChannel } from "../../../controller/wire/channel.ts";
 import { ControlClient } from "../../../controller/wire/client.ts";
 import type { ControlAnswer, ControlRequest } from "../../../controller/wire/messages.ts";
-import type { SignedState } from "../../../shared/cluster-state.ts";
+import type { SignedState, Takes } from "../../../shared/cluster-state.ts";
 import { decodeCbor, encodeCbor } from "../../../shared/codec.ts";
 import { Ip } from "../../../shared/ip.ts";
 import { silentLog } from "../../../shared/ports.ts";
@@ -23,6 +23,10 @@ function linked() {
   const came: SignedState[] = [];
   let answer: ControlAnswer | undefined = done;
   let watches = 0;
+  const newest: number[] = [];
+  const takes: Takes = { held: { revision: 7, root: "r".repeat(43) } };
+  let [isLacking, leadsNowhere] = [false, false];
+  let heard = (_bytes: Uint8Array): void => {};
   let isHere = true;
   let cut = (): void => {};
   const channel: ControlChannel = {
@@ -31,8 +35,9 @@ function linked() {
       if (answer === undefined) throw new Error("nobody there");
       return { bytes: encodeCbor(answer), peer: nodeId(9) };
     },
-    watch: (_to, _heard, signal) => {
+    watch: (_to, hears, signal) => {
       watches++;
+      heard = hears;
       return new Promise((_resolve, reject) => {
         cut = () => reject(new Error("it ended"));
         signal.addEventListener("abort", () => reject(new Error("aborted")), { once: true });
@@ -43,7 +48,17 @@ function linked() {
   const address = { address: Ip.parse("198.51.100.1"), port: 7952, peer: nodeId(9) };
   const link = new ControllerLink(
     new ControlClient(channel, () => address),
-    { revision: () => 7, isController: () => isHere, came: async (state) => void came.push(state) },
+    {
+      revision: () => (came.length > 0 && !leadsNowhere ? 8 : 7),
+      isController: () => isHere,
+      takes: () => takes,
+      isNewest: (revision) => newest.push(revision),
+      lacksWhole: () => isLacking,
+      came: async (state) => {
+        came.push(state);
+        return !leadsNowhere;
+      },
+    },
     silentLog,
   );
   const ask = () => link.request({ v: 1, kind: "removeNetwork", network: app.id }, "done");
@@ -54,6 +69,14 @@ function linked() {
     came,
     watches: () => watches,
     cut: () => cut(),
+    takes,
+    newest,
+    hears: (answer: ControlAnswer) => heard(encodeCbor(answer)),
+    lacks: (is: boolean) => {
+      isLacking = is;
+      link.stateChanged();
+    },
+    cameFor: (nothing: boolean) => (leadsNowhere = nothing),
     moves: (to: "here" | "away") => {
       isHere = to === "here";
       link.stateChanged();
@@ -63,10 +86,53 @@ function linked() {
 }
 
 test("a request says what this host holds, and its answer's state is merged", async () => {
-  const { ask, asked, came } = linked();
+  const { ask, asked, came, takes } = linked();
   await ask();
-  expect(asked).toEqual([{ v: 1, kind: "removeNetwork", network: app.id, holds: 7 }]);
+  expect(asked).toEqual([{ v: 1, kind: "removeNetwork", network: app.id, holds: 7, takes }]);
   expect(came).toEqual([signed]);
+});
+
+test("what leads nowhere from what is held is asked for again, all of it", async () => {
+  const { ask, asked, cameFor, answers, came } = linked();
+  cameFor(true);
+  const answering = ask();
+  answers({ v: 1, kind: "state", state: signed });
+  await answering;
+  expect(asked.at(-1)).toEqual({ v: 1, kind: "state", revision: 7, takes: {} });
+  expect(came).toEqual([signed, signed]);
+});
+
+test("what the watch tells is asked for if it is newer; a controller of 0.1.0 tells the state itself", async () => {
+  const { link, asked, came, hears, takes, answers, newest } = linked();
+  link.start();
+  answers({ v: 1, kind: "state" });
+  // With its first word it is asked in any case, and knows by that what hosts take.
+  hears({ v: 1, kind: "news", revision: 7 });
+  await vi.waitFor(() => expect(newest).toEqual([7]), PATIENT);
+  answers({ v: 1, kind: "state", state: signed });
+  hears({ v: 1, kind: "news", revision: 7 });
+  hears({ v: 1, kind: "news", revision: 8 });
+  await vi.waitFor(() => expect(came).toEqual([signed]), PATIENT);
+  expect(asked).toEqual([1, 2].map(() => ({ v: 1, kind: "state", revision: 7, takes })));
+  hears({ v: 1, kind: "state", state: signed });
+  await vi.waitFor(() => expect(came).toEqual([signed, signed]), PATIENT);
+  await link.stop();
+});
+
+test("the state whole, which a host of 0.1.0 needs, is asked for once, and only beside the controller", async () => {
+  const { link, asked, moves, lacks, takes, answers } = linked();
+  answers({ v: 1, kind: "state" });
+  link.start();
+  moves("away");
+  lacks(true);
+  expect(asked).toEqual([]);
+  moves("here");
+  lacks(true);
+  await vi.waitFor(
+    () => expect(asked).toEqual([{ v: 1, kind: "state", revision: 0, takes }]),
+    PATIENT,
+  );
+  await link.stop();
 });
 
 test("why the controller decided nothing is kept until it decides again", async () => {

@@ -41,3 +41,14 @@ test("agents that all follow take what the controller changes as changes, and st
   await next.stop();
   await made.stop();
 });
+
+test("beside the controller an agent that starts again knows that its state is the newest, though nothing changes", async () => {
+  const made = await fakeCluster(1, directory);
+  const [host] = made.hosts as [FakeHost];
+  await vi.waitFor(() => expect(host.agent.replication.stateIsFresh()).toBe(true), PATIENT);
+  await host.plugin.stop();
+  const { next } = await host.restarted();
+  await vi.waitFor(() => expect(next.replication.stateIsFresh()).toBe(true), PATIENT);
+  await next.stop();
+  await made.stop();
+});

@@ -1,4 +1,5 @@
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { newestOf } from "../../../agent/cli/signed-states.ts";
 import { restoredTables } from "../../../agent/replication/restore-tables.ts";
 import { SavedTables } from "../../../agent/replication/saved-tables.ts";
 import { checkTables } from "../../../agent/replication/verify-tables.ts";
@@ -7,10 +8,10 @@ import { Tables } from "../../../agent/core/tables/tables.ts";
 import { Disk } from "../../../agent/store/disk.ts";
 import { MemoryStore } from "../../../agent/store/memory-store.ts";
 import { StateSigner } from "../../../controller/state-signer.ts";
-import { fromBase64Url } from "../../../shared/base64url.ts";
 import type { SignedState } from "../../../shared/cluster-state.ts";
 import { verifySigned } from "../../../shared/node/signed-state.ts";
 import { ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
+import { headIn } from "../../../shared/state/head.ts";
 import { verifyHead } from "../../../shared/trust.ts";
 import { signedCluster } from "../../support/signed-cluster.ts";
 
@@ -25,14 +26,18 @@ const changes: HeadedChange[] = [];
 beforeAll(async () => {
   const keys = { controller: cluster.controller, certificate: cluster.certificate };
   const signer = new StateSigner(keys, sha256);
+  let first: SignedState | undefined;
   for (let revision = 1; revision <= LAST; revision++) {
     const revoked = cluster.hosts.slice(0, revision % 3).map(({ node }) => node);
-    const signed = await signer.sign({ ...cluster.state, revision, revoked });
-    states.push(signed);
-    if (signed.change === undefined) continue;
-    const { controllerCertificate, change } = signed;
-    const whole = { controllerCertificate, jws: change.jws, change: fromBase64Url(change.change) };
-    changes.push({ signed: whole, head: await verifyHead(rootKey, whole) });
+    const state = { ...cluster.state, revision, revoked };
+    states.push(await signer.sign(state));
+    const held = changes.at(-1)?.head ?? (first && headIn(first.jws));
+    const objects = await signer.sign(state, held ? { held } : {});
+    first ??= objects;
+    for (const change of objects.changes ?? []) {
+      const whole = { ...change, controllerCertificate: cluster.certificate };
+      changes.push({ signed: whole, head: await verifyHead(rootKey, whole) });
+    }
   }
 });
 
@@ -151,4 +156,19 @@ test("`verify` finds a change that the disk has not, and writes it again", async
   expect(faults()).toHaveLength(1);
   expect(faults()).toEqual([]);
   expect(await restored()).toBe(LAST);
+});
+
+test("a command beside the agent finds the newest on disk: the state with the changes after it", async () => {
+  expect(await newestOf(saved, rootKey)).toBeUndefined();
+  saved.saveState(wholeAt(2));
+  expect(await newestOf(saved, rootKey)).toEqual(wholeAt(2));
+  saveChanges(3, LAST);
+  expect(await verifySigned(rootKey, (await newestOf(saved, rootKey))!)).toMatchObject({
+    revision: LAST,
+  });
+  const [, , fourth] = changes;
+  saved.saveChange(4, { ...fourth!.signed, jws: fourth!.signed.jws.replace(/.{8}$/, "AAAAAAAA") });
+  expect(await verifySigned(rootKey, (await newestOf(saved, rootKey))!)).toMatchObject({
+    revision: 3,
+  });
 });

@@ -1,166 +1,138 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { BOUNDS } from "../../../shared/bounds.ts";
 import type { ClusterState } from "../../../shared/cluster-state.ts";
 import { encodeCbor } from "../../../shared/codec.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import {
   type Answer,
   answerTo,
+  type BucketEntry,
   CatchUp,
-  type NeedsBlocks,
   type Question,
 } from "../../../shared/state/catch-up.ts";
-import { deltaBetween, leavesOf } from "../../../shared/state/delta.ts";
 import { headOf } from "../../../shared/state/head.ts";
-import {
-  blocksOf,
-  forgetBlocks,
-  type HeldState,
-  heldState,
-} from "../../../shared/state/held-state.ts";
-import { contentOf, type StateContent } from "../../../shared/state/objects.ts";
-import { app, clusterState, nodeId } from "../../support/cluster.ts";
-import { anyState, largeStates } from "../../support/states.ts";
-
-const MESSAGE_BYTES = 4 * 1024 * 1024;
-const all: NeedsBlocks = () => true;
-const none: NeedsBlocks = () => false;
+import { type HeldState, heldState } from "../../../shared/state/held-state.ts";
+import { BUCKETS, ObjectTree } from "../../../shared/state/object-tree.ts";
+import { changeBetween, objectsOf } from "../../../shared/state/objects.ts";
+import { clusterState, nodeId } from "../../support/cluster.ts";
+import { anyState, largestStates, withBlock } from "../../support/states.ts";
 
 function held(state: ClusterState): HeldState {
-  const content = contentOf(state);
-  return heldState(headOf(state, leavesOf(content, sha256)), content, sha256)!;
-}
-
-function contentOfHeld({ objects, blocks }: HeldState): StateContent {
-  return { objects, blocks: new Map([...blocks].map(([network, { hosts }]) => [network, hosts])) };
+  const objects = ObjectTree.of(objectsOf(state), sha256);
+  return heldState(headOf(state, objects), objects)!;
 }
 
 /** Asks until nothing is left to ask; what was asked. */
-function asked(way: CatchUp, peer: HeldState, maxBytes = MESSAGE_BYTES): Question[] {
+function asked(
+  way: CatchUp,
+  peer: HeldState,
+  maxBytes: number = BOUNDS.syncMessageBytes,
+): Question[] {
   const questions: Question[] = [];
   for (let question = way.next(); question !== undefined; question = way.next()) {
     questions.push(question);
     expect(way.take(answerTo(question, peer, maxBytes))).toBe(true);
-    expect(questions.length).toBeLessThan(2000);
+    expect(questions.length).toBeLessThan(BUCKETS + 2);
   }
   return questions;
 }
 
-const keysAsked = (questions: readonly Question[]): string[] =>
-  questions.flatMap((question) => (question.kind === "objects" ? question.keys : [])).toSorted();
-const networksAsked = (questions: readonly Question[]): string[] =>
-  questions.flatMap((question) => (question.kind === "blocks" ? question.networks : [])).toSorted();
+const bucketsAsked = (questions: readonly Question[]): number[] =>
+  questions.flatMap((question) => (question.kind === "objects" ? question.buckets : []));
+const contents = (state: HeldState | undefined) => new Map(state?.objects.entries());
 
 const before = held({ ...clusterState(3), revision: 1 });
 const after = held({ ...clusterState(4), revision: 2 });
+const key = `node/${nodeId(4)}`;
+const bucket = Array.from({ length: BUCKETS }, (_, n) => n).find((n) =>
+  after.objects.bucket(n).has(key),
+)!;
 
 describe("catching up with a head", () => {
   test("from anything, or nothing, it ends in what was signed, and asks for what differs alone", () => {
     fc.assert(
       fc.property(fc.option(anyState, { nil: undefined }), anyState, (from, to) => {
         const [start, peer] = [from && held(from), held(to)];
-        const way = new CatchUp(start, peer.head, all, sha256);
+        const way = new CatchUp(start, peer.head, sha256);
         const questions = asked(way, peer);
         const end = way.result()!;
         expect(end.head).toEqual(peer.head);
-        expect(end.leaves.root()).toEqual(peer.leaves.root());
-        expect(contentOfHeld(end)).toEqual(contentOf(to));
-        const delta = deltaBetween(
-          start ? contentOfHeld(start) : { objects: new Map(), blocks: new Map() },
-          contentOf(to),
-          sha256,
-        );
-        expect(keysAsked(questions)).toEqual(delta.put.map(([key]) => key));
-        expect(networksAsked(questions)).toEqual(
-          delta.blocks.flatMap(([network, leaf]) => (leaf === null ? [] : [network])),
-        );
+        expect(contents(end)).toEqual(contents(peer));
+        const { put, drop } = from
+          ? changeBetween(from, to)
+          : { put: [...objectsOf(to)], drop: [] };
+        const changed = put.length + drop.length;
+        expect(bucketsAsked(questions).length).toBeLessThanOrEqual(changed);
       }),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
   });
 
   test("answers that hold little at a time lead to the same", () => {
-    const way = new CatchUp(undefined, after.head, all, sha256);
-    asked(way, after, 1);
-    expect(way.result()?.objects).toEqual(after.objects);
+    const way = new CatchUp(undefined, after.head, sha256);
+    expect(asked(way, after, 1).length).toBeGreaterThan(4);
+    expect(contents(way.result())).toEqual(contents(after));
   });
 
   test("nothing shows before the last answer", () => {
-    const way = new CatchUp(before, after.head, all, sha256);
+    const way = new CatchUp(before, after.head, sha256);
     for (let question = way.next(); question !== undefined; question = way.next()) {
       expect(way.result()).toBeUndefined();
-      way.take(answerTo(question, after, MESSAGE_BYTES));
+      way.take(answerTo(question, after, BOUNDS.syncMessageBytes));
     }
     expect(way.result()?.head).toBe(after.head);
   });
 
-  test("one block among 1,000 hosts and 200 networks: three questions on a host that needs it, two on the others", () => {
-    const [state, given] = largeStates().map(held) as [HeldState, HeldState, HeldState];
-    const bucket = { kind: "leaves", buckets: [expect.any(Number)] };
-    const [network] = contentOf(largeStates()[0]).blocks.keys();
-    expect(asked(new CatchUp(state, given.head, all, sha256), given)).toMatchObject([
-      { kind: "buckets" },
-      bucket,
-      { kind: "blocks", networks: [network] },
-    ]);
-    const way = new CatchUp(state, given.head, none, sha256);
-    expect(asked(way, given)).toMatchObject([{ kind: "buckets" }, bucket]);
-    expect(way.result()?.blocks.size).toBe(0);
-    expect(blocksOf(way.result()!, network!)).toBe("awaited");
-  });
-
-  test("of the same head it is the way to blocks that are awaited: one question", () => {
-    const way = new CatchUp(forgetBlocks(after, app.id), after.head, all, sha256);
-    expect(asked(way, after)).toEqual([{ kind: "blocks", networks: [app.id] }]);
-    expect(blocksOf(way.result()!, app.id)).toEqual(blocksOf(after, app.id));
+  test("ten blocks among 1,000 hosts, 4,000 networks and 40,000 blocks: two questions, less than 128 KB", () => {
+    let [state] = largestStates();
+    const from = held(state);
+    for (let n = 0; n < 10; n++) state = withBlock(state, 300 + n);
+    const [way, peer] = [new CatchUp(from, held(state).head, sha256), held(state)];
+    let bytes = 0;
+    const questions: Question["kind"][] = [];
+    for (let question = way.next(); question !== undefined; question = way.next()) {
+      questions.push(question.kind);
+      const answer = answerTo(question, peer, BOUNDS.syncMessageBytes);
+      bytes += encodeCbor(answer).length;
+      way.take(answer);
+    }
+    expect(questions).toEqual(["hashes", "objects"]);
+    expect(bytes).toBeLessThan(128 * 1024);
+    expect(way.result()?.head).toEqual(peer.head);
   });
 
   test("a newer head on the way: what was had is not asked for again", () => {
     const newest = held({ ...clusterState(5), revision: 3 });
-    const way = new CatchUp(before, after.head, all, sha256);
-    const had = keysAsked(asked(way, after));
-    expect(had).toContain(`node/${nodeId(4)}`);
+    const way = new CatchUp(before, after.head, sha256);
+    expect(bucketsAsked(asked(way, after))).toContain(bucket);
     way.towards(newest.head);
     expect(way.result()).toBeUndefined();
-    expect(keysAsked(asked(way, newest)).filter((key) => had.includes(key))).toEqual([]);
-    expect(way.result()?.objects).toEqual(newest.objects);
+    expect(bucketsAsked(asked(way, newest))).not.toContain(bucket);
+    expect(contents(way.result())).toEqual(contents(newest));
   });
 });
 
 describe("an answer that is not of the head", () => {
   /** As far as it is asked for this. */
   function until(kind: Question["kind"]): CatchUp {
-    const way = new CatchUp(before, after.head, all, sha256);
+    const way = new CatchUp(before, after.head, sha256);
     for (let question = way.next(); question?.kind !== kind; question = way.next())
-      expect(way.take(answerTo(question!, after, MESSAGE_BYTES))).toBe(true);
+      expect(way.take(answerTo(question!, after, BOUNDS.syncMessageBytes))).toBe(true);
     return way;
   }
 
-  const key = `node/${nodeId(4)}`;
-  const bucket = after.leaves.bucketHashes().findIndex((_, i) => after.leaves.bucket(i).has(key));
+  const objects = (...buckets: BucketEntry[]): Answer => ({ kind: "objects", buckets });
+  const true1 = [...after.objects.bucket(bucket)];
   const lies: [string, Answer][] = [
-    ["buckets of another head", answerTo({ kind: "buckets" }, before, MESSAGE_BYTES)],
-    ["no buckets", { kind: "buckets", hashes: [] }],
-    [
-      "a bucket without one of its keys",
-      { kind: "leaves", buckets: new Map([[bucket, new Map<string, Uint8Array>()]]) },
-    ],
-    [
-      "another bucket's keys",
-      { kind: "leaves", buckets: new Map([[(bucket + 1) % 256, after.leaves.bucket(bucket)]]) },
-    ],
-    ["no bucket", { kind: "leaves", buckets: new Map() }],
-    [
-      "a host's blocks left out",
-      answerTo({ kind: "blocks", networks: [app.id] }, before, MESSAGE_BYTES),
-    ],
-    ["a false body", { kind: "objects", objects: new Map([[key, encodeCbor("false")]]) }],
-    [
-      "the body of another key",
-      { kind: "objects", objects: new Map([[key, after.objects.get(`node/${nodeId(1)}`)!]]) },
-    ],
-    ["what nobody asked for", { kind: "objects", objects: new Map([["more", encodeCbor(1)]]) }],
-    ["nothing", { kind: "objects", objects: new Map() }],
+    ["hashes of another head", answerTo({ kind: "hashes" }, before, BOUNDS.syncMessageBytes)],
+    ["no hashes", { kind: "hashes", hashes: new Uint8Array() }],
+    ["an object of it withheld", objects([bucket, []])],
+    ["a false object", objects([bucket, true1.map(([name]) => [name, encodeCbor("false")])])],
+    ["one object more", objects([bucket, [...true1, ["more", encodeCbor(1)]]])],
+    ["the objects of another bucket", objects([(bucket + 1) % BUCKETS, true1])],
+    ["a bucket that there is not", objects([BUCKETS, true1])],
+    ["nothing", objects()],
   ];
 
   test.each(lies)("is refused, and another peer's leads on: %s", (_, lie) => {
@@ -169,6 +141,6 @@ describe("an answer that is not of the head", () => {
     expect(way.take(lie)).toBe(false);
     expect(way.next()).toEqual(question);
     asked(way, after);
-    expect(way.result()?.objects).toEqual(after.objects);
+    expect(contents(way.result())).toEqual(contents(after));
   });
 });
