@@ -50,7 +50,7 @@ const never = {
 
 // unit: pure and fast, no root. guest: machines in software, so slow that time limits are only there to end a test
 // that hangs; two side by side, and nothing beside them.
-// system: real kernel, processes and sockets; three files at a time, since they wait more than they compute.
+// system: real kernel, processes and sockets; four files at a time, since they wait more than they compute.
 // alone: what would disturb others. sim: thousands of simulated clusters.
 export default defineConfig({
   test: {
@@ -89,7 +89,7 @@ export default defineConfig({
           name: "system",
           include: ["test/**/*.system.test.ts"],
           exclude: alone,
-          maxWorkers: 3,
+          maxWorkers: 4,
           sequence: { groupOrder: 3 },
           ...system,
         },
