@@ -240,6 +240,9 @@ function makeDisk(path: string): string {
   return path;
 }
 
+/** Two guests side by side have a processor each on a machine of two; the soak looks at what happens on several. */
+const PROCESSORS = process.env["SOAK"] === undefined ? 1 : 2;
+
 /** No device but what is named: there is no network. Wide vector instructions cost most in software. */
 function qemuArguments(
   directory: string,
@@ -251,7 +254,7 @@ function qemuArguments(
   const vmlinuz = readdirSync(boot).find((name) => name.startsWith("vmlinuz-")) ?? "";
   return [
     "-nodefaults -no-user-config -display none -nic none",
-    "-accel tcg,thread=multi -cpu Nehalem -smp 2 -m 2048",
+    `-accel tcg,thread=multi -cpu Nehalem -smp ${PROCESSORS} -m 2048`,
     `-kernel ${join(boot, vmlinuz)} -initrd ${initramfs}`,
     ...disks.map((disk) => `-drive file=${disk},format=raw,if=virtio,cache=unsafe,discard=unmap`),
     "-virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
