@@ -87,7 +87,9 @@ export async function pings(host: LabHost, container: string, address: string): 
 export async function reaches(host: LabHost, container: string, address: string): Promise<void> {
   await eventually(20_000, `${address} from ${container} on ${host.name}`, async () => {
     const answers = await pings(host, container, address);
-    if (answers !== 3) throw new Error(`${answers} of 3 echo requests were answered`);
+    if (answers === 3) return;
+    const has = await inContainer(host, container, "/bin/ip", "-o", "address").catch(String);
+    throw new Error(`${answers} of 3 echo requests were answered; the container has\n${has}`);
   });
 }
 

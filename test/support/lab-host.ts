@@ -300,6 +300,8 @@ export class LabHost {
 const PATIENCE = 3;
 /** What all of them need at once, a start of Node or of an engine, may take that long whatever is waited for. */
 const LEAST_MS = 60_000;
+/** Of why it was not there. */
+const MOST_CHARACTERS = 1000;
 
 /**
  * Again until it succeeds; the last failure is thrown after `PATIENCE` times the time it has on a machine at rest, and
@@ -317,7 +319,9 @@ export async function eventually<T>(
       return await attempt();
     } catch (cause) {
       const waitedMs = Date.now() - begunMs;
-      if (waitedMs > mostMs) throw new Error(`${what} is not there in time`, { cause });
+      // A report has the message alone.
+      const why = cause instanceof Error ? cause.message.slice(0, MOST_CHARACTERS) : String(cause);
+      if (waitedMs > mostMs) throw new Error(`${what} is not there in time: ${why}`, { cause });
       // Rarer with time: in a machine in software the asking itself holds up what is waited for.
       await delay(Math.min(Math.max(50, waitedMs / 20), 2000));
     }
