@@ -11,7 +11,7 @@ import type { NodeId } from "../../../shared/ids.ts";
 import type { Hasher, Random, Signer, Verifier } from "../../../shared/ports.ts";
 import type { StateHead, StatePoint } from "../../../shared/state/head.ts";
 import { ClusterGossip, ClusterSyncAnswer, ClusterSyncRequest } from "./cluster-messages.ts";
-import type { ClusterCounters, ClusterOutput } from "./cluster-output.ts";
+import { type ClusterOutput, newClusterCounters } from "./cluster-output.ts";
 import { Questions } from "./questions.ts";
 import type { HeadedChange } from "./followed-state.ts";
 import { Rounds } from "./rounds.ts";
@@ -62,24 +62,7 @@ const OTHER_MACHINE_MS = 300_000;
  * host's own document. As `Replica` for networks: inputs and `nowMs` in, outputs out.
  */
 export class ClusterReplica {
-  readonly counters: ClusterCounters = {
-    parsed: 0,
-    merged: 0,
-    malformed: 0,
-    otherVersion: 0,
-    badSignature: 0,
-    badState: 0,
-    followed: 0,
-    misfits: 0,
-    forks: 0,
-    caughtUp: 0,
-    hashBytes: 0,
-    objects: 0,
-    objectBytes: 0,
-    notMembers: 0,
-    overtaken: 0,
-    timeouts: 0,
-  };
+  readonly counters = newClusterCounters();
   readonly #options: ClusterReplicaOptions;
   readonly #modules: ClusterReplicaModules;
   readonly #tables: Tables;

@@ -1,5 +1,8 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
+import {
+  type ClusterOutput,
+  newClusterCounters,
+} from "../../../agent/core/tables/cluster-output.ts";
 import {
   answerOf,
   type CatchUpAnswer,
@@ -18,7 +21,6 @@ import { type HeldState, heldState } from "../../../shared/state/held-state.ts";
 import { ObjectTree } from "../../../shared/state/object-tree.ts";
 import { objectsOf } from "../../../shared/state/objects.ts";
 import { clusterState, nodeId } from "../../support/cluster.ts";
-import { newCounters } from "../../support/counters.ts";
 
 /** A host on its way to a head: whom it asks what, and what it makes of the answers. */
 
@@ -38,13 +40,13 @@ const signedOf = ({ head }: HeldState): SignedHead => ({
 const TIMEOUT_MS = 1000;
 const PEERS = [1, 2, 3].map(nodeId) as [NodeId, NodeId, NodeId];
 const [one, two, three] = PEERS;
-let counters: ReturnType<typeof newCounters>;
+let counters: ReturnType<typeof newClusterCounters>;
 let asked: (readonly [NodeId, CatchUpRequest])[];
 let isAlone: boolean;
 let catchUp: StateCatchUp;
 
 beforeEach(() => {
-  [counters, asked, isAlone] = [newCounters(), [], false];
+  [counters, asked, isAlone] = [newClusterCounters(), [], false];
   catchUp = new StateCatchUp({
     hasher: sha256,
     counters,
