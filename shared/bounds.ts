@@ -24,6 +24,10 @@ export const BOUNDS = {
   controlAnswerBytes: 24 * 1024 * 1024,
   /** Of a network on a host, one or more each. */
   blocks: 40_000,
+  /** Virtual addresses of one network. */
+  vipsOfNetwork: 1000,
+  /** Of all networks. */
+  vips: 20_000,
   /** A plugin call's or local API call's body. */
   httpBodyBytes: 1024 * 1024,
   /** Address pools that Docker asked for and made no network of. */
