@@ -40,6 +40,8 @@ export const BOUNDS = {
   moreEndpointNames: 96,
   /** All of an endpoint together: no more than hosts of 0.1.0 can say, so that a document still fits a message. */
   endpointNameCharacters: 32 * 253,
+  /** What SRV records tell of: ports that a container publishes or exposes. */
+  endpointPorts: 32,
   /** RFC 1035, 2.3.4, as text without the last dot. */
   nameLength: 253,
   labels: 128,

@@ -108,7 +108,11 @@ function sameNaming(a: NamedHost, b: NamedHost): boolean {
 function sameHolder(a: Holder, b: Holder): boolean {
   if (a === b) return true;
   return (
-    a.node === b.node && a.out === b.out && sameList(a.names, b.names) && sameList(a.ips, b.ips)
+    a.node === b.node &&
+    a.out === b.out &&
+    sameList(a.names, b.names) &&
+    sameList(a.ips, b.ips) &&
+    sameList(a.ports ?? [], b.ports ?? [])
   );
 }
 
