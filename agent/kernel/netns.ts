@@ -67,6 +67,30 @@ export function isPinnedNetns(path: string): boolean {
   return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 }
 
+/**
+ * The namespace mounted at `path`, as its inode. Undefined: none. A plain file is there before Docker mounts one
+ * (createNamespaceFile of libnetwork/osl/namespace_linux.go), and often after it.
+ */
+export function namespaceAt(path: string): number | undefined {
+  try {
+    return statfsSync(path).type === NSFS_MAGIC ? statSync(path).ino : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A descriptor of a new namespace, which ends with the last of its descriptors; `pathOf` is for `inNetns`. */
+export function openNewNetns(): number {
+  return returning(() => {
+    check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
+    return openSync(OWN, "r");
+  });
+}
+
+export function pathOf(descriptor: number): string {
+  return `/proc/self/fd/${descriptor}`;
+}
+
 /** A descriptor of a namespace for `work`, which makes or moves links into it; undefined is our own. */
 export async function withNetnsDescriptor<T>(
   path: string | undefined,

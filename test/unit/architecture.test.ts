@@ -53,6 +53,7 @@ const ROOMS = [
   "replication",
   "membership",
   "networks",
+  "balancing",
   "names",
   "docker",
   "events",

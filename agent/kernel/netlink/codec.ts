@@ -87,6 +87,12 @@ export function u16(value: number): Buffer {
   return out;
 }
 
+export function u32be(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32BE(value);
+  return out;
+}
+
 export function u32(value: number): Buffer {
   const out = Buffer.alloc(4);
   out.writeUInt32LE(value);

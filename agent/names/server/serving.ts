@@ -9,10 +9,10 @@ import {
   type Gate,
   type KeptSockets,
   mendGate,
-  namespaceAt,
   openGate,
   removeTable,
 } from "./gate.ts";
+import { namespaceAt } from "../../kernel/netns.ts";
 import { HeldQuestions } from "./held-questions.ts";
 import type { Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { ServedSandbox } from "./served-sandbox.ts";
