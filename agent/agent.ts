@@ -35,7 +35,10 @@ import { makeMembership, type MembershipParts } from "./membership/parts.ts";
 import { Reach } from "./membership/reach.ts";
 import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
 import type { NameServerFeed } from "./names/name-server-feed.ts";
-import { makeNames } from "./names/parts.ts";
+import { makeNames, makeServices } from "./names/parts.ts";
+import type { ServiceFeed } from "./names/service-feed.ts";
+import type { VipRequests } from "./balancing/vip-requests.ts";
+import { makeVipRequests } from "./balancing/parts.ts";
 import { containersOf, forget } from "./networks/forget-endpoint.ts";
 import { makeNetworks, type NetworksParts } from "./networks/parts.ts";
 import { askForKeys } from "./replication/request-kinds.ts";
@@ -59,6 +62,8 @@ export interface AgentParts extends MembershipParts, NetworksParts, DockerParts 
   readonly encryption: Encryption;
   readonly reach: Reach;
   readonly nameServerFeed: NameServerFeed;
+  readonly serviceFeed: ServiceFeed;
+  readonly vipRequests: VipRequests;
   readonly events: EventLog;
   readonly eventSource: EventSource;
   /** Emitted once a minute (core/part-context.ts). */
@@ -124,9 +129,12 @@ function makeParts(
   const networks = makeNetworks({ ...member, plan, sealSecretKey });
   const sandboxes = new JoinedSandboxes(disk);
   const nameServerFeed = makeNames({ ...tables, ...networks, sandboxes });
+  const serviceFeed = makeServices({ ...tables, ...networks, sandboxes, nameServerFeed });
   const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
+  const vipRequests = makeVipRequests({ ...member, ...docker });
   const events = new EventLog(systemClock);
-  const rest = { identity, membership, wayOutReconciler, nameServerFeed, events };
+  const own = { identity, membership, wayOutReconciler, events };
+  const rest = { ...own, nameServerFeed, serviceFeed, vipRequests };
   const parts = { ...member, ...networks, ...docker, ...rest };
   const eventSource = new EventSource(() => seen(parts), events);
   for (const changed of [viewChanged, reach.changed, replication.clusterChanged, resync])
@@ -217,6 +225,7 @@ export class Agent implements Living {
     await parts.replication.stop();
     await parts.reconciler.stop();
     await parts.encryption.stop();
+    await parts.serviceFeed.stop();
     await parts.guardReconciler.stop();
     await parts.wayOutReconciler.stop();
     await parts.adapters.guards.close();

@@ -1,4 +1,4 @@
-import type { VipMaker } from "../../../shared/cluster-state.ts";
+import type { NetworkRecord, VipMaker } from "../../../shared/cluster-state.ts";
 import { canonicalName, isLabel } from "../../../shared/dns-name.ts";
 import { SHORT_ID_LENGTH } from "../names/docker-names.ts";
 import type { ContainerConnection, ContainerDetails } from "../names/engine-containers.ts";
@@ -45,6 +45,11 @@ function asked(
   const own = [id.slice(0, SHORT_ID_LENGTH), hostname];
   const first = service ?? aliases.find((alias) => !own.includes(alias));
   return first === undefined ? undefined : canonicalName(first);
+}
+
+/** `-o vip=true`: each service of it has a virtual address. */
+export function givesAllVips({ driverOptions }: Pick<NetworkRecord, "driverOptions">): boolean {
+  return isYes(driverOptions["vip"]);
 }
 
 /** As the options of a network. */
