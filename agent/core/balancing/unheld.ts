@@ -24,23 +24,22 @@ export function unheldVips(
 }
 
 function decides(
-  { state, hosts, documents }: Pick<Tables, "state" | "hosts" | "documents">,
+  tables: Pick<Tables, "state" | "hosts" | "documents">,
   network: NetworkId,
   self: NodeId,
   lost: ReadonlySet<NodeId>,
 ): boolean {
+  const { state, hosts } = tables;
   const members = (state?.nodes ?? []).map(({ id }) => id);
   if (members.some((id) => !hosts.has(id))) return false;
   const on = hostsOn(hosts, network).filter((id) => isAdmitted(state, id));
   if (on.length === 0) return state?.controller.node === self;
   const [first] = on.filter((id) => id === self || !lost.has(id)).toSorted();
-  return first === self && on.every((id) => documents(network).has(id));
+  return first === self && on.every((id) => tables.documents(network).has(id));
 }
 
-function heldNames(
-  { state, documents }: Pick<Tables, "state" | "documents">,
-  network: NetworkId,
-): Set<string> {
-  const said = [...documents(network).values()].filter(({ node }) => isAdmitted(state, node));
+function heldNames(tables: Pick<Tables, "state" | "documents">, network: NetworkId): Set<string> {
+  const documents = [...tables.documents(network).values()];
+  const said = documents.filter(({ node }) => isAdmitted(tables.state, node));
   return new Set(said.flatMap(({ endpoints }) => endpoints.flatMap((one) => namesOf(one))));
 }
