@@ -67,6 +67,17 @@ export class ServiceFeed implements ServedVips {
     return new Set(ips.filter((ip) => ip !== undefined));
   }
 
+  /** The virtual addresses that the rules of each container here should have. */
+  wanted(): Map<string, readonly Ip[]> {
+    const { tables } = this.#modules.replication;
+    return new Map(
+      [...this.#clients].map(([id, networks]) => [
+        id,
+        networks.flatMap((network) => vipsOn(tables.state, network).flatMap(({ ips }) => ips)),
+      ]),
+    );
+  }
+
   /** An endpoint came into the sandbox of that path, or left it. */
   sandboxChanged(path: string): void {
     if (!this.#started) return;

@@ -46,7 +46,7 @@ const ACTS: readonly Act[] = [
   { weight: 8, wide: true, run: (chaos) => chaos.retireNetwork() },
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
   { weight: 40, wide: true, run: (chaos) => chaos.makeVip() },
-  { weight: 10, wide: true, run: (chaos) => chaos.endVip() },
+  { weight: 25, wide: true, run: (chaos) => chaos.endVip() },
   { weight: 80, wide: true, run: (chaos) => chaos.lie() },
 ];
 /** Up to so many hosts, all acts are as often as their weights say. */

@@ -65,17 +65,6 @@ export const AGENT_PLANTS: readonly Plant[] = [
     ],
   },
   {
-    name: "vip-in-a-hosts-block",
-    what: "what is kept for virtual addresses is given to hosts",
-    edits: [
-      {
-        file: "controller/core/blocks.ts",
-        from: ", ...vipBlocks(record.state, network)];",
-        to: "];",
-      },
-    ],
-  },
-  {
     name: "removed-member-kept",
     what: "an endpoint that ended stays behind the virtual address of its name",
     edits: [

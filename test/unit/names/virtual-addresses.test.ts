@@ -46,7 +46,8 @@ function ask(
   const said = reply(query, names, [scope], "udp");
   if (typeof said === "string") return said;
   const { answers = [] } = dnsPacket.decode(said.bytes);
-  return answers.map((answer) => ("data" in answer ? answer.data : undefined)).toSorted();
+  const data = answers.map((answer) => ("data" in answer ? answer.data : undefined));
+  return data.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
 }
 
 describe("a name with a virtual address", () => {
