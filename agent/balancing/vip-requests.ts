@@ -6,7 +6,7 @@ import { RetriedWork } from "../../shared/node/retried-work.ts";
 import type { Clock, Log } from "../../shared/ports.ts";
 import { unheldVips } from "../core/balancing/unheld.ts";
 import type { VipWish } from "../core/balancing/vip-wish.ts";
-import { vipsOn } from "../core/balancing/vips-on.ts";
+import { hasVip } from "../core/balancing/vips-on.ts";
 import type { Tables } from "../core/tables/tables.ts";
 import type { ControllerLink } from "../membership/controller-link.ts";
 
@@ -113,7 +113,7 @@ export class VipRequests {
     const lacking = new Map<string, AskedVip>();
     for (const wish of wishes()) {
       const key = keyOf(wish);
-      const isThere = vipsOn(tables.state, wish.network).some(({ name }) => name === wish.name);
+      const isThere = hasVip(tables.state, wish.network, wish.name);
       if (!isThere && !this.#refused.has(key) && !lacking.has(key)) lacking.set(key, wish);
     }
     return [...lacking.values()];

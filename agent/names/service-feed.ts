@@ -1,12 +1,14 @@
 import { isDeepStrictEqual } from "node:util";
-import type { SecurityClass } from "../../shared/cluster-state.ts";
+import type { SecurityClass, VipRecord } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { Clock, Timers } from "../../shared/ports.ts";
 import type { Balancing } from "../balancing/port.ts";
 import { balance, type Balanced, NOTHING_BALANCED } from "../core/balancing/services.ts";
 import { vipsOn } from "../core/balancing/vips-on.ts";
-import { namedHosts } from "../core/names/names.ts";
+import { changedGroups } from "../core/data-plane/changed-part.ts";
+import { type NamedHost, namedHosts } from "../core/names/names.ts";
+import { sameNaming } from "../core/names/told-holders.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { Replication } from "../replication/replication.ts";
 import { sandboxName, type JoinedSandboxes } from "./joined-sandboxes.ts";
@@ -25,6 +27,9 @@ export interface ServiceFeedModules {
 }
 
 interface Told {
+  /** What `balanced` was read of. */
+  vips: readonly VipRecord[];
+  hosts: readonly NamedHost[];
   balanced: Balanced;
   stopForgetting: (() => void) | undefined;
 }
@@ -130,9 +135,20 @@ export class ServiceFeed implements ServedVips {
       balancing.services(network, []);
       return;
     }
-    const held = told ?? { balanced: NOTHING_BALANCED, stopForgetting: undefined };
+    const held = told ?? {
+      vips: [],
+      hosts: [],
+      balanced: NOTHING_BALANCED,
+      stopForgetting: undefined,
+    };
     const hosts = namedHosts(tables, record, lost(record.encryption));
     const nowMs = clock.nowMs();
+    const { before, after } = changedGroups(held.hosts, hosts, sameNaming);
+    const isOver = (held.balanced.nextMs ?? Infinity) <= nowMs;
+    // A word of some other host, or another network's.
+    if (held.vips === vips && before.length + after.length === 0 && !isOver) return;
+    held.vips = vips;
+    held.hosts = hosts;
     const balanced = balance(held.balanced, { vips, hosts }, nowMs);
     const isSame = isDeepStrictEqual(held.balanced.services, balanced.services);
     held.balanced = balanced;

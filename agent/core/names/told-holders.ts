@@ -101,7 +101,8 @@ export class ToldHolders {
   }
 }
 
-function sameNaming(a: NamedHost, b: NamedHost): boolean {
+/** Of the same host: all that it names is what it was, if its members are. */
+export function sameNaming(a: NamedHost, b: NamedHost): boolean {
   return a.node === b.node && a.isLost === b.isLost && a.unhealthyNames === b.unhealthyNames;
 }
 
