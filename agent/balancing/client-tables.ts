@@ -43,7 +43,7 @@ export class ClientTables {
   readonly #places = new Map<string, Place>();
   readonly #dirty = new Set<string>();
   readonly #forms = new ScratchForms();
-  #passing = false;
+  #passing: Promise<void> | undefined;
   #waiting: NodeJS.Timeout | undefined;
   #check: NodeJS.Timeout | undefined;
   #again: NodeJS.Timeout | undefined;
@@ -86,17 +86,17 @@ export class ClientTables {
     if (table?.isThere === true) table.remove();
   }
 
-  /** All now, also those whose rules nobody changed. @returns where one was put back */
-  check(): Promise<string[]> {
+  /** All now, when what was told before is written, also those whose rules nobody changed. @returns where one was put back */
+  async check(): Promise<string[]> {
+    while (this.#passing !== undefined) await this.#passing;
     return this.#lookAfterAll(true);
   }
 
   /** What comes while it runs is another pass's, of all that changed meanwhile. */
   #begin(): void {
-    if (this.#passing) return;
-    this.#passing = true;
-    void this.#pass().finally(() => {
-      this.#passing = false;
+    if (this.#passing !== undefined) return;
+    this.#passing = this.#pass().finally(() => {
+      this.#passing = undefined;
       if (this.#dirty.size > 0) this.#begin();
       else this.#forms.end();
       this.#schedule();
@@ -202,7 +202,8 @@ export class ClientTables {
     }
     if (!more) return;
     this.#onceMore.add(client.id);
-    this.#again ??= setTimeout(() => {
+    if (this.#again !== undefined) return;
+    this.#again = setTimeout(() => {
       this.#again = undefined;
       const ids = [...this.#onceMore];
       this.#onceMore.clear();
@@ -231,7 +232,8 @@ export class ClientTables {
 
   /** All at once: where nobody changed rules it is some microseconds each. */
   #checkLater(): void {
-    this.#check ??= setTimeout(() => {
+    if (this.#check !== undefined) return;
+    this.#check = setTimeout(() => {
       void this.#lookAfterAll(false).finally(() => {
         this.#check = undefined;
         if (this.#places.size > 0) this.#checkLater();
@@ -246,7 +248,7 @@ export class ClientTables {
       if (this.#lookAfter(place, place.table, thorough)) mended.push(id);
       await setImmediate();
     }
-    if (!this.#passing) this.#forms.end();
+    if (this.#passing === undefined) this.#forms.end();
     return mended;
   }
 

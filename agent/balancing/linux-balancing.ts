@@ -177,8 +177,7 @@ export class LinuxBalancing implements Balancing {
   }
 
   #call(method: TablesMethod, ...args: unknown[]): Promise<unknown> {
-    const worker = this.#worker;
-    const post = worker && ((call: ToWorker) => worker.postMessage(call));
+    const post = this.#worker && ((call: ToWorker) => this.#tell(call));
     return this.#calls.call(post, method, args, undefined);
   }
 

@@ -2,19 +2,10 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { type ClientTable, NO_SERVICES } from "../core/balancing/client-table.ts";
 import { isNewlyLeft, leftKeys } from "../core/balancing/left-behind.ts";
 import { tableContent } from "../core/balancing/same-table.ts";
-import {
-  changeScript,
-  NO_TABLE_SCRIPT,
-  TABLE_NAME,
-  TABLE_TO_LIST,
-  wholeScript,
-} from "../core/balancing/table-script.ts";
-import { OverlayError } from "../../shared/errors.ts";
-import { NetfilterSocket } from "../kernel/netlink/netfilter-socket.ts";
-import { decodeGeneration, getGeneration, getTable } from "../kernel/netlink/nftables-state.ts";
-import { inNetns, namespaceAt } from "../kernel/netns.ts";
-import { Nftables } from "../kernel/nft/nftables.ts";
+import { changeScript, NO_TABLE_SCRIPT, wholeScript } from "../core/balancing/table-script.ts";
+import { namespaceAt } from "../kernel/netns.ts";
 import { deleteLeftBehind } from "./left-entries.ts";
+import { type Visit, visit } from "./visit.ts";
 
 /** How tables look when they are listed: found where nobody else writes. */
 export interface ListedForms {
@@ -55,29 +46,32 @@ export class NamespaceTable {
   /** In one transaction. @throws NETLINK, UNSUPPORTED, FULL */
   put(wanted: ClientTable, forms: ListedForms): Put {
     const written = this.#written;
-    if (written === undefined) return this.#begin(wanted, forms);
-    const script = changeScript(written, wanted);
-    if (script === undefined) return "same";
-    inNetns(this.path, () => {
+    const script = written && changeScript(written, wanted);
+    if (written !== undefined && script === undefined) return "same";
+    return visit(this.path, "later", (visit) => {
+      if (script === undefined) return this.#begin(wanted, forms, visit);
       try {
-        this.#transact(script, wanted, "change virtual addresses");
+        this.#transact(script, wanted, "change virtual addresses", visit);
       } catch {
         // Somebody took the table away, or changed it: written whole.
-        this.#writeWhole(wanted);
+        this.#writeWhole(wanted, visit);
       }
+      return "changed";
     });
-    return "changed";
   }
 
   /** @param thorough look even if nobody changed any rules. @returns true: it was not as written, and is put back. @throws NETLINK */
   mend(forms: ListedForms, thorough: boolean): boolean {
     const written = this.#written;
     if (written === undefined) return false;
-    return inNetns(this.path, () => {
-      if (!thorough && this.#generation !== undefined && generation() === this.#generation)
-        return false;
-      if (this.#adopt(written, forms)) return false;
-      this.#writeWhole(written);
+    const known = this.#generation;
+    if (!thorough && known !== undefined) {
+      const now = visit(this.path, "now", (visit) => visit.generation());
+      if (now === known) return false;
+    }
+    return visit(this.path, "later", (visit) => {
+      if (this.#adopt(written, forms, visit)) return false;
+      this.#writeWhole(written, visit);
       return true;
     });
   }
@@ -86,7 +80,7 @@ export class NamespaceTable {
   deleteLeftBehind(): number {
     const left = this.#written?.left;
     if (left === undefined) return 0;
-    return inNetns(this.path, () => deleteLeftBehind(leftKeys(left)));
+    return visit(this.path, "later", ({ socket }) => deleteLeftBehind(leftKeys(left), socket));
   }
 
   /** Whether connections may be on the way to who should get no more of them, that were not `before`. */
@@ -101,27 +95,24 @@ export class NamespaceTable {
   /** @throws NETLINK */
   remove(): void {
     this.#written = undefined;
-    inNetns(this.path, () => {
-      if (!isTable()) return;
-      withNftables((nftables) => nftables.run(NO_TABLE_SCRIPT, "remove virtual addresses"));
+    visit(this.path, "later", (visit) => {
+      if (visit.isTable()) visit.run(NO_TABLE_SCRIPT, "remove virtual addresses");
     });
   }
 
-  #begin(wanted: ClientTable, forms: ListedForms): Put {
-    return inNetns(this.path, () => {
-      if (!isTable()) {
-        if (wanted.services.size === 0) return "nothing";
-      } else if (this.#adopt(wanted, forms)) return "adopted";
-      this.#writeWhole(wanted);
-      return "written";
-    });
+  #begin(wanted: ClientTable, forms: ListedForms, visit: Visit): Put {
+    if (!visit.isTable()) {
+      if (wanted.services.size === 0) return "nothing";
+    } else if (this.#adopt(wanted, forms, visit)) return "adopted";
+    this.#writeWhole(wanted, visit);
+    return "written";
   }
 
   /** @returns false: it is not there, or another. */
-  #adopt(wanted: ClientTable, forms: ListedForms): boolean {
+  #adopt(wanted: ClientTable, forms: ListedForms, visit: Visit): boolean {
     // Before the look: what is changed after it is of another generation.
-    const seen = generation();
-    const listed = withNftables((nftables) => nftables.list(TABLE_TO_LIST, "json"));
+    const seen = visit.generation();
+    const listed = visit.list();
     if (listed === undefined || contentOf(listed) !== forms.contentOf(wanted)) return false;
     if (!isLiberal()) return false;
     this.#written = wanted;
@@ -129,17 +120,18 @@ export class NamespaceTable {
     return true;
   }
 
-  #writeWhole(wanted: ClientTable): void {
+  #writeWhole(wanted: ClientTable, visit: Visit): void {
     this.#written = undefined;
-    this.#transact(wholeScript(wanted, isTable()), wanted, "write virtual addresses");
+    const script = wholeScript(wanted, visit.isTable());
+    this.#transact(script, wanted, "write virtual addresses", visit);
     if (existsSync(LIBERAL)) writeFileSync(LIBERAL, "1");
   }
 
-  #transact(script: string, wanted: ClientTable, op: string): void {
-    const before = generation();
-    withNftables((nftables) => nftables.run(script, op));
+  #transact(script: string, wanted: ClientTable, op: string, visit: Visit): void {
+    const before = visit.generation();
+    visit.run(script, op);
     this.#written = wanted;
-    const after = generation();
+    const after = visit.generation();
     this.#generation = before !== undefined && after === before + 1 ? after : undefined;
   }
 }
@@ -152,57 +144,13 @@ export function contentOf(listed: string): string {
 export function hasTable(path: string): boolean {
   if (namespaceAt(path) === undefined) return false;
   try {
-    return inNetns(path, isTable);
+    return visit(path, "later", (visit) => visit.isTable());
   } catch {
     return false;
   }
 }
 
-function isTable(): boolean {
-  return withSocket((socket) => {
-    try {
-      socket.ask(getTable(TABLE_NAME));
-      return true;
-    } catch (error) {
-      if (error instanceof OverlayError && error.errno === "ENOENT") return false;
-      throw error;
-    }
-  });
-}
-
-function generation(): number | undefined {
-  return withSocket((socket) => {
-    const [answer] = socket.ask(getGeneration);
-    return answer && decodeGeneration(answer);
-  });
-}
-
 /** A kernel that has no such setting has it as it is. */
 function isLiberal(): boolean {
   return !existsSync(LIBERAL) || readFileSync(LIBERAL, "utf8").trim() === "1";
-}
-
-function withSocket<T>(work: (socket: NetfilterSocket) => T): T {
-  const socket = new NetfilterSocket();
-  try {
-    return work(socket);
-  } finally {
-    socket.close();
-  }
-}
-
-function withNftables<T>(work: (nftables: Nftables) => T): T {
-  const nftables = new Nftables();
-  try {
-    return work(nftables);
-  } finally {
-    closeLater(nftables);
-  }
-}
-
-/** By then the kernel has freed what was deleted, and the end of the context waits for nothing: with many clients it would. */
-const CLOSE_AFTER_MS = 100;
-
-function closeLater(nftables: Nftables): void {
-  setTimeout(() => nftables.close(), CLOSE_AFTER_MS);
 }

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { eventually } from "../support/lab-host.ts";
 import { udpIn } from "../support/netns-sockets.ts";
 import { addressesOf, memberOf, NETWORK, service, VIP, VIP6 } from "../support/services.ts";
+import { StraySegments } from "../support/stray-segment.ts";
 import { Datagrams, PORT, VirtualAddresses } from "../support/virtual-addresses.ts";
 
 /** Virtual addresses in the namespace of a client: host 1 of four, which the others are members for. */
@@ -175,6 +176,30 @@ describe("when members change", () => {
   });
 });
 
+test("a late segment, far outside the window, ends no connection", async () => {
+  await net.put(service([memberOf(2)]));
+  const stray = new StraySegments(net.host(2));
+  const held = await net.dial();
+  const late = async (): Promise<void> => {
+    const server = { address: addressesOf(2).ipv4, port: PORT };
+    stray.send(server, { address: addressesOf(1).ipv4, port: held.socket.localPort! });
+    await held.echo();
+  };
+  await held.echo();
+  await late();
+  // Nobody puts back what is taken away now. Without the setting the rule alone:
+  await net.balancing.stop();
+  net.hosts.in(net.client, "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0");
+  await late();
+  // And with neither the client's kernel answers the member by a reset.
+  net.hosts.in(net.client, "nft flush chain inet overlay_ts_vip member");
+  await expect(late()).rejects.toMatchObject({ code: "ECONNRESET" });
+  stray.close();
+  await net.restart();
+  net.serve();
+  await net.put(service([memberOf(2)]));
+});
+
 /** As a host that died: nothing comes back, not even a refusal. */
 function silence(k: number): void {
   const host = net.host(k);
@@ -202,7 +227,6 @@ function entries(): string[] {
 
 describe("whose the table is", () => {
   const put = (): number => net.balancing.counters()["tablesPutBack"]!;
-  const refused = "nft flush chain inet overlay_ts_vip refused";
 
   test("an agent that comes after another takes it as it is, or changes it, and breaks nothing", async () => {
     const held = await Promise.all([net.dial(VIP), net.dial(VIP6)]);
@@ -223,7 +247,7 @@ describe("whose the table is", () => {
 
   test.each([
     ["took it away", "nft delete table inet overlay_ts_vip"],
-    ["changed its rules", refused],
+    ["changed its rules", "nft flush chain inet overlay_ts_vip refused"],
     ["took an address out", `nft delete element inet overlay_ts_vip services { ${VIP} }`],
   ])("who %s finds it put back", async (_what, command) => {
     const held = await net.dial();

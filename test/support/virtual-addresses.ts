@@ -6,7 +6,6 @@ import { LinuxBalancing } from "../../agent/balancing/linux-balancing.ts";
 import type { Service } from "../../agent/core/balancing/service.ts";
 import { silentLog } from "../../shared/ports.ts";
 import { TestHosts } from "./hosts.ts";
-import { eventually } from "./lab-host.ts";
 import { dialFrom, tcpIn, udpIn } from "./netns-sockets.ts";
 import { addressesOf, NETWORK, VIP } from "./services.ts";
 
@@ -65,15 +64,8 @@ export class VirtualAddresses {
 
   /** Resolves when the tables of clients are these. */
   async put(...services: readonly Service[]): Promise<void> {
-    const written = (): number => {
-      const { tablesWritten, tablesChanged, tablesAdopted } = this.balancing.counters();
-      return tablesWritten! + tablesChanged! + tablesAdopted!;
-    };
-    const before = written();
     this.balancing.services(NETWORK, services);
-    await eventually(20_000, "another table", async () => {
-      if (written() === before) throw new Error(JSON.stringify(this.balancing.clients()));
-    });
+    await this.balancing.check();
   }
 
   /** A connection, and who accepted it. Rejects with what it failed of. */

@@ -57,7 +57,9 @@ export function wholeScript(table: ClientTable, over: boolean): string {
     "  map ends { type ipv4_addr : verdict; }",
     "  map ends6 { type ipv6_addr : verdict; }",
     CHAINS,
-    ...[...table.services].map(([virtual, to]) => `  chain ${chainOf(virtual)} { ${rule(to)} }`),
+    ...[...table.services].map(
+      ([virtual, to]) => `  chain ${chainOf(virtual)} {\n    ${rule(to)}\n  }`,
+    ),
     "}",
     ...elements("add", "services", servicesOf(table)),
     ...elements("add", "ends", endsOf(table)),
