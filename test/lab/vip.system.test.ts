@@ -37,7 +37,7 @@ async function vips(host: LabHost): Promise<VipList["vips"]> {
 
 /** Who answered, each once. @throws when a request was not answered */
 async function asked(host: LabHost, address: string, requests = REQUESTS): Promise<string[]> {
-  const script = `i=0; while [ $i -lt ${requests} ]; do wget -q -T 10 -O - http://${address}/ || exit 1; i=$((i+1)); done`;
+  const script = `i=0; while [ $i -lt ${requests} ]; do timeout 10 wget -q -O - http://${address}/ || exit 1; i=$((i+1)); done`;
   const enter = [`--target=${await pidOf(host, "client")}`, "--mount", "--net"];
   const text = await host.exec("nsenter", ...enter, "--", "/bin/sh", "-c", script);
   return [...new Set(text.split("\n").filter(Boolean))].toSorted();
