@@ -125,7 +125,7 @@ export class ClientTables {
       const put = table.put(clientTable(services, client.name), this.#forms);
       this.#count(put);
       place.nextMs = Infinity;
-      if (table.hasNewlyLeft(before)) this.#deleteLeftBehind(place, true);
+      if (table.hasNewlyLeft(before)) this.#endLeftBehind(place, true);
       const idle = table.written === undefined;
       this.#say(place, idle ? "idle" : "served", undefined, idle ? [] : services.map(addressOf));
     } catch (error) {
@@ -187,16 +187,16 @@ export class ClientTables {
     else if (put === "adopted") counters.count("tablesAdopted");
   }
 
-  #deleteLeftBehind(place: Place, more: boolean): void {
+  #endLeftBehind(place: Place, more: boolean): void {
     const { client, table } = place;
     try {
       if (table?.isThere !== true) return;
-      this.#options.counters.count("entriesDeleted", table.deleteLeftBehind());
+      this.#options.counters.count("connectionsMoved", table.endLeftBehind());
     } catch (error) {
       this.#log(
         "warn",
         { sandbox: client.id, err: error },
-        "could not end unanswered connections of a container; they move on when conntrack forgets them",
+        "could not move a container's connections from members that left; they go on until conntrack forgets them",
       );
       return;
     }
@@ -209,7 +209,7 @@ export class ClientTables {
       this.#onceMore.clear();
       for (const id of ids) {
         const later = this.#places.get(id);
-        if (later !== undefined) this.#deleteLeftBehind(later, false);
+        if (later !== undefined) this.#endLeftBehind(later, false);
       }
     }, AGAIN_MS);
   }

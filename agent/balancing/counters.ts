@@ -9,7 +9,8 @@ export const COUNTERS = [
   /** Somebody changed it, or took it away. */
   "tablesPutBack",
   "tablesFailed",
-  "entriesDeleted",
+  /** To members that left: their next packet goes to another, or, of an endpoint that is gone, they are reset. */
+  "connectionsMoved",
   "clientsGone",
   "namespacesGivenUp",
   "workersEnded",

@@ -36,7 +36,7 @@ export class LinuxBalancing implements Balancing {
   readonly #checkMs: number;
   readonly #counters = new Counters();
   readonly #reserve = reserveMemory();
-  readonly #services = new Map<NetworkId, readonly Service[]>();
+  readonly #services = new Map<NetworkId, { services: readonly Service[]; text: string }>();
   readonly #clients = new Map<string, { client: Client; status: ClientStatus }>();
   readonly #calls = new WorkerCalls<TablesMethod>("the thread of virtual addresses");
   readonly #retried: RetriedWork;
@@ -56,9 +56,10 @@ export class LinuxBalancing implements Balancing {
   }
 
   services(network: NetworkId, services: readonly Service[]): void {
-    if (services.length === 0) {
-      if (!this.#services.delete(network)) return;
-    } else this.#services.set(network, services);
+    const text = JSON.stringify(services);
+    if (text === (this.#services.get(network)?.text ?? "[]")) return;
+    if (services.length === 0) this.#services.delete(network);
+    else this.#services.set(network, { services, text });
     this.#tell({ kind: "services", network, services });
     if (services.length > 0 && this.#clients.size > 0) this.#begin();
   }
@@ -134,7 +135,7 @@ export class LinuxBalancing implements Balancing {
       this.#retried.went(notWritten(asFailure(error)));
     });
     worker.on("exit", () => this.#ended(worker));
-    for (const [network, services] of this.#services)
+    for (const [network, { services }] of this.#services)
       this.#tell({ kind: "services", network, services });
     for (const { client } of this.#clients.values()) this.#tell({ kind: "serve", client });
   }

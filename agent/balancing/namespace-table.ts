@@ -4,7 +4,7 @@ import { isNewlyLeft, leftKeys } from "../core/balancing/left-behind.ts";
 import { tableContent } from "../core/balancing/same-table.ts";
 import { changeScript, NO_TABLE_SCRIPT, wholeScript } from "../core/balancing/table-script.ts";
 import { namespaceAt } from "../kernel/netns.ts";
-import { deleteLeftBehind } from "./left-entries.ts";
+import { endLeftBehind } from "./left-entries.ts";
 import { type Visit, visit } from "./visit.ts";
 
 /** How tables look when they are listed: found where nobody else writes. */
@@ -76,11 +76,11 @@ export class NamespaceTable {
     });
   }
 
-  /** @returns how many entries of conntrack went. @throws NETLINK */
-  deleteLeftBehind(): number {
+  /** @returns how many connections ended, or move on. @throws NETLINK */
+  endLeftBehind(): number {
     const left = this.#written?.left;
     if (left === undefined) return 0;
-    return visit(this.path, "later", ({ socket }) => deleteLeftBehind(leftKeys(left), socket));
+    return visit(this.path, "later", ({ socket }) => endLeftBehind(leftKeys(left), socket));
   }
 
   /** Whether connections may be on the way to who should get no more of them, that were not `before`. */

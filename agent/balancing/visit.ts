@@ -1,6 +1,6 @@
 import { TABLE_NAME, TABLE_TO_LIST } from "../core/balancing/table-script.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { NetfilterSocket } from "../kernel/netlink/netfilter-socket.ts";
+import { IMMEDIATE, ImmediateNetlink } from "../kernel/netlink/immediate.ts";
 import { decodeGeneration, getGeneration, getTable } from "../kernel/netlink/nftables-state.ts";
 import { inNetns } from "../kernel/netns.ts";
 import { Nftables } from "../kernel/nft/nftables.ts";
@@ -17,11 +17,12 @@ const stillOpen = new Set<Visit>();
 
 /** What is asked and written while this thread is in a client's namespace. */
 export class Visit {
-  #socket: NetfilterSocket | undefined;
+  #socket: ImmediateNetlink | undefined;
   #nftables: Nftables | undefined;
 
-  get socket(): NetfilterSocket {
-    return (this.#socket ??= new NetfilterSocket());
+  /** @throws NETLINK */
+  get socket(): ImmediateNetlink {
+    return (this.#socket ??= new ImmediateNetlink(IMMEDIATE.netfilter));
   }
 
   /** Of the namespace's rules. @throws NETLINK */

@@ -98,7 +98,10 @@ describe("who is reached", () => {
     hosts.in(inner, "ip link set eth0 up");
     hosts.in(inner, "ip route add default via 10.9.0.1");
     expect(await net.reached(40, VIP, inner)).toEqual(new Set([2, 3, 4]));
-    await net.put(service([]));
+    const held = await net.dial(VIP, inner);
+    await net.put(service([], { gone: [addressesOf(held.member)] }));
+    // Its socket is not the client's: the next packet is refused.
+    await expect(held.echo()).rejects.toMatchObject({ code: "ECONNRESET" });
     await expect(net.dial(VIP, inner)).rejects.toMatchObject({ code: "ECONNREFUSED" });
     hosts.in(client, "nft delete table ip inner");
     hosts.in(client, "ip link delete in0");
@@ -158,11 +161,17 @@ describe("when members change", () => {
   test("of an endpoint that is gone: established is reset, datagrams move on", async () => {
     await net.put(service([memberOf(4)]));
     const held = await Promise.all([net.dial(VIP), net.dial(VIP6)]);
+    // Its programs only wait: none sends what could be refused.
+    const ended = Promise.all(
+      held.map(
+        async ({ socket }) => ((await once(socket, "error")) as [NodeJS.ErrnoException])[0].code,
+      ),
+    );
     const datagrams = await Promise.all(VIPS.map(datagramsTo));
     for (const [i, one] of datagrams.entries()) expect(await one.ask(VIPS[i]!)).toBe(4);
     silence(4);
     await net.put(service([memberOf(2)], { gone: [addressesOf(4)] }));
-    for (const one of held) await expect(one.echo()).rejects.toMatchObject({ code: "ECONNRESET" });
+    expect(await ended).toEqual(["ECONNABORTED", "ECONNABORTED"]);
     for (const [i, one] of datagrams.entries()) {
       await eventually(10_000, "an answer of another member", async () => {
         if ((await one.ask(VIPS[i]!)) !== 2) throw new Error("not yet");

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { chosenMember } from "../../agent/core/balancing/chosen-member.ts";
 import { clientTable, NO_SERVICES } from "../../agent/core/balancing/client-table.ts";
-import { addressKey, isLeftBehind, leftKeys } from "../../agent/core/balancing/left-behind.ts";
+import { addressKey, type Fate, fateOf, leftKeys } from "../../agent/core/balancing/left-behind.ts";
 import type { ServiceMember } from "../../agent/core/balancing/service.ts";
 import { changeScript } from "../../agent/core/balancing/table-script.ts";
 import { Ip, ipToBytes } from "../../shared/ip.ts";
@@ -105,12 +105,12 @@ describe("what conntrack keeps", () => {
   });
 
   const [TCP, UDP] = [6, 17];
-  test.each<[ServiceMember["state"] | "gone", boolean, boolean, boolean, boolean]>([
-    // state, then whether it goes: TCP unanswered, TCP answered, UDP unanswered, UDP answered
-    ["ready", false, false, false, false],
-    ["draining", false, false, true, false],
-    ["unreachable", true, false, true, false],
-    ["gone", true, false, true, true],
+  test.each<[ServiceMember["state"] | "gone", Fate, Fate, Fate, Fate]>([
+    // state, then what becomes of TCP unanswered, TCP answered, UDP unanswered, UDP answered
+    ["ready", undefined, undefined, undefined, undefined],
+    ["draining", undefined, undefined, "forget", undefined],
+    ["unreachable", "forget", undefined, "forget", undefined],
+    ["gone", "forget", "reset", "forget", "forget"],
   ])("of a member that is %s", (state, ...expected) => {
     const table =
       state === "gone"
@@ -119,11 +119,11 @@ describe("what conntrack keeps", () => {
     const left = leftKeys(table.left);
     const entry = { meant: addressKey(VIP), answers: addressKey(addressesOf(2).ipv4) };
     const found = [TCP, UDP].flatMap((protocol) =>
-      [false, true].map((replied) => isLeftBehind({ ...entry, protocol, replied }, left)),
+      [false, true].map((replied) => fateOf({ ...entry, protocol, replied }, left)),
     );
     expect(found).toEqual(expected);
     // Who dials the member itself has no other to go to.
     const direct = { ...entry, meant: entry.answers, protocol: UDP, replied: false };
-    expect(isLeftBehind(direct, left)).toBe(false);
+    expect(fateOf(direct, left)).toBeUndefined();
   });
 });

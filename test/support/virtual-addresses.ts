@@ -70,16 +70,17 @@ export class VirtualAddresses {
 
   /** A connection, and who accepted it. Rejects with what it failed of. */
   async dial(address: string = VIP, from = this.client): Promise<Held> {
-    const socket = dialFrom(from, address, PORT);
-    this.#dialled.add(socket);
+    const socket = this.begin(address, from);
     const [hello] = (await once(socket, "data")) as [Buffer];
     return new Held(socket, Number(hello.toString().trim()));
   }
 
   /** Not answered yet. */
-  begin(address: string = VIP): Socket {
-    const socket = dialFrom(this.client, address, PORT);
+  begin(address: string = VIP, from = this.client): Socket {
+    const socket = dialFrom(from, address, PORT);
     this.#dialled.add(socket);
+    // What nobody waits for any more may be reset.
+    socket.on("error", () => {}).on("close", () => this.#dialled.delete(socket));
     return socket;
   }
 

@@ -26,19 +26,23 @@ export interface LeftKeys {
 
 const TCP = 6;
 
+/** `forget`: its entry is deleted. `reset`: the client's socket is closed, which may wait for what never comes. */
+export type Fate = "forget" | "reset" | undefined;
+
 /**
- * Established TCP stays: of one that drains, or whose host is away, it goes on; of one that is gone the table resets it. So
- * does what is answered of other protocols (QUIC is a connection), until the member is gone. What is not answered moves on:
+ * Established TCP stays: of one that drains, or whose host is away, it goes on; of one that is gone it is reset. What is
+ * answered of other protocols stays too (QUIC is a connection), until the member is gone. What is not answered moves on:
  * a SYN to a host that is away with the client's next try, datagrams with the next.
  */
-export function isLeftBehind(
+export function fateOf(
   { protocol, meant, answers, replied }: Entry,
   { draining, unreachable, gone }: LeftKeys,
-): boolean {
-  if (meant === answers) return false;
-  if (gone.has(answers)) return !replied || protocol !== TCP;
-  if (replied) return false;
-  return unreachable.has(answers) || (draining.has(answers) && protocol !== TCP);
+): Fate {
+  if (meant === answers) return undefined;
+  if (gone.has(answers)) return replied && protocol === TCP ? "reset" : "forget";
+  if (replied) return undefined;
+  const moves = unreachable.has(answers) || (draining.has(answers) && protocol !== TCP);
+  return moves ? "forget" : undefined;
 }
 
 export function leftKeys({ draining, unreachable, gone }: LeftAddresses): LeftKeys {

@@ -20,12 +20,12 @@ const CHAINS = `  chain member { ct state invalid drop; }
   chain gone {
     ct state invalid drop
     ct status dnat meta l4proto tcp reject with tcp reset
-    ct status dnat reject with icmpx port-unreachable
+    ct status dnat reject
   }
   chain refused {
     ct state invalid drop
     meta l4proto tcp reject with tcp reset
-    reject with icmpx port-unreachable
+    reject
   }
   chain output {
     type nat hook output priority -110; policy accept;

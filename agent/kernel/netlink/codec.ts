@@ -1,6 +1,5 @@
 import { assert } from "../../../shared/errors.ts";
 import type { Family } from "../../../shared/ip.ts";
-import { bytesToMac, type Mac } from "../../../shared/mac.ts";
 
 /** Netlink's framing (linux/netlink.h): little endian as the machine, all on 4-byte bounds. */
 
@@ -105,13 +104,6 @@ export function text(value: string): Buffer {
 
 export function decodeAttributes(payload: Buffer): Attributes {
   return new Map(attributesOf(payload));
-}
-
-/** Undefined: of a group, of nobody (all zero), or no Ethernet address at all. */
-export function decodeMac(address: Buffer | undefined): Mac | undefined {
-  const isOne =
-    address?.length === 6 && (address[0] ?? 1) % 2 === 0 && address.some((byte) => byte !== 0);
-  return isOne ? bytesToMac(address) : undefined;
 }
 
 /** Values of a list: its attributes all have the same type, or count. */

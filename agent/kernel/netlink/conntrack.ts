@@ -13,7 +13,7 @@ const CTA = { original: 1, reply: 2, status: 3, id: 12, zone: 18, statusMask: 26
 /** enum ctattr_tuple, ctattr_ip, ctattr_l4proto */
 const CTA_TUPLE = { ip: 1, proto: 2 } as const;
 const CTA_IP = { v4Source: 1, v4Destination: 2, v6Source: 3, v6Destination: 4 } as const;
-const CTA_PROTO_NUM = 1;
+const CTA_PROTO = { number: 1, sourcePort: 2, destinationPort: 3 } as const;
 
 /** enum ip_conntrack_status of linux/netfilter/nf_conntrack_common.h */
 const SEEN_REPLY = 1 << 1;
@@ -40,10 +40,19 @@ export function dumpTranslated(only: "all" | "unanswered"): Request {
 
 /** An entry, and how it is deleted: this one, not another that has the same ends by then. */
 export interface TranslatedEntry extends Entry {
+  /** AF_INET or AF_INET6. */
   readonly family: number;
+  /** As the client sent it: its own socket's ends, unless it forwards for another. */
+  readonly from: ConnectionEnd;
+  readonly to: ConnectionEnd;
   readonly original: Buffer;
   readonly id: Buffer;
   readonly zone: Buffer | undefined;
+}
+
+export interface ConnectionEnd {
+  readonly address: Buffer;
+  readonly port: number;
 }
 
 /** Undefined: its destination was not translated, or it lacks what names it. */
@@ -57,11 +66,22 @@ export function decodeEntry({ payload }: NetlinkMessage): TranslatedEntry | unde
   if ((status & DST_NAT) === 0) return undefined;
   const [there, back] = [decodeAttributes(original), decodeAttributes(reply)];
   const protocol = decodeAttributes(there.get(CTA_TUPLE.proto) ?? Buffer.alloc(0));
+  const ends = decodeAttributes(there.get(CTA_TUPLE.ip) ?? Buffer.alloc(0));
+  const bytes = (v4: number, v6: number): Buffer => ends.get(v4) ?? ends.get(v6) ?? Buffer.alloc(0);
+  const port = (type: number): number => protocol.get(type)?.readUInt16BE(0) ?? 0;
   return {
     family: payload.readUInt8(0),
-    protocol: protocol.get(CTA_PROTO_NUM)?.readUInt8(0) ?? 0,
-    meant: address(there.get(CTA_TUPLE.ip), CTA_IP.v4Destination, CTA_IP.v6Destination),
-    answers: address(back.get(CTA_TUPLE.ip), CTA_IP.v4Source, CTA_IP.v6Source),
+    protocol: protocol.get(CTA_PROTO.number)?.readUInt8(0) ?? 0,
+    from: {
+      address: bytes(CTA_IP.v4Source, CTA_IP.v6Source),
+      port: port(CTA_PROTO.sourcePort),
+    },
+    to: {
+      address: bytes(CTA_IP.v4Destination, CTA_IP.v6Destination),
+      port: port(CTA_PROTO.destinationPort),
+    },
+    meant: bytes(CTA_IP.v4Destination, CTA_IP.v6Destination).toString("hex"),
+    answers: sourceOf(back.get(CTA_TUPLE.ip) ?? Buffer.alloc(0)),
     replied: (status & SEEN_REPLY) !== 0,
     original,
     id,
@@ -69,9 +89,11 @@ export function decodeEntry({ payload }: NetlinkMessage): TranslatedEntry | unde
   };
 }
 
-function address(ends: Buffer | undefined, v4: number, v6: number): string {
-  const found = decodeAttributes(ends ?? Buffer.alloc(0));
-  return (found.get(v4) ?? found.get(v6) ?? Buffer.alloc(0)).toString("hex");
+function sourceOf(ends: Buffer): string {
+  const found = decodeAttributes(ends);
+  return (found.get(CTA_IP.v4Source) ?? found.get(CTA_IP.v6Source) ?? Buffer.alloc(0)).toString(
+    "hex",
+  );
 }
 
 /** ENOENT: it ended meanwhile. */

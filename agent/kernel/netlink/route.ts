@@ -6,7 +6,6 @@ import {
   type Attributes,
   CREATE,
   decodeAttributes,
-  decodeMac,
   decodeText,
   type NetlinkMessage,
   REPLACE,
@@ -15,6 +14,7 @@ import {
   u16be,
   u32,
 } from "./codec.ts";
+import { decodeMac } from "./link-address.ts";
 import { RTM_DELNEIGH } from "./neighbour.ts";
 import { RTM_DELROUTE, RTM_DELRULE, RTM_NEWRULE } from "./routing.ts";
 import type { Request } from "./socket.ts";

@@ -12,8 +12,6 @@ const recv = libc.func("long recv(int fd, _Out_ void *bytes, size_t length, int 
 
 // include/linux/socket.h, include/linux/net.h
 const AF_NETLINK = 16;
-/** Not by `raw-socket.ts`, whose package is a thread's to load that has sockets for long. */
-const NETLINK_NETFILTER = 12;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const MSG_DONTWAIT = 0x40;
 // include/uapi/linux/netlink.h
@@ -25,19 +23,22 @@ const NLMSG_DONE = 3;
 /** What the kernel fills at a time of a list (netlink_recvmsg of net/netlink/af_netlink.c). */
 const RECEIVE_BYTES = 32 << 10;
 
+/** Families of netlink(7). Not those of `raw-socket.ts`, whose package is a thread's to load that has sockets for long. */
+export const IMMEDIATE = { sockDiag: 4, netfilter: 12 } as const;
+
 const received = Buffer.alloc(RECEIVE_BYTES);
 
 /**
- * nfnetlink in one go, for a few questions in a namespace that is left again: the kernel answers while it is asked, so that
+ * Netlink in one go, for a few questions in a namespace that is left again: the kernel answers while it is asked, so that
  * nothing is waited for. Made and used inside `inNetns`. For many questions, and for news, there is `Netlink`.
  */
-export class NetfilterSocket {
+export class ImmediateNetlink {
   readonly #fd: number;
   #seq = 0;
 
   /** @throws NETLINK */
-  constructor() {
-    this.#fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_NETFILTER) as number;
+  constructor(family: (typeof IMMEDIATE)[keyof typeof IMMEDIATE]) {
+    this.#fd = socket(AF_NETLINK, SOCK_RAW_CLOEXEC, family) as number;
     if (this.#fd < 0) throw refused("socket", koffi.errno());
   }
 
