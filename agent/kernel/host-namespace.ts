@@ -7,7 +7,7 @@ import { missing } from "./errno.ts";
 import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { isPinnedNetns, setNetSettings, withNetnsDescriptor } from "./netns.ts";
+import { isPinnedNetns, netSettingFaults, setNetSettings, withNetnsDescriptor } from "./netns.ts";
 
 /** Of `lo`, in every namespace (include/net/flow.h). */
 const LOOPBACK_INDEX = 1;
@@ -16,6 +16,14 @@ const NOBODYS: Readonly<Record<Family, InterfaceAddress>> = {
   4: { ip: Ip.parse("192.0.0.8"), prefixLength: 32 },
   6: { ip: Ip.parse("100::1"), prefixLength: 128 },
 };
+
+/** Nobody announces routes there, and the host has no reason to send redirects. */
+function transitSettings(name: string): [string, string][] {
+  return [
+    [`ipv4/conf/${name}/send_redirects`, "0"],
+    [`ipv6/conf/${name}/accept_ra`, "0"],
+  ];
+}
 
 export interface HostNamespaceOptions {
   /** Undefined: our own. */
@@ -65,6 +73,45 @@ export class HostNamespace {
         route.deleteAddress(LOOPBACK_INDEX, ip, prefixLength),
       ]),
     );
+  }
+
+  /** The host's end of a transit, by its name; undefined: not here, or down. */
+  async transitEnd(
+    name: string,
+  ): Promise<{ index: number; addresses: InterfaceAddress[] } | undefined> {
+    const link = await linkNamed(this.#socket, name);
+    if (link?.up !== true) return undefined;
+    return { index: link.index, addresses: (await addressesOf(this.#socket))(link.index) };
+  }
+
+  /** Up, with these addresses and no others. */
+  async putTransitEnd(
+    name: string,
+    addresses: readonly InterfaceAddress[],
+    mtuBytes: number,
+  ): Promise<void> {
+    const link = await linkNamed(this.#socket, name);
+    if (link === undefined) throw missing(name);
+    setNetSettings(this.path, transitSettings(name));
+    const isWanted = ({ ip }: InterfaceAddress): boolean =>
+      addresses.some((wanted) => wanted.ip === ip);
+    const held = (await addressesOf(this.#socket))(link.index);
+    await this.#socket.batch([
+      ...held
+        .filter((address) => !isWanted(address))
+        .map(({ ip, prefixLength }) => route.deleteAddress(link.index, ip, prefixLength)),
+      route.setUp(link.index, mtuBytes),
+      ...addresses.map(({ ip, prefixLength }) => route.addAddress(link.index, ip, prefixLength)),
+    ]);
+  }
+
+  transitFaults(name: string): string[] {
+    return netSettingFaults(this.path, transitSettings(name));
+  }
+
+  async dropTransitEnd(name: string): Promise<void> {
+    const link = await linkNamed(this.#socket, name);
+    if (link !== undefined) await this.#socket.request(route.deleteLink(link.index, name));
   }
 
   /** The other end of an exposed network's port: up, with its addresses. */

@@ -3,6 +3,7 @@ import type { EndpointId, NetworkId, NodeId, Vni } from "../../../shared/ids.ts"
 import type { Cidr, Family, Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
 import type { Group } from "./changed-part.ts";
+import type { Transit } from "./transit.ts";
 
 /** A container as its packets name it. Never changed, only replaced, as are lists of these. */
 export interface Addressed {
@@ -55,6 +56,8 @@ export interface DesiredNetwork {
   readonly gateways: readonly InterfaceAddress[];
   /** Broadcast and multicast leave the host too. */
   readonly multicast: boolean;
+  /** Undefined: containers do not leave by this network. */
+  readonly transit?: Transit | undefined;
   readonly ports: readonly LocalPort[];
   /** A group for each host that has some. */
   readonly remotes: readonly RemoteGroup[];
@@ -74,7 +77,7 @@ export type Wanted =
 /** What cannot be told from a device but by its shape: another one is mended. */
 export type DeviceShape = Pick<
   DesiredNetwork,
-  "vni" | "udpPort" | "localVtep" | "mtuBytes" | "gateways" | "multicast"
+  "vni" | "udpPort" | "localVtep" | "mtuBytes" | "gateways" | "multicast" | "transit"
 >;
 
 /** What the kernel was found to hold. Remote halves are apart because each can be missing alone. */

@@ -1,5 +1,5 @@
 import { OverlayError } from "../../../shared/errors.ts";
-import { inNetns } from "../netns.ts";
+import { inNetns, inScratchNetns } from "../netns.ts";
 import { Nftables } from "./nftables.ts";
 import { startProgram } from "../../../shared/node/start-program.ts";
 
@@ -45,18 +45,28 @@ export class Nft {
     if (nftables === undefined) return this.table(family, name);
     try {
       const text = nftables.list(`${family} ${name}`, "json");
-      return text === undefined
-        ? undefined
-        : (JSON.parse(text) as { nftables: unknown[] }).nftables;
+      return text === undefined ? undefined : parsed(text);
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** As `form`, of one that has some rules: as `change`. */
+  async smallForm(script: string, family: "inet" | "bridge", name: string): Promise<unknown[]> {
+    const nftables = this.#library(inScratchNetns);
+    if (nftables === undefined) return this.form(script, family, name);
+    try {
+      nftables.run(script, `form ${name}`);
+      return parsed(nftables.list(`${family} ${name}`, "json") ?? "");
     } finally {
       nftables.close();
     }
   }
 
   /** Undefined: not installed beside the program, or no descriptor for it. */
-  #library(): Nftables | undefined {
+  #library(within = (make: () => Nftables) => inNetns(this.#netns, make)): Nftables | undefined {
     try {
-      return inNetns(this.#netns, () => new Nftables());
+      return within(() => new Nftables());
     } catch (error) {
       if (error instanceof OverlayError && ["UNSUPPORTED", "FULL"].includes(error.code))
         return undefined;
@@ -67,8 +77,7 @@ export class Nft {
   /** A table as nft's JSON (libnftables-json(5)); undefined when it is not there. */
   async table(family: "inet" | "bridge", name: string): Promise<unknown[] | undefined> {
     try {
-      const text = await this.#run(["-j", "list", "table", family, name], "", `list ${name}`);
-      return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+      return parsed(await this.#run(["-j", "list", "table", family, name], "", `list ${name}`));
     } catch (error) {
       if (/No such file or directory/.test((error as Error).message)) return undefined;
       throw error;
@@ -78,8 +87,9 @@ export class Nft {
   /** A table that `script` makes, as it is listed: made in a namespace that ends with the listing. */
   async form(script: string, family: "inet" | "bridge", name: string): Promise<unknown[]> {
     const list = `nft -f - && nft -j list table ${family} ${name}`;
-    const text = await this.#start("unshare", ["--net", "sh", "-c", list], script, `form ${name}`);
-    return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+    return parsed(
+      await this.#start("unshare", ["--net", "sh", "-c", list], script, `form ${name}`),
+    );
   }
 
   /** Runs until `signal` aborts; each line of `nft monitor`. */
@@ -123,6 +133,10 @@ export class Nft {
       child?.stdin?.end(input);
     });
   }
+}
+
+function parsed(text: string): unknown[] {
+  return (JSON.parse(text) as { nftables: unknown[] }).nftables;
 }
 
 /** Chains and rules without what changes by itself: handles. */
