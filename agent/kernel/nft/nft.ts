@@ -1,6 +1,7 @@
 import { OverlayError } from "../../../shared/errors.ts";
 import { inNetns, inScratchNetns } from "../netns.ts";
 import { Nftables } from "./nftables.ts";
+import { runProgram } from "../../../shared/node/run-program.ts";
 import { startProgram } from "../../../shared/node/start-program.ts";
 
 /** The first script after a boot waits for the kernel to load what it names. */
@@ -8,6 +9,14 @@ const TIMEOUT_MS = 30_000;
 
 /** Longer ones hold up the thread: they are the program's. */
 const SHORT_CHARACTERS = 8192;
+
+export interface BaseChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly hook: string;
+  readonly policy: string;
+}
 
 /**
  * nftables(8) in some namespace. One transaction a script, never one an entry: it is one atomic change of the kernel's
@@ -46,6 +55,18 @@ export class Nft {
     try {
       const text = nftables.list(`${family} ${name}`, "json");
       return text === undefined ? undefined : parsed(text);
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** Chains that the kernel itself calls, of all tables (libnftables-json(5)). */
+  async baseChains(): Promise<BaseChain[]> {
+    const nftables = this.#library();
+    if (nftables === undefined)
+      return baseChainsOf(await this.#run(["-j", "list", "chains"], "", "list chains"));
+    try {
+      return baseChainsOf(nftables.chains());
     } finally {
       nftables.close();
     }
@@ -118,25 +139,23 @@ export class Nft {
     return this.#start(...this.#argv(args), input, op);
   }
 
-  #start(command: string, args: string[], input: string, op: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const child = startProgram(command, args, { stdio: "pipe", timeout: TIMEOUT_MS }, reject);
-      let stdout = "";
-      let stderr = "";
-      child?.stdout?.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
-      child?.stderr?.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
-      child?.on("close", (status) => {
-        if (status === 0) resolve(stdout);
-        else reject(failed(op, stderr.trim().split("\n")[0] ?? `nft ended with ${status}`));
-      });
-      child?.stdin?.on("error", () => {});
-      child?.stdin?.end(input);
-    });
+  async #start(command: string, args: string[], input: string, op: string): Promise<string> {
+    const options = { input, timeoutMs: TIMEOUT_MS };
+    const { status, stdout, stderr } = await runProgram(command, args, options);
+    if (status === 0) return stdout;
+    throw failed(op, stderr.trim().split("\n")[0] ?? `nft ended with ${status}`);
   }
 }
 
 function parsed(text: string): unknown[] {
   return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+}
+
+function baseChainsOf(text: string): BaseChain[] {
+  return parsed(text).flatMap((entry) => {
+    const { chain } = entry as { chain?: Partial<BaseChain> };
+    return chain?.hook === undefined ? [] : [chain as BaseChain];
+  });
 }
 
 /** Chains and rules without what changes by itself: handles. */
