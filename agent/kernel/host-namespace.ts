@@ -1,11 +1,13 @@
 import { type Family, familyOf, Ip } from "../../shared/ip.ts";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { EndpointId } from "../../shared/ids.ts";
+import { defaultRoute } from "../core/data-plane/inet.ts";
 import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
 import { containerLink, isContainerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
+import * as routing from "./netlink/routing.ts";
 import { RtNetlink } from "./netlink/socket.ts";
 import { isPinnedNetns, netSettingFaults, setNetSettings, withNetnsDescriptor } from "./netns.ts";
 
@@ -150,6 +152,7 @@ export class HostNamespace {
     endpoint: EndpointId,
     sandbox: string,
     addresses: readonly InterfaceAddress[],
+    gateways: readonly Ip[],
   ): Promise<void> {
     const name = containerLink(endpoint);
     const link = await linkNamed(this.#socket, name);
@@ -168,6 +171,16 @@ export class HostNamespace {
         route.setUp(moved.index, link.mtuBytes),
         ...addresses.map(({ ip, prefixLength }) => route.addAddress(moved.index, ip, prefixLength)),
       ]);
+      const held = [
+        ...(await inside.dump(routing.dumpRoutes)),
+        ...(await inside.dump(routing.dumpRoutes6)),
+      ].map(routing.decodeRoute);
+      const lost = gateways
+        .map((gateway) => ({ ...defaultRoute(gateway, moved.index), metric: 0 }))
+        .filter(({ table, type, to }) =>
+          held.every((one) => one.table !== table || one.type !== type || one.to !== to),
+        );
+      await inside.batch(lost.map(routing.putRoute));
     } finally {
       inside.close();
     }

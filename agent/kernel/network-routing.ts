@@ -2,8 +2,9 @@ import {
   type DesiredNetwork,
   type DeviceShape,
   type InterfaceAddress,
+  type Transit,
 } from "../core/data-plane/kernel-state.ts";
-import { type Transit, transitInet } from "../core/data-plane/transit.ts";
+import { transitInet } from "../core/data-plane/transit.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import { inetFaults6, inetFaultsOf, mendInet, mendInet6, type NamespaceInet } from "./inet.ts";
 import type { Link } from "./netlink/route.ts";

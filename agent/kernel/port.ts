@@ -23,12 +23,14 @@ export interface Kernel {
   endsHere(): Promise<ReadonlySet<string>>;
   /**
    * One that is here, into the container's namespace: under the first free name of `eth*`, which is the one that
-   * it had, up, with its addresses. @throws NETLINK
+   * it had, up, with its addresses, and with a default route by each of `gateways` whose family has none there.
+   * @throws NETLINK
    */
   giveBackEnd(
     endpoint: EndpointId,
     sandbox: string,
     addresses: readonly InterfaceAddress[],
+    gateways: readonly Ip[],
   ): Promise<void>;
   /** Called with the network whose links or neighbours changed behind our back. */
   onChange(listener: (network: NetworkId) => void): void;

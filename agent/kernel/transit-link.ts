@@ -1,8 +1,8 @@
 import { familyOf, type Ip } from "../../shared/ip.ts";
 import { assert } from "../../shared/errors.ts";
 import { ruleMac } from "../../shared/mac.ts";
-import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
-import { endAddress, isTransitLink, type Transit } from "../core/data-plane/transit.ts";
+import type { InterfaceAddress, Transit } from "../core/data-plane/kernel-state.ts";
+import { endAddress, isTransitLink } from "../core/data-plane/transit.ts";
 import { missing } from "./errno.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import * as route from "./netlink/route.ts";

@@ -3,7 +3,6 @@ import type { EndpointId, NetworkId, NodeId, Vni } from "../../../shared/ids.ts"
 import type { Cidr, Family, Ip } from "../../../shared/ip.ts";
 import type { Mac } from "../../../shared/mac.ts";
 import type { Group } from "./changed-part.ts";
-import type { Transit } from "./transit.ts";
 
 /** A container as its packets name it. Never changed, only replaced, as are lists of these. */
 export interface Addressed {
@@ -33,6 +32,22 @@ export interface LocalPort {
 export interface InterfaceAddress {
   readonly ip: Ip;
   readonly prefixLength: number;
+}
+
+/**
+ * A network's way out: a veth from its namespace to the host's. Containers' packets leave by it from one address,
+ * which no other network of the host has: two networks may have the same subnet.
+ */
+export interface Transit {
+  /** The host's end. */
+  readonly link: string;
+  readonly ends: readonly TransitEnds[];
+}
+
+/** The two addresses of a prefix with room for two (RFC 3021, RFC 6164). */
+export interface TransitEnds {
+  readonly inside: Ip;
+  readonly outside: Ip;
 }
 
 /** What the names of bridge ports begin with. */

@@ -9,26 +9,10 @@ import {
   rangeOf,
 } from "../../../shared/ip.ts";
 import { type LinkAddress, type Route, defaultRoute, subnetOf, unreachableRoute } from "./inet.ts";
-import type { InterfaceAddress } from "./kernel-state.ts";
+import type { InterfaceAddress, Transit } from "./kernel-state.ts";
 
 /** What names of host's ends begin with. */
 export const TRANSIT_LINKS = "ovt";
-
-/**
- * A network's way out: a veth from its namespace to the host's. Containers' packets leave by it from one address,
- * which no other network of the host has: two networks may have the same subnet.
- */
-export interface Transit {
-  /** The host's end. */
-  readonly link: string;
-  readonly ends: readonly TransitEnds[];
-}
-
-/** The two addresses of a prefix with room for two (RFC 3021, RFC 6164). */
-export interface TransitEnds {
-  readonly inside: Ip;
-  readonly outside: Ip;
-}
 
 /** What addresses of transit are taken of: in no other use on this host. The same on all hosts, it may be. */
 export interface TransitPools {

@@ -85,7 +85,9 @@ export class ForwardChain {
 const NOTHING: Ran = { status: undefined, stdout: "", stderr: "" };
 
 function drops(listed: readonly string[]): boolean {
-  return listed.includes("-P FORWARD DROP") || listed.some((rule) => /^-A FORWARD /.test(rule));
+  return (
+    listed.includes("-P FORWARD DROP") || listed.some((rule) => rule.startsWith("-A FORWARD "))
+  );
 }
 
 /** Behind a user's own rules, and before the RETURN that ends the chain in Docker up to 27. `at` counts from 1. */

@@ -1,7 +1,6 @@
 import { familyOf } from "../../../shared/ip.ts";
 import { subnetOf } from "../../core/data-plane/inet.ts";
-import type { InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
-import type { Transit } from "../../core/data-plane/transit.ts";
+import type { InterfaceAddress, Transit } from "../../core/data-plane/kernel-state.ts";
 import { Nft, rulesOf } from "./nft.ts";
 import { OF_A_CONTAINER } from "./port-rules.ts";
 
