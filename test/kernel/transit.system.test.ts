@@ -78,7 +78,7 @@ function sendToGateway(family: Family): void {
   const from = { mac: remote.mac, ip: family === 4 ? remote.ipv4! : remote.ipv6! };
   const to = { mac: ruleMac(dataPlane(1).gateways[0]!.ip), ip: OUTSIDE[family] };
   const file = join(hosts.directory, "datagram");
-  writeFileSync(file, vxlanDatagram(256, from, to, Buffer.from("through h1")));
+  writeFileSync(file, vxlanDatagram(256, from, to, Buffer.from("through h1"), true));
   hosts.in(host(2), `socat -u OPEN:${file} UDP-SENDTO:198.51.100.1:7948`);
 }
 
