@@ -1,5 +1,5 @@
 import { fromBase64Url } from "../shared/base64url.ts";
-import type { Failure } from "../shared/errors.ts";
+import { type Failure, OverlayError } from "../shared/errors.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import {
   ed25519Signer,
@@ -59,6 +59,7 @@ export interface AgentParts extends MembershipParts, NetworksParts, DockerParts 
   readonly replication: Replication;
   readonly guardReconciler: GuardReconciler;
   readonly wayOutReconciler: WayOutReconciler;
+  readonly egressReconciler: WayOutReconciler;
   readonly encryption: Encryption;
   readonly reach: Reach;
   readonly nameServerFeed: NameServerFeed;
@@ -118,8 +119,15 @@ function makeParts(
     adapters: encryptionAdapters,
     hasAddress: (ip) => adapters.ownAddress?.has(ip) === true,
   });
-  const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, seenChanged);
-  resync.on(() => wayOutReconciler.check());
+  const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, {
+    what: "isolating docker_gwbridge's ports",
+    changed: seenChanged,
+  });
+  const egressReconciler = new WayOutReconciler(adapters.egress, log, {
+    what: "writing the rules of the ways out",
+    changed: seenChanged,
+  });
+  for (const each of [wayOutReconciler, egressReconciler]) resync.on(() => each.check());
   const member = {
     ...tables,
     ...encryption,
@@ -133,14 +141,20 @@ function makeParts(
   const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
   const vipRequests = makeVipRequests({ ...member, ...docker });
   const events = new EventLog(systemClock);
-  const own = { identity, membership, wayOutReconciler, events };
-  const rest = { ...own, nameServerFeed, serviceFeed, vipRequests };
+  const ways = { wayOutReconciler, egressReconciler };
+  const served = { nameServerFeed, serviceFeed, vipRequests };
+  const rest = { identity, membership, ...ways, ...served, events };
   const parts = { ...member, ...networks, ...docker, ...rest };
+  return { ...parts, eventSource: seeing(parts, viewChanged) };
+}
+
+function seeing(parts: Omit<AgentParts, "eventSource">, viewChanged: Signal): EventSource {
+  const { reach, replication, resync, events } = parts;
   const eventSource = new EventSource(() => seen(parts), events);
   for (const changed of [viewChanged, reach.changed, replication.clusterChanged, resync])
     changed.on(() => eventSource.dirty());
   replication.networkChanged.on(() => eventSource.dirty());
-  return { ...parts, eventSource };
+  return eventSource;
 }
 
 /** A joined host, as its life needs it. */
@@ -163,10 +177,13 @@ export class Agent implements Living {
 
   async start(): Promise<void> {
     const { parts } = this;
-    const { guardReconciler, wayOutReconciler } = parts;
+    const { guardReconciler, wayOutReconciler, egressReconciler } = parts;
     await startMember(parts, async () => {
       await guardReconciler.start(() => this.#guards());
       await wayOutReconciler.start();
+      // Without them a network's containers would reach another's.
+      const failure = await egressReconciler.start();
+      if (failure !== undefined) throw new OverlayError(failure);
     });
     parts.underlay.start();
     parts.revocationCheck.start();
@@ -228,6 +245,7 @@ export class Agent implements Living {
     await parts.serviceFeed.stop();
     await parts.guardReconciler.stop();
     await parts.wayOutReconciler.stop();
+    await parts.egressReconciler.stop();
     await parts.adapters.guards.close();
     await parts.adapters.kernel.close();
     // The last that containers notice: from here on their questions wait.

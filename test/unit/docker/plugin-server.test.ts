@@ -27,7 +27,12 @@ const network: NetworkDriver = {
     Promise.reject(new OverlayError({ code: "CONFLICT", message: "it is in use", next: "wait" })),
   createEndpoint: async () => ({ mac: ruleMac(ip) }),
   deleteEndpoint: async () => {},
-  join: async () => ({ link: "ovc1", prefix: "eth", internal: true }),
+  join: async ({ publishes }) => ({
+    link: "ovc1",
+    prefix: "eth",
+    internal: publishes,
+    gateways: publishes ? [] : [ip, Ip.parse("fd00::1")],
+  }),
   leave: async () => {},
 };
 const ipam: IpamDriver = {
@@ -89,10 +94,15 @@ describe("the plugin", () => {
     expect(await call("NetworkDriver.CreateEndpoint", given)).toEqual(ok({ Interface: {} }));
   });
 
-  test("Join names a link and no gateway; an internal network has no other way out", async () => {
+  test("Join names a link, and the gateways of one that leaves by them", async () => {
     const body = { NetworkID: NETWORK, EndpointID: ENDPOINT, SandboxKey: "/run/x" };
+    const link = { InterfaceName: { SrcName: "ovc1", DstPrefix: "eth" } };
     expect(await call("NetworkDriver.Join", body)).toEqual(
-      ok({ InterfaceName: { SrcName: "ovc1", DstPrefix: "eth" }, DisableGatewayService: true }),
+      ok({ ...link, Gateway: ip, GatewayIPv6: "fd00::1", DisableGatewayService: false }),
+    );
+    const publishing = { "com.docker.network.portmap": [{ Proto: 6, Port: 80, HostPort: 8080 }] };
+    expect(await call("NetworkDriver.Join", { ...body, Options: publishing })).toEqual(
+      ok({ ...link, DisableGatewayService: true }),
     );
   });
 
