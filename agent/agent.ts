@@ -223,6 +223,7 @@ export class Agent implements Living {
         await forget(parts, network, endpoint);
     await localNetworks.withdraw();
     await nameServerFeed.withdraw();
+    await parts.serviceFeed.withdrawn();
     return { ...withdrawn, removed: parts.revocationCheck.failure() !== undefined };
   }
 

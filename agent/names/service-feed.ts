@@ -43,6 +43,8 @@ export class ServiceFeed implements ServedVips {
   readonly #told = new Map<NetworkId, Told>();
   readonly #dirty = new Set<NetworkId>();
   readonly #clients = new Map<string, readonly NetworkId[]>();
+  /** Tables that are being taken away. */
+  readonly #ending = new Set<Promise<void>>();
   #stopTelling: (() => void) | undefined;
   #started = false;
 
@@ -64,6 +66,11 @@ export class ServiceFeed implements ServedVips {
     this.#stopTelling?.();
     for (const { stopForgetting } of this.#told.values()) stopForgetting?.();
     await this.#modules.balancing.stop();
+  }
+
+  /** What containers that left had is gone. */
+  async withdrawn(): Promise<void> {
+    await Promise.all(this.#ending);
   }
 
   of(sandbox: SandboxId): ReadonlySet<Ip> {
@@ -93,7 +100,8 @@ export class ServiceFeed implements ServedVips {
     const before = this.#clients.get(id);
     if (networks.length === 0) {
       if (!this.#clients.delete(id)) return;
-      void balancing.withdraw(id);
+      const ending = balancing.withdraw(id).finally(() => this.#ending.delete(ending));
+      this.#ending.add(ending);
     } else if (!isDeepStrictEqual(before, networks)) {
       this.#clients.set(id, networks);
       balancing.serve({ id, path, networks, name: id });
