@@ -95,9 +95,7 @@ export class NamespaceTable {
   /** @throws NETLINK */
   remove(): void {
     this.#written = undefined;
-    visit(this.path, "later", (visit) => {
-      if (visit.isTable()) visit.run(NO_TABLE_SCRIPT, "remove virtual addresses");
-    });
+    removeTable(this.path);
   }
 
   #begin(wanted: ClientTable, forms: ListedForms, visit: Visit): Put {
@@ -141,6 +139,13 @@ export function contentOf(listed: string): string {
 }
 
 /** Whether a client has a table of ours, of an agent before this one. Cheap enough for any thread. */
+/** Nothing there is success. @throws NETLINK */
+export function removeTable(path: string): void {
+  visit(path, "later", (visit) => {
+    if (visit.isTable()) visit.run(NO_TABLE_SCRIPT, "remove virtual addresses");
+  });
+}
+
 export function hasTable(path: string): boolean {
   if (namespaceAt(path) === undefined) return false;
   try {
