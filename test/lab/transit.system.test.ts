@@ -194,7 +194,7 @@ each(
   async (host) => {
     const pinging = await Pinging.start(host, `plain-${host.name}`, NAMESERVER);
     await host.stopService("agent", "KILL");
-    await host.startAgent();
+    host.startAgent();
     await eventually(60_000, "agreement", () => host.agrees());
     expect((await pinging.stop()).lost).toEqual([]);
     expect(await ways(host, `plain-${host.name}`)).toEqual({ links: ["eth0"], by: "eth0" });
