@@ -304,5 +304,12 @@ describe("the way out", () => {
     );
     await egress.set();
     expect(egress.blocked(4)?.message).toContain("chain ahead of nftables' table inet mine");
+    hosts.in(host(1), "nft add table inet firewalld");
+    hosts.in(
+      host(1),
+      "nft add chain inet firewalld filter_FORWARD { type filter hook forward priority 10 ; }",
+    );
+    await egress.set();
+    expect(egress.blocked(4)).toMatchObject({ next: expect.stringContaining("firewall-cmd") });
   });
 });

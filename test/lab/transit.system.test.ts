@@ -25,14 +25,17 @@ let lab: Lab;
 
 beforeAll(async () => {
   lab = await Lab.up({ directory, hosts: 3, docker: true, engines: ENGINE_KINDS, say: () => {} });
+  // As on a router: Docker does so for IPv4 alone.
+  for (const host of lab.hosts) await host.exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1");
   await lab.form(() => {});
   const [h1] = lab.hosts as [LabHost];
+  await h1.docker(...OURS, "--ipv6", "six");
   for (const network of ["plain", "other"]) await h1.docker(...OURS, network);
   await h1.docker(...OURS, "--internal", "inner");
   await h1.docker(...OURS, "-o", "encryption=wireguard", "secret");
   await Promise.all(
     lab.hosts.map(async (host) => {
-      for (const network of ["plain", "other", "inner", "secret"])
+      for (const network of ["plain", "other", "inner", "secret", "six"])
         await host.waitForNetwork(network);
       // Whoever is on the link is the way to everything else.
       await host.exec("ip", "route", "replace", "default", "via", NAMESERVER);
@@ -121,6 +124,18 @@ each(
     await host.docker("rm", "-f", own);
   },
 );
+
+each("over IPv6 it leaves where the host forwards that", async (host) => {
+  const own = `six-${host.name}`;
+  await start(host, own, "six");
+  expect(await ways(host, own)).toEqual({ links: ["eth0"], by: "eth0" });
+  const outside = `2001:db8::${nextTo(host).name.slice(1)}`;
+  const netns = await netnsOf(host, own);
+  await eventually(20_000, "an answer", () =>
+    inNetns(netns, "ping", "-n", "-c", "1", "-W", "1", outside),
+  );
+  await host.docker("rm", "-f", own);
+});
 
 each(
   "networks are connected and disconnected while it runs: it leaves all the time",

@@ -134,8 +134,8 @@ export class LinuxEgress implements Egress {
     const chains = (await this.#nft.baseChains()).filter(({ hook }) => hook === "forward");
     if (chains.some(({ table }) => table === FIREWALLD)) {
       const inZone = ["--get-zone-of-interface", `${TRANSIT_LINKS}+`];
-      const { status } = await runProgram("firewall-cmd", inZone, { timeoutMs: 10_000 });
-      if (status !== 0) return FIREWALLD_STOPS;
+      const asked = runProgram("firewall-cmd", inZone, { timeoutMs: 10_000 });
+      if ((await asked.catch(() => undefined))?.status !== 0) return FIREWALLD_STOPS;
     }
     const of = family === 4 ? "ip" : "ip6";
     const dropping = chains.find(

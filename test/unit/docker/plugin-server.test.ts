@@ -106,6 +106,18 @@ describe("the plugin", () => {
     );
   });
 
+  test("says how long Docker waited for each call that was answered, and not of others", async () => {
+    const before = server.counts().calls["IpamDriver.RequestAddress"]?.took;
+    await call("IpamDriver.RequestAddress", { PoolID: "p-1" });
+    await call("NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    const { calls } = server.counts();
+    const took = calls["IpamDriver.RequestAddress"]!.took!;
+    const sum = (counts: readonly number[] = []): number => counts.reduce((a, b) => a + b, 0);
+    expect(sum(took.counts)).toBe(sum(before?.counts) + 1);
+    expect(took.counts).toHaveLength(took.upToMs.length + 1);
+    expect(calls["NetworkDriver.DeleteNetwork"]).not.toHaveProperty("took");
+  });
+
   test("addresses go with their prefix", async () => {
     expect(await call("IpamDriver.RequestAddress", { PoolID: "p-1" })).toEqual(
       ok({ Address: "10.1.0.9/24", Data: {} }),
