@@ -79,16 +79,12 @@ export function namespaceAt(path: string): number | undefined {
   }
 }
 
-/** A descriptor of a new namespace, which ends with the last of its descriptors; `pathOf` is for `inNetns`. */
-export function openNewNetns(): number {
+/** Runs synchronous code in a new namespace, which ends with it, or with the sockets that were made there. */
+export function inScratchNetns<T>(run: () => T): T {
   return returning(() => {
     check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
-    return openSync(OWN, "r");
+    return run();
   });
-}
-
-export function pathOf(descriptor: number): string {
-  return `/proc/self/fd/${descriptor}`;
 }
 
 /** A descriptor of a namespace for `work`, which makes or moves links into it; undefined is our own. */
@@ -106,7 +102,7 @@ export async function withNetnsDescriptor<T>(
 
 /** Settings below /proc/sys/net of a namespace; one that this kernel has not is passed over. */
 export function setNetSettings(
-  path: string,
+  path: string | undefined,
   settings: readonly (readonly [string, string])[],
 ): void {
   inNetns(path, () => {
@@ -119,7 +115,7 @@ export function setNetSettings(
 
 /** Those of the settings that are another than they should be, in words. */
 export function netSettingFaults(
-  path: string,
+  path: string | undefined,
   settings: readonly (readonly [string, string])[],
 ): string[] {
   return inNetns(path, () =>
