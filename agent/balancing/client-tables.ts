@@ -86,10 +86,10 @@ export class ClientTables {
     if (table?.isThere === true) table.remove();
   }
 
-  /** All now, when what was told before is written, also those whose rules nobody changed. @returns where one was put back */
+  /** All now, when what was told before is written. @returns where one was put back */
   async check(): Promise<string[]> {
     while (this.#passing !== undefined) await this.#passing;
-    return this.#lookAfterAll(true);
+    return this.#lookAfterAll();
   }
 
   /** What comes while it runs is another pass's, of all that changed meanwhile. */
@@ -234,25 +234,25 @@ export class ClientTables {
   #checkLater(): void {
     if (this.#check !== undefined) return;
     this.#check = setTimeout(() => {
-      void this.#lookAfterAll(false).finally(() => {
+      void this.#lookAfterAll().finally(() => {
         this.#check = undefined;
         if (this.#places.size > 0) this.#checkLater();
       });
     }, this.#options.checkMs);
   }
 
-  async #lookAfterAll(thorough: boolean): Promise<string[]> {
+  async #lookAfterAll(): Promise<string[]> {
     const mended: string[] = [];
     for (const [id, place] of this.#places) {
       if (place.table === undefined) continue;
-      if (this.#lookAfter(place, place.table, thorough)) mended.push(id);
+      if (this.#lookAfter(place, place.table)) mended.push(id);
       await setImmediate();
     }
     if (this.#passing === undefined) this.#forms.end();
     return mended;
   }
 
-  #lookAfter(place: Place, table: NamespaceTable, thorough: boolean): boolean {
+  #lookAfter(place: Place, table: NamespaceTable): boolean {
     const { id } = place.client;
     if (!table.isThere) {
       this.#dirty.add(id);
@@ -260,7 +260,7 @@ export class ClientTables {
       return false;
     }
     try {
-      if (!table.mend(this.#forms, thorough)) return false;
+      if (!table.mend(this.#forms)) return false;
       this.#options.counters.count("tablesPutBack");
       this.#log("warn", { sandbox: id }, "a container's virtual addresses were put back");
       return true;

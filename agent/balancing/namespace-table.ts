@@ -60,15 +60,21 @@ export class NamespaceTable {
     });
   }
 
-  /** @param thorough look even if nobody changed any rules. @returns true: it was not as written, and is put back. @throws NETLINK */
-  mend(forms: ListedForms, thorough: boolean): boolean {
+  /**
+   * Where nobody changed any rules nothing is listed: a thousand services take seconds of that.
+   *
+   * @returns true: it was not as written, and is put back. @throws NETLINK
+   */
+  mend(forms: ListedForms): boolean {
     const written = this.#written;
     if (written === undefined) return false;
     const known = this.#generation;
-    if (!thorough && known !== undefined) {
-      const now = visit(this.path, "now", (visit) => visit.generation());
-      if (now === known) return false;
-    }
+    const untouched = visit(
+      this.path,
+      "now",
+      (visit) => visit.generation() === known && isLiberal(),
+    );
+    if (known !== undefined && untouched) return false;
     return visit(this.path, "later", (visit) => {
       if (this.#adopt(written, forms, visit)) return false;
       this.#writeWhole(written, visit);

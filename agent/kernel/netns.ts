@@ -79,19 +79,7 @@ export function namespaceAt(path: string): number | undefined {
   }
 }
 
-/** A descriptor of a new namespace, which ends with the last of its descriptors; `pathOf` is for `inNetns`. */
-export function openNewNetns(): number {
-  return returning(() => {
-    check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
-    return openSync(OWN, "r");
-  });
-}
-
-export function pathOf(descriptor: number): string {
-  return `/proc/self/fd/${descriptor}`;
-}
-
-/** Runs synchronous code in a new namespace, which ends with it. */
+/** Runs synchronous code in a new namespace, which ends with it, or with the sockets that were made there. */
 export function inScratchNetns<T>(run: () => T): T {
   return returning(() => {
     check(unshare(CLONE_NEWNET) as number, "unshare network namespace");

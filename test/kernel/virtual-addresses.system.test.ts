@@ -257,6 +257,7 @@ describe("whose the table is", () => {
   test.each([
     ["took it away", "nft delete table inet overlay_ts_vip"],
     ["changed its rules", "nft flush chain inet overlay_ts_vip refused"],
+    ["made the setting another", "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0"],
     ["took an address out", `nft delete element inet overlay_ts_vip services { ${VIP} }`],
   ])("who %s finds it put back", async (_what, command) => {
     const held = await net.dial();
