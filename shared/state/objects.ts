@@ -280,6 +280,16 @@ function placeOf<T, U>(list: readonly T[], one: U, order: (a: T, b: U) => number
   return low;
 }
 
+/** Of one network, in their order. Looked up where the list is known to be in order, as that of a state that is followed. */
+export function blocksOn(blocks: readonly BlockRecord[], network: NetworkId): BlockRecord[] {
+  if (!inOrder.has(blocks)) return blocks.filter((block) => block.network === network);
+  const begin = placeOf(blocks, network, (block, of) => byText(block.network, of) || 1);
+  return blocks.slice(
+    begin,
+    placeOf(blocks, network, (block, of) => byText(block.network, of)),
+  );
+}
+
 function byIndex(a: NodeRecord, b: NodeRecord): number {
   return a.index - b.index || byText(a.id, b.id);
 }

@@ -117,7 +117,7 @@ const CORE_PLANTS: readonly Plant[] = [
       },
       {
         file: "shared/allowed.ts",
-        from: "if (state?.revoked.includes(node) === true) return false;",
+        from: "if (isRevoked(state, node)) return false;",
         to: "",
       },
     ],
@@ -531,7 +531,7 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: claims,
-        from: "const isSameGround = before?.state === state;",
+        from: "const isSameGround = before?.blocks === blocks;",
         to: "const isSameGround = before !== undefined;",
       },
     ],
@@ -575,8 +575,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: reading,
-        from: "last?.state === state && last?.hosts === hostsVersion;",
-        to: "last?.state === state;",
+        from: "    a.networks === b.networks &&\n    a.hosts === b.hosts",
+        to: "    a.networks === b.networks",
       },
     ],
   },
