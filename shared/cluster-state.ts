@@ -180,6 +180,13 @@ export type NetworkRecord = z.infer<typeof NetworkRecord>;
 export const BlockRecord = z.object({ network: NetworkId, block: Cidr, node: NodeId });
 export type BlockRecord = z.infer<typeof BlockRecord>;
 
+/** What the next network and the next host get at least: no lower one is given, whoever has had it and is gone. */
+export const NextNumbers = z.object({
+  vni: z.number().int().min(1),
+  nodeIndex: z.number().int().min(1),
+});
+export type NextNumbers = z.infer<typeof NextNumbers>;
+
 /** All that the controller decides. One revision, signed whole, spread by gossip. */
 export const ClusterState = z.object({
   format: z.literal(1),
@@ -192,6 +199,8 @@ export const ClusterState = z.object({
   revoked: z.array(NodeId),
   networks: z.array(NetworkRecord).max(BOUNDS.networks),
   blocks: z.array(BlockRecord),
+  /** Absent: a controller of 0.1.0 was the last to make a network or admit a host. */
+  numbers: NextNumbers.optional(),
 });
 export type ClusterState = z.infer<typeof ClusterState>;
 

@@ -4,6 +4,7 @@ import {
   type BlockRecord,
   ClusterState,
   NetworkRecord,
+  NextNumbers,
   NodeRecord,
   Settings,
 } from "../cluster-state.ts";
@@ -13,6 +14,7 @@ import type { ClusterId, NetworkId, NodeId } from "../ids.ts";
 import { Cidr } from "../ip.ts";
 import { blocksKey, keyParts, type ObjectKey } from "./object-key.ts";
 import type { StateChange } from "./object-tree.ts";
+import { byText, changed, FEW, noteOrder, placeOf, sorted } from "./ordered-list.ts";
 
 /** In the order of their text. */
 const HostBlocks = z.array(Cidr).min(1);
@@ -40,10 +42,12 @@ function encodedObject(value: unknown): Uint8Array {
   return new Uint8Array(encodeCbor(value));
 }
 
+/** Objects that are there at most once. */
+const ONCE = ["settings", "controller", "numbers"] as const;
+
 export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
   const objects = new Map<ObjectKey, Uint8Array>();
-  objects.set("settings", bytesOf(state.settings));
-  objects.set("controller", bytesOf(state.controller));
+  for (const key of ONCE) if (state[key] !== undefined) objects.set(key, bytesOf(state[key]));
   for (const node of state.nodes) objects.set(`node/${node.id}`, bytesOf(node));
   for (const network of state.networks) objects.set(`network/${network.id}`, bytesOf(network));
   for (const node of state.revoked) objects.set(`revoked/${node}`, REVOKED);
@@ -55,8 +59,11 @@ export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
 export function changeBetween(before: ClusterState, after: ClusterState): StateChange {
   const put = new Map<ObjectKey, Uint8Array>();
   const gone = new Set<ObjectKey>();
-  for (const key of ["settings", "controller"] as const)
-    differ({ put, gone }, [key, before[key]], [key, after[key]]);
+  for (const key of ONCE) {
+    const [was, is] = [before[key], after[key]];
+    if (was !== undefined) gone.add(key);
+    if (is !== undefined) differ({ put, gone }, [key, was], [key, is]);
+  }
   const records = <T extends object>(was: T[], is: T[], keyOf: (record: T) => ObjectKey): void => {
     const [left, right] = unlike(was, is);
     const held = new Map(left.map((record) => [keyOf(record), record]));
@@ -153,18 +160,6 @@ export function inOneOrder(state: ClusterState): ClusterState {
   return isSame ? state : { ...state, nodes, networks, revoked, blocks };
 }
 
-/** Lists of which that is known. */
-const inOrder = new WeakSet<object>();
-
-/** The same list when it is in order. */
-function sorted<T>(list: T[], order: (a: T, b: T) => number): T[] {
-  if (inOrder.has(list)) return list;
-  const isInOrder = list.every((one, i) => i === 0 || order(list[i - 1]!, one) <= 0);
-  const made = isInOrder ? list : list.toSorted(order);
-  inOrder.add(made);
-  return made;
-}
-
 /**
  * The state after a change: what is read is what changed, and the rest is the same objects as before. In the order of
  * `stateOf`, as the one before is. @throws as `stateOf`
@@ -176,13 +171,15 @@ export function stateWith(
 ): ClusterState {
   const came = { nodes: new Array<NodeRecord>(), networks: new Array<NetworkRecord>() };
   const [revoked, blocks]: [NodeId[], BlockRecord[]] = [[], []];
-  let { settings, controller } = before;
+  let { settings, controller, numbers } = before;
+  if (drop.includes("numbers")) numbers = undefined;
   for (const [key, bytes] of put) {
     const parts = keyParts(key);
     if (parts.kind === "node") came.nodes.push(read(key, bytes, NodeRecord));
     else if (parts.kind === "network") came.networks.push(read(key, bytes, NetworkRecord));
     else if (parts.kind === "revoked") revoked.push(parts.node);
     else if (parts.kind === "blocks") blocks.push(...blocksIn(parts, key, bytes));
+    else if (parts.kind === "numbers") numbers = read(key, bytes, NextNumbers);
     else if (parts.kind === "settings") settings = read(key, bytes, Settings);
     else if (parts.kind === "controller")
       controller = read(key, bytes, ClusterState.shape.controller);
@@ -211,6 +208,7 @@ export function stateWith(
       byVni,
     ),
     blocks: changedPlaces(before.blocks, places, blocks),
+    ...(numbers && { numbers }),
   };
 }
 
@@ -220,23 +218,6 @@ function blocksIn(
   bytes: Uint8Array,
 ): BlockRecord[] {
   return read(key, bytes, HostBlocks).map((block) => ({ network, block, node }));
-}
-
-/** Without what is other now, with what came; the same list when it is neither. */
-function changed<T>(
-  before: T[],
-  others: number,
-  isOther: (one: T) => boolean,
-  came: readonly T[],
-  order: (a: T, b: T) => number,
-): T[] {
-  if (others === 0) return before;
-  const kept = before.filter((one) => !isOther(one));
-  const isMuch = came.length > FEW;
-  const all = isMuch ? [...kept, ...came].toSorted(order) : kept;
-  if (!isMuch) for (const one of came) all.splice(placeOf(all, one, order), 0, one);
-  inOrder.add(all);
-  return all;
 }
 
 type Place = Pick<BlockRecord, "network" | "node">;
@@ -262,32 +243,8 @@ function changedPlaces(
     while (end < all.length && isOther(all[end]!)) end++;
     all.splice(at, end - at, ...came.filter(isOther).toSorted(byPlace));
   }
-  inOrder.add(all);
+  noteOrder(all);
   return all;
-}
-
-/** Fewer are put in their places: the list is in order. */
-const FEW = 16;
-
-/** Behind all that are not after it. */
-function placeOf<T, U>(list: readonly T[], one: U, order: (a: T, b: U) => number): number {
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (order(list[middle]!, one) <= 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/** Of one network, in their order. Looked up where the list is known to be in order, as that of a state that is followed. */
-export function blocksOn(blocks: readonly BlockRecord[], network: NetworkId): BlockRecord[] {
-  if (!inOrder.has(blocks)) return blocks.filter((block) => block.network === network);
-  const begin = placeOf(blocks, network, (block, of) => byText(block.network, of) || 1);
-  return blocks.slice(
-    begin,
-    placeOf(blocks, network, (block, of) => byText(block.network, of)),
-  );
 }
 
 function byIndex(a: NodeRecord, b: NodeRecord): number {
@@ -319,10 +276,6 @@ function blocksByKey(blocks: readonly BlockRecord[]): Map<ObjectKey, Cidr[]> {
 
 function bytesOfBlocks(given: readonly Cidr[]): Uint8Array {
   return encodedObject(given.toSorted(byText));
-}
-
-function byText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function readOnly<T>(

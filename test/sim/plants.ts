@@ -570,6 +570,17 @@ const CORE_PLANTS: readonly Plant[] = [
     ],
   },
   {
+    name: "numbers-of-the-backup",
+    what: "a restored controller goes on with the numbers of its backup, whatever hosts say is spent",
+    edits: [
+      {
+        file: "controller/core/recovery.ts",
+        from: "[next.vni + UNHEARD, next.nodeIndex + UNHEARD]",
+        to: "[record.nextVni, record.nextNodeIndex]",
+      },
+    ],
+  },
+  {
     name: "reading-kept-too-long",
     what: "what hosts say of themselves is not asked again of documents that are the same",
     edits: [

@@ -2,7 +2,7 @@ import { mayHost } from "../../../shared/allowed.ts";
 import type { BlockRecord, ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
 import type { EndpointId, NodeId } from "../../../shared/ids.ts";
-import { blocksOn } from "../../../shared/state/objects.ts";
+import { blocksOn } from "../../../shared/state/blocks-on.ts";
 import { isAdmitted } from "../tables/admitted.ts";
 import { saysOn } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
