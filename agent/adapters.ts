@@ -6,7 +6,8 @@ import type { PluginSocket } from "./docker/plugin/plugin-socket.ts";
 import type { EncryptionAdapters } from "./encryption/adapters.ts";
 import type { NameServer } from "./names/server/port.ts";
 import type { Mesh } from "./replication/gossip/port.ts";
-import type { DataPathProof, Guards, Kernel, WayOut } from "./kernel/port.ts";
+import type { TransitPools } from "./core/data-plane/transit.ts";
+import type { DataPathProof, Egress, Guards, Kernel, WayOut } from "./kernel/port.ts";
 import type { Loss } from "./store/loss.ts";
 import type { AgentStore } from "./store/port.ts";
 import type { HostLinks } from "./membership/underlay.ts";
@@ -19,6 +20,9 @@ export interface AgentAdapters {
   readonly kernel: Kernel;
   readonly guards: Guards;
   readonly wayOut: WayOut;
+  readonly egress: Egress;
+  /** Of networks' ways out; undefined: they have none. */
+  readonly transitPools: TransitPools | undefined;
   readonly proof: DataPathProof;
   readonly encryption: EncryptionAdapters;
   readonly names: NameServer;

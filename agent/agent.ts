@@ -1,5 +1,5 @@
 import { fromBase64Url } from "../shared/base64url.ts";
-import type { Failure } from "../shared/errors.ts";
+import { type Failure, OverlayError } from "../shared/errors.ts";
 import { type Identity } from "../shared/node/identity.ts";
 import {
   ed25519Signer,
@@ -56,6 +56,7 @@ export interface AgentParts extends MembershipParts, NetworksParts, DockerParts 
   readonly replication: Replication;
   readonly guardReconciler: GuardReconciler;
   readonly wayOutReconciler: WayOutReconciler;
+  readonly egressReconciler: WayOutReconciler;
   readonly encryption: Encryption;
   readonly reach: Reach;
   readonly nameServerFeed: NameServerFeed;
@@ -113,8 +114,15 @@ function makeParts(
     adapters: encryptionAdapters,
     hasAddress: (ip) => adapters.ownAddress?.has(ip) === true,
   });
-  const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, seenChanged);
-  resync.on(() => wayOutReconciler.check());
+  const wayOutReconciler = new WayOutReconciler(adapters.wayOut, log, {
+    what: "isolating docker_gwbridge's ports",
+    changed: seenChanged,
+  });
+  const egressReconciler = new WayOutReconciler(adapters.egress, log, {
+    what: "writing the rules of the ways out",
+    changed: seenChanged,
+  });
+  for (const each of [wayOutReconciler, egressReconciler]) resync.on(() => each.check());
   const member = {
     ...tables,
     ...encryption,
@@ -126,7 +134,8 @@ function makeParts(
   const nameServerFeed = makeNames({ ...tables, ...networks, sandboxes });
   const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
   const events = new EventLog(systemClock);
-  const rest = { identity, membership, wayOutReconciler, nameServerFeed, events };
+  const ways = { wayOutReconciler, egressReconciler };
+  const rest = { identity, membership, ...ways, nameServerFeed, events };
   const parts = { ...member, ...networks, ...docker, ...rest };
   const eventSource = new EventSource(() => seen(parts), events);
   for (const changed of [viewChanged, reach.changed, replication.clusterChanged, resync])
@@ -155,10 +164,13 @@ export class Agent implements Living {
 
   async start(): Promise<void> {
     const { parts } = this;
-    const { guardReconciler, wayOutReconciler } = parts;
+    const { guardReconciler, wayOutReconciler, egressReconciler } = parts;
     await startMember(parts, async () => {
       await guardReconciler.start(() => this.#guards());
       await wayOutReconciler.start();
+      // Without them a network's containers would reach another's.
+      const failure = await egressReconciler.start();
+      if (failure !== undefined) throw new OverlayError(failure);
     });
     parts.underlay.start();
     parts.revocationCheck.start();
@@ -219,6 +231,7 @@ export class Agent implements Living {
     await parts.encryption.stop();
     await parts.guardReconciler.stop();
     await parts.wayOutReconciler.stop();
+    await parts.egressReconciler.stop();
     await parts.adapters.guards.close();
     await parts.adapters.kernel.close();
     // The last that containers notice: from here on their questions wait.

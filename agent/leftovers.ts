@@ -8,6 +8,7 @@ import { removeTable } from "./names/server/gate.ts";
 import { LinuxIpsec } from "./encryption/ipsec/linux-ipsec.ts";
 import { LinuxWireguard } from "./encryption/wireguard/linux-wireguard.ts";
 import { LinuxDataPathProof } from "./kernel/proof/data-path-proof.ts";
+import { LinuxEgress } from "./kernel/egress/linux-egress.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
 import { isPinnedNetns } from "./kernel/netns.ts";
 import { NftGuards } from "./kernel/nft/nft-guards.ts";
@@ -88,6 +89,7 @@ export class LinuxLeftovers {
     await step("the data path's proofs", () => this.#proof());
     await step("guards", () => new NftGuards(this.#options).remove({ keepSealed }));
     await step("docker_gwbridge's filter", () => this.#wayOut());
+    await step("rules of the ways out", () => this.#egress());
     await step("rules for names in containers", () => this.#gates());
     const left = [...failures, ...this.#namespaces().map((name) => `namespace ${name}`)];
     if (left.length === 0) return;
@@ -152,6 +154,15 @@ export class LinuxLeftovers {
       await ports.remove();
     } finally {
       ports.close();
+    }
+  }
+
+  async #egress(): Promise<void> {
+    const egress = new LinuxEgress(this.#options);
+    try {
+      await egress.remove();
+    } finally {
+      egress.close();
     }
   }
 

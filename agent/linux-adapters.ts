@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Ip } from "../shared/ip.ts";
+import type { Cidr, Ip } from "../shared/ip.ts";
 import { hasAddress } from "../shared/node/own-address.ts";
 import { systemClock } from "../shared/node/system.ts";
 import type { Log } from "../shared/ports.ts";
@@ -16,6 +16,8 @@ import type { Secret } from "./encryption/secret.ts";
 import { hostWireguardKey, keepWireguardKey } from "./encryption/wireguard/keys.ts";
 import { Libp2pMesh } from "./replication/gossip/libp2p-mesh.ts";
 import { LinuxDataPathProof } from "./kernel/proof/data-path-proof.ts";
+import { transitPools } from "./core/data-plane/transit.ts";
+import { LinuxEgress } from "./kernel/egress/linux-egress.ts";
 import { LinuxKernel } from "./kernel/linux-kernel.ts";
 import { transportNetns } from "./kernel/netns.ts";
 import { NftGuards } from "./kernel/nft/nft-guards.ts";
@@ -34,6 +36,8 @@ export interface LinuxPlaces {
   readonly engineSocket: string | undefined;
   readonly pluginSocket: PluginSocket | undefined;
   readonly patienceMs: number | undefined;
+  /** Of networks' ways out; undefined: they have none. */
+  readonly transitPool: Cidr | undefined;
 }
 
 /**
@@ -41,12 +45,14 @@ export interface LinuxPlaces {
  * all agents of the process. @throws STORE for a database of a newer version.
  */
 export function linuxAdapters(
-  { runDirectory, dataDirectory, engineSocket, pluginSocket, patienceMs }: LinuxPlaces,
+  places: LinuxPlaces,
   { membership, identity, node, settings, rootKey }: Member,
   names: NameServer,
   lost: Loss[],
   log: Log,
 ): AgentAdapters {
+  const { runDirectory, dataDirectory, engineSocket, pluginSocket } = places;
+  const { patienceMs, transitPool } = places;
   const files = agentFiles(dataDirectory);
   const netnsDirectory = join(runDirectory, "netns");
   const opening = { scratch: runDirectory, wallMs: systemClock.wallMs() };
@@ -70,6 +76,8 @@ export function linuxAdapters(
     kernel: new LinuxKernel({ netnsDirectory }),
     guards: new NftGuards({}),
     wayOut: new WayOutPorts({}),
+    egress: new LinuxEgress({}),
+    transitPools: transitPool && transitPools(transitPool),
     names,
     engine: engineSocket === undefined ? undefined : new EngineClient(engineSocket),
     pluginSocket,

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { OverlayError } from "../shared/errors.ts";
+import type { Cidr } from "../shared/ip.ts";
 import { hasAddress } from "../shared/node/own-address.ts";
 import { ProcessLock } from "../shared/node/process-lock.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
@@ -37,6 +38,8 @@ export interface AgentConfig {
   readonly runDirectory: string;
   /** Docker's calls and the controller's answers may take so long, when that is longer than they may anyway. */
   readonly patienceMs?: number | undefined;
+  /** Of networks' ways out; undefined: they have none. */
+  readonly transitPool: Cidr | undefined;
   /** Undefined: a host without an engine. */
   readonly docker:
     | {
@@ -139,7 +142,7 @@ function localServer(
 }
 
 function makeLife(
-  { dataDirectory, runDirectory, docker, patienceMs }: AgentConfig,
+  { dataDirectory, runDirectory, docker, patienceMs, transitPool }: AgentConfig,
   files: AgentFiles,
   leftTable: LeftTable,
   { log, supervisor, waiting }: AgentService,
@@ -154,6 +157,7 @@ function makeLife(
     engineSocket: docker?.engineSocket,
     pluginSocket,
     patienceMs,
+    transitPool,
   };
   const report = new LifeReport(log, supervisor);
   return new Lifecycle<Member, Agent>({

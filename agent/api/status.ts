@@ -72,6 +72,15 @@ export interface AgentStatus {
     /** Times that somebody else changed them, and they were put back. */
     tampered: number;
   };
+  /** Of networks' own ways out. Absent of an agent of before. */
+  readonly egress?: {
+    /** Containers here that leave by them; the others by docker_gwbridge, or not at all. */
+    readonly containers: number;
+    /** Why further ones would not, by family. */
+    readonly blocked: { readonly ipv4: Failure | undefined; readonly ipv6: Failure | undefined };
+    /** Packets, by why. */
+    readonly dropped: Counts;
+  };
   readonly disk: DiskStatus;
   /** Of everything that is tried again until it succeeds: why it does not. Absent of an agent of before. */
   readonly problems?: readonly Problem[];
@@ -190,6 +199,14 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
       failure: agent.guardReconciler.failure(),
       dropped: await adapters.guards.counters().catch(() => ({})),
       tampered: agent.guardReconciler.tampered(),
+    },
+    egress: {
+      containers: agent.sandboxWays.byTransit(),
+      blocked: {
+        ipv4: adapters.egress.blocked(4) ?? agent.transitSlots.failure(),
+        ipv6: adapters.egress.blocked(6),
+      },
+      dropped: await adapters.egress.counters().catch(() => ({})),
     },
     disk: agent.disk.status(),
     problems: problemsOf(agent),

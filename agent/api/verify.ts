@@ -104,7 +104,10 @@ async function inGuards({ adapters, encryption }: AgentParts): Promise<Finding[]
 }
 
 async function inWayOut({ adapters }: AgentParts): Promise<Finding[]> {
-  const texts = await adapters.wayOut.faults().catch(unread);
+  const texts = [
+    ...(await adapters.wayOut.faults().catch(unread)),
+    ...(await adapters.egress.faults().catch(unread)),
+  ];
   return texts.map((text) => ({ what: "way out", text }));
 }
 

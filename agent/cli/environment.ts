@@ -1,8 +1,11 @@
 import { isAbsolute } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
+import { Cidr, familyOf, prefixLength } from "../../shared/ip.ts";
+import { DEFAULT_TRANSIT_POOL } from "../core/data-plane/transit.ts";
 import { oneLine } from "../../shared/text.ts";
 
 const PREFIX = "OVERLAY_TS_";
+const OFF = "off";
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
 /** Every variable of ours, and what it must be. Another of our prefix is a misspelt one. */
@@ -19,6 +22,11 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
   /** How long containers' questions wait for an agent (inherited.ts), and Docker's calls for their end. */
   OVERLAY_TS_PATIENCE_MS: (value) =>
     /^\d{1,6}$/.test(value) ? undefined : "is not a number of milliseconds",
+  /** Addresses of networks' ways out on this host. */
+  OVERLAY_TS_TRANSIT_POOL: (value) =>
+    value === OFF || isPool(value)
+      ? undefined
+      : `is neither an IPv4 subnet of at least two addresses nor \`${OFF}\``,
   OVERLAY_TS_TOKEN: () => undefined,
   /** Set: failures inside of the program show where. */
   OVERLAY_TS_DEBUG: () => undefined,
@@ -31,6 +39,8 @@ export interface Environment {
   readonly token: string | undefined;
   /** For a machine on which everything takes longer; undefined: not set. */
   readonly patienceMs: number | undefined;
+  /** Undefined: containers leave by docker_gwbridge only. */
+  readonly transitPool: Cidr | undefined;
   readonly debug: boolean;
 }
 
@@ -61,8 +71,19 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
     logLevel: variables["OVERLAY_TS_LOG_LEVEL"] ?? "info",
     token: variables["OVERLAY_TS_TOKEN"],
     patienceMs: patience === undefined ? undefined : Number(patience),
+    transitPool: transitPoolOf(variables["OVERLAY_TS_TRANSIT_POOL"]),
     debug: variables["OVERLAY_TS_DEBUG"] !== undefined,
   };
+}
+
+function transitPoolOf(value: string | undefined): Cidr | undefined {
+  if (value === OFF) return undefined;
+  return value === undefined ? DEFAULT_TRANSIT_POOL : Cidr.parse(value);
+}
+
+function isPool(value: string): boolean {
+  const pool = Cidr.safeParse(value);
+  return pool.success && familyOf(pool.data) === 4 && prefixLength(pool.data) <= 31;
 }
 
 function absolute(value: string): string | undefined {

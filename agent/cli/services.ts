@@ -38,7 +38,8 @@ export async function agent(
     pluginSocket: inherited === undefined ? pluginSocket : { fd: inherited },
     pluginPath: pluginSocket,
   };
-  const config = { ...context, docker: engine || undefined };
+  const { transitPool } = readEnvironment(process.env);
+  const config = { ...context, transitPool, docker: engine || undefined };
   await untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
 }
 

@@ -67,7 +67,12 @@ function statusText(found: Status): string {
     syncText(network),
     network.pass?.failure?.message ?? "ok",
   ]);
-  const dropped = Object.entries(found.guards.dropped).filter(([, count]) => count > 0);
+  const dropped = [
+    ...Object.entries(found.guards.dropped),
+    ...Object.entries(found.egress?.dropped ?? {}).map(
+      ([why, n]) => [`way out: ${why}`, n] as const,
+    ),
+  ].filter(([, count]) => count > 0);
   const removed = found.removed && [found.removed.message, `  → ${found.removed.next ?? ""}`, ""];
   return [
     ...(removed ?? []),
@@ -88,6 +93,7 @@ function statusText(found: Status): string {
       "",
       `${message}: ${next}`,
     ]),
+    ...egressText(found.egress),
     ...diskText(found.disk),
     ...problemsText(found.problems ?? []),
     ...(dropped.length === 0
@@ -124,6 +130,13 @@ function problemsText(problems: readonly Problem[]): string[] {
       `${what}: ${network === undefined ? "" : `${network.slice(0, 12)}: `}${message}`,
       ...(next === undefined ? [] : [`  → ${next}`]),
     ]);
+}
+
+/** Where further containers get docker_gwbridge, and why. An agent of before has none. */
+function egressText(egress: Status["egress"]): string[] {
+  const why = egress?.blocked.ipv4;
+  if (why === undefined) return [];
+  return ["", `way out: by docker_gwbridge, for ${why.message}`, `  → ${why.next ?? ""}`];
 }
 
 /** An agent of before has none. */

@@ -9,6 +9,7 @@ import type { OverlayIpam } from "../networks/ipam.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { ContainerWatcher } from "./container-watcher.ts";
 import type { CreatedEndpoint, CreateEndpoint, Join, Joined } from "./plugin/port.ts";
+import type { WaysOut } from "./ways-out.ts";
 
 export interface EndpointDriverModules {
   readonly bindings: Pick<Bindings, "network">;
@@ -16,6 +17,7 @@ export interface EndpointDriverModules {
   readonly attachEndpoint: AttachEndpoint;
   readonly ipam: Pick<OverlayIpam, "claim">;
   readonly kernel: Pick<Kernel, "containerLink">;
+  readonly waysOut: Pick<WaysOut, "gateways">;
   readonly nameServerFeed: Pick<NameServerFeed, "join" | "leave">;
   /** Undefined: a host without an engine. */
   readonly containerWatcher: Pick<ContainerWatcher, "left" | "joined"> | undefined;
@@ -56,9 +58,12 @@ export class EndpointDriver {
     await nameServerFeed.leave(endpoint);
   }
 
-  async join({ network: docker, endpoint, sandbox }: Join, signal: AbortSignal): Promise<Joined> {
-    const { attachEndpoint, kernel, localNetworks, containerWatcher, nameServerFeed } =
-      this.#modules;
+  async join(
+    { network: docker, endpoint, sandbox, publishes }: Join,
+    signal: AbortSignal,
+  ): Promise<Joined> {
+    const { attachEndpoint, kernel, localNetworks, containerWatcher } = this.#modules;
+    const { nameServerFeed, waysOut } = this.#modules;
     const network = this.#network(docker);
     if (!localNetworks.endpoints(network).some(({ id }) => id === endpoint))
       throw new OverlayError({
@@ -69,9 +74,11 @@ export class EndpointDriver {
     await attachEndpoint.settle(network);
     signal.throwIfAborted();
     await nameServerFeed.join({ endpoint, network, path: sandbox });
-    const { internal } = localNetworks.record(network);
+    const record = localNetworks.record(network);
+    const gateways = waysOut.gateways(record, sandbox, publishes);
     containerWatcher?.joined(endpoint);
-    return { link: kernel.containerLink(endpoint), prefix: "eth", internal };
+    const { internal } = record;
+    return { link: kernel.containerLink(endpoint), prefix: "eth", internal, gateways };
   }
 
   /** Others are told before its own questions end. */

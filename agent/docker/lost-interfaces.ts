@@ -7,6 +7,7 @@ import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { Kernel } from "../kernel/port.ts";
 import type { Joined, JoinedSandboxes } from "../names/joined-sandboxes.ts";
+import type { SandboxWays } from "./sandbox-ways.ts";
 import { RetriedWork } from "../../shared/node/retried-work.ts";
 
 /** Docker moves an interface in the moment that its Join is answered; after this what is still here is said. */
@@ -22,6 +23,7 @@ export interface LostInterfacesModules {
   readonly kernel: Pick<Kernel, "containerLink" | "endsHere" | "giveBackEnd">;
   readonly localNetworks: Pick<LocalNetworks, "endpoints" | "find">;
   readonly sandboxes: Pick<JoinedSandboxes, "all">;
+  readonly sandboxWays: Pick<SandboxWays, "of">;
   /** The container's namespace is there. */
   readonly isThere: (path: string) => boolean;
   readonly clock: Pick<Clock, "nowMs">;
@@ -96,7 +98,7 @@ export class LostInterfaces {
       try {
         if (awayMs(one) < AWAY_MS) without.push(one);
         else {
-          await kernel.giveBackEnd(endpoint, path, addresses);
+          await kernel.giveBackEnd(endpoint, path, addresses, this.#gateways(one));
           log.warn({ network, endpoint }, "a container had lost its interface, and has it again");
         }
       } catch (error) {
@@ -120,6 +122,13 @@ export class LostInterfaces {
       const addresses = claimedAddresses(endpoint).flatMap((ip) => this.#addressed(network, ip));
       return [{ ...joined, addresses }];
     });
+  }
+
+  /** One that left by the network has lost its default route with the interface. */
+  #gateways({ network, path }: Lost): Ip[] {
+    const { localNetworks, sandboxWays } = this.#modules;
+    if (sandboxWays.of(path) !== "transit") return [];
+    return (localNetworks.find(network)?.subnets ?? []).map(({ gateway }) => gateway);
   }
 
   #addressed(network: NetworkId, ip: Ip): InterfaceAddress[] {

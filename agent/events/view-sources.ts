@@ -17,6 +17,7 @@ import type { GuardReconciler } from "../kernel/guard-reconciler.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { WayOutReconciler } from "../kernel/way-out-reconciler.ts";
 import type { LostInterfaces } from "../docker/lost-interfaces.ts";
+import type { WaysOut } from "../docker/ways-out.ts";
 import type { ContainerWatcher } from "../docker/container-watcher.ts";
 import type { Reconciler } from "../kernel/reconciler.ts";
 import type { Replication } from "../replication/replication.ts";
@@ -45,6 +46,8 @@ export interface ViewModules {
   readonly disk: Pick<Disk, "status">;
   readonly guardReconciler: Pick<GuardReconciler, "failure" | "tampered">;
   readonly wayOutReconciler: Pick<WayOutReconciler, "failure">;
+  readonly egressReconciler: Pick<WayOutReconciler, "failure">;
+  readonly waysOut: Pick<WaysOut, "failure">;
   readonly encryption: Pick<Encryption, "failures" | "wireguard">;
   readonly reconciler: Pick<Reconciler, "failures">;
   /** Undefined: a host without an engine. */
@@ -86,7 +89,8 @@ export function problemsOf(modules: ViewModules): Problem[] {
       "guards",
       guardReconciler.failure() ?? encryption.wireguard.guards()?.guardReconciler.failure(),
     ),
-    ...problem("way out", modules.wayOutReconciler.failure()),
+    ...problem("way out", modules.wayOutReconciler.failure() ?? modules.egressReconciler.failure()),
+    ...problem("way out", modules.waysOut.failure()),
     ...[...encryption.failures(), ...dataPaths.failures()].flatMap(({ encryption, failure }) =>
       problem(encryption, failure),
     ),

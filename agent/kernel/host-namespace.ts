@@ -1,13 +1,15 @@
 import { type Family, familyOf, Ip } from "../../shared/ip.ts";
 import type { SecurityClass } from "../../shared/cluster-state.ts";
 import type { EndpointId } from "../../shared/ids.ts";
+import { defaultRoute } from "../core/data-plane/inet.ts";
 import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
 import { containerLink, isContainerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
 import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
+import * as routing from "./netlink/routing.ts";
 import { RtNetlink } from "./netlink/socket.ts";
-import { isPinnedNetns, setNetSettings, withNetnsDescriptor } from "./netns.ts";
+import { isPinnedNetns, netSettingFaults, setNetSettings, withNetnsDescriptor } from "./netns.ts";
 
 /** Of `lo`, in every namespace (include/net/flow.h). */
 const LOOPBACK_INDEX = 1;
@@ -16,6 +18,14 @@ const NOBODYS: Readonly<Record<Family, InterfaceAddress>> = {
   4: { ip: Ip.parse("192.0.0.8"), prefixLength: 32 },
   6: { ip: Ip.parse("100::1"), prefixLength: 128 },
 };
+
+/** Nobody announces routes there, and the host has no reason to send redirects. */
+function transitSettings(name: string): [string, string][] {
+  return [
+    [`ipv4/conf/${name}/send_redirects`, "0"],
+    [`ipv6/conf/${name}/accept_ra`, "0"],
+  ];
+}
 
 export interface HostNamespaceOptions {
   /** Undefined: our own. */
@@ -67,6 +77,45 @@ export class HostNamespace {
     );
   }
 
+  /** The host's end of a transit, by its name; undefined: not here, or down. */
+  async transitEnd(
+    name: string,
+  ): Promise<{ index: number; addresses: InterfaceAddress[] } | undefined> {
+    const link = await linkNamed(this.#socket, name);
+    if (link?.up !== true) return undefined;
+    return { index: link.index, addresses: (await addressesOf(this.#socket))(link.index) };
+  }
+
+  /** Up, with these addresses and no others. */
+  async putTransitEnd(
+    name: string,
+    addresses: readonly InterfaceAddress[],
+    mtuBytes: number,
+  ): Promise<void> {
+    const link = await linkNamed(this.#socket, name);
+    if (link === undefined) throw missing(name);
+    setNetSettings(this.path, transitSettings(name));
+    const isWanted = ({ ip }: InterfaceAddress): boolean =>
+      addresses.some((wanted) => wanted.ip === ip);
+    const held = (await addressesOf(this.#socket))(link.index);
+    await this.#socket.batch([
+      ...held
+        .filter((address) => !isWanted(address))
+        .map(({ ip, prefixLength }) => route.deleteAddress(link.index, ip, prefixLength)),
+      route.setUp(link.index, mtuBytes),
+      ...addresses.map(({ ip, prefixLength }) => route.addAddress(link.index, ip, prefixLength)),
+    ]);
+  }
+
+  transitFaults(name: string): string[] {
+    return netSettingFaults(this.path, transitSettings(name));
+  }
+
+  async dropTransitEnd(name: string): Promise<void> {
+    const link = await linkNamed(this.#socket, name);
+    if (link !== undefined) await this.#socket.request(route.deleteLink(link.index, name));
+  }
+
   /** The other end of an exposed network's port: up, with its addresses. */
   async putEnd(
     endpoint: EndpointId,
@@ -103,6 +152,7 @@ export class HostNamespace {
     endpoint: EndpointId,
     sandbox: string,
     addresses: readonly InterfaceAddress[],
+    gateways: readonly Ip[],
   ): Promise<void> {
     const name = containerLink(endpoint);
     const link = await linkNamed(this.#socket, name);
@@ -121,6 +171,16 @@ export class HostNamespace {
         route.setUp(moved.index, link.mtuBytes),
         ...addresses.map(({ ip, prefixLength }) => route.addAddress(moved.index, ip, prefixLength)),
       ]);
+      const held = [
+        ...(await inside.dump(routing.dumpRoutes)),
+        ...(await inside.dump(routing.dumpRoutes6)),
+      ].map(routing.decodeRoute);
+      const lost = gateways
+        .map((gateway) => ({ ...defaultRoute(gateway, moved.index), metric: 0 }))
+        .filter(({ table, type, to }) =>
+          held.every((one) => one.table !== table || one.type !== type || one.to !== to),
+        );
+      await inside.batch(lost.map(routing.putRoute));
     } finally {
       inside.close();
     }

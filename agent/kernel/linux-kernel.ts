@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type EndpointId, NetworkId } from "../../shared/ids.ts";
+import type { Ip } from "../../shared/ip.ts";
 import type {
   ActualNetwork,
   DesiredNetwork,
@@ -84,8 +85,9 @@ export class LinuxKernel implements Kernel {
     endpoint: EndpointId,
     sandbox: string,
     addresses: readonly InterfaceAddress[],
+    gateways: readonly Ip[],
   ): Promise<void> {
-    return this.#host.giveBackEnd(endpoint, sandbox, addresses);
+    return this.#host.giveBackEnd(endpoint, sandbox, addresses, gateways);
   }
 
   recheck(): void {

@@ -1,18 +1,16 @@
 import type { NetworkId } from "../../shared/ids.ts";
 import type { Mac } from "../../shared/mac.ts";
-import { type Family, familyOf } from "../../shared/ip.ts";
 import type {
   ActualNetwork,
   DesiredNetwork,
   DeviceShape,
-  InterfaceAddress,
 } from "../core/data-plane/kernel-state.ts";
 import { ContainerPorts } from "./container-ports.ts";
 import * as entries from "./forwarding-entries.ts";
 import type { HostNamespace } from "./host-namespace.ts";
 import { deleteAtOnce, deleteOneByOne } from "./netlink/deletions.ts";
 import { addressesOf, neighboursOf } from "./netlink/dumps.ts";
-import { deleteLink } from "./netlink/route.ts";
+import { deleteLink, type Link } from "./netlink/route.ts";
 import {
   bothDevices,
   deviceFaults,
@@ -23,8 +21,8 @@ import {
   type NetworkDevices,
   shapeOf,
 } from "./network-devices.ts";
-import { inetFaults6, inetFaultsOf, mendInet, mendInet6 } from "./proof/lone-link.ts";
 import { type NetworkNamespace, noiseOf } from "./network-namespace.ts";
+import { NetworkRouting } from "./network-routing.ts";
 import { withPortNamed } from "./port-holder.ts";
 import { PortFilter } from "./nft/port-filter.ts";
 import type { Batch } from "./step-batches.ts";
@@ -36,6 +34,7 @@ export class LinuxNetwork {
   readonly #host: HostNamespace;
   readonly #filter: PortFilter;
   readonly #ports: ContainerPorts;
+  readonly #routing: NetworkRouting;
 
   constructor(network: NetworkId, namespace: NetworkNamespace, host: HostNamespace) {
     this.#network = network;
@@ -43,6 +42,7 @@ export class LinuxNetwork {
     this.#host = host;
     this.#filter = new PortFilter(namespace.path);
     this.#ports = new ContainerPorts({ namespace, host, filter: this.#filter });
+    this.#routing = new NetworkRouting(namespace, host);
   }
 
   async read(): Promise<ActualNetwork> {
@@ -51,31 +51,30 @@ export class LinuxNetwork {
     const devices = devicesAmong(links);
     const fdb = await neighboursOf(socket, "bridge");
     const neighbours = [...(await neighboursOf(socket, 4)), ...(await neighboursOf(socket, 6))];
-    const device = shapeOf(devices, await addressesOf(socket));
+    const addressesAt = await addressesOf(socket);
+    const bare = shapeOf(devices, addressesAt);
+    const device = bare && { ...bare, transit: await this.#routing.read(links, addressesAt) };
     return {
       network: this.#network,
       present: true,
       device,
-      faults: device === undefined ? [] : await this.#faults(devices, device),
+      faults: device === undefined ? [] : await this.#faults(links, devices, device),
       ...entries.entriesAmong(devices, fdb, neighbours),
       ...(await this.#ports.read(links, devices, fdb)),
     };
   }
 
-  async #faults(devices: FoundDevices, { gateways }: DeviceShape): Promise<string[]> {
-    const { socket, path } = this.namespace;
+  async #faults(
+    links: readonly Link[],
+    devices: FoundDevices,
+    device: DeviceShape,
+  ): Promise<string[]> {
     const { bridge } = devices;
-    const gateway6 = ofFamily(6, gateways);
+    if (bridge === undefined) return [];
     return [
-      ...noiseOf(path),
-      ...deviceFaults(devices, gateways[0]),
-      // Of another address the shape tells.
-      ...(bridge === undefined
-        ? []
-        : [
-            ...(await inetFaultsOf(socket, bridge.index, ofFamily(4, gateways))),
-            ...(gateway6 === undefined ? [] : await inetFaults6(socket, bridge.index, gateway6)),
-          ]),
+      ...noiseOf(this.namespace.path),
+      ...deviceFaults(devices, device.gateways[0]),
+      ...(await this.#routing.faults(links, bridge.index, device)),
       ...(await this.#filter.faults()),
     ];
   }
@@ -90,9 +89,7 @@ export class LinuxNetwork {
     await socket.batch(joinDevices(devices, desired, mac, addresses)).catch((error: unknown) => {
       throw withPortNamed(error, desired.udpPort);
     });
-    await mendInet(socket, index, ofFamily(4, desired.gateways));
-    const gateway6 = ofFamily(6, desired.gateways);
-    if (gateway6 !== undefined) await mendInet6(socket, index, gateway6);
+    await this.#routing.put(desired, index);
   }
 
   /** What needs the devices. */
@@ -143,11 +140,4 @@ export class LinuxNetwork {
   async #devices(): Promise<NetworkDevices> {
     return bothDevices(await this.namespace.links());
   }
-}
-
-function ofFamily(
-  family: Family,
-  addresses: readonly InterfaceAddress[],
-): InterfaceAddress | undefined {
-  return addresses.find(({ ip }) => familyOf(ip) === family);
 }

@@ -67,6 +67,14 @@ export function isPinnedNetns(path: string): boolean {
   return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 }
 
+/** Runs synchronous code in a new namespace, which ends with it. */
+export function inScratchNetns<T>(run: () => T): T {
+  return returning(() => {
+    check(unshare(CLONE_NEWNET) as number, "unshare network namespace");
+    return run();
+  });
+}
+
 /** A descriptor of a namespace for `work`, which makes or moves links into it; undefined is our own. */
 export async function withNetnsDescriptor<T>(
   path: string | undefined,
@@ -82,7 +90,7 @@ export async function withNetnsDescriptor<T>(
 
 /** Settings below /proc/sys/net of a namespace; one that this kernel has not is passed over. */
 export function setNetSettings(
-  path: string,
+  path: string | undefined,
   settings: readonly (readonly [string, string])[],
 ): void {
   inNetns(path, () => {
@@ -95,7 +103,7 @@ export function setNetSettings(
 
 /** Those of the settings that are another than they should be, in words. */
 export function netSettingFaults(
-  path: string,
+  path: string | undefined,
   settings: readonly (readonly [string, string])[],
 ): string[] {
   return inNetns(path, () =>

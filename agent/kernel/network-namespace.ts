@@ -56,10 +56,12 @@ export class NetworkNamespace {
   }
 }
 
-/** A new namespace takes router advertisements and may forward [kernel defaults]: ours must not. */
+/** A new namespace takes router advertisements [kernel defaults]: ours must not. */
 const SETTINGS = [
-  ["ipv4/ip_forward", "0"],
-  ["ipv6/conf/all/forwarding", "0"],
+  // One that has a way out forwards, and its containers know of no better way.
+  ["ipv4/conf/all/send_redirects", "0"],
+  ["ipv4/conf/default/send_redirects", "0"],
+  ["ipv4/conf/br0/send_redirects", "0"],
   ["ipv6/conf/all/accept_ra", "0"],
   // As IPv4's: a bridge set down and up still has its gateway address.
   ["ipv6/conf/all/keep_addr_on_down", "1"],
@@ -77,4 +79,22 @@ export function quieten(path: string): void {
 /** What `quieten` would set, in words. */
 export function noiseOf(path: string): string[] {
   return netSettingFaults(path, SETTINGS);
+}
+
+/** Only behind rules that say what is forwarded (nft/transit-filter.ts). */
+export function setForwarding(path: string, on: boolean): void {
+  setNetSettings(path, forwarding(on));
+}
+
+/** What `setForwarding` would set, in words. */
+export function forwardingFaults(path: string, on: boolean): string[] {
+  return netSettingFaults(path, forwarding(on));
+}
+
+function forwarding(on: boolean): [string, string][] {
+  const value = on ? "1" : "0";
+  return [
+    ["ipv4/ip_forward", value],
+    ["ipv6/conf/all/forwarding", value],
+  ];
 }

@@ -1,5 +1,6 @@
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
-import type { Ip } from "../../shared/ip.ts";
+import type { Failure } from "../../shared/errors.ts";
+import type { Family, Ip } from "../../shared/ip.ts";
 import type {
   ActualNetwork,
   Asked,
@@ -22,12 +23,14 @@ export interface Kernel {
   endsHere(): Promise<ReadonlySet<string>>;
   /**
    * One that is here, into the container's namespace: under the first free name of `eth*`, which is the one that
-   * it had, up, with its addresses. @throws NETLINK
+   * it had, up, with its addresses, and with a default route by each of `gateways` whose family has none there.
+   * @throws NETLINK
    */
   giveBackEnd(
     endpoint: EndpointId,
     sandbox: string,
     addresses: readonly InterfaceAddress[],
+    gateways: readonly Ip[],
   ): Promise<void>;
   /** Called with the network whose links or neighbours changed behind our back. */
   onChange(listener: (network: NetworkId) => void): void;
@@ -74,6 +77,28 @@ export interface WayOut {
   /** The next `set` believes nothing of what was written. */
   recheck(): void;
   /** For `leave`: the filter goes; ports that are isolated stay so, and go with their containers. */
+  remove(): Promise<void>;
+  close(): void;
+}
+
+/**
+ * The host's part of networks' transits: their packets leave by its own address, reach no other network, and pass
+ * what drops packets in between.
+ */
+export interface Egress {
+  /** @throws NETLINK: nothing protects a network from another's transit */
+  set(): Promise<void>;
+  /** Why a container would not get out by a transit, as the last `set` found; undefined: it would. */
+  blocked(family: Family): Failure | undefined;
+  /** What the next `set` would mend, in words for `verify`; empty: nothing. */
+  faults(): Promise<string[]>;
+  /** Packets dropped, by reason. */
+  counters(): Promise<Readonly<Record<string, number>>>;
+  /** Called when what was written, or what it depends on, may be another: the next `set` looks. */
+  onChange(listener: () => void): void;
+  /** The next `set` believes nothing of what was written. */
+  recheck(): void;
+  /** For `leave`: nothing of ours stays. */
   remove(): Promise<void>;
   close(): void;
 }

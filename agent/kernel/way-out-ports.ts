@@ -2,15 +2,20 @@ import type { RawNetlinkSocket } from "netlink";
 import { type BoundPort, boundPorts, WAY_OUT } from "../core/data-plane/way-out.ts";
 import { decodeFrames } from "./netlink/codec.ts";
 import { addressesOf, linksOf } from "./netlink/dumps.ts";
-import { NETLINK, openNetlinkSocket, openRouteSocket } from "./netlink/raw-socket.ts";
+import {
+  listenTo,
+  NETLINK,
+  NFNLGRP_NFTABLES,
+  openNetlinkSocket,
+  openRouteSocket,
+} from "./netlink/raw-socket.ts";
 import * as route from "./netlink/route.ts";
 import { RtNetlink } from "./netlink/socket.ts";
 import type { WayOut } from "./port.ts";
 import { type Element, elementOf } from "./nft/port-rules.ts";
 import { WayOutFilter } from "./nft/way-out-filter.ts";
 
-/** linux/netfilter/nfnetlink.h, linux/netfilter.h */
-const NFNLGRP_NFTABLES = 7;
+/** linux/netfilter.h */
 const NFPROTO_BRIDGE = 7;
 
 /**
@@ -33,8 +38,8 @@ export class WayOutPorts implements WayOut {
     const links = openRouteSocket(hostNetns, [route.RTNLGRP.link]);
     const tables = openNetlinkSocket(hostNetns, NETLINK.netfilter, [NFNLGRP_NFTABLES]);
     this.#news = [links, tables];
-    listen(links, (datagram) => this.#linksChanged(datagram));
-    listen(tables, (datagram) => this.#tablesChanged(datagram));
+    listenTo(links, (datagram) => this.#linksChanged(datagram));
+    listenTo(tables, (datagram) => this.#tablesChanged(datagram));
   }
 
   onChange(listener: () => void): void {
@@ -137,17 +142,4 @@ export class WayOutPorts implements WayOut {
     this.#filter.doubt();
     this.#listener();
   }
-}
-
-/** What is dropped when too much comes, the periodic look finds. */
-function listen(socket: RawNetlinkSocket, onDatagram: (datagram: Buffer) => void): void {
-  socket.on("message", (datagram) => {
-    // Thrown through the native callback an error would end the process.
-    try {
-      onDatagram(datagram);
-    } catch {
-      // What cannot be read is found by the periodic look.
-    }
-  });
-  socket.on("error", () => {});
 }

@@ -26,7 +26,7 @@ interface HostAddress {
 }
 
 /** Links of Docker's own networks: they may overlap a network of ours, each in its namespace. */
-const DOCKER_LINKS = /^(docker\d+|docker_gwbridge|br-[0-9a-f]{12}|veth|ov[cp])/;
+const DOCKER_LINKS = /^(docker\d+|docker_gwbridge|br-[0-9a-f]{12}|veth|ov[cpt])/;
 
 export function defaultName(): string {
   return hostname().split(".")[0] ?? "host";

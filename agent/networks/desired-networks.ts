@@ -7,12 +7,14 @@ import { readAnew } from "../core/data-plane/read-network.ts";
 import { recordOf } from "../../shared/records.ts";
 import type { Encryption } from "../encryption/encryption.ts";
 import type { Replication } from "../replication/replication.ts";
+import type { TransitSlots } from "./transit-slots.ts";
 
 export interface DesiredNetworksModules {
   readonly self: NodeId;
   readonly replication: Pick<Replication, "tables" | "heard">;
   readonly encryption: Pick<Encryption, "paths">;
   readonly endpointRecovery: Pick<EndpointRecovery, "isWaiting">;
+  readonly transitSlots: Pick<TransitSlots, "of">;
 }
 
 /** The desired kernel state of each network, from the tables, encryption and recovery. */
@@ -25,11 +27,15 @@ export class DesiredNetworks {
 
   /** Of one network, and whether what it should not hold of it may go. */
   want(network: NetworkId): Wanted {
-    const { self, replication, encryption, endpointRecovery } = this.#modules;
+    const { self, replication, encryption, endpointRecovery, transitSlots } = this.#modules;
     // Containers may run there that our documents have lost: nothing is taken away before it was looked.
     if (endpointRecovery.isWaiting(network)) return { kind: "keep" };
     const pathsOf = (kind: SecurityClass) => encryption.paths(kind);
-    return wantedNetwork(replication.tables, self, network, pathsOf, replication.heard(network));
+    const { tables } = replication;
+    const wanted = wantedNetwork(tables, self, network, pathsOf, replication.heard(network));
+    const record = recordOf(tables.state, network);
+    if (wanted.kind !== "present" || record === undefined) return wanted;
+    return { ...wanted, desired: { ...wanted.desired, transit: transitSlots.of(record) } };
   }
 
   /**

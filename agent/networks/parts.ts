@@ -4,6 +4,7 @@ import { inBackground } from "../../shared/node/in-background.ts";
 import type { PassLoopTimes } from "../../shared/node/pass-loop.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import type { Signal } from "../../shared/signal.ts";
+import type { TransitPools } from "../core/data-plane/transit.ts";
 import type { PartContext } from "../core/part-context.ts";
 import { ownFacts } from "../core/tables/own-facts.ts";
 import type { Encryption } from "../encryption/encryption.ts";
@@ -29,12 +30,15 @@ import { Leases } from "./leases.ts";
 import { LINGER_MS, LocalNetworks } from "./local-networks.ts";
 import { NetworkRemoval } from "./network-removal.ts";
 import { RETURN_AFTER_MS } from "./own-blocks.ts";
+import { TransitSlots } from "./transit-slots.ts";
 
 /** What networks need of the machine (../adapters.ts). */
 export interface NetworksAdapters {
   readonly kernel: Kernel;
   readonly bootId: string;
   readonly hostSubnets: () => { link: string; subnet: Cidr }[];
+  /** Of networks' ways out; undefined: they have none. */
+  readonly transitPools: TransitPools | undefined;
 }
 
 export interface NetworksNeeds extends PartContext {
@@ -74,6 +78,7 @@ export interface NetworksParts {
   readonly leases: Leases;
   readonly localNetworks: LocalNetworks;
   readonly endpointRecovery: EndpointRecovery;
+  readonly transitSlots: TransitSlots;
   readonly desiredNetworks: DesiredNetworks;
   readonly reconciler: Reconciler;
   readonly ipam: OverlayIpam;
@@ -85,7 +90,7 @@ export interface NetworksParts {
 /** Networks of this host, their endpoints and addresses, and what the kernel holds of them, made and joined. */
 export function makeNetworks(needs: NetworksNeeds, times = DEFAULT_NETWORKS_TIMES): NetworksParts {
   const { self, adapters, replication, encryption, reach, viewChanged } = needs;
-  const { kernel, bootId, hostSubnets } = adapters;
+  const { kernel, bootId, hostSubnets, transitPools } = adapters;
   const failureChanged = (): void => viewChanged.emit();
   const facts = () => ownFacts(replication.tables, self, bootId, encryption.wireguard.publicKey());
   const localNetworks = new LocalNetworks(
@@ -101,7 +106,13 @@ export function makeNetworks(needs: NetworksNeeds, times = DEFAULT_NETWORKS_TIME
     bootId,
     lookedAt: (network) => replication.networkChanged.emit(network),
   });
-  const desiredNetworks = new DesiredNetworks({ ...shared, endpointRecovery });
+  const transitSlots = new TransitSlots({
+    pools: transitPools,
+    tables: replication.tables,
+    hostSubnets,
+    disk: needs.disk,
+  });
+  const desiredNetworks = new DesiredNetworks({ ...shared, endpointRecovery, transitSlots });
   const reconciler = new Reconciler(times.reconciler, {
     ...shared,
     want: (network) => desiredNetworks.want(network),
@@ -123,6 +134,7 @@ export function makeNetworks(needs: NetworksNeeds, times = DEFAULT_NETWORKS_TIME
     leases,
     localNetworks,
     endpointRecovery,
+    transitSlots,
     desiredNetworks,
     reconciler,
     ipam,
@@ -166,6 +178,7 @@ function followTables(needs: Following, parts: NetworksParts): void {
     for (const network of localNetworks.hosted()) reconciler.changed(network);
     // The host document says what the state does of this host.
     localNetworks.say();
+    parts.transitSlots.forgetEnded();
     tryAgain(needs, parts);
   });
   keyChanged.on(() => localNetworks.say());

@@ -105,7 +105,7 @@ async function stubPlugin(host: LabHost): Promise<PluginServer> {
     join: async ({ endpoint }) => {
       const name = link(endpoint);
       await host.exec("ip", "link", "add", name, "type", "veth", "peer", "name", `${name}p`);
-      return { link: name, prefix: "eth", internal: false };
+      return { link: name, prefix: "eth", internal: false, gateways: [] };
     },
     leave: async (_network, endpoint) => {
       void host.exec("ip", "link", "del", `${link(endpoint)}p`).catch(() => {});

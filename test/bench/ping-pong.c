@@ -23,15 +23,28 @@ static struct sockaddr_in address(const char *text) {
   return found;
 }
 
-static int end_in(const char *netns, struct sockaddr_in own, struct sockaddr_in other) {
+static int end_in(const char *netns, struct sockaddr_in own) {
   int fd = open(netns, O_RDONLY);
   if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) fail(netns);
   int end = socket(AF_INET, SOCK_DGRAM, 0);
   struct timeval patience = {.tv_sec = 1};
   setsockopt(end, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   if (bind(end, (void *)&own, sizeof own) != 0) fail("bind");
-  if (connect(end, (void *)&other, sizeof other) != 0) fail("connect");
   return end;
+}
+
+static void join(int end, struct sockaddr_in other) {
+  if (connect(end, (void *)&other, sizeof other) != 0) fail("connect");
+}
+
+// Whom the other end is for this one: somebody on the way may have given it another address and port.
+static void meet(int from, int to) {
+  char byte = 0;
+  struct sockaddr_in seen;
+  socklen_t length = sizeof seen;
+  if (send(from, &byte, 1, 0) < 0) fail("send");
+  if (recvfrom(to, &byte, 1, 0, (void *)&seen, &length) < 0) fail("recv");
+  join(to, seen);
 }
 
 static void cross(int from, int to) {
@@ -54,8 +67,10 @@ static int ascending(const void *a, const void *b) {
 int main(int count, char **argument) {
   if (count != 6) return 2;
   struct sockaddr_in a = address(argument[2]), b = address(argument[4]);
-  int here = end_in(argument[1], a, b);
-  int there = end_in(argument[3], b, a);
+  int here = end_in(argument[1], a);
+  int there = end_in(argument[3], b);
+  join(here, b);
+  meet(here, there);
   int trips = atoi(argument[5]);
   double took[BATCHES];
   for (int k = 0; k < BATCHES; k++) {

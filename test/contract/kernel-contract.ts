@@ -43,8 +43,8 @@ export function kernelContract(
   test("nothing, then a network, then nothing", async () => {
     expect(await read()).toMatchObject({ present: false, device: undefined });
     await apply(extend);
-    const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = desired;
-    const shape = { vni, udpPort, localVtep, mtuBytes, gateways, multicast };
+    const { vni, udpPort, localVtep, mtuBytes, gateways, multicast, transit } = desired;
+    const shape = { vni, udpPort, localVtep, mtuBytes, gateways, multicast, transit };
     expect((await read()).device).toEqual(shape);
     expect(await current().list()).toEqual([app.id]);
     await apply({ kind: "retract" });

@@ -28,6 +28,6 @@ describe("Linux", () => {
       hosts.in(inside, `ip link set ${portLink(endpoint)} alias ""`);
     },
     (network) =>
-      hosts.in(join(hosts.directory, "netns", network), "sysctl -qw net.ipv4.ip_forward=1"),
+      hosts.in(join(hosts.directory, "netns", network), "sysctl -qw net.ipv4.ip_forward=0"),
   );
 });

@@ -225,10 +225,16 @@ describe("the kernel of two hosts", () => {
     expect(await reconcile(1, wanted(1))).toEqual(["putPort"]);
     expect(await hosts.ping(first!, own(2).ipv4!)).toBe(0);
     expect([...(await kernel.endsHere())]).toEqual([kernel.containerLink(id)]);
-    await kernel.giveBackEnd(id, first!, [
+    const addresses = [
       { ip: own(1).ipv4!, prefixLength: 16 },
       { ip: own(1).ipv6!, prefixLength: 64 },
-    ]);
+    ];
+    hosts.in(first!, "ip -6 route add default via fd00:192::9 dev eth1 onlink");
+    const gateways = wanted(1).gateways.map(({ ip }) => ip);
+    await kernel.giveBackEnd(id, first!, addresses, gateways);
+    // By the one that it has not: eth1 has its own of the other family.
+    expect(hosts.in(first!, "ip route show default")).toContain("via 10.192.0.1 dev eth0");
+    expect(hosts.in(first!, "ip -6 route show default")).not.toContain("fd00:192::1 ");
     expect([...(await kernel.endsHere())]).toEqual([]);
     expect(shown()).toBe(before);
     for (const ip of [own(2).ipv4!, own(2).ipv6!])

@@ -63,7 +63,10 @@ function container(name: string, k: number): Inside {
 
 async function isolate(): Promise<WayOutPorts> {
   const ports = new WayOutPorts({ hostNetns: host });
-  wayOutReconciler = new WayOutReconciler(ports, silentLog);
+  wayOutReconciler = new WayOutReconciler(ports, silentLog, {
+    what: "isolating",
+    changed: () => {},
+  });
   await wayOutReconciler.start();
   return ports;
 }

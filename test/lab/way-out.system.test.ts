@@ -42,7 +42,8 @@ beforeAll(async () => {
 afterAll(() => Lab.down(directory));
 
 async function startBoth(host: LabHost): Promise<void> {
-  await start(host, `plain-${host.name}`, "plain");
+  // Both publish a port: else they leave by their networks.
+  await start(host, `plain-${host.name}`, "plain", "-p", "8082:8082");
   const servers = `httpd -p ${PUBLISHED} -h /bin; exec httpd -f -p ${NOT_PUBLISHED} -h /bin`;
   const options = ["--name", `secret-${host.name}`, "--network", "secret"];
   const publish = ["-p", `${PUBLISHED}:${PUBLISHED}`];
@@ -271,7 +272,7 @@ describe("a host leaves by force, and what runs on an encrypted network runs on"
     const k = Number(host.name.slice(1));
     const to = far.get(host.name)!;
     // Its default route is that of a network of Docker's own, which stays whatever we do.
-    await start(host, "also", "secret");
+    await start(host, "also", "secret", "-p", "8083:8083");
     await host.docker("network", "connect", "bridge", "also");
     const sources = await Promise.all(
       [`secret-${host.name}`, "also"].map(async (container) => {

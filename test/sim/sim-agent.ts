@@ -1,3 +1,4 @@
+import { DEFAULT_TRANSIT_POOL, transitPools } from "../../agent/core/data-plane/transit.ts";
 import { plainPaths } from "../../agent/core/data-plane/desired-network.ts";
 import type { Tables } from "../../agent/core/tables/tables.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
@@ -109,7 +110,12 @@ export class SimAgent {
     this.networks = makeNetworks(
       {
         ...shared,
-        adapters: { kernel, bootId: host.bootId, hostSubnets: () => [] },
+        adapters: {
+          kernel,
+          bootId: host.bootId,
+          hostSubnets: () => [],
+          transitPools: transitPools(DEFAULT_TRANSIT_POOL),
+        },
         sealSecretKey: new Uint8Array(32),
         plan,
         controller: { request: (request) => this.ask(request as Request) as Promise<never> },

@@ -1,5 +1,7 @@
 import { nextAddress } from "../../agent/core/ipam.ts";
 import { ContainerWatcher } from "../../agent/docker/container-watcher.ts";
+import { WaysOut } from "../../agent/docker/ways-out.ts";
+import { SandboxWays } from "../../agent/docker/sandbox-ways.ts";
 import { EndpointDriver } from "../../agent/docker/endpoint-driver.ts";
 import type { DockerEngine, EngineEvent } from "../../agent/docker/engine/port.ts";
 import { OrphanSweeper } from "../../agent/docker/orphan-sweeper.ts";
@@ -61,7 +63,10 @@ export class SimDocker {
     const { node: self, networks, nameServerFeed } = agent;
     const shared = { ...needs, ...networks, self, nameServerFeed, engine: this.#engine() };
     const containerWatcher = (this.#watcher = new ContainerWatcher(shared));
-    this.#driver = new EndpointDriver({ ...shared, containerWatcher });
+    const sandboxWays = new SandboxWays({ disk: agent.disk, joined: [], isThere: () => true });
+    const egress = { blocked: () => undefined };
+    const waysOut = new WaysOut({ ...shared, egress, sandboxWays });
+    this.#driver = new EndpointDriver({ ...shared, containerWatcher, waysOut });
     this.#sweeper = new OrphanSweeper(shared, UNLISTED_MS);
   }
 
@@ -273,7 +278,7 @@ export class SimDocker {
     this.#show(network);
     this.#joining.set(id, network);
     try {
-      const call = { network: shownAs(network), endpoint: id };
+      const call = { network: shownAs(network), endpoint: id, publishes: false };
       const { mac } = await this.#driver.create({ ...call, ...given, macGiven: false }, NEVER);
       trace(`h${host.k} runs ${ips.join()} of ${name}`);
       monitor.addressGiven(host, localNetworks.record(network), ips);

@@ -4,6 +4,11 @@ import type {
   RemoteGroup,
   Wanted,
 } from "../../agent/core/data-plane/kernel-state.ts";
+import {
+  DEFAULT_TRANSIT_POOL,
+  transitOf,
+  transitPools,
+} from "../../agent/core/data-plane/transit.ts";
 import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import { DEFAULT_SETTINGS } from "../../shared/cluster-state.ts";
 import type { Endpoint, HostDocument } from "../../shared/documents.ts";
@@ -116,6 +121,8 @@ export function present(desired: DesiredNetwork, prune = true): Wanted {
 }
 
 /** What host `k` should hold of `app`, without containers. */
+export const TRANSIT = transitOf(transitPools(DEFAULT_TRANSIT_POOL), 7, [4, 6]);
+
 export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
   return {
     network: app.id,
@@ -129,6 +136,7 @@ export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
       { ip: Ip.parse("fd00:192::1"), prefixLength: 64 },
     ],
     multicast: false,
+    transit: TRANSIT,
     ports: [],
     remotes: [],
     flood: [],

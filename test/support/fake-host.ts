@@ -1,3 +1,4 @@
+import { DEFAULT_TRANSIT_POOL, transitPools } from "../../agent/core/data-plane/transit.ts";
 import { createHash, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -13,7 +14,7 @@ import { Secret } from "../../agent/encryption/secret.ts";
 import { MemoryMesh } from "../fakes/memory-mesh.ts";
 import { FakeKernel } from "../fakes/fake-kernel.ts";
 import type { Step } from "../../agent/core/data-plane/kernel-state.ts";
-import type { DataPathProof, Guards, Kernel, WayOut } from "../../agent/kernel/port.ts";
+import type { DataPathProof, Guards, Kernel, Egress, WayOut } from "../../agent/kernel/port.ts";
 import type { Membership } from "../../agent/membership/membership-files.ts";
 import { MemoryStore } from "../../agent/store/memory-store.ts";
 import type { HostLinks } from "../../agent/membership/underlay.ts";
@@ -49,6 +50,17 @@ const guards: Guards = {
 const wayOut: WayOut = {
   set: async () => {},
   faults: async () => [],
+  onChange: () => {},
+  recheck: () => {},
+  remove: async () => {},
+  close: () => {},
+};
+
+const egress: Egress = {
+  set: async () => {},
+  blocked: () => undefined,
+  faults: async () => [],
+  counters: async () => ({}),
   onChange: () => {},
   recheck: () => {},
   remove: async () => {},
@@ -260,6 +272,8 @@ async function fakeHost(
     control,
     guards,
     wayOut,
+    egress,
+    transitPools: transitPools(DEFAULT_TRANSIT_POOL),
     proof,
     encryption,
     names,

@@ -79,6 +79,18 @@ export class TestHosts {
     this.in(join(this.directory, "switch"), `socat -u OPEN:${file} INTERFACE:p${k}`);
   }
 
+  /** Whoever connects over TCP is told from which address. @returns ends it */
+  serve(netns: string, port: number): () => void {
+    const children = ([4, 6] as const).map((family) => {
+      const listen = `TCP${family}-LISTEN:${port},fork,reuseaddr${family === 6 ? ",ipv6only" : ""}`;
+      const command = ["socat", listen, "SYSTEM:echo $SOCAT_PEERADDR"];
+      return spawn("nsenter", [`--net=${netns}`, ...command], { stdio: "ignore" });
+    });
+    return () => {
+      for (const child of children) child.kill();
+    };
+  }
+
   /** Answers received of `count` echo requests, ICMP; 0 also when ping fails. */
   async ping(netns: string, address: string, ...options: string[]): Promise<number> {
     const command = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", ...options, address];

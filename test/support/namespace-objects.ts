@@ -69,7 +69,7 @@ function fdbOf(line: string): string {
 export function objectsIn(hosts: TestHosts, netns: string): string {
   // Of a veth the kernel chooses our end's MAC: another one when it was made again.
   const links = JSON.parse(hosts.in(netns, "ip -j link")) as (Link & { address: string })[];
-  const chosen = links.filter(({ ifname }) => ifname.startsWith("ovp"));
+  const chosen = links.filter(({ ifname }) => /^ovp|^tr0$/.test(ifname));
   const given = (line: string): string =>
     chosen.reduce((text, { address }) => text.replaceAll(address, "chosen"), line);
   return [

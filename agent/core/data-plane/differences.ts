@@ -10,6 +10,7 @@ import type {
 } from "./kernel-state.ts";
 import { HeldNetwork } from "./held-network.ts";
 import { plan } from "./plan.ts";
+import { transitKey } from "./transit.ts";
 
 /** Of a thousand entries that are missing these are named. */
 const NAMED = 3;
@@ -51,6 +52,7 @@ function shapeTexts(shape: DeviceShape): Record<string, string> {
     MTU: String(shape.mtuBytes),
     gateway: addressTexts(shape.gateways),
     multicast: shape.multicast ? "on" : "off",
+    "way out": transitKey(shape.transit),
   };
 }
 

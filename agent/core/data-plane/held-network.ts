@@ -13,6 +13,7 @@ import {
   type Step,
   type Wanted,
 } from "./kernel-state.ts";
+import { transitKey } from "./transit.ts";
 
 /** A network of which the kernel has nothing. */
 export function nothingOf(network: NetworkId): ActualNetwork {
@@ -165,8 +166,8 @@ export class HeldNetwork {
 }
 
 function shapeOf(desired: DesiredNetwork): DeviceShape {
-  const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = desired;
-  return { vni, udpPort, localVtep, mtuBytes, gateways, multicast };
+  const { vni, udpPort, localVtep, mtuBytes, gateways, multicast, transit } = desired;
+  return { vni, udpPort, localVtep, mtuBytes, gateways, multicast, transit };
 }
 
 export function sameShape(a: DeviceShape, b: DeviceShape): boolean {
@@ -203,8 +204,9 @@ function sameMembers(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
 }
 
 function shapeKey(shape: DeviceShape): string {
-  const { vni, udpPort, localVtep, mtuBytes, gateways, multicast } = shape;
-  return [vni, udpPort, localVtep, mtuBytes, multicast, addressKey(gateways)].join(" ");
+  const { vni, udpPort, localVtep, mtuBytes, gateways, multicast, transit } = shape;
+  const device = [vni, udpPort, localVtep, mtuBytes, multicast, addressKey(gateways)];
+  return [...device, transitKey(transit)].join(" ");
 }
 
 function portKey({ endpoint, mac, ips, host }: LocalPort): string {

@@ -34,6 +34,22 @@ export interface InterfaceAddress {
   readonly prefixLength: number;
 }
 
+/**
+ * A network's way out: a veth from its namespace to the host's. Containers' packets leave by it from one address,
+ * which no other network of the host has: two networks may have the same subnet.
+ */
+export interface Transit {
+  /** The host's end. */
+  readonly link: string;
+  readonly ends: readonly TransitEnds[];
+}
+
+/** The two addresses of a prefix with room for two (RFC 3021, RFC 6164). */
+export interface TransitEnds {
+  readonly inside: Ip;
+  readonly outside: Ip;
+}
+
 /** What the names of bridge ports begin with. */
 export const PORT_LINKS = "ovp";
 
@@ -55,6 +71,8 @@ export interface DesiredNetwork {
   readonly gateways: readonly InterfaceAddress[];
   /** Broadcast and multicast leave the host too. */
   readonly multicast: boolean;
+  /** Undefined: containers do not leave by this network. */
+  readonly transit?: Transit | undefined;
   readonly ports: readonly LocalPort[];
   /** A group for each host that has some. */
   readonly remotes: readonly RemoteGroup[];
@@ -74,7 +92,7 @@ export type Wanted =
 /** What cannot be told from a device but by its shape: another one is mended. */
 export type DeviceShape = Pick<
   DesiredNetwork,
-  "vni" | "udpPort" | "localVtep" | "mtuBytes" | "gateways" | "multicast"
+  "vni" | "udpPort" | "localVtep" | "mtuBytes" | "gateways" | "multicast" | "transit"
 >;
 
 /** What the kernel was found to hold. Remote halves are apart because each can be missing alone. */

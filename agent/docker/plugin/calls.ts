@@ -1,5 +1,5 @@
 import { OverlayError } from "../../../shared/errors.ts";
-import { prefixLength } from "../../../shared/ip.ts";
+import { type Family, familyOf, type Ip, prefixLength } from "../../../shared/ip.ts";
 import type { NetworkDriver } from "./port.ts";
 import type { IpamDriver } from "../../networks/ipam-port.ts";
 import * as protocol from "./protocol.ts";
@@ -69,10 +69,13 @@ function networkCalls(driver: NetworkDriver): Record<string, Call> {
     }),
     "NetworkDriver.EndpointOperInfo": call(protocol.readEndpoint, async () => ({ Value: {} })),
     "NetworkDriver.Join": call(protocol.readJoin, async (request, signal) => {
-      const { link, prefix, internal } = await driver.join(request, signal);
-      // No Gateway: Docker's own docker_gwbridge is the way out, and serves -p.
+      const { link, prefix, internal, gateways } = await driver.join(request, signal);
+      const of = (family: Family): Ip | undefined => gateways.find((ip) => familyOf(ip) === family);
+      // With none Docker's own docker_gwbridge is the way out, and serves -p.
       return {
         InterfaceName: { SrcName: link, DstPrefix: prefix },
+        ...(of(4) === undefined ? {} : { Gateway: of(4) }),
+        ...(of(6) === undefined ? {} : { GatewayIPv6: of(6) }),
         DisableGatewayService: internal,
       };
     }),

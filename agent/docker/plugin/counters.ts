@@ -1,3 +1,5 @@
+import { Histogram, type HistogramCounts } from "../../../shared/histogram.ts";
+
 /** What became of one kind of call. */
 export interface CallCounts {
   /** Calls of that name. */
@@ -10,6 +12,12 @@ export interface CallCounts {
   readonly late: number;
 }
 
+/** Docker waits for each of these. */
+export interface CallStatus extends CallCounts {
+  /** Of those that were answered. Absent of an agent of before. */
+  readonly took?: HistogramCounts;
+}
+
 /** The last answer that was an error. */
 export interface Refusal {
   /** Wall clock, ms since 1970. */
@@ -20,7 +28,7 @@ export interface Refusal {
 
 /** What Docker asked of this host, by call, and what on the socket was no call at all. */
 export interface PluginCounts {
-  readonly calls: Readonly<Record<string, CallCounts>>;
+  readonly calls: Readonly<Record<string, CallStatus>>;
   readonly unknown: {
     /** A name that no call has. */
     readonly names: number;
@@ -37,6 +45,7 @@ const UNKNOWN = "unknown";
 
 export class PluginCounters {
   readonly #calls = new Map<string, Record<keyof CallCounts, number>>();
+  readonly #took = new Map<string, Histogram>();
   readonly #unknown = { names: 0, methods: 0, garbage: 0 };
   readonly #lastRefused = new Map<string, Refusal>();
   readonly #wallMs: () => number;
@@ -53,6 +62,13 @@ export class PluginCounters {
     counts[what]++;
   }
 
+  /** From the request's head to its answer. */
+  took(name: string, ms: number): void {
+    let took = this.#took.get(name);
+    if (took === undefined) this.#took.set(name, (took = new Histogram()));
+    took.add(ms);
+  }
+
   refused(name: string, failure: Pick<Refusal, "message" | "next">): void {
     this.count(name, "refused");
     this.#refusedLast(name, failure);
@@ -66,7 +82,12 @@ export class PluginCounters {
   counts(): PluginCounts {
     const calls = [...this.#calls].toSorted(([a], [b]) => (a < b ? -1 : 1));
     return {
-      calls: Object.fromEntries(calls.map(([name, counts]) => [name, { ...counts }])),
+      calls: Object.fromEntries(
+        calls.map(([name, counts]) => {
+          const took = this.#took.get(name)?.counts();
+          return [name, took === undefined ? { ...counts } : { ...counts, took }];
+        }),
+      ),
       unknown: { ...this.#unknown },
       lastRefused: Object.fromEntries(this.#lastRefused),
     };

@@ -59,6 +59,8 @@ export interface Join {
   readonly endpoint: EndpointId;
   /** Path of the container's network namespace; on engine 20.10 not there yet. */
   readonly sandbox: string;
+  /** Ports of the container are published, on whichever of its networks. */
+  readonly publishes: boolean;
 }
 
 export interface Joined {
@@ -68,4 +70,6 @@ export interface Joined {
   readonly prefix: string;
   /** No way out of the network (`--internal`). */
   readonly internal: boolean;
+  /** By which the container leaves; none: Docker gives it docker_gwbridge. */
+  readonly gateways: readonly Ip[];
 }

@@ -136,11 +136,16 @@ export function readCreateEndpoint(body: unknown): CreateEndpoint {
   };
 }
 
-const JoinBody = EndpointBody.extend({ SandboxKey: z.string() });
+const JoinBody = EndpointBody.extend({ SandboxKey: z.string(), Options });
+
+/** Of all of the container's networks (netlabel.PortMap of moby's libnetwork): CreateEndpoint may go without. */
+const PORT_MAP = "com.docker.network.portmap";
 
 export function readJoin(body: unknown): Join {
-  const { NetworkID, EndpointID, SandboxKey } = parse(JoinBody, body);
-  return { network: NetworkID, endpoint: EndpointID, sandbox: SandboxKey };
+  const { NetworkID, EndpointID, SandboxKey, Options: all } = parse(JoinBody, body);
+  const ports = all?.[PORT_MAP];
+  const publishes = Array.isArray(ports) && ports.length > 0;
+  return { network: NetworkID, endpoint: EndpointID, sandbox: SandboxKey, publishes };
 }
 
 const RequestPoolBody = z.object({

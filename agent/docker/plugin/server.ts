@@ -127,7 +127,9 @@ export class PluginServer {
           });
         },
       );
-      this.#log.debug({ name, ms: Math.round(performance.now() - begunMs) }, "plugin call");
+      const ms = performance.now() - begunMs;
+      this.#counters.took(name, ms);
+      this.#log.debug({ name, ms: Math.round(ms) }, "plugin call");
       return { status: 200, body: body as object };
     } catch (error) {
       const failure = saidOf(error);

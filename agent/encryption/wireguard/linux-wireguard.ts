@@ -9,7 +9,7 @@ import {
   type WireguardKey,
 } from "../../core/keys/wireguard.ts";
 import { KeyedMutex } from "../../../shared/node/keyed-mutex.ts";
-import { inetFaultsOf, mendInet } from "../../kernel/proof/lone-link.ts";
+import { inetFaultsOf, loneLink, mendInet } from "../../kernel/inet.ts";
 import type * as route from "../../kernel/netlink/route.ts";
 import type { WireguardDevice } from "../../kernel/netlink/wireguard.ts";
 import { transportNetns } from "../../kernel/netns.ts";
@@ -96,7 +96,7 @@ export class LinuxWireguard implements WireguardTunnel {
       ...(held.publicKey === wireguardPublicKey(privateKey) ? [] : ["its key is another one"]),
       ...(held.listenPort === listenPort ? [] : [`its port is ${held.listenPort}`]),
       ...changes.map(({ kind, publicKey }) => `the peer ${publicKey} is ${PEER_FAULTS[kind]}`),
-      ...(await inetFaultsOf(socket, link.index, addressIn(desired))),
+      ...(await inetFaultsOf(socket, loneLink(link.index, addressIn(desired)))),
       ...this.#transport.settingFaults(),
     ];
   }
@@ -135,7 +135,7 @@ export class LinuxWireguard implements WireguardTunnel {
     if (!link.up || link.mtuBytes !== desired.mtuBytes)
       await driver.up(link, desired.mtuBytes, desired.listenPort);
     // One address: the peers know no other.
-    await mendInet(this.#transport.socket, link.index, addressIn(desired));
+    await mendInet(this.#transport.socket, loneLink(link.index, addressIn(desired)));
   }
 
   /** A tunnel of wireguard-go is kept even when the kernel has WireGuard now: replacing it would cut traffic. */

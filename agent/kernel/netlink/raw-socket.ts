@@ -19,6 +19,9 @@ const getsockname = libc.func(
 export const NETLINK = { route: 0, xfrm: 6, netfilter: 12, generic: 16 } as const;
 export type NetlinkFamily = (typeof NETLINK)[keyof typeof NETLINK];
 
+/** News of nf_tables (linux/netfilter/nfnetlink.h). */
+export const NFNLGRP_NFTABLES = 7;
+
 const AF_NETLINK = 16;
 /** struct sockaddr_nl of netlink(7). */
 const SOCKADDR_NL_BYTES = 12;
@@ -87,6 +90,19 @@ export function openRouteSocket(
   groups: readonly number[] = [],
 ): RawNetlinkSocket {
   return openNetlinkSocket(netns, NETLINK.route, groups);
+}
+
+/** To news: what is dropped when too much comes, or cannot be read, the periodic look finds. */
+export function listenTo(socket: RawNetlinkSocket, onDatagram: (datagram: Buffer) => void): void {
+  socket.on("message", (datagram) => {
+    // Thrown through the native callback an error would end the process.
+    try {
+      onDatagram(datagram);
+    } catch {
+      // See above.
+    }
+  });
+  socket.on("error", () => {});
 }
 
 /**

@@ -2,11 +2,12 @@ import {
   bytesToIp,
   type Cidr,
   type Family,
+  familyOf,
   Ip,
   ipToBytes,
   prefixLength,
 } from "../../../shared/ip.ts";
-import type { Route, Rule } from "../../core/data-plane/inet.ts";
+import { type Route, ROUTE, type Rule } from "../../core/data-plane/inet.ts";
 import { attr, CREATE, decodeAttributes, type NetlinkMessage, REPLACE, u32 } from "./codec.ts";
 import type { Request } from "./socket.ts";
 
@@ -20,13 +21,21 @@ export const RTM_DELRULE = 33;
 const RTM_GETRULE = 34;
 const AF_INET = 2;
 const AF_INET6 = 10;
-const RTA = { dst: 1, oif: 4, gateway: 5, prefSrc: 7, multipath: 9, table: 15 } as const;
-const RTPROT_KERNEL = 2;
-const RT_SCOPE = { link: 253, host: 254 } as const;
-const RTN_LOCAL = 2;
+const RTA = {
+  dst: 1,
+  oif: 4,
+  gateway: 5,
+  priority: 6,
+  prefSrc: 7,
+  multipath: 9,
+  table: 15,
+  via: 18,
+} as const;
+const RTPROT = { kernel: 2, static: 4 } as const;
+const RT_SCOPE = { universe: 0, link: 253, host: 254 } as const;
 const FRA = { priority: 6, suppressPrefix: 14, table: 15, protocol: 21 } as const;
 const FR_ACT_TO_TABLE = 1;
-const ANY = Ip.parse("0.0.0.0");
+const ANY = { 4: Ip.parse("0.0.0.0"), 6: Ip.parse("::") } as const;
 
 /** As the kernel gave it: it goes by the same words. */
 export interface Held {
@@ -45,21 +54,42 @@ function dump(op: string, type: number, family = AF_INET): Request {
 }
 
 /** As the kernel itself makes it with an address, so that it goes with the address. */
-export function putRoute({ table, type, to, link }: Route, source: Ip): Request {
-  const [ip = ""] = to.split("/");
+export function putConnected({ table, type, to, link }: Route, source: Ip): Request {
+  const scope = type === ROUTE.local ? RT_SCOPE.host : RT_SCOPE.link;
+  return routeRequest(
+    to,
+    [AF_INET, table, RTPROT.kernel, scope, type],
+    [attr(RTA.oif, u32(link)), attr(RTA.prefSrc, ipToBytes(source))],
+  );
+}
+
+/** One of our own, of either family. */
+export function putRoute({ table, type, to, link, via, metric }: Route): Request {
+  const family = familyOf(to) === 4 ? AF_INET : AF_INET6;
+  return routeRequest(
+    to,
+    [family, table, RTPROT.static, RT_SCOPE.universe, type],
+    [
+      ...(link === 0 ? [] : [attr(RTA.oif, u32(link))]),
+      ...(via === undefined ? [] : [attr(RTA.gateway, ipToBytes(via))]),
+      attr(RTA.priority, u32(metric)),
+    ],
+  );
+}
+
+function routeRequest(
+  to: Cidr,
+  [family, table, protocol, scope, type]: readonly [number, number, number, number, number],
+  attributes: Buffer[],
+): Request {
   const head = Buffer.alloc(12);
-  const scope = type === RTN_LOCAL ? RT_SCOPE.host : RT_SCOPE.link;
-  head.set([AF_INET, prefixLength(to), 0, 0, table, RTPROT_KERNEL, scope, type]);
+  head.set([family, prefixLength(to), 0, 0, table, protocol, scope, type]);
+  const ip = Ip.parse(to.split("/")[0]);
   return {
     op: `RTM_NEWROUTE ${to}`,
     type: RTM_NEWROUTE,
     flags: CREATE | REPLACE,
-    parts: [
-      head,
-      attr(RTA.dst, ipToBytes(Ip.parse(ip))),
-      attr(RTA.oif, u32(link)),
-      attr(RTA.prefSrc, ipToBytes(source)),
-    ],
+    parts: [head, attr(RTA.dst, ipToBytes(ip)), ...attributes],
   };
 }
 
@@ -81,12 +111,19 @@ export function deleteRule({ priority, payload }: Rule & Held): Request {
 export function decodeRoute({ payload }: NetlinkMessage): Route & Held {
   const attributes = decodeAttributes(payload.subarray(12));
   const to = attributes.get(RTA.dst);
+  const any = payload.readUInt8(0) === AF_INET6 ? ANY[6] : ANY[4];
+  const type = payload.readUInt8(7);
+  const via = attributes.get(RTA.gateway);
   return {
     table: attributes.get(RTA.table)?.readUInt32LE() ?? payload.readUInt8(4),
-    type: payload.readUInt8(7),
-    to: `${to === undefined ? ANY : bytesToIp(to)}/${payload.readUInt8(1)}` as Cidr,
-    link: attributes.get(RTA.oif)?.readUInt32LE() ?? 0,
-    indirect: attributes.has(RTA.gateway) || attributes.has(RTA.multipath),
+    type,
+    to: `${to === undefined ? any : bytesToIp(to)}/${payload.readUInt8(1)}` as Cidr,
+    // IPv6 names `lo` for one that leads nowhere.
+    link: type === ROUTE.unreachable ? 0 : (attributes.get(RTA.oif)?.readUInt32LE() ?? 0),
+    via: via === undefined ? undefined : bytesToIp(via),
+    // A next hop of another family is none of ours either.
+    multipath: attributes.has(RTA.multipath) || attributes.has(RTA.via),
+    metric: attributes.get(RTA.priority)?.readUInt32LE() ?? 0,
     payload,
   };
 }

@@ -1,5 +1,6 @@
 import { PROOF_VNI_IPSEC, PROOF_VNI_PLAIN } from "../../../shared/ids.ts";
 import type { DesiredGuards } from "../../core/data-plane/kernel-state.ts";
+import { TRANSIT_LINKS } from "../../core/data-plane/transit.ts";
 import type { Sets } from "./guard-sets.ts";
 
 export const TABLE = "overlay_ts";
@@ -24,7 +25,7 @@ type Reason = (typeof REASONS)[number];
 const drop = (why: Reason): string => `counter name ${why} drop`;
 
 /** Where containers come from that have a way out; bridges of users' own networks are `br-…`. */
-const WAYS_OUT = `{ "docker0", "docker_gwbridge" }`;
+const WAYS_OUT = [`iifname { "docker0", "docker_gwbridge" }`, `iifname "${TRANSIT_LINKS}*"`];
 
 /** VXLAN behind the UDP header (RFC 7348): offsets in bits from the transport header. */
 const VNI = "@th,96,24";
@@ -82,8 +83,7 @@ ${sealedSets(sets)}
     iifname "ovc*" ${drop("throughHost")}
     oifname "ovc*" ${drop("throughHost")}
 ${AROUND}
-    iifname ${WAYS_OUT} ${mesh} ${ip} daddr @vteps ${drop("toMesh")}
-    oifname "docker_gwbridge" jump wayOut
+${WAYS_OUT.map((from) => `    ${from} ${mesh} ${ip} daddr @vteps ${drop("toMesh")}\n`).join("")}    oifname "docker_gwbridge" jump wayOut
   }
   chain wayOut {
     ct state established,related return
@@ -106,8 +106,7 @@ ${AROUND}
   }
 ${CLASS_CHAINS}${open ? ESP_CHAINS : ""}
   chain toMesh {
-    iifname ${WAYS_OUT} ${drop("toMesh")}
-    iifname "ovc*" ${drop("toMesh")}
+${WAYS_OUT.map((from) => `    ${from} ${drop("toMesh")}\n`).join("")}    iifname "ovc*" ${drop("toMesh")}
     iifname "br-*" fib daddr . iif type != local ${drop("toMesh")}
   }
 ${insideChains(ip, other)}

@@ -1,6 +1,7 @@
 import { OverlayError } from "../../../shared/errors.ts";
-import { inNetns } from "../netns.ts";
+import { inNetns, inScratchNetns } from "../netns.ts";
 import { Nftables } from "./nftables.ts";
+import { runProgram } from "../../../shared/node/run-program.ts";
 import { startProgram } from "../../../shared/node/start-program.ts";
 
 /** The first script after a boot waits for the kernel to load what it names. */
@@ -8,6 +9,14 @@ const TIMEOUT_MS = 30_000;
 
 /** Longer ones hold up the thread: they are the program's. */
 const SHORT_CHARACTERS = 8192;
+
+export interface BaseChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly hook: string;
+  readonly policy: string;
+}
 
 /**
  * nftables(8) in some namespace. One transaction a script, never one an entry: it is one atomic change of the kernel's
@@ -45,18 +54,40 @@ export class Nft {
     if (nftables === undefined) return this.table(family, name);
     try {
       const text = nftables.list(`${family} ${name}`, "json");
-      return text === undefined
-        ? undefined
-        : (JSON.parse(text) as { nftables: unknown[] }).nftables;
+      return text === undefined ? undefined : parsed(text);
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** Chains that the kernel itself calls, of all tables (libnftables-json(5)). */
+  async baseChains(): Promise<BaseChain[]> {
+    const nftables = this.#library();
+    if (nftables === undefined)
+      return baseChainsOf(await this.#run(["-j", "list", "chains"], "", "list chains"));
+    try {
+      return baseChainsOf(nftables.chains());
+    } finally {
+      nftables.close();
+    }
+  }
+
+  /** As `form`, of one that has some rules: as `change`. */
+  async smallForm(script: string, family: "inet" | "bridge", name: string): Promise<unknown[]> {
+    const nftables = this.#library(inScratchNetns);
+    if (nftables === undefined) return this.form(script, family, name);
+    try {
+      nftables.run(script, `form ${name}`);
+      return parsed(nftables.list(`${family} ${name}`, "json") ?? "");
     } finally {
       nftables.close();
     }
   }
 
   /** Undefined: not installed beside the program, or no descriptor for it. */
-  #library(): Nftables | undefined {
+  #library(within = (make: () => Nftables) => inNetns(this.#netns, make)): Nftables | undefined {
     try {
-      return inNetns(this.#netns, () => new Nftables());
+      return within(() => new Nftables());
     } catch (error) {
       if (error instanceof OverlayError && ["UNSUPPORTED", "FULL"].includes(error.code))
         return undefined;
@@ -67,8 +98,7 @@ export class Nft {
   /** A table as nft's JSON (libnftables-json(5)); undefined when it is not there. */
   async table(family: "inet" | "bridge", name: string): Promise<unknown[] | undefined> {
     try {
-      const text = await this.#run(["-j", "list", "table", family, name], "", `list ${name}`);
-      return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+      return parsed(await this.#run(["-j", "list", "table", family, name], "", `list ${name}`));
     } catch (error) {
       if (/No such file or directory/.test((error as Error).message)) return undefined;
       throw error;
@@ -78,8 +108,9 @@ export class Nft {
   /** A table that `script` makes, as it is listed: made in a namespace that ends with the listing. */
   async form(script: string, family: "inet" | "bridge", name: string): Promise<unknown[]> {
     const list = `nft -f - && nft -j list table ${family} ${name}`;
-    const text = await this.#start("unshare", ["--net", "sh", "-c", list], script, `form ${name}`);
-    return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+    return parsed(
+      await this.#start("unshare", ["--net", "sh", "-c", list], script, `form ${name}`),
+    );
   }
 
   /** Runs until `signal` aborts; each line of `nft monitor`. */
@@ -108,21 +139,23 @@ export class Nft {
     return this.#start(...this.#argv(args), input, op);
   }
 
-  #start(command: string, args: string[], input: string, op: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const child = startProgram(command, args, { stdio: "pipe", timeout: TIMEOUT_MS }, reject);
-      let stdout = "";
-      let stderr = "";
-      child?.stdout?.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
-      child?.stderr?.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
-      child?.on("close", (status) => {
-        if (status === 0) resolve(stdout);
-        else reject(failed(op, stderr.trim().split("\n")[0] ?? `nft ended with ${status}`));
-      });
-      child?.stdin?.on("error", () => {});
-      child?.stdin?.end(input);
-    });
+  async #start(command: string, args: string[], input: string, op: string): Promise<string> {
+    const options = { input, timeoutMs: TIMEOUT_MS };
+    const { status, stdout, stderr } = await runProgram(command, args, options);
+    if (status === 0) return stdout;
+    throw failed(op, stderr.trim().split("\n")[0] ?? `nft ended with ${status}`);
   }
+}
+
+function parsed(text: string): unknown[] {
+  return (JSON.parse(text) as { nftables: unknown[] }).nftables;
+}
+
+function baseChainsOf(text: string): BaseChain[] {
+  return parsed(text).flatMap((entry) => {
+    const { chain } = entry as { chain?: Partial<BaseChain> };
+    return chain?.hook === undefined ? [] : [chain as BaseChain];
+  });
 }
 
 /** Chains and rules without what changes by itself: handles. */

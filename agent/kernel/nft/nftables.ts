@@ -96,6 +96,14 @@ export class Nftables {
     return run(this.#context, `list table ${table}`) === 0 ? output(this.#context) : undefined;
   }
 
+  /** All that there are, as JSON. @throws NETLINK */
+  chains(): string {
+    const { setFlags, output } = library();
+    setFlags(this.#context, JSON_OUTPUT);
+    this.run("list chains", "list chains");
+    return output(this.#context);
+  }
+
   /**
    * Closing a netlink socket that has deleted a table waits for an RCU grace period, 12-18 ms
    * (nft_rcv_nl_event of net/netfilter/nf_tables_api.c): that is left to another thread.

@@ -1,10 +1,25 @@
 import { type LocalPort, PORT_LINKS, portLink } from "../../core/data-plane/kernel-state.ts";
 import { Nft, rulesOf } from "./nft.ts";
-import { type Element, elementOf, elementsOf, portRules, statements } from "./port-rules.ts";
+import {
+  type Element as Speaker,
+  elementOf,
+  elementsOf,
+  portRules,
+  type RoutedPort,
+  routedIn,
+  routedPort,
+  statements,
+  TO_BRIDGE,
+} from "./port-rules.ts";
 
 const TABLE = "overlay_ts";
 
-const RULES = portRules(TABLE, `iifname "${PORT_LINKS}*"`);
+const RULES = portRules(TABLE, `iifname "${PORT_LINKS}*"`, {
+  sets: ["routed { type ifname; }"],
+  chains: TO_BRIDGE,
+});
+
+type Element = Speaker | RoutedPort;
 
 interface Held {
   readonly elements: Map<string, Element>;
@@ -95,8 +110,11 @@ export class PortFilter {
     this.#held = undefined;
   }
 
-  #of({ endpoint, mac, ips }: LocalPort): Element[] {
-    return ips.map((ip) => elementOf(portLink(endpoint), mac, ip));
+  /** The host's own port has no way out by the network: the host has one. */
+  #of({ endpoint, mac, ips, host }: LocalPort): Element[] {
+    const link = portLink(endpoint);
+    const routed = host === undefined ? [routedPort(link)] : [];
+    return [...ips.map((ip) => elementOf(link, mac, ip)), ...routed];
   }
 
   /** Asked for by all ports of a network at once it is read once. */
@@ -117,7 +135,7 @@ export class PortFilter {
     // Not there yet: `extend` writes it.
     if (table.length === 0) return { elements: new Map(), rulesHold: false };
     const rulesHold = rulesOf(table) === (await rulesAsListed(this.#nft));
-    return { elements: byText(elementsOf(table)), rulesHold };
+    return { elements: byText([...elementsOf(table), ...routedIn(table)]), rulesHold };
   }
 }
 

@@ -13,6 +13,20 @@ export interface Element {
   readonly text: string;
 }
 
+/** A port of a container, which may leave by the network's way out: no other is in `routed`. */
+export interface RoutedPort {
+  readonly set: "routed";
+  readonly port: string;
+  readonly text: string;
+}
+
+/** Of packets to the bridge itself that a container of this host sent (nft/transit-filter.ts). */
+export const OF_A_CONTAINER = "0x1";
+
+export function routedPort(port: string): RoutedPort {
+  return { set: "routed", port, text: `"${port}"` };
+}
+
 export function elementOf(port: string, mac: Mac, ip: Ip): Element {
   return familyOf(ip) === 4
     ? element("ports", port, mac, ip)
@@ -33,7 +47,11 @@ const ND_TARGET = "@th,64,128";
  * From `::` an interface asks whether its address is taken: nobody else can have it, silence is the
  * answer. What an interface of an IPv4 network says from its link-local address is no attempt to spoof.
  */
-export function portRules(table: string, enter: string, ...sets: string[]): string {
+export function portRules(
+  table: string,
+  enter: string,
+  { sets, chains = "" }: { readonly sets: readonly string[]; readonly chains?: string },
+): string {
   return `table bridge ${table} {}
 delete table bridge ${table}
 table bridge ${table} {
@@ -61,16 +79,29 @@ ${sets.map((set) => `  set ${set}\n`).join("")}  set ports { type ifname . ether
     ip6 saddr fe80::/10 drop
     counter name spoofed drop
   }
-}
+${chains}}
 `;
 }
+
+/**
+ * Frames to the bridge itself, which has the gateways' addresses and on all hosts the same MAC: what comes from another
+ * host is not for this one to route. Broadcasts come to every port, and are not counted.
+ */
+export const TO_BRIDGE = `  counter routedForOthers {}
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname "vx0" meta pkttype != host drop
+    iifname "vx0" counter name routedForOthers drop
+    iifname @routed meta mark set ${OF_A_CONTAINER}
+  }
+`;
 
 export function statements(
   table: string,
   verb: "add" | "delete",
-  elements: readonly Element[],
+  elements: readonly (Element | RoutedPort)[],
 ): string {
-  return (["ports", "ports6"] as const)
+  return (["ports", "ports6", "routed"] as const)
     .map((set) => {
       const texts = elements.filter((element) => element.set === set).map(({ text }) => text);
       return texts.length === 0
@@ -90,6 +121,13 @@ export function elementsOf(table: readonly unknown[]): Element[] {
     return (set.elem ?? []).map(({ concat: [port, mac, ip] }) =>
       element(name, port, mac, name === "ports" ? `${ip}` : rawIp6(ip)),
     );
+  });
+}
+
+export function routedIn(table: readonly unknown[]): RoutedPort[] {
+  return table.flatMap((entry) => {
+    const { set } = entry as { set?: { name: string; elem?: string[] } };
+    return set?.name === "routed" ? (set.elem ?? []).map(routedPort) : [];
   });
 }
 

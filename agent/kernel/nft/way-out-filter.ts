@@ -5,7 +5,7 @@ import { type Element, elementsOf, portRules, statements } from "./port-rules.ts
 /** Beside our own table `inet overlay_ts` in the host's namespace, of another family. */
 const TABLE = "overlay_ts_way_out";
 
-const RULES = portRules(TABLE, "iifname @bound", "bound { type ifname; }");
+const RULES = portRules(TABLE, "iifname @bound", { sets: ["bound { type ifname; }"] });
 
 /** What the ports of docker_gwbridge may speak from: one bridge table of the host's namespace, written whole. */
 export class WayOutFilter {

@@ -5,7 +5,7 @@ import type { Ip } from "../../../shared/ip.ts";
 import type { DesiredProof, InterfaceAddress } from "../../core/data-plane/kernel-state.ts";
 import { some } from "../../core/data-plane/differences.ts";
 import { missing } from "../errno.ts";
-import { inetFaultsOf, mendInet } from "./lone-link.ts";
+import { inetFaultsOf, loneLink, mendInet } from "../inet.ts";
 import { deleteAtOnce } from "../netlink/deletions.ts";
 import { linkNamed, neighboursOf } from "../netlink/dumps.ts";
 import * as neighbour from "../netlink/neighbour.ts";
@@ -86,7 +86,7 @@ export class LinuxDataPathProof implements DataPathProof {
       ...(isShaped(device, desired) ? [] : ["its VXLAN device is down, or another one"]),
       ...some(missing.map(addressed), (which) => `it has no entries for ${which}`),
       ...some(stale, (which) => `it has entries for ${which}, where no host is`),
-      ...(await inetFaultsOf(this.#socket, device.index, addressIn(desired))),
+      ...(await inetFaultsOf(this.#socket, loneLink(device.index, addressIn(desired)))),
       ...netSettingFaults(this.#path, SETTINGS),
     ];
   }
@@ -123,7 +123,7 @@ export class LinuxDataPathProof implements DataPathProof {
     setNetSettings(this.#path, SETTINGS);
     this.#mtuBytes = desired.mtuBytes;
     const device = await this.#made(desired);
-    await mendInet(this.#socket, device.index, addressIn(desired));
+    await mendInet(this.#socket, loneLink(device.index, addressIn(desired)));
     await this.#write(device.index, await this.#entries(device, desired));
     this.#ping ??= inNetns(this.#path, () => new PingSocket());
     this.#device = device.index;

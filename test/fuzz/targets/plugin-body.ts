@@ -62,7 +62,7 @@ function network(heard: Heard): NetworkDriver {
     deleteEndpoint: done,
     join: async () => {
       heard.calls++;
-      return { link: "vc1", prefix: "eth", internal: false };
+      return { link: "vc1", prefix: "eth", internal: false, gateways: [] };
     },
     leave: done,
   };

@@ -13,8 +13,14 @@ describe("the environment", () => {
       logLevel: "info",
       token: undefined,
       patienceMs: undefined,
+      transitPool: "198.18.224.0/19",
       debug: false,
     });
+  });
+
+  test("a host's ways out have other addresses, or there are none", () => {
+    const pool = (value: string) => readEnvironment({ OVERLAY_TS_TRANSIT_POOL: value }).transitPool;
+    expect([pool("100.127.0.0/20"), pool("off")]).toEqual(["100.127.0.0/20", undefined]);
   });
 
   test("a slow machine's patience is a number", () => {
@@ -28,6 +34,8 @@ describe("the environment", () => {
     [{ OVERLAY_TS_LOG_LEVEL: "" }, /OVERLAY_TS_LOG_LEVEL is not one of/],
     [{ OVERLAY_TS_DATA_DIR: "" }, /OVERLAY_TS_DATA_DIR is not an absolute path/],
     [{ OVERLAY_TS_PATIENCE_MS: "2s" }, /OVERLAY_TS_PATIENCE_MS is not a number of milliseconds/],
+    [{ OVERLAY_TS_TRANSIT_POOL: "10.0.0.1/32" }, /POOL is neither an IPv4 subnet of .* nor `off`/],
+    [{ OVERLAY_TS_TRANSIT_POOL: "fd00::/64" }, /POOL is neither an IPv4 subnet of .* nor `off`/],
     [{ OVERLAY_TS_RUN_DIR: "run" }, /OVERLAY_TS_RUN_DIR is not an absolute path/],
   ])("%j is refused by name", (variables, reason) => {
     expect(() => readEnvironment(variables)).toThrow(reason);
@@ -49,7 +57,7 @@ describe("the environment", () => {
     });
     expect(new Set(named)).toContain("OVERLAY_TS_TOKEN");
     const valueOf = (name: string): string =>
-      name.endsWith("LEVEL") ? "info" : name.endsWith("_MS") ? "1" : "/x";
+      ({ LEVEL: "info", MS: "1", POOL: "off" })[/[A-Z]+$/.exec(name)![0]] ?? "/x";
     for (const name of new Set(named))
       expect(() => readEnvironment({ [name]: valueOf(name) })).not.toThrow();
   });

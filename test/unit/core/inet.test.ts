@@ -6,13 +6,14 @@ import {
   missingRoutes,
   missingRouteText,
   type Route,
+  routesWith,
   ruleDifference6,
   ruleFaults6,
 } from "../../../agent/core/data-plane/inet.ts";
 import { Cidr, Ip } from "../../../shared/ip.ts";
 
-const address = { ip: Ip.parse("198.19.0.1"), prefixLength: 16 };
-const desired = desiredInet(7, address);
+const address = { ip: Ip.parse("198.19.0.1"), prefixLength: 16, link: 7 };
+const desired = desiredInet([address]);
 const faults = (actual: Partial<typeof desired>): string[] =>
   inetFaults(inetDifference({ ...desired, ...actual }, desired));
 const route = (changes: Partial<Route>): Route => ({ ...desired.routes[1]!, ...changes });
@@ -56,15 +57,15 @@ test.each<[string, Partial<typeof desired>, string[]]>([
 });
 
 test("of IPv6 the routes of the address are asked for, and nothing is said of others", () => {
-  const address6 = { ip: Ip.parse("fd00:192::1"), prefixLength: 64 };
-  const all = missingRoutes([], 7, address6);
+  const wanted = routesWith({ ip: Ip.parse("fd00:192::1"), prefixLength: 64, link: 7 });
+  const all = missingRoutes([], wanted);
   expect(all.map(missingRouteText)).toEqual([
     "its route to fd00:192::1/128 is missing",
     "its route to fd00:192::/64 is missing",
   ]);
   const linkLocal = route({ to: Cidr.parse("fe80::/64"), link: 7 });
-  expect(missingRoutes([...all, linkLocal], 7, address6)).toEqual([]);
-  expect(missingRoutes([all[0]!, { ...all[1]!, link: 8 }], 7, address6)).toEqual([all[1]]);
+  expect(missingRoutes([...all, linkLocal], wanted)).toEqual([]);
+  expect(missingRoutes([all[0]!, { ...all[1]!, link: 8 }], wanted)).toEqual([all[1]]);
 });
 
 test("of IPv6 the two rules of a namespace are asked for, and no other may come before its routes", () => {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
 import { FakeKernel } from "../../fakes/fake-kernel.ts";
+import type { Way } from "../../../agent/docker/sandbox-ways.ts";
 import { LostInterfaces } from "../../../agent/docker/lost-interfaces.ts";
 import { silentLog } from "../../../shared/ports.ts";
 import { app, endpoint } from "../../support/cluster.ts";
@@ -10,6 +11,7 @@ let nowMs: number;
 let given: unknown[];
 let there: boolean;
 let refuses: boolean;
+let way: Way | undefined;
 let said: (string | undefined)[];
 let lost: LostInterfaces;
 
@@ -19,19 +21,21 @@ beforeEach(() => {
   given = [];
   there = true;
   refuses = false;
+  way = undefined;
   said = [];
   lost = new LostInterfaces({
     kernel: {
       containerLink: (id) => kernel.containerLink(id),
       endsHere: () => kernel.endsHere(),
-      giveBackEnd: (id, path, addresses) => {
+      giveBackEnd: (id, path, addresses, gateways) => {
         if (refuses) throw new Error("EBUSY");
-        given.push([id, path, addresses]);
+        given.push([id, path, addresses, gateways]);
         return kernel.giveBackEnd(id);
       },
     },
     localNetworks: { endpoints: () => [own], find: () => app },
     sandboxes: { all: () => [{ endpoint: own.id, network: app.id, path: "/netns/1" }] },
+    sandboxWays: { of: () => way },
     isThere: () => there,
     clock: { nowMs: () => nowMs },
     failureChanged: () => said.push(lost.failure()?.message),
@@ -57,7 +61,7 @@ test("one that is with the host is named at once, and given back when no Docker 
   expect(given).toEqual([]);
   nowMs += 1;
   await lost.look();
-  expect(given).toEqual([[own.id, "/netns/1", [{ ip: own.ipv4, prefixLength: 16 }]]]);
+  expect(given).toEqual([[own.id, "/netns/1", [{ ip: own.ipv4, prefixLength: 16 }], []]]);
   expect(await lost.differences()).toEqual([]);
 });
 

@@ -27,7 +27,12 @@ const network: NetworkDriver = {
     Promise.reject(new OverlayError({ code: "CONFLICT", message: "it is in use", next: "wait" })),
   createEndpoint: async () => ({ mac: ruleMac(ip) }),
   deleteEndpoint: async () => {},
-  join: async () => ({ link: "ovc1", prefix: "eth", internal: true }),
+  join: async ({ publishes }) => ({
+    link: "ovc1",
+    prefix: "eth",
+    internal: publishes,
+    gateways: publishes ? [] : [ip, Ip.parse("fd00::1")],
+  }),
   leave: async () => {},
 };
 const ipam: IpamDriver = {
@@ -89,11 +94,28 @@ describe("the plugin", () => {
     expect(await call("NetworkDriver.CreateEndpoint", given)).toEqual(ok({ Interface: {} }));
   });
 
-  test("Join names a link and no gateway; an internal network has no other way out", async () => {
+  test("Join names a link, and the gateways of one that leaves by them", async () => {
     const body = { NetworkID: NETWORK, EndpointID: ENDPOINT, SandboxKey: "/run/x" };
+    const link = { InterfaceName: { SrcName: "ovc1", DstPrefix: "eth" } };
     expect(await call("NetworkDriver.Join", body)).toEqual(
-      ok({ InterfaceName: { SrcName: "ovc1", DstPrefix: "eth" }, DisableGatewayService: true }),
+      ok({ ...link, Gateway: ip, GatewayIPv6: "fd00::1", DisableGatewayService: false }),
     );
+    const publishing = { "com.docker.network.portmap": [{ Proto: 6, Port: 80, HostPort: 8080 }] };
+    expect(await call("NetworkDriver.Join", { ...body, Options: publishing })).toEqual(
+      ok({ ...link, DisableGatewayService: true }),
+    );
+  });
+
+  test("says how long Docker waited for each call that was answered, and not of others", async () => {
+    const before = server.counts().calls["IpamDriver.RequestAddress"]?.took;
+    await call("IpamDriver.RequestAddress", { PoolID: "p-1" });
+    await call("NetworkDriver.DeleteNetwork", { NetworkID: NETWORK });
+    const { calls } = server.counts();
+    const took = calls["IpamDriver.RequestAddress"]!.took!;
+    const sum = (counts: readonly number[] = []): number => counts.reduce((a, b) => a + b, 0);
+    expect(sum(took.counts)).toBe(sum(before?.counts) + 1);
+    expect(took.counts).toHaveLength(took.upToMs.length + 1);
+    expect(calls["NetworkDriver.DeleteNetwork"]).not.toHaveProperty("took");
   });
 
   test("addresses go with their prefix", async () => {

@@ -23,6 +23,8 @@ const SOURCES: readonly (readonly [
     }),
   ],
   ["way out", (failure) => ({ wayOutReconciler: { failure: () => failure } })],
+  ["way out", (failure) => ({ egressReconciler: { failure: () => failure } })],
+  ["way out", (failure) => ({ waysOut: { failure: () => failure } })],
   [
     "wireguard",
     (failure) => ({
@@ -76,6 +78,8 @@ const WELL = {
   disk: { status: () => ({ failure: undefined }) },
   guardReconciler: well,
   wayOutReconciler: well,
+  egressReconciler: well,
+  waysOut: well,
   encryption: { ...none, wireguard: { guards: () => undefined } },
   dataPaths: { ...well, ...none },
   underlay: { ...well, untold: () => undefined },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { inetFaults6 } from "../../../agent/kernel/proof/lone-link.ts";
+import { inetFaults6, loneLink } from "../../../agent/kernel/inet.ts";
 import type { NetlinkMessage } from "../../../agent/kernel/netlink/codec.ts";
 import { attr, u32 } from "../../../agent/kernel/netlink/codec.ts";
 import { dumpRules6 } from "../../../agent/kernel/netlink/routing.ts";
@@ -10,10 +10,14 @@ const LINK = 7;
 const address = { ip: Ip.parse("fd00:192::1"), prefixLength: 64 };
 
 /** As the kernel says it (rtmsg of linux/rtnetlink.h). */
-function route(to: string, bits: number, table: number, type: number): NetlinkMessage {
+function route(
+  to: string,
+  { bits, table, type, metric }: { bits: number; table: number; type: number; metric: number },
+): NetlinkMessage {
   const head = Buffer.alloc(12);
   head.set([10, bits, 0, 0, table, 2, 0, type]);
-  const payload = Buffer.concat([head, attr(1, ipToBytes(Ip.parse(to))), attr(4, u32(LINK))]);
+  const attributes = [attr(1, ipToBytes(Ip.parse(to))), attr(4, u32(LINK)), attr(6, u32(metric))];
+  const payload = Buffer.concat([head, ...attributes]);
   return { type: 24, flags: 0, seq: 0, payload };
 }
 
@@ -24,8 +28,8 @@ function rule(priority: number, table: number): NetlinkMessage {
   return { type: 32, flags: 0, seq: 0, payload: Buffer.concat([head, attr(6, u32(priority))]) };
 }
 
-const toSubnet = route("fd00:192::", 64, 254, 1);
-const toItself = route("fd00:192::1", 128, 255, 2);
+const toSubnet = route("fd00:192::", { bits: 64, table: 254, type: 1, metric: 256 });
+const toItself = route("fd00:192::1", { bits: 128, table: 255, type: 2, metric: 0 });
 
 /** Asked for routes it answers with these, one after another; the last stays. Its rules are the kernel's. */
 function answering(...answers: NetlinkMessage[][]) {
@@ -40,19 +44,19 @@ function answering(...answers: NetlinkMessage[][]) {
 describe("routes of an IPv6 address", () => {
   test("that are there are looked at once", async () => {
     const { socket, asked } = answering([toSubnet, toItself]);
-    expect(await inetFaults6(socket, LINK, address)).toEqual([]);
+    expect(await inetFaults6(socket, loneLink(LINK, address))).toEqual([]);
     expect(asked()).toBe(1);
   });
 
   test("that the kernel makes a moment after the link is up are not missed", async () => {
     const { socket, asked } = answering([], [toSubnet], [toSubnet, toItself]);
-    expect(await inetFaults6(socket, LINK, address)).toEqual([]);
+    expect(await inetFaults6(socket, loneLink(LINK, address))).toEqual([]);
     expect(asked()).toBe(3);
   });
 
   test("that do not come are missed", async () => {
     const { socket } = answering([toSubnet]);
-    expect(await inetFaults6(socket, LINK, address)).toEqual([
+    expect(await inetFaults6(socket, loneLink(LINK, address))).toEqual([
       "its route to fd00:192::1/128 is missing",
     ]);
   });
