@@ -5,9 +5,14 @@ import type { Request } from "./socket.ts";
 
 /** NFNL_SUBSYS_NFTABLES of linux/netfilter/nfnetlink.h, the upper byte of a type; NFT_MSG_*. */
 const SUBSYSTEM = 10 << 8;
-const MSG = { getTable: SUBSYSTEM | 1, getGeneration: SUBSYSTEM | 16 } as const;
+const MSG = {
+  getTable: SUBSYSTEM | 1,
+  getSets: SUBSYSTEM | 10,
+  getGeneration: SUBSYSTEM | 16,
+} as const;
 const NFTA_TABLE_NAME = 1;
 const NFTA_GEN_ID = 1;
+const NFTA_SET_USERDATA = 13;
 /** NFPROTO_INET of linux/netfilter.h */
 const INET = 1;
 
@@ -31,4 +36,27 @@ export const getGeneration: Request = {
 
 export function decodeGeneration({ payload }: NetlinkMessage): number | undefined {
   return decodeAttributes(payload.subarray(4)).get(NFTA_GEN_ID)?.readUInt32BE(0);
+}
+
+/** A dump: of all tables and families. */
+export const getSets: Request = {
+  op: "NFT_MSG_GETSET",
+  type: MSG.getSets,
+  flags: 0,
+  parts: [Buffer.alloc(4)],
+};
+
+/**
+ * NFTNL_UDATA_SET_KEYBYTEORDER, DATABYTEORDER, MERGE_ELEMENTS and DATA_INTERVAL of libnftnl/udata.h: numbers of four bytes.
+ * Others are structures that nft takes apart.
+ */
+const NUMBERS: ReadonlySet<number | undefined> = new Set([0, 1, 2, 6]);
+
+/** What whoever made the set left there for nft: a list of type, length, value, a byte each but the value. */
+export function isPlainSet({ payload }: Pick<NetlinkMessage, "payload">): boolean {
+  const userdata = decodeAttributes(payload.subarray(4)).get(NFTA_SET_USERDATA) ?? Buffer.alloc(0);
+  if (userdata.length % 6 !== 0) return false;
+  for (let at = 0; at < userdata.length; at += 6)
+    if (!NUMBERS.has(userdata[at]) || userdata[at + 1] !== 4) return false;
+  return true;
 }
