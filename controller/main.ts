@@ -11,7 +11,13 @@ import { hasAddress } from "../shared/node/own-address.ts";
 import { callUnix, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
-import { type ControllerFiles, controllerFiles, hasCluster, readKeys } from "./files.ts";
+import {
+  backedUpAtMs,
+  type ControllerFiles,
+  controllerFiles,
+  hasCluster,
+  readKeys,
+} from "./files.ts";
 import { Listening } from "./listening.ts";
 import { controllerLock } from "./lock-file.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
@@ -76,7 +82,12 @@ export async function runController(
   controller.onState(() => void follow());
   const local = new UnixHttpServer(
     join(runDirectory, "controller.sock"),
-    adminRoutes(controller, look, () => listening.failure()),
+    adminRoutes(
+      controller,
+      look,
+      () => listening.failure(),
+      () => backedUpAtMs(files),
+    ),
   );
   // As long as the socket is to be there: who finds the one without the other knows that it was taken away.
   const lock = await ProcessLock.ofService(
