@@ -32,6 +32,10 @@ export class Histogram {
   }
 }
 
+export function countOf({ counts }: HistogramCounts): number {
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
 /** Of the same buckets; undefined: of nothing. */
 export function summed(all: readonly HistogramCounts[]): HistogramCounts | undefined {
   const [first, ...rest] = all;

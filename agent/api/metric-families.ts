@@ -1,4 +1,4 @@
-import { type HistogramCounts, summed } from "../../shared/histogram.ts";
+import { countOf, type HistogramCounts, summed } from "../../shared/histogram.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import {
   by,
@@ -36,7 +36,7 @@ export interface ProcessFacts {
 export interface MemberFacts {
   readonly status: AgentStatus;
   readonly peers: readonly { readonly name: string; readonly state: PeerState }[];
-  readonly probes: Readonly<Record<string, ProbeCounts>>;
+  readonly probes: readonly ProbeCounts[];
   readonly passes: HistogramCounts;
   /** In own blocks; of a network with two subnets, in the one that has fewer left. */
   readonly addresses: ReadonlyMap<NetworkId, AddressesLeft>;
@@ -149,10 +149,8 @@ function peerFamilies(member: MemberFacts | undefined): MetricFamily[] {
   const names = unreached.map(({ name }) => name).toSorted();
   const more = names.length - MOST_NAMED;
   const named = names.slice(0, MOST_NAMED).map((name) => [name, 1] as const);
-  const asked = Object.entries(member?.probes ?? {}).filter(([, { took, lost }]) =>
-    [lost, ...took.counts].some((count) => count > 0),
-  );
-  const answered = ({ took }: ProbeCounts): number => took.counts.reduce((a, b) => a + b, 0);
+  const took = summed((member?.probes ?? []).map((one) => one.took));
+  const lost = (member?.probes ?? []).reduce((sum, one) => sum + one.lost, 0);
   return [
     gauge(
       "overlay_ts_peers",
@@ -161,21 +159,18 @@ function peerFamilies(member: MemberFacts | undefined): MetricFamily[] {
     ),
     gauge(
       "overlay_ts_peer_unreached",
-      `Always 1: a host that is not reached; at most ${MOST_NAMED} by name, and how many others.`,
+      `1 for each host that is not reached, at most ${MOST_NAMED} by name; as \`${OTHERS}\`: how many more.`,
       by("peer", Object.fromEntries([...named, ...(more > 0 ? [[OTHERS, more] as const] : [])])),
     ),
     counter(
       "overlay_ts_probes_total",
       "Packets that asked other hosts' kernels through the data path.",
-      asked.flatMap(([encryption, counted]) => [
-        { labels: { encryption, result: "ok" }, value: answered(counted) },
-        { labels: { encryption, result: "lost" }, value: counted.lost },
-      ]),
+      by("result", took && { ok: countOf(took), lost }),
     ),
     histogram(
       "overlay_ts_probe_rtt_seconds",
-      "Round trips of those that were answered, all hosts together.",
-      asked.map(([encryption, { took }]) => ({ labels: { encryption }, took })),
+      "Round trips of those that were answered, through all classes of encryption, all hosts together.",
+      took === undefined ? [] : [{ labels: {}, took }],
     ),
   ];
 }
@@ -217,7 +212,7 @@ function dockerFamilies(
 ): MetricFamily[] {
   const calls = Object.entries(plugin?.calls ?? {});
   const results = calls.flatMap(([call, { refused, late, took }]): Sample[] => [
-    { labels: { call, result: "ok" }, value: took?.counts.reduce((a, b) => a + b, 0) ?? 0 },
+    { labels: { call, result: "ok" }, value: took === undefined ? 0 : countOf(took) },
     { labels: { call, result: "refused" }, value: refused },
     { labels: { call, result: "late" }, value: late },
   ]);

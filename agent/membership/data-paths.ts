@@ -117,13 +117,9 @@ export class DataPaths {
     return this.#of(encryption).results();
   }
 
-  /** Packets that were sent to ask, by class. */
-  probes(): Readonly<Record<SecurityClass, ProbeCounts>> {
-    return {
-      none: this.#none.probes(),
-      wireguard: this.#wireguard.probes(),
-      ipsec: this.#ipsec.probes(),
-    };
+  /** Packets that were sent to ask, through each class. */
+  probes(): ProbeCounts[] {
+    return this.#all().map((each) => each.probes());
   }
 
   /** What is not as it should be in what questions go through; WireGuard's own is its class's to say. */
