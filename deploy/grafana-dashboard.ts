@@ -173,6 +173,10 @@ const NAMES: readonly Panel[] = [
     `sum by (state) (overlay_ts_dns_sandboxes{${OF}})`,
     "{{state}}",
   ]),
+  chart("Containers, by how virtual addresses are served", "none", [
+    `sum by (state) (overlay_ts_vip_containers{${OF}})`,
+    "{{state}}",
+  ]),
 ];
 
 const HOST: readonly Panel[] = [

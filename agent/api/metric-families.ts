@@ -265,6 +265,11 @@ function namesFamilies(status: AgentStatus | undefined): MetricFamily[] {
       "Containers by how their questions are answered; `failed`: by Docker's resolver alone.",
       by("state", status?.names.sandboxes),
     ),
+    gauge(
+      "overlay_ts_vip_containers",
+      "Containers by how virtual addresses are served in them; `failed`: `overlay-ts status` says why.",
+      by("state", status?.virtualAddresses?.clients),
+    ),
   ];
 }
 

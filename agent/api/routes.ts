@@ -17,6 +17,7 @@ import { nameRows } from "../core/names/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-query.ts";
 import { verify } from "./verify.ts";
+import { vipRoutes } from "./vips.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
 import { HostMetrics, type MetricsServed } from "./metrics.ts";
@@ -77,6 +78,7 @@ export function localRoutes(
     }),
     "POST /v1/keys/rotate": byQuery(["node", "network"], (query) => rotateKeys(joined(), query)),
     "DELETE /v1/networks": byQuery(["name"], ({ name = "" }) => removeNetwork(joined(), name)),
+    ...vipRoutes(joined),
   };
 }
 

@@ -193,12 +193,18 @@ export function removeNetwork(
       next: "remove it on the host that made it",
     });
   const { [id]: _, ...networkKeys } = record.networkKeys;
+  const { vips: all = [], ...others } = state;
+  const vips = all.filter(({ network }) => network !== id);
   return {
     record: {
-      ...withState(record, {
-        networks: state.networks.filter((network) => network.id !== id),
-        blocks: state.blocks.filter((block) => block.network !== id),
-      }),
+      ...withState(
+        { ...record, state: others },
+        {
+          networks: state.networks.filter((network) => network.id !== id),
+          blocks: state.blocks.filter((block) => block.network !== id),
+          ...(vips.length === 0 ? {} : { vips }),
+        },
+      ),
       networkKeys,
     },
     result: undefined,

@@ -25,8 +25,11 @@ export const TokenRecord = z.object({
 });
 export type TokenRecord = z.infer<typeof TokenRecord>;
 
-/** A block of a host that was removed: nobody's until then. */
-const QuarantinedBlock = BlockRecord.extend({ untilMs: z.number().int() });
+/** A block of a host that was removed, or the address of a virtual one that ended (without a node): nobody's until then. */
+const QuarantinedBlock = BlockRecord.extend({
+  node: NodeId.optional(),
+  untilMs: z.number().int(),
+});
 
 /** An address that a host had before the one it has: nobody else's until then. */
 const FormerAddress = z.object({ node: NodeId, ip: Ip, untilMs: z.number().int() });

@@ -1,3 +1,5 @@
+import type { VipRecord } from "../cluster-state.ts";
+import { isLabel } from "../dns-name.ts";
 import { NetworkId, NodeId } from "../ids.ts";
 
 /** Names an object of the cluster's state wherever it is kept or told. ASCII. */
@@ -7,7 +9,8 @@ export type ObjectKey =
   | `node/${NodeId}`
   | `network/${NetworkId}`
   | `revoked/${NodeId}`
-  | `blocks/${NetworkId}/${NodeId}`;
+  | `blocks/${NetworkId}/${NodeId}`
+  | `vip/${NetworkId}/${string}`;
 
 /** What a key is of. A kind that this version does not know is kept and handed on, and read by nobody. */
 export type KeyParts =
@@ -16,12 +19,18 @@ export type KeyParts =
   | { readonly kind: "network"; readonly network: NetworkId }
   /** All that this host has of that network. */
   | { readonly kind: "blocks"; readonly network: NetworkId; readonly node: NodeId }
+  | { readonly kind: "vip"; readonly network: NetworkId; readonly name: string }
   | { readonly kind: "unknown" };
 
 const UNKNOWN: KeyParts = { kind: "unknown" };
 
 export function blocksKey(network: NetworkId, node: NodeId): ObjectKey {
   return `blocks/${network}/${node}`;
+}
+
+/** `name`: a label, which has no character that means something in a key. */
+export function vipKey({ network, name }: Pick<VipRecord, "network" | "name">): ObjectKey {
+  return `vip/${network}/${name}`;
 }
 
 export function keyParts(key: string): KeyParts {
@@ -31,6 +40,12 @@ export function keyParts(key: string): KeyParts {
     const [network, node] = [NetworkId.safeParse(id), NodeId.safeParse(of)];
     return network.success && node.success
       ? { kind, network: network.data, node: node.data }
+      : UNKNOWN;
+  }
+  if (kind === "vip") {
+    const network = NetworkId.safeParse(id);
+    return network.success && of !== undefined && isLabel(of)
+      ? { kind, network: network.data, name: of }
       : UNKNOWN;
   }
   if (of !== undefined) return UNKNOWN;

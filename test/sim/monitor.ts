@@ -12,7 +12,7 @@ import {
 } from "../../shared/documents.ts";
 import { hex } from "../../shared/codec.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
+import { cidrOverlaps, familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import { derivedMacs, type Mac } from "../../shared/mac.ts";
 import { rootText } from "../../shared/state/head.ts";
 import { ObjectTree } from "../../shared/state/object-tree.ts";
@@ -118,6 +118,27 @@ export class Monitor {
   /** What containers of the network were called that ended. */
   namesBefore(network: NetworkId): ReadonlySet<string> {
     return this.#names.get(network) ?? new Set();
+  }
+
+  /** A virtual address is of one name, and no host's to give. */
+  vipsDecided({ vips = [], blocks }: ClusterState): void {
+    const names = new Map<string, string>();
+    for (const { network, name, ips, blocks: kept } of vips) {
+      for (const ip of ips) {
+        const other = names.get(`${network} ${ip}`);
+        if (other !== undefined)
+          this.violation(`${ip} is the virtual address of ${other} and ${name}`);
+        names.set(`${network} ${ip}`, name);
+        const holder = this.#held.get(`${network} ${ip}`)?.host.node;
+        if (holder !== undefined && this.#isMember(holder) && !this.#disputed.has(holder))
+          this.violation(`${ip} is the virtual address of ${name}, and a container has it`);
+      }
+      const given = blocks.find(
+        (held) => held.network === network && kept.some((own) => cidrOverlaps(own, held.block)),
+      );
+      if (given !== undefined)
+        this.violation(`${given.block} is a host's, and kept for the virtual address of ${name}`);
+    }
   }
 
   networkMade({ id, vni }: NetworkRecord): void {

@@ -520,8 +520,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "controller/core/blocks.ts",
-        from: "const taken = blocks.map(({ block }) => rangeOf(block));",
-        to: "const taken = blocks.slice(0, -1).map(({ block }) => rangeOf(block));",
+        from: "const taken = [...blocks.map(",
+        to: "const taken = [...blocks.slice(0, -1).map(",
       },
     ],
   },

@@ -78,6 +78,13 @@ function statusOf(hosts: number, networks: number): AgentStatus {
       sandboxes: { waiting: 0, serving: 9, failed: 1 },
       lastProblem: undefined,
     },
+    virtualAddresses: {
+      vips: 1,
+      clients: { idle: 3, waiting: 0, served: 6, failed: 1 },
+      lastProblem: undefined,
+      without: [],
+      counters: {},
+    },
     naming: undefined,
     encryption: {
       wireguard: {
