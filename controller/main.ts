@@ -80,15 +80,7 @@ export async function runController(
       listening.follow(),
     );
   controller.onState(() => void follow());
-  const local = new UnixHttpServer(
-    join(runDirectory, "controller.sock"),
-    adminRoutes(
-      controller,
-      look,
-      () => listening.failure(),
-      () => backedUpAtMs(files),
-    ),
-  );
+  const local = localServer(runDirectory, files, controller, { look, listening });
   // As long as the socket is to be there: who finds the one without the other knows that it was taken away.
   const lock = await ProcessLock.ofService(
     controllerLock(dataDirectory),
@@ -123,6 +115,22 @@ export async function runController(
   await local.stop();
   await listening.stop();
   store.close();
+}
+
+/** What commands ask, and the agent beside it. */
+function localServer(
+  runDirectory: string,
+  files: ControllerFiles,
+  controller: Controller,
+  { look, listening }: { readonly look: () => Promise<void>; readonly listening: Listening },
+): UnixHttpServer {
+  const routes = adminRoutes(
+    controller,
+    look,
+    () => listening.failure(),
+    () => backedUpAtMs(files),
+  );
+  return new UnixHttpServer(join(runDirectory, "controller.sock"), routes);
 }
 
 /** A controller that waits for `init` is ready: it does what it can. */

@@ -1,5 +1,4 @@
-import { countOf, type HistogramCounts, summed } from "../../shared/histogram.ts";
-import type { NetworkId } from "../../shared/ids.ts";
+import { countOf, summed } from "../../shared/histogram.ts";
 import {
   by,
   counter,
@@ -9,46 +8,13 @@ import {
   only,
   type Sample,
 } from "../../shared/metric-family.ts";
-import type { AddressesLeft } from "../core/ipam.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
-import type { ProbeCounts } from "../membership/failure-detector.ts";
 import type { AgentStatus } from "./status.ts";
+import type { AgentFacts, MemberFacts, ProcessFacts } from "./metric-facts.ts";
 import { networkFamilies } from "./network-families.ts";
+import { PEER_STATES } from "./peer-state.ts";
 
 /** Each name with its meaning: deploy/prometheus/README.md, by a test. What is not known has no sample. */
-
-/** How another host stands, seen from here. */
-export const PEER_STATES = ["reached", "silent", "unreached", "behind_nat", "not_asked"] as const;
-export type PeerState = (typeof PEER_STATES)[number];
-
-export interface ProcessFacts {
-  readonly version: string;
-  readonly wire: string;
-  readonly nodeVersion: string;
-  readonly startedAtMs: number;
-  readonly residentBytes: number;
-  readonly cpuSeconds: number;
-  /** Of the main thread: how long it was not idle. */
-  readonly loopActiveMs: number;
-}
-
-/** Of a host that takes part. */
-export interface MemberFacts {
-  readonly status: AgentStatus;
-  readonly peers: readonly { readonly name: string; readonly state: PeerState }[];
-  readonly probes: readonly ProbeCounts[];
-  readonly passes: HistogramCounts;
-  /** In own blocks; of a network with two subnets, in the one that has fewer left. */
-  readonly addresses: ReadonlyMap<NetworkId, AddressesLeft>;
-}
-
-export interface AgentFacts {
-  readonly process: ProcessFacts;
-  /** Undefined: a host that takes no part. */
-  readonly member: MemberFacts | undefined;
-  /** Undefined: a host without an engine. */
-  readonly plugin: PluginCounts | undefined;
-}
 
 /** The only label that names hosts, so it has a bound: a cluster has a thousand, and each of them a thousand others. */
 const MOST_NAMED = 20;

@@ -1,19 +1,18 @@
 import { exposition } from "../../shared/exposition.ts";
-import type { NetworkId, NodeId } from "../../shared/ids.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import { VERSION } from "../../shared/version.ts";
 import { WIRE_VERSIONS } from "../../shared/wire-version.ts";
 import type { AgentParts } from "../agent.ts";
 import type { AddressesLeft } from "../core/ipam.ts";
 import { isReached } from "../core/liveness/narrow-paths.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
-import {
-  familiesOf,
-  type MemberFacts,
-  type PeerState,
-  type ProcessFacts,
-} from "./metric-families.ts";
+import type { MemberFacts, ProcessFacts } from "./metric-facts.ts";
+import { familiesOf } from "./metric-families.ts";
 import type { MetricsStatus } from "./metrics-listener.ts";
+import { peerState } from "./peer-state.ts";
 import { statusOf } from "./status.ts";
+
+const CLASSES = ["none", "wireguard", "ipsec"] as const;
 
 /** What is served of metrics beside this socket. */
 export interface MetricsServed {
@@ -82,21 +81,18 @@ async function memberFacts(agent: AgentParts): Promise<MemberFacts> {
 
 function peersOf({ replication, identity, dataPaths, reach }: AgentParts): MemberFacts["peers"] {
   const lost = reach.lost();
-  /** Through any class: whether it answered the last question. */
-  const answered = new Map<NodeId, boolean>();
-  for (const encryption of ["none", "wireguard", "ipsec"] as const)
-    for (const result of dataPaths.results(encryption))
-      answered.set(result.node, answered.get(result.node) === true || isReached(result));
-  const stateOf = (node: NodeId, behindNat: boolean): PeerState => {
-    if (lost.has(node)) return "unreached";
-    const isAnswering = answered.get(node);
-    if (isAnswering !== undefined) return isAnswering ? "reached" : "silent";
-    return behindNat ? "behind_nat" : "not_asked";
-  };
-  const nodes = replication.tables.state?.nodes ?? [];
-  return nodes
+  const results = CLASSES.flatMap((encryption) => dataPaths.results(encryption));
+  const byNode = Map.groupBy(results, ({ node }) => node);
+  return (replication.tables.state?.nodes ?? [])
     .filter(({ id }) => id !== identity.node)
-    .map(({ id, name, behindNat }) => ({ name, state: stateOf(id, behindNat !== undefined) }));
+    .map(({ id, name, behindNat }) => ({
+      name,
+      state: peerState({
+        isLost: lost.has(id),
+        answers: (byNode.get(id) ?? []).map(isReached),
+        isBehindNat: behindNat !== undefined,
+      }),
+    }));
 }
 
 function addressesOf(agent: AgentParts): Map<NetworkId, AddressesLeft> {

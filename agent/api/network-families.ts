@@ -1,5 +1,5 @@
 import { gauge, type MetricFamily, only, type Sample } from "../../shared/metric-family.ts";
-import type { MemberFacts } from "./metric-families.ts";
+import type { MemberFacts } from "./metric-facts.ts";
 import type { NetworkStatus } from "./status.ts";
 
 /** A host is on some of a cluster's 4,000 networks; of more than these the first by name are shown. */

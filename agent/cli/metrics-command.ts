@@ -1,4 +1,4 @@
-import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { asFailure, OverlayError } from "../../shared/errors.ts";
 import { exposition } from "../../shared/exposition.ts";
 import { gauge, only } from "../../shared/metric-family.ts";
@@ -49,8 +49,9 @@ async function told(
 function putWhole(file: string, text: string): void {
   const made = `${file}.${process.pid}`;
   try {
-    // Its reader is another user.
-    writeFileSync(made, text, { mode: 0o644 });
+    writeFileSync(made, text);
+    // Its reader is another user, whatever the umask.
+    chmodSync(made, 0o644);
     renameSync(made, file);
   } catch (cause) {
     rmSync(made, { force: true });

@@ -1,4 +1,5 @@
-import type { AgentFacts, PeerState } from "../../agent/api/metric-families.ts";
+import type { AgentFacts } from "../../agent/api/metric-facts.ts";
+import type { PeerState } from "../../agent/api/peer-state.ts";
 import type { AgentStatus, NetworkStatus } from "../../agent/api/status.ts";
 import type { ControllerFacts } from "../../controller/metrics.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";

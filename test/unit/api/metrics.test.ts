@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { familiesOf } from "../../../agent/api/metric-families.ts";
+import { type PeerSeen, type PeerState, peerState } from "../../../agent/api/peer-state.ts";
 import { controllerFamilies } from "../../../controller/metrics.ts";
 import { DASHBOARD, dashboard } from "../../../deploy/grafana-dashboard.ts";
 import { exposition } from "../../../shared/exposition.ts";
@@ -123,6 +124,18 @@ describe("a host of 1,000, on 50 of the cluster's networks", () => {
     expect(shownOf(fullFacts(1000, 50)).size).toBeLessThanOrEqual(Number(said?.[1]) + 50 * 5);
     expect(shownOf(fullFacts(1000, 50)).size).toBeGreaterThan(Number(said?.[1]) + 50 * 5 - 20);
   });
+});
+
+test.each<[PeerSeen, PeerState]>([
+  [{ isLost: false, answers: [true], isBehindNat: false }, "reached"],
+  [{ isLost: false, answers: [false, true], isBehindNat: true }, "reached"],
+  [{ isLost: false, answers: [false], isBehindNat: false }, "silent"],
+  [{ isLost: true, answers: [false], isBehindNat: false }, "unreached"],
+  [{ isLost: true, answers: [], isBehindNat: true }, "unreached"],
+  [{ isLost: false, answers: [], isBehindNat: true }, "behind_nat"],
+  [{ isLost: false, answers: [], isBehindNat: false }, "not_asked"],
+])("a host with %j is counted as %s", (seen, state) => {
+  expect(peerState(seen)).toBe(state);
 });
 
 test("two networks that have one name for a moment are told apart by their ids", () => {
