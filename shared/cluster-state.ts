@@ -198,6 +198,12 @@ export const VipRecord = z.object({
   madeBy: VipMaker,
 });
 export type VipRecord = z.infer<typeof VipRecord>;
+/** What the next network and the next host get at least: no lower one is given, whoever has had it and is gone. */
+export const NextNumbers = z.object({
+  vni: z.number().int().min(1),
+  nodeIndex: z.number().int().min(1),
+});
+export type NextNumbers = z.infer<typeof NextNumbers>;
 
 /** All that the controller decides. One revision, signed whole, spread by gossip. */
 export const ClusterState = z.object({
@@ -213,6 +219,8 @@ export const ClusterState = z.object({
   blocks: z.array(BlockRecord),
   /** Absent: none. Hosts of 0.1.0 do not know them. */
   vips: z.array(VipRecord).min(1).optional(),
+  /** Absent: a controller of 0.1.0 was the last to make a network or admit a host. */
+  numbers: NextNumbers.optional(),
 });
 export type ClusterState = z.infer<typeof ClusterState>;
 

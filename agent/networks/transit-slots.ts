@@ -10,7 +10,7 @@ import {
   type TransitPools,
 } from "../core/data-plane/transit.ts";
 import type { Transit } from "../core/data-plane/kernel-state.ts";
-import { recordOf } from "../core/tables/records.ts";
+import { recordOf } from "../../shared/records.ts";
 import type { Tables } from "../core/tables/tables.ts";
 import type { Disk } from "../store/disk.ts";
 

@@ -23,6 +23,7 @@ import {
   type Context,
   type ControllerRecord,
   type Transition,
+  withNumbers,
   withState,
 } from "./record.ts";
 
@@ -111,11 +112,13 @@ export function createNetwork(
     .map(({ subnet }) => ({ network: network.id, block: partOf(subnet, 1, 0), node: creator }));
   return {
     record: {
-      ...withState(record, {
-        networks: [...state.networks, network],
-        blocks: [...state.blocks, ...lowerHalves],
-      }),
-      nextVni: record.nextVni + 1,
+      ...withNumbers(
+        withState(record, {
+          networks: [...state.networks, network],
+          blocks: [...state.blocks, ...lowerHalves],
+        }),
+        { nextVni: record.nextVni + 1 },
+      ),
       networkKeys: { ...record.networkKeys, [network.id]: toBase64Url(random.bytes(32)) },
     },
     result: network,

@@ -116,6 +116,16 @@ export function withState(
   return { ...record, state: { ...state, ...changes, revision: state.revision + 1 } };
 }
 
+/** Numbers that are spent are in the state of that revision: a controller that has only hosts to ask finds them there. */
+export function withNumbers(
+  record: ControllerRecord,
+  spent: Partial<Pick<ControllerRecord, "nextVni" | "nextNodeIndex">>,
+): ControllerRecord {
+  const next = { ...record, ...spent };
+  const numbers = { vni: next.nextVni, nodeIndex: next.nextNodeIndex };
+  return { ...next, state: { ...next.state, numbers } };
+}
+
 /** @throws UNAUTHENTICATED when the node is not (or no longer) in the table. */
 export function admittedNode(record: ControllerRecord, node: NodeId): NodeRecord {
   const found = record.state.nodes.find(({ id }) => id === node);

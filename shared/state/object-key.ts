@@ -6,6 +6,7 @@ import { NetworkId, NodeId } from "../ids.ts";
 export type ObjectKey =
   | "settings"
   | "controller"
+  | "numbers"
   | `node/${NodeId}`
   | `network/${NetworkId}`
   | `revoked/${NodeId}`
@@ -14,7 +15,7 @@ export type ObjectKey =
 
 /** What a key is of. A kind that this version does not know is kept and handed on, and read by nobody. */
 export type KeyParts =
-  | { readonly kind: "settings" | "controller" }
+  | { readonly kind: "settings" | "controller" | "numbers" }
   | { readonly kind: "node" | "revoked"; readonly node: NodeId }
   | { readonly kind: "network"; readonly network: NetworkId }
   /** All that this host has of that network. */
@@ -49,7 +50,8 @@ export function keyParts(key: string): KeyParts {
       : UNKNOWN;
   }
   if (of !== undefined) return UNKNOWN;
-  if (kind === "settings" || kind === "controller") return id === undefined ? { kind } : UNKNOWN;
+  if (kind === "settings" || kind === "controller" || kind === "numbers")
+    return id === undefined ? { kind } : UNKNOWN;
   if (kind === "node" || kind === "revoked") {
     const node = NodeId.safeParse(id);
     if (node.success) return { kind, node: node.data };

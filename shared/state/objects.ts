@@ -4,6 +4,7 @@ import {
   type BlockRecord,
   ClusterState,
   NetworkRecord,
+  NextNumbers,
   NodeRecord,
   Settings,
   VipRecord,
@@ -43,11 +44,12 @@ function encodedObject(value: unknown): Uint8Array {
 }
 
 const NO_VIPS: VipRecord[] = [];
+/** Objects that are there at most once. */
+const ONCE = ["settings", "controller", "numbers"] as const;
 
 export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
   const objects = new Map<ObjectKey, Uint8Array>();
-  objects.set("settings", bytesOf(state.settings));
-  objects.set("controller", bytesOf(state.controller));
+  for (const key of ONCE) if (state[key] !== undefined) objects.set(key, bytesOf(state[key]));
   for (const node of state.nodes) objects.set(`node/${node.id}`, bytesOf(node));
   for (const network of state.networks) objects.set(`network/${network.id}`, bytesOf(network));
   for (const node of state.revoked) objects.set(`revoked/${node}`, REVOKED);
@@ -60,8 +62,11 @@ export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
 export function changeBetween(before: ClusterState, after: ClusterState): StateChange {
   const put = new Map<ObjectKey, Uint8Array>();
   const gone = new Set<ObjectKey>();
-  for (const key of ["settings", "controller"] as const)
-    differ({ put, gone }, [key, before[key]], [key, after[key]]);
+  for (const key of ONCE) {
+    const [was, is] = [before[key], after[key]];
+    if (was !== undefined) gone.add(key);
+    if (is !== undefined) differ({ put, gone }, [key, was], [key, is]);
+  }
   const records = <T extends object>(was: T[], is: T[], keyOf: (record: T) => ObjectKey): void => {
     const [left, right] = unlike(was, is);
     const held = new Map(left.map((record) => [keyOf(record), record]));
@@ -173,7 +178,8 @@ export function stateWith(
 ): ClusterState {
   const came = { nodes: new Array<NodeRecord>(), networks: new Array<NetworkRecord>() };
   const [revoked, blocks, vips]: [NodeId[], BlockRecord[], VipRecord[]] = [[], [], []];
-  let { settings, controller } = before;
+  let { settings, controller, numbers } = before;
+  if (drop.includes("numbers")) numbers = undefined;
   for (const [key, bytes] of put) {
     const parts = keyParts(key);
     if (parts.kind === "node") came.nodes.push(read(key, bytes, NodeRecord));
@@ -181,6 +187,7 @@ export function stateWith(
     else if (parts.kind === "revoked") revoked.push(parts.node);
     else if (parts.kind === "blocks") blocks.push(...blocksIn(parts, key, bytes));
     else if (parts.kind === "vip") vips.push(vipIn(key, bytes));
+    else if (parts.kind === "numbers") numbers = read(key, bytes, NextNumbers);
     else if (parts.kind === "settings") settings = read(key, bytes, Settings);
     else if (parts.kind === "controller")
       controller = read(key, bytes, ClusterState.shape.controller);
@@ -213,6 +220,7 @@ export function stateWith(
     ),
     blocks: changedPlaces(before.blocks, places, blocks),
     ...(allVips.length === 0 ? {} : { vips: allVips }),
+    ...(numbers && { numbers }),
   };
 }
 

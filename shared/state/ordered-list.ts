@@ -51,3 +51,7 @@ export function byText(a: string, b: string): number {
 export function noteOrder(list: object): void {
   inOrder.add(list);
 }
+
+export function isKnownInOrder(list: object): boolean {
+  return inOrder.has(list);
+}

@@ -1,7 +1,7 @@
 import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { entriesOf } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
-import type { ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
+import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import {
   compareVersions,
   endpointsHash,
@@ -53,6 +53,7 @@ export class Monitor {
   /** Hosts that two machines claimed to be: what of theirs stands is open until the end. */
   readonly #disputed = new Set<NodeId>();
   readonly #vnis = new Map<number, NetworkId>();
+  readonly #indices = new Map<number, NodeId>();
   #members: { readonly of: unknown; readonly ids: ReadonlySet<NodeId> } = {
     of: undefined,
     ids: new Set(),
@@ -145,6 +146,12 @@ export class Monitor {
     const other = this.#vnis.get(vni);
     if (other !== undefined && other !== id) this.violation(`VNI ${vni} was used before`);
     this.#vnis.set(vni, id);
+  }
+
+  hostAdmitted({ id, index }: NodeRecord): void {
+    const other = this.#indices.get(index);
+    if (other !== undefined && other !== id) this.violation(`index ${index} was used before`);
+    this.#indices.set(index, id);
   }
 
   versionWentOn(agent: SimAgent, what: string, held: Signed | undefined, next: Signed): void {

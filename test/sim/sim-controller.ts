@@ -157,7 +157,9 @@ export class SimController {
 
   /** Before there are hosts: all of them are members at once. */
   admitFirst(node: NodeId, facts: NodeFacts): void {
-    this.#record = admitNode(this.#record, node, facts, undefined, this.#wallMs()).record;
+    const { record, result } = admitNode(this.#record, node, facts, undefined, this.#wallMs());
+    this.#record = record;
+    this.#world.monitor.hostAdmitted(result);
   }
 
   /** The same, for what is there before the run begins. */
@@ -355,12 +357,13 @@ export class SimController {
   }
 
   #join(from: NodeId, { id, secret, facts }: Extract<Request, { kind: "join" }>): Answer {
-    this.#commit((record, { wallMs }) => {
+    const admitted = this.#commit((record, { wallMs }) => {
       const token = checkToken(record, { id, secret }, oneShotSha256, wallMs);
       const known = record.state.nodes.some((held) => held.id === from);
       const admitted = admitNode(record, from, facts, token.networks, wallMs);
       return known ? admitted : { ...admitted, record: useToken(admitted.record, token) };
     });
+    this.#world.monitor.hostAdmitted(admitted);
     return this.#answer();
   }
 

@@ -88,8 +88,9 @@ export const anyState: fc.Arbitrary<ClusterState> = fc
     gone: fc.integer({ min: 0, max: 3 }),
     given: fc.array(fc.tuple(fc.nat(5), fc.nat(3), fc.nat(40)), { maxLength: 20 }),
     revision: fc.integer({ min: 1, max: 1000 }),
+    spent: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
   })
-  .chain(({ hosts, networks, gone, given, revision }) => {
+  .chain(({ hosts, networks, gone, given, revision, spent }) => {
     const nodes = manyNodes(hosts);
     const all = manyNetworks(networks);
     const blocks = new Map<string, BlockRecord>();
@@ -99,6 +100,7 @@ export const anyState: fc.Arbitrary<ClusterState> = fc
     }
     return fc.record({
       revision: fc.constant(revision),
+      ...(spent && { numbers: fc.constant({ vni: 256 + spent, nodeIndex: spent }) }),
       nodes: shuffled(nodes),
       networks: shuffled(all),
       blocks: shuffled([...blocks.values()]),
