@@ -85,6 +85,14 @@ test("nftables reads in a process of its own what a container made for it to fai
   expect(tried()).toMatch(/chain c \{|was ended by SIG.*a container's namespace/s);
 });
 
+test.each(["table ip other { comment a ; }", "chain ip own c { comment a ; }"])(
+  "so it does where a container has a comment: %s",
+  (what) => {
+    inNetns(netns, () => ours().run(`add table ip own\nadd ${what}\n`, "own"));
+    expect(inNetns(netns, () => ours())).toBeInstanceOf(NftProgram);
+  },
+);
+
 test("a set of a container that says how it was written is read by the program, which writes there as the library does", () => {
   inNetns(netns, () =>
     ours().run("add table ip own\nadd set ip own s { typeof ip saddr; }\n", "own"),

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { OverlayError } from "../../../shared/errors.ts";
 import { IMMEDIATE, ImmediateNetlink } from "../netlink/immediate.ts";
-import { getSets, isPlainSet } from "../netlink/nftables-state.ts";
+import { looksForUserdata } from "../netlink/nftables-state.ts";
 import { Nftables, refused } from "./nftables.ts";
 
 /** The thread waits for it: a program that a container's rules hold up is ended. */
@@ -13,13 +13,14 @@ export type ContainersNftables = Pick<Nftables, "run" | "list" | "close">;
 /**
  * nftables in a container's namespace, for use inside `inNetns`. libnftables reads all sets there before it writes anything,
  * and one that somebody made for it ends the process that reads it (1.0.6: of an expression's type that it does not know).
- * Where there are sets that say more than the types of their parts, the program reads them, in a process of its own.
+ * Where tables, chains or sets say more than types of their parts, comments too, the program reads them, in a process of its own.
  *
  * @param socket of nfnetlink, made in the namespace
  * @throws NETLINK, UNSUPPORTED, FULL
  */
 export function nftablesOf(socket: ImmediateNetlink): ContainersNftables {
-  return socket.dump(getSets).every(isPlainSet) ? new Nftables() : new NftProgram();
+  const isPlain = looksForUserdata.every((look) => socket.dump(look.request).every(look.isPlain));
+  return isPlain ? new Nftables() : new NftProgram();
 }
 
 /** As `nftablesOf`. */
