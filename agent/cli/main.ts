@@ -73,6 +73,9 @@ function ending(usage: string, description: string): Command {
     );
 }
 
+const STATUS_HELP = `
+Exit status: 0 well, 1 something is wrong, 3 this host is no member, 4 the agent cannot be asked.`;
+
 const NAMES_HELP = `
 A container is found by its name and aliases, and by \`<name>.<network>\`. Several may hold one name.
 STATE is "in" (in answers), or why it is in none:
@@ -154,9 +157,11 @@ ending(
   ),
 );
 
-add(program, "status", "this host: peers, data path, networks, what is wrong").action(
-  run((context) => own.status(context)),
-);
+add(program, "status", "is all well, and what is wrong; then peers, data path, networks")
+  .option("--check", "the first line alone")
+  .option("-w, --watch", "again every two seconds, until interrupted")
+  .addHelpText("after", STATUS_HELP)
+  .action(run((context, _args, options: own.StatusOptions) => own.status(context, options)));
 add(
   program,
   "probe",
