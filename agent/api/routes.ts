@@ -16,7 +16,7 @@ import { nameRows } from "../core/names/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-query.ts";
 import { verify } from "./verify.ts";
-import { vipRoutes } from "./vips.ts";
+import { vipRoutes, vipRowsOn } from "./vips.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
 import { notRunning, statusOf } from "./status.ts";
@@ -304,6 +304,7 @@ function names(agent: AgentParts, name: string | undefined): unknown {
       leftOut: (agent.containerWatcher?.status().leftOutNames ?? [])
         .filter(({ network }) => network === record.name)
         .map(leftOutText),
+      vips: vipRowsOn(agent, record.id),
     };
   });
 }
