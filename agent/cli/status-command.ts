@@ -50,7 +50,7 @@ async function show(context: Context, { check = false }: StatusOptions): Promise
     [
       line,
       ...(found.joined && !check ? [statusText(found)] : []),
-      ...(check ? [] : controllerText(heard)),
+      ...(check ? [] : [...metricsText(found.metrics), ...controllerText(heard)]),
     ].join("\n"),
   );
   if (!found.joined && found.state !== "starting") return NOT_A_MEMBER;
@@ -102,6 +102,12 @@ async function controllerStatus(
 function controllerText(problem: Failure | undefined): string[] {
   if (problem === undefined) return [];
   return ["", `controller: ${problem.message}`, `  → ${problem.next ?? ""}`];
+}
+
+/** Only what is wrong. */
+function metricsText(metrics: Status["metrics"]): string[] {
+  const { failure } = metrics ?? {};
+  return failure === undefined ? [] : ["", failure.message, `  → ${failure.next ?? ""}`];
 }
 
 /** Exit status 1 when something is not as it should be. */

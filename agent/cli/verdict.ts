@@ -18,6 +18,7 @@ export function wrongs(found: Status, controller: Failure | undefined): string[]
     ...paths(found),
     ...engine(found),
     ...names(found),
+    ...(found.metrics?.failure === undefined ? [] : ["metrics"]),
     ...(controller === undefined ? [] : ["the controller"]),
   ];
 }

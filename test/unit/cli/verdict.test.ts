@@ -62,6 +62,7 @@ test.each<[string, object]>([
   ],
   ["the kernel does not take app", { networks: [{ ...network, pass: { failure } }] }],
   ["not in sync on app", { networks: [{ ...network, inSync: false }] }],
+  ["metrics", { metrics: { failure } }],
   ["no path by ipsec to h2", { encryption: { ipsec: { peers: [{ name: "h2", path: false }] } } }],
 ])("%s", (said, changes) => {
   expect(wrongs(saying(changes), undefined)).toEqual([said]);
