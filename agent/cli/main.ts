@@ -145,7 +145,7 @@ adding(program, "names [network]", "who is found by which name, where, and why o
 
 add(program, "events", "what happened, as this host sees it, since its agent started")
   .option("-f, --follow", "go on with new events, until interrupted")
-  .option("--since <duration>", "only events of the last 90s, 15m, 24h, 7d")
+  .option("--since <time>", "only events of the last 90s, 15m, 24h, 7d, or since a date (ISO 8601)")
   .option("--network <name>", "of this network only")
   .addHelpText("after", EVENTS_HELP)
   .action(run((context, _args, options: names.EventsOptions) => names.events(context, options)));

@@ -2,7 +2,7 @@ import type { VipRow } from "../api/vips.ts";
 import type { NameRow } from "../core/names/name-rows.ts";
 import { eventLine } from "./event-lines.ts";
 import type { Told } from "../events/event-log.ts";
-import { callAgent, type Context, followAgent, parseDuration } from "./context.ts";
+import { callAgent, type Context, followAgent, parseSince } from "./context.ts";
 import { type Columns, list, type Listing, type OfNetworkOptions, oneNetwork } from "./listing.ts";
 import { progress } from "./output.ts";
 
@@ -144,7 +144,8 @@ export async function events(
   if (network !== undefined) query.set("network", network);
   if (follow === true) query.set("follow", "true");
   // As with `docker events`: who follows sees what comes, unless more was asked for.
-  const sinceMs = since === undefined ? (follow === true ? 0 : undefined) : parseDuration(since);
+  const sinceMs =
+    since === undefined ? (follow === true ? 0 : undefined) : parseSince(since, Date.now());
   if (sinceMs !== undefined) query.set("sinceMs", String(sinceMs));
   // Whoever reads us may have had enough, as `head`.
   process.stdout.on("error", () => process.exit());
