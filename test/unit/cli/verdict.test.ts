@@ -8,6 +8,7 @@ import { status, type StatusOptions } from "../../../agent/cli/status-command.ts
 import { verdictText, wrongs } from "../../../agent/cli/verdict.ts";
 import type { Status } from "../../../agent/api/status.ts";
 import { bare } from "../../../shared/node/routes.ts";
+import { overlayTs } from "../../support/command-line.ts";
 import { UnixHttpServer } from "../../../shared/node/unix-http.ts";
 
 /** The first line of `status`, and its exit status. */
@@ -151,6 +152,22 @@ test("a controller that does not run is said, before the agent has a question fo
   expect(lines.slice(-2).join("\n")).toMatch(
     /^controller: the controller at 127\.0\.0\.1:\d+\/tcp does not run.*\n {2}→ `systemctl start/,
   );
+});
+
+test("--watch says it again, and what is new", async () => {
+  told = well;
+  const { child, ended } = overlayTs(directory, ["status", "--check", "--watch"]);
+  const lines: string[] = [];
+  child.stdout?.on("data", (text: string) => {
+    lines.push(...text.trim().split("\n"));
+    if (told !== well) child.kill();
+    told = { joined: false };
+  });
+  await ended;
+  expect(lines.slice(0, 2)).toEqual([
+    "well: 1 other host, 1 network here",
+    "not joined: see `overlay-ts init` and `join`",
+  ]);
 });
 
 test("colour is for a terminal, and not for who says NO_COLOR", () => {
