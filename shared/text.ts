@@ -24,3 +24,19 @@ export function duration(ms: number): string {
   const [unit, length] = UNITS.find(([, unitMs]) => ms >= unitMs) ?? UNITS[2];
   return counted(Math.max(1, Math.floor(ms / length)), unit);
 }
+
+/** `30 days`, `90 seconds`: of the largest unit that it is a whole number of. */
+export function exactDuration(ms: number): string {
+  const [unit, length] = UNITS.find(([, unitMs]) => ms >= unitMs && ms % unitMs === 0) ?? SECOND;
+  return counted(ms / length, unit);
+}
+
+const SECOND = ["second", 1000] as const;
+const BYTE_UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"] as const;
+
+/** `1 TiB`, `1500 bytes`: of the largest unit that it is a whole number of. */
+export function exactBytes(bytes: number): string {
+  let [count, i] = [bytes, 0];
+  for (; count > 0 && count % 1024 === 0 && i < BYTE_UNITS.length - 1; i++) count /= 1024;
+  return `${count} ${BYTE_UNITS[i]}`;
+}

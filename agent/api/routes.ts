@@ -17,7 +17,7 @@ import { nameRows } from "../core/names/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-query.ts";
 import { verify } from "./verify.ts";
-import { vipRoutes } from "./vips.ts";
+import { vipRoutes, vipRowsOn } from "./vips.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
 import { HostMetrics, type MetricsServed } from "./metrics.ts";
@@ -311,6 +311,7 @@ function names(agent: AgentParts, name: string | undefined): unknown {
       leftOut: (agent.containerWatcher?.status().leftOutNames ?? [])
         .filter(({ network }) => network === record.name)
         .map(leftOutText),
+      vips: vipRowsOn(agent, record.id),
     };
   });
 }

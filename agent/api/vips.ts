@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { BOUNDS } from "../../shared/bounds.ts";
 import type { VipMaker, VipRecord } from "../../shared/cluster-state.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import { byBody, byQuery } from "../../shared/node/routes.ts";
 import type { Routes } from "../../shared/node/unix-http.ts";
@@ -63,6 +64,11 @@ function vipList(agent: AgentParts, network: string | undefined): VipList {
 
 function hostsWithout(agent: AgentParts): string[] {
   return nodeNames(agent, withoutVips(agent.replication.tables));
+}
+
+export function vipRowsOn(agent: AgentParts, network: NetworkId): VipRow[] {
+  const { state } = agent.replication.tables;
+  return state === undefined ? [] : rowsOf(agent, vipsOn(state, network));
 }
 
 /** By network, then by name. */

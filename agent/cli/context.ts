@@ -142,6 +142,12 @@ export function parseDuration(text: string): number {
   return Number(match[1]) * unit * 1000;
 }
 
+/** How long ago: `15m`, or a date such as `2026-11-30T08:00:00Z`. @throws INVALID */
+export function parseSince(text: string, nowMs: number): number {
+  const atMs = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(atMs) ? parseDuration(text) : Math.max(0, nowMs - atMs);
+}
+
 /** A whole number above zero. @throws INVALID */
 export function parseCount(text: string): number {
   if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);

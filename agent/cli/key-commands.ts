@@ -1,6 +1,6 @@
 import type { KeySchedule } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
-import { counted } from "../../shared/text.ts";
+import { counted, exactBytes, exactDuration } from "../../shared/text.ts";
 import type { Rotated } from "../api/routes.ts";
 import { callAgent, callController, type Context, parseCount, parseDuration } from "./context.ts";
 import { print, progress } from "./output.ts";
@@ -54,12 +54,14 @@ export async function keySchedule(context: Context, options: ScheduleOptions): P
   const held = await onController(() =>
     callController<KeySchedule>(context, "POST", "/v1/key-schedule", body),
   );
-  print(context, held, () =>
-    [
-      `IPsec   after ${held.ipsecMs / 1000} s, ${held.ipsecPackets} packets or ${held.ipsecBytes} bytes, whatever comes first`,
-      `gossip  after ${held.gossipMs / 1000} s`,
-    ].join("\n"),
-  );
+  print(context, held, () => scheduleText(held));
+}
+
+export function scheduleText({ ipsecMs, ipsecPackets, ipsecBytes, gossipMs }: KeySchedule): string {
+  return [
+    `IPsec   after ${exactDuration(ipsecMs)}, ${ipsecPackets} packets or ${exactBytes(ipsecBytes)}, whatever comes first`,
+    `gossip  after ${exactDuration(gossipMs)}`,
+  ].join("\n");
 }
 
 export interface TokenOptions {

@@ -1,9 +1,21 @@
 import { Command } from "commander";
 import type { Context } from "./context.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
+import type { ListOptions, OfNetworkOptions } from "./listing.ts";
 import type { EndOptions } from "./leaving.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail } from "./output.ts";
+import {
+  EVENTS_HELP,
+  EXAMPLES,
+  GROUPS,
+  KEY_HELP,
+  LIST_HELP,
+  NAMES_HELP,
+  SCHEDULE_HELP,
+  STATUS_HELP,
+  VIP_HELP,
+} from "./help-texts.ts";
 import { controllerMetrics, metrics, type MetricsOptions } from "./metrics-command.ts";
 import * as names from "./names-commands.ts";
 import * as keys from "./key-commands.ts";
@@ -20,7 +32,11 @@ const program = new Command("overlay-ts")
   .description("Networks that span Docker hosts")
   .option("--data-dir <path>", "where keys and databases are", environment.dataDirectory)
   .option("--run-dir <path>", "where sockets and namespaces are", environment.runDirectory)
-  .showHelpAfterError();
+  .configureOutput({
+    outputError: (text, write) => write(text.replace(/^error: /, "overlay-ts: ")),
+  })
+  .showHelpAfterError("  → `overlay-ts --help` lists the commands")
+  .addHelpText("after", EXAMPLES);
 // Before commands are added, which take it over: wrong usage is 2, as output.ts says.
 program.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
 
@@ -56,8 +72,27 @@ function run(action: (context: Context, args: string[], options: never) => Promi
   };
 }
 
+/** Of an option that may be given again. */
+const collect = (value: string, before: string[] = []): string[] => [...before, value];
+
 function add(parent: Command, usage: string, description: string): Command {
-  return parent.command(usage).description(description).option("--json", "print JSON");
+  const group = parent === program ? "" : `${parent.name()} `;
+  return parent
+    .command(usage)
+    .description(description)
+    .option("--json", "print JSON")
+    .showHelpAfterError(
+      `  → usage: overlay-ts ${group}${usage} [options]; \`--help\` has all of them`,
+    );
+}
+
+/** Of commands that list things: as docker and kubectl have them. */
+function adding(parent: Command, usage: string, description: string): Command {
+  return add(parent, usage, description)
+    .option("-q, --quiet", "names alone")
+    .option("--format <template>", 'as "{{.Name}} {{.Address}}", or json: an object a line')
+    .option("--filter <field=value>", "those alone; may be given again", collect)
+    .addHelpText("after", LIST_HELP);
 }
 
 const ENGINE_SOCKET = "/run/docker.sock";
@@ -74,48 +109,46 @@ function ending(usage: string, description: string): Command {
     );
 }
 
-const NAMES_HELP = `
-A container is found by its name and aliases, and by \`<name>.<network>\`. Several may hold one name.
-STATE is "in" (in answers), or why it is in none:
-  starting, unhealthy         its health check says so; \`-o dns.unhealthy=include\` passes over it
-  paused, stopping            as Docker says
-  unreachable                 this host does not reach the container's host
-  not-allowed                 its host's token did not allow the network
-  not-hosting                 its host says that it is not on the network any more
-  not-in-block, gateway, mac-taken, address-taken, no-address
-                              the container's host may not assign its address or MAC: it is ignored`;
-
-const EVENTS_HELP = `
-A line is: time, network, who, what happened, more; with --json one object a line.
-  in, out, changed, gone      a container's names: answered, left out and why, changed, removed
-  appeared, named, ended      a network of the cluster
-  here, not-here              this host joined or left the network
-  removed, put-back           its view on this engine
-  joined, left, unreachable, back   a host
-  problem, recovered          a kernel pass, the guards, WireGuard or IPsec, the disk
-  lost                        data on disk could not be read; they come again from peers and kernel
-  tampered                    somebody else changed the guards; they are put back`;
-
-const KEY_HELP = `
-Without an option: all IPsec keys of this host. They also rotate on the schedule that \`key schedule\` shows;
-WireGuard's session keys rotate every two minutes.`;
-
-const VIP_HELP = `
-Members are the network's containers that have the name, those that run already too. Instead of this command: the label
-overlay-ts.vip=true (for the Compose service, else the first alias) or overlay-ts.vip=NAME on containers, with
-overlay-ts.vip.sticky=true; or -o vip=true on the network, for each of its services. tasks.NAME answers the members.`;
-
-const SCHEDULE_HELP = `
-Without an option: shows the schedule. A change takes effect at each key's next rotation (\`key rotate\` does
-that now). Bounds: --ipsec 10s to 7d, --ipsec-packets 1000 to 2147483648, --ipsec-bytes 1048576 to 2^50,
---gossip 1h to 3650d.`;
-
 /** Loaded apart, since it needs libp2p: the other commands start faster without. */
 const membership = (): Promise<typeof import("./membership-commands.ts")> =>
   import("./membership-commands.ts");
 
-/** Of an option that may be given again. */
-const collect = (value: string, before: string[] = []): string[] => [...before, value];
+add(program, "status", "is all well, and what is wrong; then peers, data path, networks")
+  .option("--check", "the first line alone")
+  .option("-w, --watch", "again every two seconds, until interrupted")
+  .addHelpText("after", STATUS_HELP)
+  .action(run((context, _args, options: own.StatusOptions) => own.status(context, options)));
+add(
+  program,
+  "probe",
+  "prove the data path to every host now; status 1 if one does not answer",
+).action(run((context) => own.probe(context)));
+add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
+  run((context) => own.verify(context)),
+);
+
+program
+  .command("metrics")
+  .description("this host's numbers, as Prometheus reads them")
+  .option("--textfile <file>", "into a file of node_exporter's textfile collector, put there whole")
+  .action(run((context, _args, options: MetricsOptions) => metrics(context, options)));
+
+adding(program, "names [network]", "who is found by which name, where, and why one is out")
+  .option("--network <name>", "of this network only")
+  .option("--all", "include Docker's short ids, which every container has as a name")
+  .addHelpText("after", NAMES_HELP)
+  .action(
+    run((context, [network], options: names.NamesOptions) =>
+      names.names(context, network, options),
+    ),
+  );
+
+add(program, "events", "what happened, as this host sees it, since its agent started")
+  .option("-f, --follow", "go on with new events, until interrupted")
+  .option("--since <time>", "only events of the last 90s, 15m, 24h, 7d, or since a date (ISO 8601)")
+  .option("--network <name>", "of this network only")
+  .addHelpText("after", EVENTS_HELP)
+  .action(run((context, _args, options: names.EventsOptions) => names.events(context, options)));
 
 add(program, "init", "make a cluster: its controller and first host are here")
   .option("--advertise-addr <ip>", "this host's address that the others reach")
@@ -155,42 +188,10 @@ ending(
   ),
 );
 
-add(program, "status", "this host: peers, data path, networks, what is wrong").action(
-  run((context) => own.status(context)),
-);
-add(
-  program,
-  "probe",
-  "prove the data path to every host now; status 1 if one does not answer",
-).action(run((context) => own.probe(context)));
-add(program, "verify", "compare kernel, Docker and tables; status 1 if they differ").action(
-  run((context) => own.verify(context)),
-);
-
-program
-  .command("metrics")
-  .description("this host's numbers, as Prometheus reads them")
-  .option("--textfile <file>", "into a file of node_exporter's textfile collector, put there whole")
-  .action(run((context, _args, options: MetricsOptions) => metrics(context, options)));
-
-add(program, "names [network]", "who is found by which name, where, and why one is out")
-  .option("--all", "include Docker's short ids, which every container has as a name")
-  .addHelpText("after", NAMES_HELP)
-  .action(
-    run((context, [network], options: names.NamesOptions) =>
-      names.names(context, network, options),
-    ),
-  );
-
-add(program, "events", "what happened, as this host sees it, since its agent started")
-  .option("-f, --follow", "go on with new events, until interrupted")
-  .option("--since <duration>", "only events of the last 90s, 15m, 24h, 7d")
-  .option("--network <name>", "of this network only")
-  .addHelpText("after", EVENTS_HELP)
-  .action(run((context, _args, options: names.EventsOptions) => names.events(context, options)));
-
 const node = program.command("node").description("hosts of the cluster");
-add(node, "ls", "list them, as seen from here").action(run((context) => nodes.nodeList(context)));
+adding(node, "ls", "list them, as seen from here").action(
+  run((context, _args, options: ListOptions) => nodes.nodeList(context, options)),
+);
 add(node, "rm <name>", "revoke a host for good (on the controller's host)").action(
   run((context, [name = ""]) => nodes.nodeRemove(context, name)),
 );
@@ -206,7 +207,9 @@ add(node, "readdress", "this host has another address now; containers and blocks
   );
 
 const network = program.command("network").description("networks of the cluster");
-add(network, "ls", "list them").action(run((context) => networks.networkList(context)));
+adding(network, "ls", "list them").action(
+  run((context, _args, options: ListOptions) => networks.networkList(context, options)),
+);
 add(network, "inspect <name>", "all that is known of one, as JSON").action(
   run((context, [name = ""]) => networks.networkInspect(context, name)),
 );
@@ -242,16 +245,18 @@ add(vip, "add <network> <name>", "one for a name: new connections go to members 
 add(vip, "rm <network> <name>", "end one: the name answers its members again").action(
   run((context, [network = "", name = ""]) => vips.vipRemove(context, network, name)),
 );
-add(vip, "ls [network]", "list them, and how many of their members are ready").action(
-  run((context, [network]) => vips.vipList(context, network)),
-);
-
-const endpoint = program.command("endpoint").description("containers' interfaces");
-add(endpoint, "ls", "list those of the networks this host is on")
+adding(vip, "ls [network]", "list them, and how many of their members are ready")
   .option("--network <name>", "of this network only")
   .action(
-    run((context, _args, options: { network?: string }) =>
-      networks.endpointList(context, options.network),
+    run((context, [network], options: OfNetworkOptions) => vips.vipList(context, network, options)),
+  );
+
+const endpoint = program.command("endpoint").description("containers' interfaces");
+adding(endpoint, "ls [network]", "list those of the networks this host is on")
+  .option("--network <name>", "of this network only")
+  .action(
+    run((context, [network], options: OfNetworkOptions) =>
+      networks.endpointList(context, network, options),
     ),
   );
 
@@ -332,5 +337,9 @@ add(program, "agent", "run the agent (a service starts it)")
 add(program, "prepare", "compile the program once (the installer does it)").action(
   run(async () => (await import("./services.ts")).prepare()),
 );
+
+for (const command of program.commands)
+  for (const [heading, members] of Object.entries(GROUPS))
+    if (members.includes(command.name())) command.helpGroup(heading);
 
 await program.parseAsync();

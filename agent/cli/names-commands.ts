@@ -1,8 +1,10 @@
+import type { VipRow } from "../api/vips.ts";
 import type { NameRow } from "../core/names/name-rows.ts";
 import { eventLine } from "./event-lines.ts";
 import type { Told } from "../events/event-log.ts";
-import { callAgent, type Context, followAgent, parseDuration } from "./context.ts";
-import { print, progress, table } from "./output.ts";
+import { callAgent, type Context, followAgent, parseSince } from "./context.ts";
+import { type Columns, list, type Listing, type OfNetworkOptions, oneNetwork } from "./listing.ts";
+import { progress } from "./output.ts";
 
 /** Commands that show who is found by what name, and what happened to it. */
 
@@ -19,48 +21,93 @@ interface NetworkNames {
     readonly target: string;
   }[];
   readonly leftOut?: readonly string[];
+  /** Names that have a virtual address. */
+  readonly vips?: readonly VipRow[];
 }
 
-export interface NamesOptions {
+export interface NamesOptions extends OfNetworkOptions {
   /** Docker's short ids too. */
   readonly all?: boolean;
 }
 
 export async function names(
   context: Context,
-  network: string | undefined,
-  { all = false }: NamesOptions,
+  given: string | undefined,
+  options: NamesOptions,
 ): Promise<void> {
+  const network = oneNetwork(given, options.network);
   const query = network === undefined ? "" : `?network=${encodeURIComponent(network)}`;
   const found = await callAgent<NetworkNames[]>(context, "GET", `/v1/names${query}`);
-  print(context, found, () => namesText(found, all));
+  list(context, namesListing(found, options.all === true), options);
 }
 
-export function namesText(found: readonly NetworkNames[], all: boolean): string {
-  const elsewhere = found.filter(({ here }) => !here).map(notHere);
+interface Row extends Pick<NameRow, "name" | "ips" | "host" | "container" | "state"> {
+  readonly network: NetworkNames;
+  /** What the agent said. */
+  readonly of: NameRow | VipRow;
+}
+
+const COLUMNS: Columns<Row> = {
+  NETWORK: ({ network }) => network.network,
+  NAME: ({ name }) => name,
+  ADDRESS: ({ ips }) => ips.join(",") || "-",
+  HOST: ({ host }) => host,
+  CONTAINER: ({ container }) => container,
+  STATE: ({ state }) => state,
+};
+
+export function namesListing(found: readonly NetworkNames[], all: boolean): Listing<Row> {
   const rows = found
     .toSorted((a, b) => (a.network < b.network ? -1 : 1))
-    .flatMap(({ network, names }) =>
-      names
+    .flatMap((network) => [
+      ...(network.vips ?? []).map((of) => ({
+        ...of,
+        ...VIRTUAL,
+        state: readyText(of),
+        network,
+        of,
+      })),
+      ...network.names
         .filter(({ shortId }) => all || !shortId)
-        .map(({ name, ips, host, container, state }) => {
-          return [network, name, ips.join(",") || "-", host, container, state];
-        }),
-    );
-  if (rows.length === 0 && elsewhere.length > 0) return elsewhere.join("\n");
-  const names = table(["NETWORK", "NAME", "ADDRESS", "HOST", "CONTAINER", "STATE"], rows);
-  const beside = found.flatMap(besideText);
-  return [names, ...(beside.length === 0 ? [] : ["", ...beside])].join("\n");
+        .map((of) => ({ ...of, network, of })),
+    ]);
+  return {
+    rows,
+    columns: COLUMNS,
+    id: "NAME",
+    json: (left) => {
+      const kept = new Set<NameRow | VipRow>(left.map(({ of }) => of));
+      return found.map(({ vips, ...network }) => ({
+        ...network,
+        names: network.names.filter((of) => kept.has(of)),
+        ...(vips === undefined ? {} : { vips: vips.filter((of) => kept.has(of)) }),
+      }));
+    },
+    beside: () => {
+      const beside = found.flatMap(besideText);
+      return beside.length === 0 ? [] : ["", ...beside];
+    },
+  };
+}
+
+/** Of no host: each translates it for its own containers. */
+const VIRTUAL = { host: "-", container: "(virtual)" };
+
+function readyText({ members, ready }: Pick<VipRow, "members" | "ready">): string {
+  return members === undefined ? "?" : `${ready}/${members} ready`;
 }
 
 /** What is not in the rows, and decides on answers all the same. */
 function besideText({
   network,
+  here,
+  hosts,
   names,
   gone = [],
   links = [],
   leftOut = [],
 }: NetworkNames): string[] {
+  if (!here) return [notHere({ network, hosts })];
   const held = new Set(names.map(({ name }) => name));
   const left = [...new Set(gone)].filter((name) => !held.has(name)).toSorted();
   return [
@@ -77,7 +124,7 @@ function besideText({
   ];
 }
 
-function notHere({ network, hosts }: NetworkNames): string {
+function notHere({ network, hosts }: Pick<NetworkNames, "network" | "hosts">): string {
   const who =
     hosts.length === 0 ? "no host is" : `${hosts.join(", ")} ${hosts.length === 1 ? "is" : "are"}`;
   return `this host is not on ${network} and knows no names of it; ${who}`;
@@ -97,7 +144,8 @@ export async function events(
   if (network !== undefined) query.set("network", network);
   if (follow === true) query.set("follow", "true");
   // As with `docker events`: who follows sees what comes, unless more was asked for.
-  const sinceMs = since === undefined ? (follow === true ? 0 : undefined) : parseDuration(since);
+  const sinceMs =
+    since === undefined ? (follow === true ? 0 : undefined) : parseSince(since, Date.now());
   if (sinceMs !== undefined) query.set("sinceMs", String(sinceMs));
   // Whoever reads us may have had enough, as `head`.
   process.stdout.on("error", () => process.exit());

@@ -2,7 +2,14 @@ import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import type { Exposed } from "../networks/host-endpoint.ts";
 import { callAgent, type Context } from "./context.ts";
-import { print, table } from "./output.ts";
+import {
+  type Columns,
+  list,
+  type ListOptions,
+  type OfNetworkOptions,
+  oneNetwork,
+} from "./listing.ts";
+import { print } from "./output.ts";
 
 /** Networks and their endpoints, through the agent's socket. */
 
@@ -14,21 +21,18 @@ type NetworkInfo = Omit<NetworkRow, "hosts"> & {
   readonly blocks: readonly { block: string; host: string }[];
 };
 
-export async function networkList(context: Context): Promise<void> {
-  const networks = await callAgent<NetworkInfo[]>(context, "GET", "/v1/networks");
-  print(context, networks, () =>
-    table(
-      ["NAME", "SUBNET", "VNI", "MTU", "ENCRYPTION", "HOSTS"],
-      networks.map((network) => [
-        network.name ?? `(${network.id.slice(0, 12)})`,
-        network.subnets.map(({ subnet }) => subnet).join(","),
-        String(network.vni),
-        String(network.mtuBytes),
-        network.encryption,
-        network.hosts.join(",") || "-",
-      ]),
-    ),
-  );
+const COLUMNS: Columns<NetworkInfo> = {
+  NAME: (network) => network.name ?? `(${network.id.slice(0, 12)})`,
+  SUBNET: ({ subnets }) => subnets.map(({ subnet }) => subnet).join(","),
+  VNI: ({ vni }) => String(vni),
+  MTU: ({ mtuBytes }) => String(mtuBytes),
+  ENCRYPTION: ({ encryption }) => encryption,
+  HOSTS: ({ hosts }) => hosts.join(",") || "-",
+};
+
+export async function networkList(context: Context, options: ListOptions): Promise<void> {
+  const rows = await callAgent<NetworkInfo[]>(context, "GET", "/v1/networks");
+  list(context, { rows, columns: COLUMNS, id: "NAME", json: (left) => left }, options);
 }
 
 export async function networkInspect(context: Context, name: string): Promise<void> {
@@ -90,24 +94,28 @@ interface EndpointRow {
   readonly ips: readonly string[];
   readonly mac: string;
   readonly role: "container" | "host";
+  /** Its own first; a container of a host of before may have none. */
+  readonly names?: readonly string[];
 }
 
-export async function endpointList(context: Context, network: string | undefined): Promise<void> {
+const ENDPOINT_COLUMNS: Columns<EndpointRow> = {
+  NETWORK: ({ network }) => network,
+  HOST: ({ host }) => host,
+  CONTAINER: ({ role, names = [] }) => (role === "host" ? "(the host)" : (names[0] ?? "-")),
+  ADDRESS: ({ ips }) => ips.join(","),
+  MAC: ({ mac }) => mac,
+  ENDPOINT: ({ id }) => id.slice(0, 12),
+};
+
+export async function endpointList(
+  context: Context,
+  given: string | undefined,
+  options: OfNetworkOptions,
+): Promise<void> {
+  const network = oneNetwork(given, options.network);
   const query = network === undefined ? "" : `?network=${encodeURIComponent(network)}`;
-  const endpoints = await callAgent<EndpointRow[]>(context, "GET", `/v1/endpoints${query}`);
-  print(context, endpoints, () =>
-    table(
-      ["NETWORK", "HOST", "ENDPOINT", "ADDRESS", "MAC", "OF"],
-      endpoints.map(({ network: on, host, id, ips, mac, role }) => [
-        on,
-        host,
-        id.slice(0, 12),
-        ips.join(","),
-        mac,
-        role,
-      ]),
-    ),
-  );
+  const rows = await callAgent<EndpointRow[]>(context, "GET", `/v1/endpoints${query}`);
+  list(context, { rows, columns: ENDPOINT_COLUMNS, id: "ENDPOINT", json: (left) => left }, options);
 }
 
 function pairs(list: readonly string[] | undefined): Record<string, string> {

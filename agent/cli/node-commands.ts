@@ -1,6 +1,8 @@
 import { callAgent, callController, type Context } from "./context.ts";
-import { print, table } from "./output.ts";
+import { type Columns, list, type ListOptions } from "./listing.ts";
+import { print } from "./output.ts";
 import { onController } from "./on-controller.ts";
+
 /** The hosts of the cluster: listed by the agent, removed by the controller. */
 
 interface NodeRow {
@@ -15,23 +17,20 @@ interface NodeRow {
   readonly networks: number;
 }
 
-export async function nodeList(context: Context): Promise<void> {
-  const nodes = await callAgent<NodeRow[]>(context, "GET", "/v1/nodes");
-  print(context, nodes, () =>
-    table(
-      ["NAME", "ADDRESS", "MESH", "DATA PATH", "NETWORKS", ""],
-      nodes.map((node) => [
-        node.name,
-        node.address,
-        node.connected ? "yes" : node.dialled === false ? "-" : "NO",
-        node.self ? "-" : node.dataPathMs === undefined ? "NO" : `${node.dataPathMs.toFixed(2)} ms`,
-        String(node.networks),
-        [node.self ? "this host" : "", node.controller ? "controller" : ""]
-          .filter(Boolean)
-          .join(", "),
-      ]),
-    ),
-  );
+const COLUMNS: Columns<NodeRow> = {
+  NAME: ({ name }) => name,
+  ADDRESS: ({ address }) => address,
+  MESH: ({ connected, dialled }) => (connected ? "yes" : dialled === false ? "-" : "NO"),
+  "DATA PATH": ({ self, dataPathMs }) =>
+    self ? "-" : dataPathMs === undefined ? "NO" : `${dataPathMs.toFixed(2)} ms`,
+  NETWORKS: ({ networks }) => String(networks),
+  ROLE: ({ self, controller }) =>
+    [self ? "this host" : "", controller ? "controller" : ""].filter(Boolean).join(", "),
+};
+
+export async function nodeList(context: Context, options: ListOptions): Promise<void> {
+  const rows = await callAgent<NodeRow[]>(context, "GET", "/v1/nodes");
+  list(context, { rows, columns: COLUMNS, id: "NAME", json: (left) => left }, options);
 }
 
 export async function nodeRemove(context: Context, name: string): Promise<void> {

@@ -2,10 +2,13 @@ import { asFailure, type ErrorCode } from "../../shared/errors.ts";
 
 /** What a command prints, and how it ends. */
 
+/** Also of `status`, which is answered all the same. */
+export const NOT_A_MEMBER = 3;
+
 /** 1 is any failure; these let a script tell the common ones apart. 2 is wrong usage. */
 const EXIT: Partial<Record<ErrorCode, number>> = {
   INVALID: 2,
-  NOT_JOINED: 3,
+  NOT_JOINED: NOT_A_MEMBER,
   UNREACHABLE: 4,
   TIMEOUT: 4,
   NOT_FOUND: 5,
@@ -36,6 +39,14 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
         .trimEnd(),
     )
     .join("\n");
+}
+
+const COLOURS = { red: 31, green: 32 } as const;
+
+/** Coloured where a person looks at it (no-color.org). */
+export function paint(text: string, colour: keyof typeof COLOURS): string {
+  if (!process.stdout.isTTY || (process.env["NO_COLOR"] ?? "") !== "") return text;
+  return `\u001b[${COLOURS[colour]}m${text}\u001b[0m`;
 }
 
 /** To stderr, so that `--json` stays parseable; with what to do about it. */

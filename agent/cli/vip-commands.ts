@@ -1,6 +1,7 @@
-import type { VipList } from "../api/vips.ts";
+import type { VipList, VipRow } from "../api/vips.ts";
 import { callAgent, type Context } from "./context.ts";
-import { print, table } from "./output.ts";
+import { type Columns, list, type Listing, type OfNetworkOptions, oneNetwork } from "./listing.ts";
+import { print } from "./output.ts";
 
 /** Virtual addresses of names, through the agent's socket. */
 
@@ -27,26 +28,34 @@ export async function vipRemove(context: Context, network: string, name: string)
   );
 }
 
-export async function vipList(context: Context, network: string | undefined): Promise<void> {
+const COLUMNS: Columns<VipRow> = {
+  NETWORK: ({ network }) => network,
+  NAME: ({ name }) => name,
+  ADDRESS: ({ ips }) => ips.join(","),
+  READY: ({ members, ready }) => (members === undefined ? "?" : `${ready}/${members}`),
+  STICKY: ({ sticky }) => (sticky ? "yes" : "no"),
+  FROM: ({ madeBy }) => madeBy,
+};
+
+export async function vipList(
+  context: Context,
+  given: string | undefined,
+  options: OfNetworkOptions,
+): Promise<void> {
+  const network = oneNetwork(given, options.network);
   const query = network === undefined ? "" : `?network=${encodeURIComponent(network)}`;
   const found = await callAgent<VipList>(context, "GET", `/v1/vips${query}`);
-  print(context, found, () => vipListText(found));
+  list(context, vipListing(found), options);
 }
 
-export function vipListText(found: VipList): string {
-  const rows = table(
-    ["NETWORK", "NAME", "ADDRESS", "READY", "STICKY", "FROM"],
-    found.vips.map(({ network, name, ips, members, ready, sticky, madeBy }) => [
-      network,
-      name,
-      ips.join(","),
-      members === undefined ? "?" : `${ready}/${members}`,
-      sticky ? "yes" : "no",
-      madeBy,
-    ]),
-  );
-  const beside = withoutText(found);
-  return found.vips.length === 0 ? rows : [rows, ...beside].join("\n");
+export function vipListing(found: VipList): Listing<VipRow> {
+  return {
+    rows: found.vips,
+    columns: COLUMNS,
+    id: "NAME",
+    json: (vips) => ({ ...found, vips }),
+    beside: (vips) => (vips.length === 0 ? [] : withoutText(found)),
+  };
 }
 
 function withoutText({ without }: VipList): string[] {

@@ -50,7 +50,7 @@ async function controllerUp(host: LabHost): Promise<void> {
   host.startController();
   await eventually(30_000, "the controller", async () => {
     // What the command adds to the agent's own.
-    const status = JSON.parse(await host.overlay("status", "--json")) as {
+    const status = JSON.parse(await host.statusText("--json")) as {
       controllerHere?: object;
     };
     expect(status.controllerHere).toBeDefined();
@@ -68,7 +68,7 @@ async function lifeGoesOn(name: string): Promise<void> {
 async function decidesNothing(host: LabHost, why: RegExp): Promise<void> {
   // Who holds more may tell it a moment after its start.
   await eventually(30_000, "why it decides nothing", async () =>
-    expect(await host.overlay("status")).toMatch(why),
+    expect(await host.statusText()).toMatch(why),
   );
   expect(await refusal(host.overlay("token", "create"))).toMatch(why);
 }
@@ -90,7 +90,7 @@ test("with the controller away containers start and have names, and what it alon
     expect(refused).toMatch(/the controller at 198\.51\.100\.1:7952\/tcp does not answer/);
     expect(refused).toMatch(/systemctl status overlay-ts-controller/);
   }
-  expect(await h2.overlay("status")).toMatch(/controller: the controller at .* does not answer/);
+  expect(await h2.statusText()).toMatch(/controller: the controller at .* does not answer/);
   // Without it its data can still be saved.
   await h1.overlay("controller", "backup", fileOf("early"));
   expect(statSync(fileOf("early")).mode & 0o777).toBe(0o600);

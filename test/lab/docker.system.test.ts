@@ -231,7 +231,7 @@ test("what Docker does not heed, and does not say, is in status: an IPv6 subnet 
       await host.docker(...web, IMAGE, "/bin/sleep", "1000");
     });
     await eventually(60_000, `the word of it on ${host.name}`, async () => {
-      const text = await host.overlay("status");
+      const text = await host.statusText();
       const unheeded = `four${i} has IPv4 only: fd00:${90 + i}::/64 .*without --ipv6.*\n.*--ipv6`;
       expect(text).toMatch(new RegExp(unheeded));
       expect(text).toMatch(new RegExp(`nobody reaches the ports of .*: web${i} \\(80/tcp\\)`));

@@ -289,7 +289,7 @@ test("status and inspect say who runs the tunnel, and which hosts it reaches", a
     );
     for (const { handshakeSecondsAgo } of inspected.paths)
       expect(handshakeSecondsAgo).toBeDefined();
-    expect(await h1.overlay("status")).toMatch(/^WIREGUARD +PATH +HANDSHAKE +ENDPOINT\nh2 +yes/m);
+    expect(await h1.statusText()).toMatch(/^WIREGUARD +PATH +HANDSHAKE +ENDPOINT\nh2 +yes/m);
   });
 });
 
@@ -301,7 +301,7 @@ test("a private key is in no log, argument, error or answer, and its file is roo
     const shapes = [bytes.toString("base64url"), bytes.toString("base64"), bytes.toString("hex")];
     const said = [
       host.log("agent"),
-      await host.overlay("status", "--json"),
+      await host.statusText("--json"),
       await host.overlay("network", "inspect", "secret"),
       await host.exec(
         "sh",
@@ -377,7 +377,7 @@ test("SIGUSR1 opens no debugger and ends nobody: services, a command, the tunnel
       );
     expect(await host.exec("ss", "-Hltn", "sport = :9229")).toBe("");
     expect(await running(host)).toEqual(before);
-    await host.overlay("status");
+    await host.statusText();
   }
   follows.kill();
   control.kill();

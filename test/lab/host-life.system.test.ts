@@ -92,7 +92,7 @@ test("what it cut off is connected again by the command that it named", async ()
 test("an agent whose sockets are gone, and one that hangs, are seen: nothing is taken from under them", async () => {
   const pid = agentPid(h3.directory);
   await h3.exec("rm", "/run/docker/plugins/overlay-ts.sock");
-  expect(await h3.overlay("status")).toMatch(
+  expect(await h3.statusText()).toMatch(
     /overlay-ts\.sock is gone.*\n.*systemctl restart overlay-ts-agent/,
   );
   // As `rm -rf /run/overlay-ts`, which cannot remove what is pinned.
@@ -106,7 +106,7 @@ test("an agent whose sockets are gone, and one that hangs, are seen: nothing is 
   startAgent(h3, true);
   await eventually(30_000, "the agent", () => h3.status());
   expect(agentPid(h3.directory)).not.toBe(pid);
-  expect(await h3.overlay("status")).not.toContain("is gone");
+  expect(await h3.statusText()).not.toContain("is gone");
   await whileFrozen(h3, async () => {
     for (const said of await Promise.all(commands.map((each) => refusal(h3.overlay(...each)))))
       expect(said).toMatch(/has not answered.*if it hangs.*restart overlay-ts-agent/s);
@@ -120,7 +120,7 @@ test("a host that withdraws has nothing of ours, and takes part again when its a
     /still a member.*docker network connect app c3/s,
   );
   await expectNothing(h3);
-  expect(await refusal(h3.overlay("status"))).toMatch(
+  expect(await refusal(h3.statusText())).toMatch(
     /has withdrawn from its networks.*systemctl restart overlay-ts-agent/s,
   );
   await eventually(30_000, "word of it on h1", async () =>
@@ -143,7 +143,7 @@ test("without an agent: refused while a container runs, by force nothing is left
   await expectNothing(h3);
   startAgent(h3, true);
   await eventually(30_000, "the agent", async () =>
-    expect(await h3.overlay("status")).toMatch(/not joined/),
+    expect(await h3.statusText()).toMatch(/not joined/),
   );
 });
 
@@ -163,11 +163,11 @@ test("a removed host does what it is told, and its containers are named that are
   await h3.overlay("join", "--token", token, "198.51.100.1");
   await h3.waitForNetwork("app");
   await eventually(30_000, "what is to be done", async () =>
-    expect(await h3.overlay("status")).toMatch(/c3.*docker network connect app c3/),
+    expect(await h3.statusText()).toMatch(/c3.*docker network connect app c3/),
   );
   await h3.docker("network", "connect", "app", "c3");
   await eventually(30_000, "nothing to be done", async () =>
-    expect(await h3.overlay("status")).not.toContain("docker network connect"),
+    expect(await h3.statusText()).not.toContain("docker network connect"),
   );
   await reaches(h3, "c3", await addressOf(h1, "c1", "app"));
 });
@@ -193,7 +193,7 @@ test("a host whose address changes: Docker is told why, containers stay, and nob
   await h2.exec("ip", "address", "add", "198.51.100.52/24", "dev", "eth0");
   const said = /198\.51\.100\.2 is on none of its interfaces/;
   await eventually(30_000, "the word of it", async () =>
-    expect(await refusal(h2.overlay("status"))).toMatch(said),
+    expect(await refusal(h2.statusText())).toMatch(said),
   );
   expect(await refusal(h2.docker("run", "--rm", "--network", "app", IMAGE, "/bin/true"))).toMatch(
     said,

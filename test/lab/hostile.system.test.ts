@@ -275,7 +275,7 @@ test("a removed host that comes back is told so by its own agent, and does what 
     expect(found).toMatchObject({ joined: true, removed: { code: "NOT_JOINED" } });
     return found;
   });
-  expect(await h3.overlay("status")).toMatch(
+  expect(await h3.statusText()).toMatch(
     /^this host was removed from the cluster: .*\n {2}→ `overlay-ts leave --force`/,
   );
   await eventually(10_000, "the event", async () =>

@@ -423,7 +423,7 @@ describe("joining", () => {
     expect(
       await refusal(h4.overlay("join", "--token", token, "--name", "h2", "198.51.100.1")),
     ).toMatch(/another host is called h2/);
-    expect(await refusal(h4.overlay("status"))).toMatch(/succeeded: not joined/);
+    expect(await refusal(h4.statusText())).toMatch(/succeeded: not joined/);
     expect(await refusal(h2.overlay("join", "--token", token, "198.51.100.1"))).toMatch(
       /a member of cluster/,
     );
@@ -446,7 +446,7 @@ describe("joining", () => {
     );
     // Between two tries it says that it starts.
     await eventually(60_000, "what keeps it from starting", async () =>
-      expect(await refusal(h4.overlay("status"))).toMatch(/mesh port/),
+      expect(await refusal(h4.statusText())).toMatch(/mesh port/),
     );
     taker.kill();
     await h4.exec(
@@ -478,7 +478,7 @@ describe("joining", () => {
     await remove("v4");
     await h4.overlay("leave");
     members.pop();
-    expect(await h4.overlay("status")).toMatch(/not joined/);
+    expect(await h4.statusText()).toMatch(/not joined/);
     expect(await h4.docker("network", "ls", "--filter", "driver=overlay-ts", "-q")).toBe("");
     expect(readdirSync(h4.path("/run/overlay-ts/netns"))).toEqual([]);
     expect(await h4.exec("nft", "list", "tables")).not.toContain("overlay_ts");

@@ -77,7 +77,7 @@ program
   .description("of every host")
   .action(async () => {
     for (const host of Lab.find(DIRECTORY).hosts)
-      process.stdout.write(`${await host.overlay("status")}\n`);
+      process.stdout.write(`${await host.statusText()}\n`);
   });
 
 program

@@ -82,7 +82,7 @@ test("a host whose address went says so, takes the one that it has by a command,
   await moved(h2, "198.51.100.2", "198.51.100.52");
   const said = /198\.51\.100\.2 is on none of its interfaces\n.*overlay-ts node readdress/s;
   await eventually(30_000, "the word of it", async () =>
-    expect(await refusal(h2.overlay("status"))).toMatch(said),
+    expect(await refusal(h2.statusText())).toMatch(said),
   );
   // There is nothing to compare with for who takes no part.
   expect(await refusal(h2.overlay("verify"))).toMatch(said);
@@ -90,7 +90,7 @@ test("a host whose address went says so, takes the one that it has by a command,
   await h2.stopService("agent", "KILL");
   startAgent(h2, false);
   await eventually(30_000, "the word of it", async () =>
-    expect(await refusal(h2.overlay("status"))).toMatch(said),
+    expect(await refusal(h2.statusText())).toMatch(said),
   );
   expect(h2.log("agent")).not.toMatch(/libp2p/);
   const before = inside.get("h2");
@@ -105,7 +105,7 @@ test("a host whose address went says so, takes the one that it has by a command,
 test("the controller's host takes another address, and the controller with it", async () => {
   await moved(h1, "198.51.100.1", "198.51.100.51");
   await eventually(30_000, "the word of it", async () =>
-    expect(await refusal(h1.overlay("status"))).toMatch(/198\.51\.100\.1 is on none of its/),
+    expect(await refusal(h1.statusText())).toMatch(/198\.51\.100\.1 is on none of its/),
   );
   expect(await h1.overlay("node", "readdress")).toMatch(/new hosts join at 198\.51\.100\.51/);
   await expectWhole();
@@ -185,7 +185,7 @@ test("a program that has VXLAN's port is named by status, with what to do, until
     // Of the device that could not be set up, and of the one that waits: node names its threads.
     const says = `UDP port 7948, which VXLAN needs, is taken by \\S+ \\(process ${pid}\\)`;
     await eventually(30_000, "the word of it", async () => {
-      const text = await h3.overlay("status");
+      const text = await h3.statusText();
       expect(text).toMatch(new RegExp(`^data path: ${says}\n  → end it, or give it another`, "m"));
       expect(text).toMatch(new RegExp(`^kernel: .*${says}$`, "m"));
     });
@@ -204,12 +204,12 @@ test("a program that has VXLAN's port is named by status, with what to do, until
 test("a host whose address went can leave, and nothing of it stays", async () => {
   await moved(h3, "198.51.100.3", "198.51.100.53");
   await eventually(30_000, "the word of it", async () =>
-    expect(await refusal(h3.overlay("status"))).toMatch(/198\.51\.100\.3 is on none of its/),
+    expect(await refusal(h3.statusText())).toMatch(/198\.51\.100\.3 is on none of its/),
   );
   expect(await h3.overlay("leave")).toMatch(/This host has left/);
   expect(await h3.exec("ls", "/run/overlay-ts/netns")).toBe("");
   expect(await h3.exec("nft", "list", "tables")).not.toContain("overlay_ts");
   await eventually(30_000, "its state", async () =>
-    expect(await h3.overlay("status")).toMatch(/not joined/),
+    expect(await h3.statusText()).toMatch(/not joined/),
   );
 });

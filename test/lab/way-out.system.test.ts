@@ -220,7 +220,7 @@ describe("Docker's chains are deleted while there is no docker_gwbridge: `status
     const isBack = (): Promise<void> =>
       eventually(30_000, "docker_gwbridge", async () => {
         await host.docker("network", "inspect", "docker_gwbridge");
-        expect(await host.overlay("status")).not.toMatch(/^docker: /m);
+        expect(await host.statusText()).not.toMatch(/^docker: /m);
       });
     try {
       // Of chains that are only empty Docker makes do.
@@ -232,7 +232,7 @@ describe("Docker's chains are deleted while there is no docker_gwbridge: `status
       await eventually(60_000, "refusals, and what to do", async () => {
         expect(refusals.count()).toBeGreaterThan(2);
         const restart = /^docker: .*→ .*systemctl restart docker/ms;
-        expect(await host.overlay("status")).toMatch(restart);
+        expect(await host.statusText()).toMatch(restart);
       });
       // It is said once, however often it is tried.
       const warnings = refusals.warnings();

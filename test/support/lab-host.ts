@@ -223,6 +223,15 @@ export class LabHost {
     return this.exec(this.program, ...args);
   }
 
+  /** What `status` says, well or not; fails where the agent cannot be asked. */
+  async statusText(...options: string[]): Promise<string> {
+    return this.overlay("status", ...options).catch((error: unknown) => {
+      const { stdout = "" } = error as { stdout?: string };
+      if (stdout === "") throw error;
+      return stdout;
+    });
+  }
+
   /** What the agent's socket says (agent/api/routes.ts): of `networks`, `endpoints?network=app` and so on. */
   ask<T = unknown>(what: string, method: "GET" | "POST" = "GET"): Promise<T> {
     return callUnix<T>(this.path(AGENT_SOCKET), method, `/v1/${what}`);

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { NameRow } from "../../agent/core/names/name-rows.ts";
 import type { Event, Told } from "../../agent/events/event-log.ts";
+import { listed } from "../../agent/cli/listing.ts";
+import { namesListing } from "../../agent/cli/names-commands.ts";
 import { localRoutes } from "../../agent/api/routes.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import type { Endpoint } from "../../shared/documents.ts";
@@ -20,6 +22,7 @@ import { createNetwork, done, NETWORK, until } from "../support/plugin-bodies.ts
 
 failOnCrashes();
 const directory = mkdtempSync(join(tmpdir(), "ovt-names-"));
+const HEAD = "NETWORK  NAME  ADDRESS  HOST  CONTAINER  STATE";
 const never = new AbortController().signal;
 let cluster: FakeCluster;
 let app: NetworkRecord;
@@ -126,16 +129,27 @@ describe("names on other hosts", () => {
     ]);
     expect((await run(1, "names", "app", "--all")).out).toMatch(/app +0123456789ab +10\.7\.1\.5/);
     const [json] = JSON.parse((await run(1, "names", "--json")).out) as { names: NameRow[] }[];
-    expect(json?.names).toEqual(await names(1));
+    expect(json?.names).toEqual((await names(1)).filter(({ shortId }) => !shortId));
+    const vip = { network: "app", name: "api", ips: [Ip.parse("10.7.0.9")], members: 2, ready: 1 };
+    const vips = [{ ...vip, sticky: false, madeBy: "cli" as const }];
+    const found = [{ network: "app", here: true, hosts: [], names: await names(1), vips }];
+    const listing = namesListing(found, true);
+    expect(listing.json(listing.rows)).toEqual(found);
+    expect(listed(listing, {}, false)).toMatch(
+      /^app +api +10\.7\.0\.9 +- +\(virtual\) +1\/2 ready$/m,
+    );
+    expect(listed(namesListing(found, false), { filter: ["state=in"], quiet: true }, false)).toBe(
+      "db\nweb\nweb-1",
+    );
   });
 
   test("a host that is not on the network says who is", async () => {
     const { status, out } = await run(3, "names", "app");
     expect([status, out]).toEqual([
       0,
-      "this host is not on app and knows no names of it; h1, h2 are\n",
+      `${HEAD}\n\nthis host is not on app and knows no names of it; h1, h2 are\n`,
     ]);
-    expect((await run(3, "names")).out).toBe("NETWORK  NAME  ADDRESS  HOST  CONTAINER  STATE\n");
+    expect((await run(3, "names")).out).toBe(`${HEAD}\n`);
   });
 
   test("an unknown network", async () => {
@@ -226,7 +240,10 @@ test("status says what is wrong with names, and nothing else of them", async () 
     await served.start();
     const { out } = await overlayTs(join(directory, "status"), ["status"]).ended;
     await served.stop();
-    return out;
+    // The first line is the verdict on all of it.
+    const [verdict = "", ...rest] = out.split("\n");
+    expect(verdict.includes("names of other hosts")).toBe(rest.join().includes("not served"));
+    return rest.join("\n");
   };
   const without = await saying(undefined);
   expect(without).not.toMatch(/names/);

@@ -82,6 +82,21 @@ test("help shows no values of the program's own", async () => {
   expect(out).toMatch(/--label <name=value> +label$/m);
 });
 
+test("a typo costs three lines, not the whole help", async () => {
+  expect((await run(["statsu"])).said).toBe(
+    "overlay-ts: unknown command 'statsu'\n(Did you mean status?)\n  → `overlay-ts --help` lists the commands\n",
+  );
+  expect((await run(["network", "create"])).said).toBe(
+    "overlay-ts: missing required argument 'name'\n  → usage: overlay-ts network create <name> [options]; `--help` has all of them\n",
+  );
+});
+
+test("the help has groups and examples", async () => {
+  const { out } = await run(["--help"]);
+  expect(out).toMatch(/^Every day:\n {2}status .*^The cluster:\n {2}init .*^Examples:\n/ms);
+  expect(out).not.toMatch(/^Commands:\n {2}(?!help)/m);
+});
+
 test("a variable that nobody knows", async () => {
   const ended = await run(["status"], { OVERLAY_TS_LOGLEVEL: "debug" });
   expect(ended.status).toBe(2);

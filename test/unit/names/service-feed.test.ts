@@ -5,7 +5,8 @@ import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
 import { vipRoutes } from "../../../agent/api/vips.ts";
 import { type AskedVip, VipRequests } from "../../../agent/balancing/vip-requests.ts";
 import type { SandboxId } from "../../../agent/names/server/port.ts";
-import { vipListText } from "../../../agent/cli/vip-commands.ts";
+import { listed } from "../../../agent/cli/listing.ts";
+import { vipListing } from "../../../agent/cli/vip-commands.ts";
 import type { VipList } from "../../../agent/api/vips.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
 import { EndpointId, type NetworkId } from "../../../shared/ids.ts";
@@ -183,6 +184,8 @@ test("what labels ask for is had once, refused with what can be done, and ends t
   await expect.poll(vips, PATIENT).toEqual([]);
 });
 
+const vipText = (found: VipList): string => listed(vipListing(found), {}, false);
+
 test("the commands add, list and end them, on any host", async () => {
   await h2.agent.controller.refresh();
   const added = (await call(h2, "POST /v1/vips", {}, { network: "app", name: "web" })) as VipList;
@@ -190,11 +193,11 @@ test("the commands add, list and end them, on any host", async () => {
   await h1.agent.controller.refresh();
   const list = (await call(h1, "GET /v1/vips", { network: "app" })) as VipList;
   expect(list.vips).toMatchObject([{ members: 1, ready: 1 }]);
-  expect(vipListText(list)).toMatch(/^NETWORK.*\napp {6}web {3}10\.7\.0\.\d+ +1\/1 +no +cli$/);
+  expect(vipText(list)).toMatch(/^NETWORK.*\napp {6}web {3}10\.7\.0\.\d+ +1\/1 +no +cli$/);
   const old = { ...list, without: ["h2"] };
-  expect(vipListText(old)).toMatch(/upgrade overlay-ts on h2$/);
+  expect(vipText(old)).toMatch(/upgrade overlay-ts on h2$/);
   const elsewhere = (await call(h2, "GET /v1/vips", {})) as VipList;
-  expect(vipListText(elsewhere)).toMatch(/ \? /);
+  expect(vipText(elsewhere)).toMatch(/ \? /);
   await call(h2, "DELETE /v1/vips", { network: "app", name: "web" });
   await expect(call(h2, "DELETE /v1/vips", { network: "app", name: "web" })).rejects.toMatchObject({
     code: "NOT_FOUND",

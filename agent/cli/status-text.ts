@@ -1,0 +1,190 @@
+import type { Failure } from "../../shared/errors.ts";
+import { counted } from "../../shared/text.ts";
+import type { Status } from "../api/status.ts";
+import type { Problem } from "../core/events/view.ts";
+import { isNarrow } from "../core/liveness/narrow-paths.ts";
+import { leftOutText } from "../core/names/left-out.ts";
+import type { ProofStatus } from "../membership/failure-detector.ts";
+import { lossText } from "../store/loss.ts";
+import { ignoredText } from "./ignored-text.ts";
+import { table } from "./output.ts";
+import { refusedText } from "./refused-text.ts";
+
+/** What `status` says below its verdict, for people: each thing once, with what to do about it. */
+
+export function statusText(found: Status): string {
+  const proofs = new Map(found.dataPath.map((proof) => [proof.node, proof]));
+  const peers = found.peers.map(({ node, name, connected, dialled }) => {
+    const proof = proofs.get(node);
+    const mesh = connected ? "yes" : dialled === false ? "-" : "NO";
+    return [name, mesh, proof === undefined ? "?" : pathText(proof, "NO")];
+  });
+  const networks = found.networks.map((network) => [
+    network.name ?? network.id,
+    String(network.endpoints),
+    String(network.remotes),
+    syncText(network),
+    kernelText(network, found.problems),
+  ]);
+  const dropped = [
+    ...Object.entries(found.guards.dropped),
+    ...Object.entries(found.egress?.dropped ?? {}).map(
+      ([why, n]) => [`way out: ${why}`, n] as const,
+    ),
+  ].filter(([, count]) => count > 0);
+  const removed = found.removed && [found.removed.message, `  → ${found.removed.next ?? ""}`, ""];
+  return [
+    ...(removed ?? []),
+    `${found.name}  cluster ${found.cluster}  revision ${found.revision}  controller ${found.controller.address}:${found.controller.port}`,
+    "",
+    table(["PEER", "MESH", "DATA PATH"], peers),
+    "",
+    table(["NETWORK", "HERE", "ELSEWHERE", "IN SYNC", "KERNEL"], networks),
+    ...found.tooLarge.flatMap(({ name, id, needsUnderlayBytes }) => [
+      "",
+      `not for this host: ${name ?? id}, which needs an underlay of ${needsUnderlayBytes} bytes`,
+    ]),
+    ...encryptionText(found.encryption),
+    ...dockerText(found.docker),
+    ...namesText(found.names, found.problems ?? []),
+    ...vipsText(found.virtualAddresses),
+    ...(found.naming?.leftOutNames ?? []).flatMap((one) => ["", leftOutText(one)]),
+    ...(found.otherVersions ?? []).flatMap(({ failure: { message, next = "" } }) => [
+      "",
+      `${message}: ${next}`,
+    ]),
+    ...egressText(found.egress),
+    ...diskText(found.disk),
+    ...problemsText(found.problems ?? []),
+    ...(dropped.length === 0
+      ? []
+      : ["", `dropped: ${dropped.map(([why, n]) => `${why} ${n}`).join(", ")}`]),
+    ...refusedText(found.plugin, Date.now()),
+    ...ignoredText(found.networks),
+  ].join("\n");
+}
+
+export function pathText(proof: ProofStatus, silent: string): string {
+  if (isNarrow(proof)) return "SMALL ONLY";
+  return proof.roundTripMs === undefined ? silent : `${proof.roundTripMs.toFixed(2)} ms`;
+}
+
+/** What does not succeed is said below, with what to do. An agent of before says it here alone. */
+function kernelText({ pass }: Status["networks"][number], problems: Status["problems"]): string {
+  if (pass?.failure === undefined) return "ok";
+  return problems === undefined ? pass.failure.message : "NO";
+}
+
+function syncText({ alone, inSync }: Status["networks"][number]): string {
+  if (alone) return "alone";
+  return inSync ? "yes" : "no";
+}
+
+/** These have lines of their own: at the top, with what was lost, with what is too much, at the end. */
+const SAID_ELSEWHERE: readonly Problem["what"][] = [
+  "membership",
+  "disk",
+  "names",
+  "controller link",
+];
+
+function problemsText(problems: readonly Problem[]): string[] {
+  return problems
+    .filter(({ what }) => !SAID_ELSEWHERE.includes(what))
+    .flatMap(({ what, network, message, next }) => [
+      "",
+      `${what}: ${network === undefined ? "" : `${network.slice(0, 12)}: `}${message}`,
+      ...(next === undefined ? [] : [`  → ${next}`]),
+    ]);
+}
+
+/** Where further containers get docker_gwbridge, and why. An agent of before has none. */
+function egressText(egress: Status["egress"]): string[] {
+  const why = egress?.blocked.ipv4;
+  if (why === undefined) return [];
+  return ["", `way out: by docker_gwbridge, for ${why.message}`, `  → ${why.next ?? ""}`];
+}
+
+/** An agent of before has none. */
+function diskText(disk: Status["disk"] | undefined): string[] {
+  if (disk === undefined) return [];
+  const { owed, failure, losses } = disk;
+  const refusing = failure && [
+    `disk: ${failure.message} (${failure.next ?? ""}); new containers are refused, ${counted(owed, "entry waits", "entries wait")}`,
+  ];
+  return [
+    ...(refusing ?? []),
+    ...losses.map((loss) => `lost from disk: ${lossText(loss)}`),
+  ].flatMap((line) => ["", line]);
+}
+
+function encryptionText({ wireguard, ipsec }: Status["encryption"]): string[] {
+  const age = (seconds: number | undefined): string =>
+    seconds === undefined ? "never" : `${seconds} s ago`;
+  return [
+    ...classText(wireguard, ["WIREGUARD", "PATH", "HANDSHAKE", "ENDPOINT"], (peer) => [
+      age(peer.handshakeSecondsAgo),
+      peer.endpoint ?? "-",
+    ]),
+    ...classText(ipsec, ["IPSEC", "PATH", "KEY", "PACKETS"], (peer) => [
+      age(peer.keySeconds),
+      String(peer.packets),
+    ]),
+  ];
+}
+
+/** Peers of a class, and why it cannot be used. Undefined: it is not in use. */
+function classText<P extends { name: string; path: boolean; why: string | undefined }>(
+  status: { readonly peers: readonly P[]; readonly failure: Failure | undefined } | undefined,
+  head: readonly string[],
+  more: (peer: P) => string[],
+): string[] {
+  if (status === undefined) return [];
+  const rows = status.peers.map((peer) => [
+    peer.name,
+    peer.path ? "yes" : `NO: ${peer.why ?? "no key yet"}`,
+    ...more(peer),
+  ]);
+  return ["", table(head, rows)];
+}
+
+function dockerText(docker: Status["docker"]): string[] {
+  if (docker === undefined) return [];
+  const conflicts = docker.conflicts.map(
+    ({ name, driver }) => `not shown here: ${name}, the name of a ${driver} network on this engine`,
+  );
+  return [
+    ...conflicts,
+    ...(docker.cutOff ?? []).map(
+      ({ network, name }) =>
+        `${name} is without ${network}, which it had before this host left: \`docker network connect ${network} ${name}\``,
+    ),
+  ].flatMap((line) => ["", line]);
+}
+
+/** Only what is wrong: then names answer their members. */
+function vipsText(found: Status["virtualAddresses"]): string[] {
+  if (found === undefined || found.vips === 0) return [];
+  const { clients, lastProblem, without } = found;
+  const failed =
+    lastProblem === undefined
+      ? []
+      : [`virtual addresses are not served in ${clients.failed} containers: ${lastProblem}`];
+  const old =
+    without.length === 0
+      ? []
+      : [
+          `hosts of an older version, where names with a virtual address answer their members: ${without.join(", ")}`,
+        ];
+  return failed.length + old.length === 0 ? [] : ["", ...failed, ...old];
+}
+
+/** Only what is wrong: then names of other hosts are not found. */
+function namesText(names: Status["names"], problems: readonly Problem[]): string[] {
+  const { lastProblem } = names ?? {};
+  if (names === undefined || lastProblem === undefined) return [];
+  if (problems.some(({ message }) => message.includes(lastProblem))) return [];
+  const { waiting, serving, failed } = names.sandboxes;
+  const some = failed === 0 ? "" : ` in ${failed} of ${waiting + serving + failed} containers`;
+  return ["", `names of other hosts are not served${some}: ${lastProblem}`];
+}
