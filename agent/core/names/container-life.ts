@@ -64,7 +64,9 @@ export function applyEvent(life: ContainerLife, event: ContainerEvent): boolean 
       life.paused = false;
       return true;
     case "kill":
-      if (isStop(life, event)) life.stoppingSinceMs = event.atMs;
+      // Heard late, it was for a run that has ended: no event will say that this one goes on.
+      if (isStop(life, event) && event.atMs >= (life.details?.startedAtMs ?? -Infinity))
+        life.stoppingSinceMs = event.atMs;
       return false;
     case "die":
       // Engines since 25 say it late: a container that is started again may be ahead of it.
