@@ -90,7 +90,9 @@ function zshOption({ names, takesValue, isPath, description }: OptionNode): stri
   return names.map((name) => `'${name}${text}'`).join(" ");
 }
 
-const zshText = (text: string): string => text.replaceAll("'", "").replaceAll(/[[\]:]/g, "\\$&");
+/** Within single quotes, where `_arguments` and `_describe` read brackets and colons. */
+const zshText = (text: string): string =>
+  text.replaceAll(/[[\]:\\]/g, "\\$&").replaceAll("'", String.raw`'\''`);
 
 export function fish(program: CommandNode): string {
   const lines = allCommands(program).flatMap((node) => {

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { VERSION } from "../../shared/version.ts";
+import { VERSION } from "../../shared/node/version.ts";
 import { member } from "./ar-member.ts";
 import { controlFiles } from "./control.ts";
 import { ROOT } from "./lock.ts";
@@ -15,7 +15,7 @@ import { MACHINES, type Machine, makeTree } from "./tree.ts";
  */
 
 /** Larger ones are refused: something was packed that is not needed. */
-const MOST_BYTES = 30_000_000;
+export const MOST_BYTES = 30_000_000;
 
 export interface Packed {
   readonly deb: string;

@@ -14,7 +14,7 @@ import {
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { program } from "../../agent/cli/main.ts";
-import { VERSION } from "../../shared/version.ts";
+import { VERSION } from "../../shared/node/version.ts";
 import { bundle } from "../bundle.ts";
 import { commandTree } from "./command-tree.ts";
 import { bash, fish, zsh } from "./completions.ts";
@@ -99,7 +99,7 @@ function copyPackages(directory: string, machine: Machine): string {
   const native = `@koromix/koffi-linux-${npm}`;
   const files: Readonly<Record<string, readonly string[]>> = {
     [`node-linux-${npm}`]: ["bin/node"],
-    koffi: ["package.json", "index.js", "src/koffi"],
+    koffi: ["package.json", "index.js", "src/koffi/index.js", "src/koffi/src/static.js"],
     [native]: ["package.json", "index.js", `linux_${npm}/koffi.node`],
     netlink: ["package.json", "dist", `prebuilds/linux-${npm}/node.napi.node`],
     "node-gyp-build": ["package.json", "index.js", "node-gyp-build.js"],
@@ -125,9 +125,8 @@ function copyPackages(directory: string, machine: Machine): string {
   return license;
 }
 
-/** Not: types, maps, sources in C++, and what only `require` loads of a package that is imported. */
-const isLoaded = (path: string): boolean =>
-  !/\.(d\.ts|map|cc|hh|inc|def|S|asm|txt|cjs)$/.test(path);
+/** Not: types, maps. */
+const isLoaded = (path: string): boolean => !/\.(d\.ts|map)$/.test(path);
 
 /** As compact as gzip does it, without a name and a time in it. */
 const packed = (content: string | Buffer): Buffer => gzipSync(content, { level: 9 });
