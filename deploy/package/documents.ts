@@ -17,7 +17,7 @@ Comment:
 ${parties.join("\n")}
 
 Files: *
-Copyright: the authors of overlay-ts
+Copyright: 2026 the authors of overlay-ts
 License: Apache-2.0
  On Debian systems, the full text of the Apache License, version 2.0, is in
  /usr/share/common-licenses/Apache-2.0.

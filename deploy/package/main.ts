@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -59,13 +59,15 @@ export async function makePackage(
   return { deb: `${name}.deb`, archive: name + extension };
 }
 
-/** Of the last commit: when what is packed was written. */
+/** Of the last commit: when what is packed was written. Also of a clone that is another user's. */
 function sourceEpoch(): number {
   const given = process.env["SOURCE_DATE_EPOCH"];
   if (given !== undefined) return Number(given);
-  return Number(
-    execFileSync("git", ["log", "-1", "--format=%ct"], { cwd: ROOT, encoding: "utf8" }),
-  );
+  const git = ["-c", "safe.directory=*", "log", "-1", "--format=%ct"];
+  const { status, stdout } = spawnSync("git", git, { cwd: ROOT, encoding: "utf8" });
+  if (status !== 0)
+    throw new Error("git does not tell the last commit's time: set SOURCE_DATE_EPOCH (seconds)");
+  return Number(stdout);
 }
 
 const isMachine = (name: string): name is Machine => Object.hasOwn(MACHINES, name);
