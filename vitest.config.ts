@@ -6,6 +6,9 @@ const node = { execArgv: ["--disable-warning=ExperimentalWarning"] };
 /** `npm run soak`: also what the minutes of a test run do not suffice for. */
 const LONG = process.env["SOAK"] !== undefined;
 
+/** Of `system`: of another version's processes, which a run of all needs not. */
+const SOAK_ONLY = ["upgrade"].map((name) => `test/lab/${name}.system.test.ts`);
+
 /** They take the processors away from whatever runs beside them, to see that nobody is taken for dead or starved then. */
 const alone = ["membership", "hostile"].map((name) => `test/lab/${name}.system.test.ts`);
 
@@ -88,7 +91,7 @@ export default defineConfig({
         test: {
           name: "system",
           include: ["test/**/*.system.test.ts"],
-          exclude: alone,
+          exclude: LONG ? alone : [...alone, ...SOAK_ONLY],
           maxWorkers: 4,
           sequence: { groupOrder: 3 },
           ...system,

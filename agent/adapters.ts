@@ -1,5 +1,6 @@
 import type { ControlChannel } from "../controller/wire/channel.ts";
 import type { Cidr, Ip } from "../shared/ip.ts";
+import type { Balancing } from "./balancing/port.ts";
 import type { CutOffs } from "./docker/cut-off.ts";
 import type { DockerEngine } from "./docker/engine/port.ts";
 import type { PluginSocket } from "./docker/plugin/plugin-socket.ts";
@@ -26,6 +27,7 @@ export interface AgentAdapters {
   readonly proof: DataPathProof;
   readonly encryption: EncryptionAdapters;
   readonly names: NameServer;
+  readonly balancing: Balancing;
   readonly store: AgentStore;
   /** What its opening could not save. */
   readonly losses?: readonly Loss[];

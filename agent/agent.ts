@@ -35,7 +35,10 @@ import { makeMembership, type MembershipParts } from "./membership/parts.ts";
 import { Reach } from "./membership/reach.ts";
 import { JoinedSandboxes } from "./names/joined-sandboxes.ts";
 import type { NameServerFeed } from "./names/name-server-feed.ts";
-import { makeNames } from "./names/parts.ts";
+import { makeNames, makeServices } from "./names/parts.ts";
+import type { ServiceFeed } from "./names/service-feed.ts";
+import type { VipRequests } from "./balancing/vip-requests.ts";
+import { makeVipRequests } from "./balancing/parts.ts";
 import { containersOf, forget } from "./networks/forget-endpoint.ts";
 import { makeNetworks, type NetworksParts } from "./networks/parts.ts";
 import { askForKeys } from "./replication/request-kinds.ts";
@@ -60,6 +63,8 @@ export interface AgentParts extends MembershipParts, NetworksParts, DockerParts 
   readonly encryption: Encryption;
   readonly reach: Reach;
   readonly nameServerFeed: NameServerFeed;
+  readonly serviceFeed: ServiceFeed;
+  readonly vipRequests: VipRequests;
   readonly events: EventLog;
   readonly eventSource: EventSource;
   /** Emitted once a minute (core/part-context.ts). */
@@ -132,16 +137,24 @@ function makeParts(
   const networks = makeNetworks({ ...member, plan, sealSecretKey });
   const sandboxes = new JoinedSandboxes(disk);
   const nameServerFeed = makeNames({ ...tables, ...networks, sandboxes });
+  const serviceFeed = makeServices({ ...tables, ...networks, sandboxes, nameServerFeed });
   const docker = makeDocker({ ...member, ...networks, sandboxes, nameServerFeed });
+  const vipRequests = makeVipRequests({ ...member, ...docker });
   const events = new EventLog(systemClock);
   const ways = { wayOutReconciler, egressReconciler };
-  const rest = { identity, membership, ...ways, nameServerFeed, events };
+  const served = { nameServerFeed, serviceFeed, vipRequests };
+  const rest = { identity, membership, ...ways, ...served, events };
   const parts = { ...member, ...networks, ...docker, ...rest };
+  return { ...parts, eventSource: seeing(parts, viewChanged) };
+}
+
+function seeing(parts: Omit<AgentParts, "eventSource">, viewChanged: Signal): EventSource {
+  const { reach, replication, resync, events } = parts;
   const eventSource = new EventSource(() => seen(parts), events);
   for (const changed of [viewChanged, reach.changed, replication.clusterChanged, resync])
     changed.on(() => eventSource.dirty());
   replication.networkChanged.on(() => eventSource.dirty());
-  return { ...parts, eventSource };
+  return eventSource;
 }
 
 /** A joined host, as its life needs it. */
@@ -210,6 +223,7 @@ export class Agent implements Living {
         await forget(parts, network, endpoint);
     await localNetworks.withdraw();
     await nameServerFeed.withdraw();
+    await parts.serviceFeed.withdrawn();
     return { ...withdrawn, removed: parts.revocationCheck.failure() !== undefined };
   }
 
@@ -229,6 +243,7 @@ export class Agent implements Living {
     await parts.replication.stop();
     await parts.reconciler.stop();
     await parts.encryption.stop();
+    await parts.serviceFeed.stop();
     await parts.guardReconciler.stop();
     await parts.wayOutReconciler.stop();
     await parts.egressReconciler.stop();

@@ -4,6 +4,7 @@ import { DEFAULT_PORTS } from "../shared/cluster-state.ts";
 import { asFailure, OverlayError } from "../shared/errors.ts";
 import type { NetworkId } from "../shared/ids.ts";
 import { Ip } from "../shared/ip.ts";
+import { removeTable as removeVips } from "./balancing/namespace-table.ts";
 import { removeTable } from "./names/server/gate.ts";
 import { LinuxIpsec } from "./encryption/ipsec/linux-ipsec.ts";
 import { LinuxWireguard } from "./encryption/wireguard/linux-wireguard.ts";
@@ -90,7 +91,8 @@ export class LinuxLeftovers {
     await step("guards", () => new NftGuards(this.#options).remove({ keepSealed }));
     await step("docker_gwbridge's filter", () => this.#wayOut());
     await step("rules of the ways out", () => this.#egress());
-    await step("rules for names in containers", () => this.#gates());
+    await step("rules for names in containers", () => this.#inSandboxes(removeTable));
+    await step("virtual addresses in containers", () => this.#inSandboxes(removeVips));
     const left = [...failures, ...this.#namespaces().map((name) => `namespace ${name}`)];
     if (left.length === 0) return;
     throw new OverlayError({
@@ -166,12 +168,11 @@ export class LinuxLeftovers {
     }
   }
 
-  /** Without an agent these rules lead nowhere. */
-  #gates(): Promise<void> {
+  /** Without an agent these rules lead nowhere, or to who is no member any more. */
+  async #inSandboxes(remove: (path: string) => void): Promise<void> {
     const names = existsSync(SANDBOXES) ? readdirSync(SANDBOXES) : [];
     for (const path of names.map((name) => join(SANDBOXES, name)))
-      if (isPinnedNetns(path)) removeTable(path);
-    return Promise.resolve();
+      if (isPinnedNetns(path)) remove(path);
   }
 
   #namespaces(): string[] {

@@ -5,6 +5,7 @@ import { hasAddress } from "../shared/node/own-address.ts";
 import { systemClock } from "../shared/node/system.ts";
 import type { Log } from "../shared/ports.ts";
 import type { AgentAdapters } from "./adapters.ts";
+import { LinuxBalancing } from "./balancing/linux-balancing.ts";
 import { CutOffFile } from "./docker/cut-off.ts";
 import { EngineClient } from "./docker/engine/client.ts";
 import type { PluginSocket } from "./docker/plugin/plugin-socket.ts";
@@ -79,6 +80,7 @@ export function linuxAdapters(
     egress: new LinuxEgress({}),
     transitPools: transitPool && transitPools(transitPool),
     names,
+    balancing: new LinuxBalancing({ log }),
     engine: engineSocket === undefined ? undefined : new EngineClient(engineSocket),
     pluginSocket,
     cutOffs: new CutOffFile(files.cutOff),

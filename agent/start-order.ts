@@ -14,6 +14,7 @@ export interface StartingParts {
   readonly membership: Pick<Membership, "state">;
   readonly replication: Pick<Replication, "restore" | "start">;
   readonly nameServerFeed: Pick<NameServerFeed, "start" | "forgetGone">;
+  readonly serviceFeed: { start(): void };
   readonly encryption: { dirty(): void };
   readonly endpointRecovery: Pick<EndpointRecovery, "forgetLastBoot" | "start" | "waiting">;
   readonly localNetworks: Pick<LocalNetworks, "start" | "hosted">;
@@ -37,6 +38,7 @@ export async function startMember(
   await replication.restore(parts.membership.state);
   // First of all: containers ask, and meanwhile nobody answers what is ours.
   await parts.nameServerFeed.start();
+  parts.serviceFeed.start();
   await protect();
   await replication.start();
   endpointRecovery.forgetLastBoot();

@@ -37,6 +37,7 @@ import {
 } from "./core/record.ts";
 import { behind, standingOf } from "./core/standing.ts";
 import { changeUnderlay } from "./core/underlay.ts";
+import { addVip, endVip, removeVip } from "./core/vips.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, type OldHosts } from "./encoded-record.ts";
 import { recordOf, rowChanges, wholeOf } from "./record-rows.ts";
@@ -263,6 +264,16 @@ export class Controller {
           returnBlock(record, from, request.network, request.block, request.holds),
         );
         return { v: 1, kind: "done", state: await this.signedState(takes) };
+      case "addVip": {
+        const vip = await this.#commit((record) => addVip(record, from, request));
+        return { v: 1, kind: "vip", vip, state: await this.signedState(takes) };
+      }
+      case "removeVip": {
+        const remove = request.unheld === true ? endVip : removeVip;
+        const { network, name } = request;
+        await this.#commit((record, context) => remove(record, from, network, name, context));
+        return { v: 1, kind: "done", state: await this.signedState(takes) };
+      }
       case "rotateKey":
         await this.#commit((record, context) => {
           allowedNetwork(record, from, request.network);

@@ -20,6 +20,10 @@ const LISTS = {
   network: { of: ({ state }) => state.networks, key: ({ id }: { id: string }) => id },
   revoked: { of: ({ state }) => state.revoked, key: (id: string) => id },
   block: { of: ({ state }) => state.blocks, key: placeOf },
+  vip: {
+    of: ({ state }) => state.vips ?? [],
+    key: ({ network, name }: { network: string; name: string }) => `${network}/${name}`,
+  },
   token: { of: ({ tokens }) => tokens, key: ({ id }: { id: string }) => id },
   quarantine: { of: ({ quarantine = [] }) => quarantine, key: placeOf },
   former: {
@@ -106,7 +110,7 @@ export function unreadable(cause: unknown): OverlayError {
 /** What has rows of its own. */
 const IN_ROWS: readonly (keyof ControllerRecord | keyof ControllerRecord["state"])[] = [
   ...(["state", "tokens", "networkKeys", "quarantine", "formerAddresses"] as const),
-  ...(["machines", "givenAt", "nodes", "revoked", "networks", "blocks"] as const),
+  ...(["machines", "givenAt", "nodes", "revoked", "networks", "blocks", "vips"] as const),
 ];
 
 /** What there is once, fields of later versions with it. */
@@ -136,6 +140,7 @@ function joined(rows: Rows): object {
     revoked: list("revoked"),
     networks: list("network"),
     blocks: list("block"),
+    ...(lists.has("vip") && { vips: list("vip") }),
   };
   const [machines, givenAt] = [maps.get("machine"), maps.get("given")];
   return {

@@ -24,6 +24,7 @@ const ENTRIES = {
   start: "agent/cli/start.ts",
   "mesh-worker": "agent/replication/gossip/mesh-worker.ts",
   "names-worker": "agent/names/server/names-worker.ts",
+  "balancing-worker": "agent/balancing/balancing-worker.ts",
   "patience-worker": "agent/names/server/patience-worker.ts",
 };
 

@@ -1,5 +1,6 @@
 import type { ClusterState } from "./cluster-state.ts";
 import type { NetworkId, NodeId } from "./ids.ts";
+import { isRevoked, nodeOf, recordOf } from "./records.ts";
 
 /** Whether the signed state lets a host have a network: its endpoints, its key and its documents. */
 export function mayHost(
@@ -7,10 +8,9 @@ export function mayHost(
   node: NodeId,
   network: NetworkId,
 ): boolean {
-  const admitted = state?.nodes.find(({ id }) => id === node);
-  const record = state?.networks.find(({ id }) => id === network);
-  if (admitted === undefined || record === undefined) return false;
-  if (state?.revoked.includes(node) === true) return false;
+  const [admitted, record] = [nodeOf(state, node), recordOf(state, network)];
+  if (state === undefined || admitted === undefined || record === undefined) return false;
+  if (isRevoked(state, node)) return false;
   const { allowedNetworks } = admitted;
   return (
     (record.hosts === undefined || record.hosts.includes(node)) &&

@@ -24,6 +24,10 @@ export const BOUNDS = {
   controlAnswerBytes: 24 * 1024 * 1024,
   /** Of a network on a host, one or more each. */
   blocks: 40_000,
+  /** Virtual addresses of one network. */
+  vipsOfNetwork: 1000,
+  /** Of all networks. */
+  vips: 20_000,
   /** A plugin call's or local API call's body. */
   httpBodyBytes: 1024 * 1024,
   /** Address pools that Docker asked for and made no network of. */
@@ -36,6 +40,8 @@ export const BOUNDS = {
   moreEndpointNames: 96,
   /** All of an endpoint together: no more than hosts of 0.1.0 can say, so that a document still fits a message. */
   endpointNameCharacters: 32 * 253,
+  /** What SRV records tell of: ports that a container publishes or exposes. */
+  endpointPorts: 32,
   /** RFC 1035, 2.3.4, as text without the last dot. */
   nameLength: 253,
   labels: 128,

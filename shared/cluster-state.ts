@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { BOUNDS } from "./bounds.ts";
 import { ClusterId, DockerNetworkId, NetworkId, NodeId, Vni } from "./ids.ts";
+import { isLabel } from "./dns-name.ts";
 import { Cidr, Ip } from "./ip.ts";
 import { StatePoint } from "./state/head.ts";
 
@@ -180,6 +181,30 @@ export type NetworkRecord = z.infer<typeof NetworkRecord>;
 export const BlockRecord = z.object({ network: NetworkId, block: Cidr, node: NodeId });
 export type BlockRecord = z.infer<typeof BlockRecord>;
 
+/** Whose wish a virtual address is: only what labels and networks asked for ends by itself. */
+export const VipMaker = z.enum(["cli", "label", "network"]);
+export type VipMaker = z.infer<typeof VipMaker>;
+
+/** An address that a name of a network answers, whoever has the name: no host gives out anything of its blocks. */
+export const VipRecord = z.object({
+  network: NetworkId,
+  /** Canonical, one label. */
+  name: z.string().refine(isLabel, "not one label of a name"),
+  /** One for each subnet of the network. */
+  ips: z.array(Ip).min(1).max(2),
+  /** What is kept for such addresses, where `ips` come from, in their order: several share one. */
+  blocks: z.array(Cidr).min(1).max(2),
+  sticky: z.boolean(),
+  madeBy: VipMaker,
+});
+export type VipRecord = z.infer<typeof VipRecord>;
+/** What the next network and the next host get at least: no lower one is given, whoever has had it and is gone. */
+export const NextNumbers = z.object({
+  vni: z.number().int().min(1),
+  nodeIndex: z.number().int().min(1),
+});
+export type NextNumbers = z.infer<typeof NextNumbers>;
+
 /** All that the controller decides. One revision, signed whole, spread by gossip. */
 export const ClusterState = z.object({
   format: z.literal(1),
@@ -192,6 +217,10 @@ export const ClusterState = z.object({
   revoked: z.array(NodeId),
   networks: z.array(NetworkRecord).max(BOUNDS.networks),
   blocks: z.array(BlockRecord),
+  /** Absent: none. Hosts of 0.1.0 do not know them. */
+  vips: z.array(VipRecord).min(1).optional(),
+  /** Absent: a controller of 0.1.0 was the last to make a network or admit a host. */
+  numbers: NextNumbers.optional(),
 });
 export type ClusterState = z.infer<typeof ClusterState>;
 

@@ -12,10 +12,10 @@ export function canonicalName(text: string): string {
  * such; an alias or a host name may be any text.
  */
 export function isName(canonical: string): boolean {
-  return (
-    canonical.length <= BOUNDS.nameLength &&
-    canonical
-      .split(".")
-      .every((label) => label.length <= LABEL_LENGTH && /^[a-z0-9_-]+$/.test(label))
-  );
+  return canonical.length <= BOUNDS.nameLength && canonical.split(".").every(isLabel);
+}
+
+/** One label of a name, canonical. */
+export function isLabel(text: string): boolean {
+  return text.length <= LABEL_LENGTH && /^[a-z0-9_-]+$/.test(text);
 }

@@ -40,6 +40,8 @@ export const Endpoint = z.looseObject({
   moreNames: z.array(z.string().max(BOUNDS.nameLength)).max(BOUNDS.moreEndpointNames).optional(),
   /** Why it is in no answer, an `OutReason` of this or a later version; absent: it is. */
   out: z.string().max(32).optional(),
+  /** Ports that it publishes or exposes, `80/tcp`, in order. What is none is passed over when reading; 0.1.0 passes all on. */
+  ports: z.array(z.string().max(16)).max(BOUNDS.endpointPorts).optional(),
 });
 export type Endpoint = z.infer<typeof Endpoint>;
 

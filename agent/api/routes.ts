@@ -16,6 +16,7 @@ import { nameRows } from "../core/names/name-rows.ts";
 import { encryptionStatus } from "./encryption-status.ts";
 import { events } from "./events-query.ts";
 import { verify } from "./verify.ts";
+import { vipRoutes } from "./vips.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
 import { notRunning, statusOf } from "./status.ts";
@@ -70,6 +71,7 @@ export function localRoutes(
     }),
     "POST /v1/keys/rotate": byQuery(["node", "network"], (query) => rotateKeys(joined(), query)),
     "DELETE /v1/networks": byQuery(["name"], ({ name = "" }) => removeNetwork(joined(), name)),
+    ...vipRoutes(joined),
   };
 }
 

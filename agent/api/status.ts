@@ -14,6 +14,7 @@ import type { DockerStatus } from "../docker/network-sync.ts";
 import { type EncryptionStatus, encryptionStatus } from "./encryption-status.ts";
 import { nodeName } from "./look-up.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
+import { type VipsStatus, vipsStatus } from "./vips-status.ts";
 import type { NamingStatus } from "../docker/container-watcher.ts";
 import type { ProofStatus } from "../membership/failure-detector.ts";
 import type { PassStatus } from "../kernel/reconciler.ts";
@@ -63,6 +64,8 @@ export interface AgentStatus {
   }[];
   readonly docker: DockerStatus | undefined;
   readonly names: NamesStatus;
+  /** Absent of an agent of before. */
+  readonly virtualAddresses?: Omit<VipsStatus, "without"> & { readonly without: readonly string[] };
   /** What Docker says of them; undefined: a host without an engine. */
   readonly naming: NamingStatus | undefined;
   readonly encryption: EncryptionStatus;
@@ -193,6 +196,7 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
     tooLarge: tooLarge(agent),
     docker: agent.networkSync?.status(),
     names: await namesStatus(adapters.names),
+    virtualAddresses: virtualAddresses(agent),
     naming: agent.containerWatcher?.status(),
     encryption: await encryptionStatus(agent),
     guards: {
@@ -224,6 +228,12 @@ export async function statusOf(agent: AgentParts): Promise<AgentStatus> {
     },
     memoryBytes: process.memoryUsage.rss(),
   };
+}
+
+function virtualAddresses(agent: AgentParts): NonNullable<Status["virtualAddresses"]> {
+  const { adapters, replication } = agent;
+  const { without, ...rest } = vipsStatus(adapters.balancing, replication.tables);
+  return { ...rest, without: without.map((node) => nodeName(agent, node)).toSorted() };
 }
 
 function kernelCounters({ reconciler, guardReconciler }: AgentParts): Counts {

@@ -4,6 +4,7 @@ import type { AgentParts } from "../agent.ts";
 import { leftOutText } from "../core/names/left-out.ts";
 import { differences } from "../core/data-plane/differences.ts";
 import { unservedSandboxes } from "./verify-names.ts";
+import { unservedVips } from "./vips-status.ts";
 
 /** One thing that is not as it should be, and where. */
 export interface Finding {
@@ -14,6 +15,7 @@ export interface Finding {
     | "way out"
     | "docker"
     | "names"
+    | "virtual addresses"
     | "leftover"
     | "wireguard"
     | "ipsec"
@@ -38,6 +40,7 @@ export async function verify(agent: AgentParts): Promise<Finding[]> {
     ...(await inContainers(agent)),
     ...(await inDocker(agent)),
     ...(await inNames(agent)),
+    ...(await inClients(agent)),
     ...agent.replication.faults().map((fault): Finding => ({ what: "tables", ...fault })),
   ];
   return findings.map((finding) => {
@@ -138,4 +141,10 @@ async function inNames({
       .filter(({ why }) => why === "too-many")
       .map(leftOutText),
   ].map((text) => ({ what: "names", text }));
+}
+
+async function inClients({ adapters: { balancing }, serviceFeed }: AgentParts): Promise<Finding[]> {
+  const mended = await balancing.check();
+  const texts = unservedVips(serviceFeed.wanted(), balancing.clients(), mended);
+  return texts.map((text) => ({ what: "virtual addresses", text }));
 }

@@ -8,6 +8,7 @@ import { fail, print } from "./output.ts";
 import * as names from "./names-commands.ts";
 import * as keys from "./key-commands.ts";
 import * as networks from "./network-commands.ts";
+import * as vips from "./vip-commands.ts";
 import * as nodes from "./node-commands.ts";
 import * as own from "./status-command.ts";
 
@@ -102,6 +103,11 @@ A line is: time, network, who, what happened, more; with --json one object a lin
 const KEY_HELP = `
 Without an option: all IPsec keys of this host. They also rotate on the schedule that \`key schedule\` shows;
 WireGuard's session keys rotate every two minutes.`;
+
+const VIP_HELP = `
+Members are the network's containers that have the name, those that run already too. Instead of this command: the label
+overlay-ts.vip=true (for the Compose service, else the first alias) or overlay-ts.vip=NAME on containers, with
+overlay-ts.vip.sticky=true; or -o vip=true on the network, for each of its services. tasks.NAME answers the members.`;
 
 const SCHEDULE_HELP = `
 Without an option: shows the schedule. A change takes effect at each key's next rotation (\`key rotate\` does
@@ -220,6 +226,22 @@ add(network, "expose <name>", "give this host an address in one, to reach its co
 );
 add(network, "hide <name>", "take that address away").action(
   run((context, [name = ""]) => networks.networkHide(context, name)),
+);
+
+const vip = program.command("vip").description("virtual addresses, each for all who have a name");
+add(vip, "add <network> <name>", "one for a name: new connections go to members that are ready")
+  .option("--sticky", "a container that dials keeps its member")
+  .addHelpText("after", VIP_HELP)
+  .action(
+    run((context, [network = "", name = ""], options: { sticky?: boolean }) =>
+      vips.vipAdd(context, network, name, options),
+    ),
+  );
+add(vip, "rm <network> <name>", "end one: the name answers its members again").action(
+  run((context, [network = "", name = ""]) => vips.vipRemove(context, network, name)),
+);
+add(vip, "ls [network]", "list them, and how many of their members are ready").action(
+  run((context, [network]) => vips.vipList(context, network)),
 );
 
 const endpoint = program.command("endpoint").description("containers' interfaces");

@@ -88,6 +88,7 @@ function statusText(found: Status): string {
     ...encryptionText(found.encryption),
     ...dockerText(found.docker),
     ...namesText(found.names),
+    ...vipsText(found.virtualAddresses),
     ...(found.naming?.leftOutNames ?? []).flatMap((one) => ["", leftOutText(one)]),
     ...(found.otherVersions ?? []).flatMap(({ failure: { message, next = "" } }) => [
       "",
@@ -194,6 +195,23 @@ function dockerText(docker: Status["docker"]): string[] {
         `${name} is without ${network}, which it had before this host left: \`docker network connect ${network} ${name}\``,
     ),
   ].flatMap((line) => ["", line]);
+}
+
+/** Only what is wrong: then names answer their members. */
+function vipsText(found: Status["virtualAddresses"]): string[] {
+  if (found === undefined || found.vips === 0) return [];
+  const { clients, lastProblem, without } = found;
+  const failed =
+    lastProblem === undefined
+      ? []
+      : [`virtual addresses are not served in ${clients.failed} containers: ${lastProblem}`];
+  const old =
+    without.length === 0
+      ? []
+      : [
+          `hosts of an older version, where names with a virtual address answer their members: ${without.join(", ")}`,
+        ];
+  return failed.length + old.length === 0 ? [] : ["", ...failed, ...old];
 }
 
 /** Only what is wrong: then names of other hosts are not found. */

@@ -14,6 +14,9 @@ import type {
 } from "./engine/port.ts";
 import type { LeftOut } from "../core/names/left-out.ts";
 import { ContainerNames, type Look, type Unpublished } from "../core/names/container-names.ts";
+import type { AskedVip } from "../balancing/vip-requests.ts";
+import { givesAllVips } from "../core/balancing/vip-wish.ts";
+import { Signal } from "../../shared/signal.ts";
 import { containersOf } from "../networks/forget-endpoint.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import type { NameServerFeed } from "../names/name-server-feed.ts";
@@ -54,6 +57,8 @@ export interface NamingStatus {
  * answers. Events are a hint that counts at once, looks and the list put right what they did not tell.
  */
 export class ContainerWatcher {
+  /** Something else was said of containers than before. */
+  readonly told = new Signal();
   readonly #modules: ContainerWatcherModules;
   readonly #names: ContainerNames;
   #stopped = false;
@@ -138,6 +143,21 @@ export class ContainerWatcher {
         .map((one) => ({ ...one, names: one.names.slice(0, LEFT_OUT_SHOWN) })),
       failedLooks: this.#failedLooks,
     };
+  }
+
+  /** Virtual addresses that containers here ask for. */
+  vipWishes(): AskedVip[] {
+    const { bindings, localNetworks } = this.#modules;
+    const networkOf = (docker: DockerNetworkId): NetworkId | undefined => bindings.network(docker);
+    const wishes = this.#names.vipWishes((docker) => {
+      const network = networkOf(docker);
+      const record = network && localNetworks.find(network);
+      return record !== undefined && givesAllVips(record);
+    });
+    return wishes.flatMap(({ network: docker, wish }) => {
+      const network = networkOf(docker);
+      return network === undefined ? [] : [{ network, ...wish }];
+    });
   }
 
   /** Containers here whose ports nobody reaches, whatever `-p` says. */
@@ -303,6 +323,7 @@ export class ContainerWatcher {
       this.#toldMs = clock.nowMs();
       log.debug({ network, endpoints: amended.length }, "names or health changed");
     }
+    this.told.emit();
     // After its names: on closed networks nothing else is found from then on.
     for (const endpoint of changed) {
       const inside = this.#names.inside(endpoint);

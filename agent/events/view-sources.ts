@@ -10,6 +10,8 @@ import type { Reach } from "../membership/reach.ts";
 import type { DataPaths } from "../membership/data-paths.ts";
 import type { PluginSocket } from "../docker/plugin/plugin-socket.ts";
 import type { NetworkSync } from "../docker/network-sync.ts";
+import type { Balancing } from "../balancing/port.ts";
+import type { VipRequests } from "../balancing/vip-requests.ts";
 import type { NameServer } from "../names/server/port.ts";
 import type { Encryption } from "../encryption/encryption.ts";
 import type { Mesh } from "../replication/gossip/port.ts";
@@ -54,10 +56,12 @@ export interface ViewModules {
   readonly containerWatcher:
     Pick<ContainerWatcher, "status" | "failure" | "unpublished"> | undefined;
   readonly nameServerFeed: Pick<NameServerFeed, "failure">;
+  readonly vipRequests: Pick<VipRequests, "failure">;
   readonly controller: Pick<ControllerLink, "failure">;
   readonly adapters: {
     readonly mesh: Pick<Mesh, "failure">;
     readonly names: Pick<NameServer, "failure">;
+    readonly balancing: Pick<Balancing, "failure">;
     readonly pluginSocket?: Pick<PluginSocket, "failure"> | undefined;
   };
   readonly reach: Pick<Reach, "lost">;
@@ -107,6 +111,10 @@ export function problemsOf(modules: ViewModules): Problem[] {
     ...problem(
       "name server",
       modules.nameServerFeed.failure() ?? modules.adapters.names.failure?.(),
+    ),
+    ...problem(
+      "virtual addresses",
+      modules.vipRequests.failure() ?? modules.adapters.balancing.failure?.(),
     ),
     ...problem("mesh", modules.adapters.mesh.failure?.()),
     ...problem("adoption", modules.endpointRecovery.failure()),

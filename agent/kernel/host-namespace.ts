@@ -5,7 +5,7 @@ import { defaultRoute } from "../core/data-plane/inet.ts";
 import type { InterfaceAddress } from "../core/data-plane/kernel-state.ts";
 import { containerLink, isContainerLink } from "./container-link.ts";
 import { missing } from "./errno.ts";
-import { addressesOf, linkNamed, linksOf } from "./netlink/dumps.ts";
+import { addressesOf, addressesOn, linkNamed, linksOf } from "./netlink/dumps.ts";
 import * as route from "./netlink/route.ts";
 import * as routing from "./netlink/routing.ts";
 import { RtNetlink } from "./netlink/socket.ts";
@@ -83,7 +83,7 @@ export class HostNamespace {
   ): Promise<{ index: number; addresses: InterfaceAddress[] } | undefined> {
     const link = await linkNamed(this.#socket, name);
     if (link?.up !== true) return undefined;
-    return { index: link.index, addresses: (await addressesOf(this.#socket))(link.index) };
+    return { index: link.index, addresses: await addressesOn(this.#socket, link.index) };
   }
 
   /** Up, with these addresses and no others. */
@@ -97,7 +97,7 @@ export class HostNamespace {
     setNetSettings(this.path, transitSettings(name));
     const isWanted = ({ ip }: InterfaceAddress): boolean =>
       addresses.some((wanted) => wanted.ip === ip);
-    const held = (await addressesOf(this.#socket))(link.index);
+    const held = await addressesOn(this.#socket, link.index);
     await this.#socket.batch([
       ...held
         .filter((address) => !isWanted(address))
@@ -123,7 +123,7 @@ export class HostNamespace {
     mtuBytes: number,
   ): Promise<void> {
     const name = containerLink(endpoint);
-    const link = (await linksOf(this.#socket)).find((candidate) => candidate.name === name);
+    const link = await linkNamed(this.#socket, name);
     if (link === undefined) throw missing(name);
     await this.#socket.batch([
       route.setUp(link.index, mtuBytes),

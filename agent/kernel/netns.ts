@@ -67,7 +67,19 @@ export function isPinnedNetns(path: string): boolean {
   return existsSync(path) && statfsSync(path).type === NSFS_MAGIC;
 }
 
-/** Runs synchronous code in a new namespace, which ends with it. */
+/**
+ * The namespace mounted at `path`, as its inode. Undefined: none. A plain file is there before Docker mounts one
+ * (createNamespaceFile of libnetwork/osl/namespace_linux.go), and often after it.
+ */
+export function namespaceAt(path: string): number | undefined {
+  try {
+    return statfsSync(path).type === NSFS_MAGIC ? statSync(path).ino : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs synchronous code in a new namespace, which ends with it, or with the sockets that were made there. */
 export function inScratchNetns<T>(run: () => T): T {
   return returning(() => {
     check(unshare(CLONE_NEWNET) as number, "unshare network namespace");

@@ -1,6 +1,7 @@
 import { basename } from "node:path";
 import { z } from "zod";
 import { EndpointId, NetworkId } from "../../shared/ids.ts";
+import { Signal } from "../../shared/signal.ts";
 import type { Disk } from "../store/disk.ts";
 
 const Joined = z.object({
@@ -24,6 +25,8 @@ const PREFIX = "joined/";
  * before that is answered.
  */
 export class JoinedSandboxes {
+  /** Of the path: an endpoint came into its namespace, or left it. */
+  readonly changed = new Signal<[path: string]>();
   readonly #disk: Disk;
   readonly #joined = new Map<EndpointId, Joined>();
 
@@ -43,6 +46,7 @@ export class JoinedSandboxes {
   put(joined: Joined): void {
     this.#disk.put(PREFIX + joined.endpoint, joined);
     this.#joined.set(joined.endpoint, joined);
+    this.changed.emit(joined.path);
   }
 
   /** More is known of one that is there; a full disk has it owed. */
@@ -52,8 +56,11 @@ export class JoinedSandboxes {
   }
 
   remove(endpoint: EndpointId): void {
-    if (!this.#joined.delete(endpoint)) return;
+    const path = this.#joined.get(endpoint)?.path;
+    if (path === undefined) return;
+    this.#joined.delete(endpoint);
     this.#disk.oweDelete(PREFIX + endpoint);
+    this.changed.emit(path);
   }
 }
 

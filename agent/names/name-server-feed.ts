@@ -7,8 +7,10 @@ import { inBackground } from "../../shared/node/in-background.ts";
 import type { Clock, Log, Timers } from "../../shared/ports.ts";
 import { GoneNames, REMEMBERED_MS } from "../core/names/gone-names.ts";
 import type { Inside } from "../core/names/inside.ts";
-import { type Holder, namedHosts, type NamedNetwork } from "../core/names/names.ts";
+import { type Holder, namedHosts, type NamedNetwork, type NamedVip } from "../core/names/names.ts";
 import { ToldHolders } from "../core/names/told-holders.ts";
+import { vipsOn } from "../core/balancing/vips-on.ts";
+import { NO_SERVED_VIPS, type ServedVips } from "./served-vips.ts";
 import type { Closed, NameServer, Sandbox, SandboxId, TableChange } from "./server/port.ts";
 import type { LocalNetworks } from "../networks/local-networks.ts";
 import { KeyedMutex } from "../../shared/node/keyed-mutex.ts";
@@ -51,6 +53,8 @@ interface Told {
   /** `completeAfterMs` are over. */
   waited: boolean;
   info: NamedNetwork | undefined;
+  /** By identity: as `vipsOn` has them. */
+  vips: readonly NamedVip[];
   /** Who holds names, and who had them a moment ago. */
   holders: ToldHolders;
   readonly gone: GoneNames;
@@ -73,6 +77,7 @@ export class NameServerFeed {
   readonly #retried: RetriedWork;
   #stopTelling: (() => void) | undefined;
   #drifts = 0;
+  #servedVips = NO_SERVED_VIPS;
 
   constructor(modules: NameServerFeedModules, times = DEFAULT_FEED_TIMES) {
     this.#modules = modules;
@@ -90,6 +95,16 @@ export class NameServerFeed {
   /** In which containers nobody finds names of other hosts' containers, and why. */
   failure(): Failure | undefined {
     return this.#retried.failure();
+  }
+
+  /** Whose rules translate virtual addresses; before `start`. `vipsServed` says that it is others now. */
+  setServedVips(served: ServedVips): void {
+    this.#servedVips = served;
+  }
+
+  /** Other virtual addresses than before are translated there. */
+  async vipsServed(sandbox: SandboxId): Promise<void> {
+    if (this.wanted().includes(sandbox)) await this.#serve(sandbox);
   }
 
   /** Sandboxes that were refused, again. */
@@ -272,10 +287,12 @@ export class NameServerFeed {
     const inside = sandboxes.all().filter(({ path }) => sandboxName(path) === id);
     const [first] = inside;
     if (first === undefined) return undefined;
+    const vips = this.#servedVips.of(id);
     const scope = inside.map(({ network, endpoint, links }) => ({
       network,
       endpoint,
       links: links && new Map(Object.entries(links)),
+      ...(vips.size === 0 ? {} : { vips }),
     }));
     const internal = scope.every(({ network }) => localNetworks.find(network)?.internal === true);
     const outside = inside.find((joined) => joined.outside !== undefined)?.outside;
@@ -312,6 +329,16 @@ export class NameServerFeed {
       held.info = info;
       changes.push({ kind: "network", info });
     }
+    const vips = vipsOn(replication.tables.state, network);
+    if (vips !== held.vips) {
+      if (vips.length + held.vips.length > 0)
+        changes.push({
+          kind: "vips",
+          network,
+          vips: vips.map((vip) => ({ name: vip.name, ips: vip.ips })),
+        });
+      held.vips = vips;
+    }
     const here = namedHosts(replication.tables, record, lost(record.encryption));
     const { put, remove } = held.holders.change(here, (changed) =>
       held.gone.after(changed, clock.nowMs()),
@@ -330,6 +357,7 @@ export class NameServerFeed {
       stopWaiting,
       waited: false,
       info: undefined,
+      vips: [],
       holders: new ToldHolders(),
       gone: new GoneNames(this.#times.rememberedMs),
       stopForgetting: undefined,

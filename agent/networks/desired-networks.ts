@@ -4,7 +4,7 @@ import type { EndpointRecovery } from "./endpoint-recovery.ts";
 import type { Wanted } from "../core/data-plane/kernel-state.ts";
 import { wantedNetwork } from "../core/data-plane/prune-gate.ts";
 import { readAnew } from "../core/data-plane/read-network.ts";
-import { recordOf } from "../core/tables/records.ts";
+import { recordOf } from "../../shared/records.ts";
 import type { Encryption } from "../encryption/encryption.ts";
 import type { Replication } from "../replication/replication.ts";
 import type { TransitSlots } from "./transit-slots.ts";

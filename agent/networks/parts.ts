@@ -191,6 +191,7 @@ function followTables(needs: Following, parts: NetworksParts): void {
 function resync(needs: PartContext & { adapters: NetworksAdapters }, parts: NetworksParts): void {
   const { log, adapters, clock } = needs;
   adapters.kernel.recheck();
+  parts.transitSlots.lookAgain();
   parts.endpointRecovery.giveUpUnknown();
   tryAgain(needs, parts);
   inBackground(

@@ -10,7 +10,7 @@ import {
   type TransitPools,
 } from "../core/data-plane/transit.ts";
 import type { Transit } from "../core/data-plane/kernel-state.ts";
-import { recordOf } from "../core/tables/records.ts";
+import { recordOf } from "../../shared/records.ts";
 import type { Tables } from "../core/tables/tables.ts";
 import type { Disk } from "../store/disk.ts";
 
@@ -33,6 +33,8 @@ export class TransitSlots {
   readonly #modules: TransitSlotsModules;
   readonly #slots = new Map<NetworkId, number>();
   #failure: Failure | undefined;
+  /** It was looked in vain, and nothing has changed since. */
+  #isVain = false;
 
   constructor(modules: TransitSlotsModules) {
     this.#modules = modules;
@@ -46,7 +48,7 @@ export class TransitSlots {
     const families = subnets.map(({ subnet }) => familyOf(subnet));
     // Docker's own bridge is the way out over IPv4, whatever the network has.
     if (!families.includes(4)) return undefined;
-    const slot = this.#slots.get(id) ?? this.#take(id, pools);
+    const slot = this.#slots.get(id) ?? (this.#isVain ? undefined : this.#take(id, pools));
     return slot === undefined || slot >= slotsIn(pools)
       ? undefined
       : transitOf(pools, slot, families);
@@ -57,8 +59,14 @@ export class TransitSlots {
     return this.#failure;
   }
 
+  /** There may be room where there was none. */
+  lookAgain(): void {
+    this.#isVain = false;
+  }
+
   /** What the cluster does not have any more needs none. */
   forgetEnded(): void {
+    this.lookAgain();
     const { tables, disk } = this.#modules;
     if (tables.state === undefined) return;
     for (const network of this.#slots.keys()) {
@@ -69,13 +77,12 @@ export class TransitSlots {
   }
 
   #take(network: NetworkId, pools: TransitPools): number | undefined {
-    this.#failure = this.#overlap(pools);
-    if (this.#failure !== undefined) return undefined;
     const taken = new Set(this.#slots.values());
     let slot = 0;
     while (taken.has(slot)) slot++;
-    this.#failure = slot < slotsIn(pools) ? undefined : full(pools);
-    if (this.#failure !== undefined) return undefined;
+    this.#failure = this.#overlap(pools) ?? (slot < slotsIn(pools) ? undefined : full(pools));
+    this.#isVain = this.#failure !== undefined;
+    if (this.#isVain) return undefined;
     this.#slots.set(network, slot);
     this.#modules.disk.owePut(PREFIX + network, { network, slot });
     return slot;

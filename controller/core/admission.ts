@@ -5,7 +5,7 @@ import type { NodeId } from "../../shared/ids.ts";
 import { familyOf } from "../../shared/ip.ts";
 import { withMachine } from "./machines.ts";
 import { quarantined } from "./quarantine.ts";
-import { type ControllerRecord, type Transition, withState } from "./record.ts";
+import { type ControllerRecord, type Transition, withNumbers, withState } from "./record.ts";
 
 /** What a host says of itself when it joins. */
 export type NodeFacts = Pick<
@@ -49,10 +49,9 @@ export function admitNode(
   };
   const nodes = [...state.nodes.filter(({ id }) => id !== node), admitted];
   return {
-    record: {
-      ...withState(record, { nodes: nodes.toSorted((a, b) => a.index - b.index) }),
+    record: withNumbers(withState(record, { nodes: nodes.toSorted((a, b) => a.index - b.index) }), {
       nextNodeIndex: Math.max(record.nextNodeIndex, admitted.index + 1),
-    },
+    }),
     result: admitted,
   };
 }

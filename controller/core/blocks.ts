@@ -17,6 +17,7 @@ import {
 } from "../../shared/ip.ts";
 import { isDockersPart } from "../../shared/subnets.ts";
 import { networkOf } from "./networks.ts";
+import { vipBlocks } from "./vip-blocks.ts";
 import { admittedNode, type ControllerRecord, type Transition, withState } from "./record.ts";
 
 const FIRST_BLOCK_ADDRESSES = 8n;
@@ -33,6 +34,7 @@ export function allotBlock(
 ): Transition<BlockRecord> {
   const held = allowedNetwork(record, node, network);
   const blocks = takenOf(record, network);
+  const taken = [...blocks.map(({ block }) => block), ...vipBlocks(record.state, network)];
   const subnet = held.subnets.find((candidate) => familyOf(candidate.subnet) === family);
   if (subnet === undefined)
     throw new OverlayError({
@@ -40,13 +42,13 @@ export function allotBlock(
       message: `network ${held.name ?? held.id} has no IPv${family} subnet`,
       next: "make it with a --subnet of that family",
     });
-  const inRanges = (block: BlockRecord): boolean =>
+  const inRanges = (block: Pick<BlockRecord, "block">): boolean =>
     subnet.dynamicRanges.some((range) => cidrContainsCidr(range, block.block));
   const own = blocks.filter((block) => block.node === node && inRanges(block));
   const size = own.reduce((sum, { block }) => sum + sizeOf(block), 0n);
   for (let want = powerOfTwo(size); want >= 1n; want /= 2n)
     for (const range of subnet.dynamicRanges) {
-      const first = freeRun(rangeOf(range), want, blocks, unusable(subnet));
+      const first = freeRun(rangeOf(range), want, taken, unusable(subnet));
       if (first === undefined) continue;
       const length = ADDRESS_BITS[family] - log2(want);
       const block: BlockRecord = { network, block: toCidr(first, length, family), node };
@@ -84,17 +86,26 @@ export function grantAddress(
       message: `${ip} is reserved (--aux-address) on network ${held.name ?? held.id}`,
       next: "choose another --ip, or none",
     });
+  const kept = vipBlocks(record.state, network).find((block) => cidrContains(block, ip));
+  if (kept !== undefined)
+    throw new OverlayError({
+      code: "CONFLICT",
+      message: `${ip} is kept for virtual addresses of network ${held.name ?? held.id} (${kept})`,
+      next: "choose another --ip, or none; `overlay-ts vip ls` shows them",
+    });
   const around = takenOf(record, network).filter(({ block }) => cidrContains(block, ip));
   const moves = ({ block }: BlockRecord): boolean =>
     held.name === undefined && isDockersPart(held.subnets, block);
-  const own = around.find((block) => block.node === node && !moves(block));
+  const own = record.state.blocks.find(
+    (block) => around.includes(block) && block.node === node && !moves(block),
+  );
   if (own !== undefined) return give(record, own);
   const holder = around.find((block) => block.node !== node);
   const name = record.state.nodes.find(({ id }) => id === holder?.node)?.name;
   if (holder !== undefined && name === undefined)
     throw new OverlayError({
       code: "CONFLICT",
-      message: `${ip} belonged to a host that was removed, and cannot be assigned for some minutes (${holder.block})`,
+      message: `${ip} belonged to ${holder.node === undefined ? "a virtual address" : "a host"} that was removed, and cannot be assigned for some minutes (${holder.block})`,
       next: "wait, or choose another --ip",
     });
   if (holder !== undefined && name !== undefined) {
@@ -134,7 +145,10 @@ function nextWhenTaken(subnet: SubnetRecord, taken: Cidr, holder: string): strin
 }
 
 /** Blocks of hosts, and those that nobody may have yet. */
-function takenOf(record: ControllerRecord, network: NetworkId): readonly BlockRecord[] {
+export function takenOf(
+  record: ControllerRecord,
+  network: NetworkId,
+): readonly (Omit<BlockRecord, "node"> & { readonly node?: NodeId | undefined })[] {
   const all = [...record.state.blocks, ...(record.quarantine ?? [])];
   return all.filter((block) => block.network === network);
 }
@@ -181,10 +195,10 @@ export function allowedNetwork(
 function freeRun(
   range: { first: bigint; last: bigint },
   size: bigint,
-  blocks: readonly BlockRecord[],
+  blocks: readonly Cidr[],
   unusable: readonly bigint[],
 ): bigint | undefined {
-  const taken = blocks.map(({ block }) => rangeOf(block));
+  const taken = blocks.map(rangeOf);
   for (let at = alignUp(range.first, size); at + size - 1n <= range.last;) {
     const end = at + size - 1n;
     const clash = taken.find(({ first, last }) => first <= end && at <= last);
@@ -198,7 +212,7 @@ function freeRun(
 }
 
 /** Each once: what no container can have. */
-function unusable({ subnet, gateway, reserved = [] }: SubnetRecord): bigint[] {
+export function unusable({ subnet, gateway, reserved = [] }: SubnetRecord): bigint[] {
   const { first, last, family } = rangeOf(subnet);
   const edges = family === 4 ? [first, last] : [first];
   return [...new Set([...edges, ipToNumber(gateway), ...reserved.map(ipToNumber)])];

@@ -23,6 +23,7 @@ import {
   type Context,
   type ControllerRecord,
   type Transition,
+  withNumbers,
   withState,
 } from "./record.ts";
 
@@ -111,11 +112,13 @@ export function createNetwork(
     .map(({ subnet }) => ({ network: network.id, block: partOf(subnet, 1, 0), node: creator }));
   return {
     record: {
-      ...withState(record, {
-        networks: [...state.networks, network],
-        blocks: [...state.blocks, ...lowerHalves],
-      }),
-      nextVni: record.nextVni + 1,
+      ...withNumbers(
+        withState(record, {
+          networks: [...state.networks, network],
+          blocks: [...state.blocks, ...lowerHalves],
+        }),
+        { nextVni: record.nextVni + 1 },
+      ),
       networkKeys: { ...record.networkKeys, [network.id]: toBase64Url(random.bytes(32)) },
     },
     result: network,
@@ -193,12 +196,18 @@ export function removeNetwork(
       next: "remove it on the host that made it",
     });
   const { [id]: _, ...networkKeys } = record.networkKeys;
+  const { vips: all = [], ...others } = state;
+  const vips = all.filter(({ network }) => network !== id);
   return {
     record: {
-      ...withState(record, {
-        networks: state.networks.filter((network) => network.id !== id),
-        blocks: state.blocks.filter((block) => block.network !== id),
-      }),
+      ...withState(
+        { ...record, state: others },
+        {
+          networks: state.networks.filter((network) => network.id !== id),
+          blocks: state.blocks.filter((block) => block.network !== id),
+          ...(vips.length === 0 ? {} : { vips }),
+        },
+      ),
       networkKeys,
     },
     result: undefined,

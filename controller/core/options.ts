@@ -10,6 +10,8 @@ const KNOWN = [
   "com.docker.network.driver.mtu",
   "multicast",
   "dns.unhealthy",
+  // What it asks for is asked by the hosts (agent/core/balancing/vip-wish.ts).
+  "vip",
   // Docker carries these out itself, for every driver (moby daemon/network.go, libnetwork/network.go).
   "com.docker.network.enable_ipv4",
   "com.docker.network.enable_ipv6",
@@ -30,6 +32,7 @@ export function readOptions(
         next: `known are ${KNOWN.join(", ")}`,
       });
   const encryption = encryptionOf(options, state);
+  flagOf("vip", options["vip"]);
   return {
     encryption,
     mtuBytes: mtuOf(options, state, encryption),

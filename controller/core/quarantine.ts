@@ -1,4 +1,3 @@
-import type { BlockRecord } from "../../shared/cluster-state.ts";
 import type { NodeId } from "../../shared/ids.ts";
 import type { Ip } from "../../shared/ip.ts";
 import type { ControllerRecord } from "./record.ts";
@@ -6,13 +5,15 @@ import type { ControllerRecord } from "./record.ts";
 /** Longer than hosts need to learn of a removal, unless they are cut off themselves. */
 export const QUARANTINE_MS = 600_000;
 
+type Quarantined = NonNullable<ControllerRecord["quarantine"]>[number];
+
 /**
- * Of a host that was removed: its containers may run on, and who has not heard of it yet sends to them. So
- * nobody else gets their addresses for a while.
+ * Of a host that was removed, or a virtual address that ended: containers may run on, and who has not heard of it yet sends
+ * to them. So nobody else gets their addresses for a while.
  */
 export function quarantined(
   record: ControllerRecord,
-  blocks: readonly BlockRecord[],
+  blocks: readonly Omit<Quarantined, "untilMs">[],
   untilMs: number,
 ): ControllerRecord {
   if (blocks.length === 0) return record;

@@ -25,8 +25,11 @@ export const TokenRecord = z.object({
 });
 export type TokenRecord = z.infer<typeof TokenRecord>;
 
-/** A block of a host that was removed: nobody's until then. */
-const QuarantinedBlock = BlockRecord.extend({ untilMs: z.number().int() });
+/** A block of a host that was removed, or the address of a virtual one that ended (without a node): nobody's until then. */
+const QuarantinedBlock = BlockRecord.extend({
+  node: NodeId.optional(),
+  untilMs: z.number().int(),
+});
 
 /** An address that a host had before the one it has: nobody else's until then. */
 const FormerAddress = z.object({ node: NodeId, ip: Ip, untilMs: z.number().int() });
@@ -111,6 +114,16 @@ export function withState(
 ): ControllerRecord {
   const { state } = record;
   return { ...record, state: { ...state, ...changes, revision: state.revision + 1 } };
+}
+
+/** Numbers that are spent are in the state of that revision: a controller that has only hosts to ask finds them there. */
+export function withNumbers(
+  record: ControllerRecord,
+  spent: Partial<Pick<ControllerRecord, "nextVni" | "nextNodeIndex">>,
+): ControllerRecord {
+  const next = { ...record, ...spent };
+  const numbers = { vni: next.nextVni, nodeIndex: next.nextNodeIndex };
+  return { ...next, state: { ...next.state, numbers } };
 }
 
 /** @throws UNAUTHENTICATED when the node is not (or no longer) in the table. */

@@ -7,6 +7,8 @@ import {
   SignedNodeClaim,
   SignedState,
   Takes,
+  VipMaker,
+  VipRecord,
 } from "../../shared/cluster-state.ts";
 import { ClusterId, DockerNetworkId, MachineId, NetworkId } from "../../shared/ids.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
@@ -121,6 +123,27 @@ export const ControlRequest = z.discriminatedUnion("kind", [
   }),
   z.object({ v, kind: z.literal("grantAddress"), holds, takes, network: NetworkId, ip: Ip }),
   z.object({ v, kind: z.literal("returnBlock"), holds, takes, network: NetworkId, block: Cidr }),
+  /** A virtual address for a name of the network. */
+  z.object({
+    v,
+    kind: z.literal("addVip"),
+    holds,
+    takes,
+    network: NetworkId,
+    name: z.string().max(BOUNDS.nameLength),
+    sticky: z.boolean(),
+    madeBy: VipMaker,
+  }),
+  /** `unheld`: nobody has the name any more; what an admin made stays then. */
+  z.object({
+    v,
+    kind: z.literal("removeVip"),
+    holds,
+    takes,
+    network: NetworkId,
+    name: z.string().max(BOUNDS.nameLength),
+    unheld: z.literal(true).optional(),
+  }),
   z.object({ v, kind: z.literal("networkKey"), holds, takes, network: NetworkId }),
   /** The network's gossip key is made anew; hosts on it fetch it. */
   z.object({ v, kind: z.literal("rotateKey"), holds, takes, network: NetworkId }),
@@ -161,6 +184,7 @@ export const ControlAnswer = z.discriminatedUnion("kind", [
     key: SealedKey,
     state: SignedState,
   }),
+  z.object({ v, kind: z.literal("vip"), vip: VipRecord, state: SignedState }),
   z.object({ v, kind: z.literal("key"), key: SealedKey }),
   z.object({ v, kind: z.literal("done"), state: SignedState }),
 ]);

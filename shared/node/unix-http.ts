@@ -216,7 +216,8 @@ function open(
   timeoutMs: number,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: path, method, path: url });
+    // A connection that is kept may be ended by the server just when the next call is written to it.
+    const request = httpRequest({ socketPath: path, method, path: url, agent: false });
     const timer = setTimeout(() => {
       reject(noAnswer(path, timeoutMs));
       request.destroy();

@@ -60,22 +60,24 @@ export class CatchUp {
     return buckets.length > 0 ? { kind: "objects", buckets } : undefined;
   }
 
-  /** False: it is not of the head, or says nothing that was asked. Another peer is to be tried. */
+  /** False: it is not of the head, or says nothing that is asked now: who says that for ever is not to be asked for ever. */
   take(answer: Answer): boolean {
+    const asked = this.next();
+    if (asked?.kind !== answer.kind) return false;
     if (answer.kind === "hashes") {
       if (toBase64Url(rootOf(answer.hashes, this.#hasher)) !== this.#head.root) return false;
       this.#hashes = answer.hashes;
       return true;
     }
     const hashes = this.#hashes;
-    if (hashes === undefined) return false;
+    if (hashes === undefined || asked.kind === "hashes") return false;
     for (const [index, entries] of answer.buckets) {
       const objects = new Map(entries);
       const hash = hashOfBucket(hashes, index);
       if (!equalBytes(bucketHash(objects, this.#hasher), hash)) return false;
       this.#had.set(toBase64Url(hash), objects);
     }
-    return answer.buckets.length > 0;
+    return answer.buckets.some(([index]) => asked.buckets.includes(index));
   }
 
   /** When there is nothing more to ask. Undefined: there is. */

@@ -4,15 +4,18 @@ import {
   type BlockRecord,
   ClusterState,
   NetworkRecord,
+  NextNumbers,
   NodeRecord,
   Settings,
+  VipRecord,
 } from "../cluster-state.ts";
 import { decodeCbor, encodeCbor, equalBytes } from "../codec.ts";
 import { OverlayError } from "../errors.ts";
 import type { ClusterId, NetworkId, NodeId } from "../ids.ts";
 import { Cidr } from "../ip.ts";
-import { blocksKey, keyParts, type ObjectKey } from "./object-key.ts";
+import { blocksKey, keyParts, type ObjectKey, vipKey } from "./object-key.ts";
 import type { StateChange } from "./object-tree.ts";
+import { byText, changed, FEW, noteOrder, placeOf, sorted } from "./ordered-list.ts";
 
 /** In the order of their text. */
 const HostBlocks = z.array(Cidr).min(1);
@@ -40,14 +43,18 @@ function encodedObject(value: unknown): Uint8Array {
   return new Uint8Array(encodeCbor(value));
 }
 
+const NO_VIPS: VipRecord[] = [];
+/** Objects that are there at most once. */
+const ONCE = ["settings", "controller", "numbers"] as const;
+
 export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
   const objects = new Map<ObjectKey, Uint8Array>();
-  objects.set("settings", bytesOf(state.settings));
-  objects.set("controller", bytesOf(state.controller));
+  for (const key of ONCE) if (state[key] !== undefined) objects.set(key, bytesOf(state[key]));
   for (const node of state.nodes) objects.set(`node/${node.id}`, bytesOf(node));
   for (const network of state.networks) objects.set(`network/${network.id}`, bytesOf(network));
   for (const node of state.revoked) objects.set(`revoked/${node}`, REVOKED);
   for (const [key, given] of blocksByKey(state.blocks)) objects.set(key, bytesOfBlocks(given));
+  for (const vip of state.vips ?? []) objects.set(vipKey(vip), bytesOf(vip));
   return objects;
 }
 
@@ -55,8 +62,11 @@ export function objectsOf(state: ClusterState): Map<ObjectKey, Uint8Array> {
 export function changeBetween(before: ClusterState, after: ClusterState): StateChange {
   const put = new Map<ObjectKey, Uint8Array>();
   const gone = new Set<ObjectKey>();
-  for (const key of ["settings", "controller"] as const)
-    differ({ put, gone }, [key, before[key]], [key, after[key]]);
+  for (const key of ONCE) {
+    const [was, is] = [before[key], after[key]];
+    if (was !== undefined) gone.add(key);
+    if (is !== undefined) differ({ put, gone }, [key, was], [key, is]);
+  }
   const records = <T extends object>(was: T[], is: T[], keyOf: (record: T) => ObjectKey): void => {
     const [left, right] = unlike(was, is);
     const held = new Map(left.map((record) => [keyOf(record), record]));
@@ -68,6 +78,7 @@ export function changeBetween(before: ClusterState, after: ClusterState): StateC
   };
   records(before.nodes, after.nodes, ({ id }) => `node/${id}`);
   records(before.networks, after.networks, ({ id }) => `network/${id}`);
+  records(before.vips ?? NO_VIPS, after.vips ?? NO_VIPS, vipKey);
   const [outBefore, outAfter] = [new Set(before.revoked), new Set(after.revoked)];
   for (const id of after.revoked) if (!outBefore.has(id)) put.set(`revoked/${id}`, REVOKED);
   for (const id of before.revoked) if (!outAfter.has(id)) gone.add(`revoked/${id}`);
@@ -145,24 +156,15 @@ export function stateOf(
 export function inOneOrder(state: ClusterState): ClusterState {
   const [nodes, networks] = [sorted(state.nodes, byIndex), sorted(state.networks, byVni)];
   const [revoked, blocks] = [sorted(state.revoked, byText), sorted(state.blocks, byPlace)];
+  const vips = state.vips && sorted(state.vips, byName);
   const isSame =
     nodes === state.nodes &&
     networks === state.networks &&
     revoked === state.revoked &&
-    blocks === state.blocks;
-  return isSame ? state : { ...state, nodes, networks, revoked, blocks };
-}
-
-/** Lists of which that is known. */
-const inOrder = new WeakSet<object>();
-
-/** The same list when it is in order. */
-function sorted<T>(list: T[], order: (a: T, b: T) => number): T[] {
-  if (inOrder.has(list)) return list;
-  const isInOrder = list.every((one, i) => i === 0 || order(list[i - 1]!, one) <= 0);
-  const made = isInOrder ? list : list.toSorted(order);
-  inOrder.add(made);
-  return made;
+    blocks === state.blocks &&
+    vips === state.vips;
+  if (isSame) return state;
+  return { ...state, nodes, networks, revoked, blocks, ...(vips && { vips }) };
 }
 
 /**
@@ -175,14 +177,17 @@ export function stateWith(
   { put, drop }: StateChange,
 ): ClusterState {
   const came = { nodes: new Array<NodeRecord>(), networks: new Array<NetworkRecord>() };
-  const [revoked, blocks]: [NodeId[], BlockRecord[]] = [[], []];
-  let { settings, controller } = before;
+  const [revoked, blocks, vips]: [NodeId[], BlockRecord[], VipRecord[]] = [[], [], []];
+  let { settings, controller, numbers } = before;
+  if (drop.includes("numbers")) numbers = undefined;
   for (const [key, bytes] of put) {
     const parts = keyParts(key);
     if (parts.kind === "node") came.nodes.push(read(key, bytes, NodeRecord));
     else if (parts.kind === "network") came.networks.push(read(key, bytes, NetworkRecord));
     else if (parts.kind === "revoked") revoked.push(parts.node);
     else if (parts.kind === "blocks") blocks.push(...blocksIn(parts, key, bytes));
+    else if (parts.kind === "vip") vips.push(vipIn(key, bytes));
+    else if (parts.kind === "numbers") numbers = read(key, bytes, NextNumbers);
     else if (parts.kind === "settings") settings = read(key, bytes, Settings);
     else if (parts.kind === "controller")
       controller = read(key, bytes, ClusterState.shape.controller);
@@ -195,6 +200,9 @@ export function stateWith(
     other.flatMap((parts) => (parts.kind === "network" ? [parts.network] : [])),
   );
   const places = other.filter((parts) => parts.kind === "blocks");
+  const named = new Set(other.flatMap((parts) => (parts.kind === "vip" ? [vipKey(parts)] : [])));
+  const isOther = (vip: VipRecord): boolean => named.has(vipKey(vip));
+  const allVips = changed(before.vips ?? NO_VIPS, named.size, isOther, vips, byName);
   return {
     format: 1,
     cluster,
@@ -211,7 +219,15 @@ export function stateWith(
       byVni,
     ),
     blocks: changedPlaces(before.blocks, places, blocks),
+    ...(allVips.length === 0 ? {} : { vips: allVips }),
+    ...(numbers && { numbers }),
   };
+}
+
+function vipIn(key: string, bytes: Uint8Array): VipRecord {
+  const vip = read(key, bytes, VipRecord);
+  if (vipKey(vip) !== key) throw invalid(key, `it is of ${vip.name} on ${vip.network}`);
+  return vip;
 }
 
 function blocksIn(
@@ -220,23 +236,6 @@ function blocksIn(
   bytes: Uint8Array,
 ): BlockRecord[] {
   return read(key, bytes, HostBlocks).map((block) => ({ network, block, node }));
-}
-
-/** Without what is other now, with what came; the same list when it is neither. */
-function changed<T>(
-  before: T[],
-  others: number,
-  isOther: (one: T) => boolean,
-  came: readonly T[],
-  order: (a: T, b: T) => number,
-): T[] {
-  if (others === 0) return before;
-  const kept = before.filter((one) => !isOther(one));
-  const isMuch = came.length > FEW;
-  const all = isMuch ? [...kept, ...came].toSorted(order) : kept;
-  if (!isMuch) for (const one of came) all.splice(placeOf(all, one, order), 0, one);
-  inOrder.add(all);
-  return all;
 }
 
 type Place = Pick<BlockRecord, "network" | "node">;
@@ -262,22 +261,8 @@ function changedPlaces(
     while (end < all.length && isOther(all[end]!)) end++;
     all.splice(at, end - at, ...came.filter(isOther).toSorted(byPlace));
   }
-  inOrder.add(all);
+  noteOrder(all);
   return all;
-}
-
-/** Fewer are put in their places: the list is in order. */
-const FEW = 16;
-
-/** Behind all that are not after it. */
-function placeOf<T, U>(list: readonly T[], one: U, order: (a: T, b: U) => number): number {
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (order(list[middle]!, one) <= 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 function byIndex(a: NodeRecord, b: NodeRecord): number {
@@ -286,6 +271,10 @@ function byIndex(a: NodeRecord, b: NodeRecord): number {
 
 function byVni(a: NetworkRecord, b: NetworkRecord): number {
   return a.vni - b.vni || byText(a.id, b.id);
+}
+
+function byName(a: VipRecord, b: VipRecord): number {
+  return byText(a.network, b.network) || byText(a.name, b.name);
 }
 
 function byHost(a: Place, b: Place): number {
@@ -309,10 +298,6 @@ function blocksByKey(blocks: readonly BlockRecord[]): Map<ObjectKey, Cidr[]> {
 
 function bytesOfBlocks(given: readonly Cidr[]): Uint8Array {
   return encodedObject(given.toSorted(byText));
-}
-
-function byText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function readOnly<T>(

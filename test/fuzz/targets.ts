@@ -11,6 +11,7 @@ export const TARGETS: Targets = {
   "sync-answer": async () => (await import("./targets/sync-answer.ts")).syncAnswer(),
   "cluster-sync-answer": async () =>
     (await import("./targets/cluster-sync-answer.ts")).clusterSyncAnswer(),
+  "state-catch-up": async () => (await import("./targets/state-catch-up.ts")).stateCatchUp(),
   "key-messages": async () => (await import("./targets/key-messages.ts")).keyMessages(),
   "sealed-answer": async () => (await import("./targets/key-messages.ts")).sealedAnswer(),
   claim: async () => (await import("./targets/trust.ts")).claim(),

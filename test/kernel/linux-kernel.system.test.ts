@@ -212,6 +212,7 @@ describe("the kernel of two hosts", () => {
     const [first] = [1, 2].map((k) => container(k));
     // Another network's interface is in it too, as docker_gwbridge's: it keeps its name.
     hosts.in(first!, "ip link add eth1 type bridge");
+    hosts.in(first!, "ip link set eth1 up");
     const shown = (): string =>
       hosts
         .in(first!, "ip -br address show eth0")

@@ -7,7 +7,7 @@ import type { Family } from "../../shared/ip.ts";
 import { TestHosts } from "../support/hosts.ts";
 import { busyboxImage } from "../support/image.ts";
 import { inParallel } from "../support/in-parallel.ts";
-import { eventually, LabHost, NAMESERVER, OVERLAY_TS } from "../support/lab-host.ts";
+import { eventually, LabHost, NAMESERVER } from "../support/lab-host.ts";
 import { neighboursAsBefore, roomForNeighbours } from "./neighbour-table.ts";
 
 export const IMAGE = "overlay-ts-lab";
@@ -25,6 +25,8 @@ export interface LabOptions {
   readonly docker: boolean;
   /** Of h1, h2 and so on, and again from the start; without it Debian 12's, on which the lab runs. */
   readonly engines?: readonly EngineKind[];
+  /** Of all hosts, undefined: this checkout's. */
+  readonly program?: string | undefined;
   /** What happens, for who waits. */
   readonly say: (text: string) => void;
 }
@@ -48,6 +50,7 @@ export class Lab {
     hosts: count,
     docker,
     engines = ["20.10"],
+    program,
     say,
   }: LabOptions): Promise<Lab> {
     await Lab.down(directory);
@@ -56,6 +59,7 @@ export class Lab {
     roomForNeighbours(directory, count);
     say(`${count} hosts on a switch of their own`);
     const hosts = await startHosts(directory, count);
+    for (const host of hosts) host.program = program ?? host.program;
     if (docker) {
       say("Docker engines");
       await Promise.all(
@@ -91,7 +95,7 @@ export class Lab {
     const address = underlay === 4 ? "198.51.100.1" : "2001:db8::1";
     say("overlay-ts init on h1");
     const patiently = (host: LabHost, ...words: string[]): Promise<string> =>
-      host.exec("env", `OVERLAY_TS_PATIENCE_MS=${FORMING_MS}`, OVERLAY_TS, ...words);
+      host.exec("env", `OVERLAY_TS_PATIENCE_MS=${FORMING_MS}`, host.program, ...words);
     if (first !== undefined)
       await patiently(first, "init", "--advertise-addr", address, ...options);
     // That of `init` lets in fewer than a large lab has.

@@ -7,6 +7,7 @@ import { Tables } from "../../agent/core/tables/tables.ts";
 import type { BlockRecord, ClusterState } from "../../shared/cluster-state.ts";
 import type { HostDocument } from "../../shared/documents.ts";
 import { Cidr, type Ip, ipToNumber, numberToIp, prefixLength, rangeOf } from "../../shared/ip.ts";
+import { inOneOrder } from "../../shared/state/objects.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import { app, clusterState, endpoint, hashSigner, nodeId, vtepOf } from "../support/cluster.ts";
 
@@ -35,6 +36,14 @@ const change = fc.oneof(
     kind: fc.constant("state" as const),
     owners: fc.tuple(host, host, fc.option(host, { nil: undefined })),
     revoked: fc.option(host, { nil: undefined }),
+  }),
+  // As changes are followed: what stays of the state is the same objects. One host's block goes to another, or a smaller one of it.
+  fc.record({
+    kind: fc.constant("block" as const),
+    of: host,
+    n: number,
+    k: host,
+    whole: fc.boolean(),
   }),
 );
 type Change = typeof change extends fc.Arbitrary<infer T> ? T : never;
@@ -66,6 +75,17 @@ function apply(tables: Tables, step: Change, at: number): void {
   switch (step.kind) {
     case "state":
       return void tables.mergeState(stateOf(at + 2, step));
+    case "block": {
+      const { blocks } = tables.state!;
+      const { ipv4 } = endpoint(step.of, step.n);
+      const given = Cidr.parse(
+        step.whole ? clusterState(3).blocks[step.of - 1]!.block : `${ipv4}/32`,
+      );
+      const others = blocks.filter(({ block }) => block !== given);
+      const record = { network: app.id, block: given, node: nodeId(step.k) };
+      const next = { ...tables.state!, revision: at + 2, blocks: [...others, record] };
+      return void tables.mergeState(at % 2 === 0 ? inOneOrder(next) : next);
+    }
     case "hosts":
       return void tables.mergeHost(hostDocument(step.k, at + 1, step.on));
     case "put":

@@ -1,10 +1,12 @@
 import { CLUSTER_TOPIC } from "../../agent/replication/request-kinds.ts";
 import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { encodeCbor } from "../../shared/codec.ts";
+import { OverlayError } from "../../shared/errors.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import { cidrContains, type Ip, numberToIp, rangeOf } from "../../shared/ip.ts";
 import type { Random } from "../../shared/ports.ts";
 import { lie } from "./liar.ts";
+import type { Request } from "./sim-controller.ts";
 import type { DiskFault, SimHost } from "./sim-host.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Container } from "./container.ts";
@@ -43,6 +45,8 @@ const ACTS: readonly Act[] = [
   { weight: 6, run: (chaos) => chaos.makeNetwork() },
   { weight: 8, wide: true, run: (chaos) => chaos.retireNetwork() },
   { weight: 10, run: (chaos) => chaos.loseNeighbours() },
+  { weight: 40, wide: true, run: (chaos) => chaos.makeVip() },
+  { weight: 25, wide: true, run: (chaos) => chaos.endVip() },
   { weight: 80, wide: true, run: (chaos) => chaos.lie() },
 ];
 /** Up to so many hosts, all acts are as often as their weights say. */
@@ -50,6 +54,7 @@ const FEW_HOSTS = 8;
 /** Where a cluster stands when it begins, no more happens than in one of so many: each change costs all hosts something. */
 const BUSY_HOSTS = 100;
 const LIES_AT_ONCE = 3;
+const VIP_NAMES = ["web", "db", "cache", "nobody-else"];
 const OUTS = ["unhealthy", "paused", "stopping"] as const;
 const TOTAL = ACTS.reduce((sum, { weight }) => sum + weight, 0);
 
@@ -304,6 +309,25 @@ export class Chaos {
     queue.after(1000, () => attempt(5));
   }
 
+  /** For a name that containers have, or for one that nobody has. */
+  makeVip(): void {
+    const host = this.#host();
+    const network = host && this.#network(host);
+    if (network === undefined) return;
+    const name = pick(this.#random, VIP_NAMES)!;
+    const sticky = chance(this.#random, 20);
+    const asked = { v: 1, kind: "addVip", network: network.id, name, sticky } as const;
+    void this.#asked(host, { ...asked, madeBy: "cli" }, "vipsMade");
+  }
+
+  endVip(): void {
+    const host = this.#host();
+    const vip = pick(this.#random, [...(host?.agent?.tables.state?.vips ?? [])]);
+    if (vip === undefined) return;
+    const { network, name } = vip;
+    void this.#asked(host, { v: 1, kind: "removeVip", network, name }, "vipsEnded");
+  }
+
   loseNeighbours(): void {
     const host = this.#host();
     const network = host && pick(this.#random, host.kernel.listNow());
@@ -327,6 +351,20 @@ export class Chaos {
     // Docker does not wait for the plugin.
     host.containers.delete(container.id);
     this.#world.monitor.stopped(container);
+  }
+
+  async #asked(
+    host: SimHost | undefined,
+    request: Request,
+    counted: "vipsMade" | "vipsEnded",
+  ): Promise<void> {
+    try {
+      await host?.agent?.ask(request);
+      this.#world.faults[counted]++;
+    } catch (error) {
+      if (!(error instanceof OverlayError)) throw error;
+      this.#world.trace(`h${host?.k} is refused ${request.kind}: ${error.code}`);
+    }
   }
 
   #crashSomeone(): void {

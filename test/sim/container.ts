@@ -60,6 +60,8 @@ export function inspected({
     stopSignal: 15,
     resolvers: false,
     published: [],
+    ports: [],
+    labels: {},
     state: out === "paused" ? "paused" : "up",
     health: out === "starting" || out === "unhealthy" ? out : "healthy",
     startedAtMs,

@@ -37,6 +37,8 @@ export function newFaultMix() {
     /** Containers that went, and came on another host with the same address. */
     moved: 0,
     healthChanged: 0,
+    vipsMade: 0,
+    vipsEnded: 0,
     /** Of engines, to their agents. */
     eventsLost: 0,
     blocksReturned: 0,

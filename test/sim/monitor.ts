@@ -1,7 +1,7 @@
 import { portLink, type Step, type Wanted } from "../../agent/core/data-plane/kernel-state.ts";
 import { entriesOf } from "../../agent/core/data-plane/plan.ts";
 import { readNetwork } from "../../agent/core/data-plane/read-network.ts";
-import type { ClusterState, NetworkRecord } from "../../shared/cluster-state.ts";
+import type { ClusterState, NetworkRecord, NodeRecord } from "../../shared/cluster-state.ts";
 import {
   compareVersions,
   endpointsHash,
@@ -12,7 +12,7 @@ import {
 } from "../../shared/documents.ts";
 import { hex } from "../../shared/codec.ts";
 import type { EndpointId, NetworkId, NodeId } from "../../shared/ids.ts";
-import { familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
+import { cidrOverlaps, familyOf, type Ip, ipToNumber, rangeOf } from "../../shared/ip.ts";
 import { derivedMacs, type Mac } from "../../shared/mac.ts";
 import { rootText } from "../../shared/state/head.ts";
 import { ObjectTree } from "../../shared/state/object-tree.ts";
@@ -53,6 +53,7 @@ export class Monitor {
   /** Hosts that two machines claimed to be: what of theirs stands is open until the end. */
   readonly #disputed = new Set<NodeId>();
   readonly #vnis = new Map<number, NetworkId>();
+  readonly #indices = new Map<number, NodeId>();
   #members: { readonly of: unknown; readonly ids: ReadonlySet<NodeId> } = {
     of: undefined,
     ids: new Set(),
@@ -120,10 +121,37 @@ export class Monitor {
     return this.#names.get(network) ?? new Set();
   }
 
+  /** A virtual address is of one name, and no host's to give. */
+  vipsDecided({ vips = [], blocks }: ClusterState): void {
+    const names = new Map<string, string>();
+    for (const { network, name, ips, blocks: kept } of vips) {
+      for (const ip of ips) {
+        const other = names.get(`${network} ${ip}`);
+        if (other !== undefined)
+          this.violation(`${ip} is the virtual address of ${other} and ${name}`);
+        names.set(`${network} ${ip}`, name);
+        const holder = this.#held.get(`${network} ${ip}`)?.host.node;
+        if (holder !== undefined && this.#isMember(holder) && !this.#disputed.has(holder))
+          this.violation(`${ip} is the virtual address of ${name}, and a container has it`);
+      }
+      const given = blocks.find(
+        (held) => held.network === network && kept.some((own) => cidrOverlaps(own, held.block)),
+      );
+      if (given !== undefined)
+        this.violation(`${given.block} is a host's, and kept for the virtual address of ${name}`);
+    }
+  }
+
   networkMade({ id, vni }: NetworkRecord): void {
     const other = this.#vnis.get(vni);
     if (other !== undefined && other !== id) this.violation(`VNI ${vni} was used before`);
     this.#vnis.set(vni, id);
+  }
+
+  hostAdmitted({ id, index }: NodeRecord): void {
+    const other = this.#indices.get(index);
+    if (other !== undefined && other !== id) this.violation(`index ${index} was used before`);
+    this.#indices.set(index, id);
   }
 
   versionWentOn(agent: SimAgent, what: string, held: Signed | undefined, next: Signed): void {

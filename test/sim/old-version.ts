@@ -1,3 +1,4 @@
+import { SERVES_VIPS } from "../../agent/core/balancing/serves-vips.ts";
 import { FOLLOWS_CHANGES } from "../../agent/core/tables/following.ts";
 import type { Replication } from "../../agent/replication/replication.ts";
 import { CLUSTER_TOPIC, FOR_CLUSTER } from "../../agent/replication/request-kinds.ts";
@@ -29,12 +30,14 @@ export function asked(bytes: Uint8Array): Uint8Array {
   return Uint8Array.of(FOR_CLUSTER, ...encodeCbor(known));
 }
 
-/** Of itself it says that it takes no changes. */
+const LATER: ReadonlySet<string> = new Set([FOLLOWS_CHANGES, SERVES_VIPS]);
+
+/** Of itself it says that it takes no changes, and knows no virtual addresses. */
 export function saysLess(replication: Replication): void {
   const say = replication.say.bind(replication);
   replication.say = (facts) =>
     say({
       ...facts,
-      capabilities: facts.capabilities.filter((capability) => capability !== FOLLOWS_CHANGES),
+      capabilities: facts.capabilities.filter((capability) => !LATER.has(capability)),
     });
 }

@@ -54,6 +54,28 @@ export const AGENT_PLANTS: readonly Plant[] = [
     edits: [{ file: nameFeed, from: "    this.#stopTelling = undefined;\n", to: "" }],
   },
   {
+    name: "vip-of-two-names",
+    what: "a virtual address that a name has is given to another one",
+    edits: [
+      {
+        file: "controller/core/vips.ts",
+        from: "    ...vips.flatMap(({ ips }) => ips.map(ipToNumber)),\n",
+        to: "",
+      },
+    ],
+  },
+  {
+    name: "removed-member-kept",
+    what: "an endpoint that ended stays behind the virtual address of its name",
+    edits: [
+      {
+        file: "agent/core/balancing/services.ts",
+        from: "const there = present.get(id);",
+        to: 'const there = present.get(id) ?? ({ endpoint: was?.members.get(id), state: "ready" } as never);',
+      },
+    ],
+  },
+  {
     name: "gone-never-forgotten",
     what: "the name of a container that went is the network's for good",
     edits: [

@@ -117,7 +117,7 @@ const CORE_PLANTS: readonly Plant[] = [
       },
       {
         file: "shared/allowed.ts",
-        from: "if (state?.revoked.includes(node) === true) return false;",
+        from: "if (isRevoked(state, node)) return false;",
         to: "",
       },
     ],
@@ -520,8 +520,8 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: "controller/core/blocks.ts",
-        from: "const taken = blocks.map(({ block }) => rangeOf(block));",
-        to: "const taken = blocks.slice(0, -1).map(({ block }) => rangeOf(block));",
+        from: "const taken = [...blocks.map(",
+        to: "const taken = [...blocks.slice(0, -1).map(",
       },
     ],
   },
@@ -531,7 +531,7 @@ const CORE_PLANTS: readonly Plant[] = [
     edits: [
       {
         file: claims,
-        from: "const isSameGround = before?.state === state;",
+        from: "const isSameGround = before?.blocks === blocks;",
         to: "const isSameGround = before !== undefined;",
       },
     ],
@@ -570,13 +570,24 @@ const CORE_PLANTS: readonly Plant[] = [
     ],
   },
   {
+    name: "numbers-of-the-backup",
+    what: "a restored controller goes on with the numbers of its backup, whatever hosts say is spent",
+    edits: [
+      {
+        file: "controller/core/recovery.ts",
+        from: "[next.vni + UNHEARD, next.nodeIndex + UNHEARD]",
+        to: "[record.nextVni, record.nextNodeIndex]",
+      },
+    ],
+  },
+  {
     name: "reading-kept-too-long",
     what: "what hosts say of themselves is not asked again of documents that are the same",
     edits: [
       {
         file: reading,
-        from: "last?.state === state && last?.hosts === hostsVersion;",
-        to: "last?.state === state;",
+        from: "    a.networks === b.networks &&\n    a.hosts === b.hosts",
+        to: "    a.networks === b.networks",
       },
     ],
   },

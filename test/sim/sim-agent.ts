@@ -4,7 +4,8 @@ import type { Tables } from "../../agent/core/tables/tables.ts";
 import type { Kernel } from "../../agent/kernel/port.ts";
 import { JoinedSandboxes } from "../../agent/names/joined-sandboxes.ts";
 import type { NameServerFeed } from "../../agent/names/name-server-feed.ts";
-import { makeNames } from "../../agent/names/parts.ts";
+import { makeNames, makeServices } from "../../agent/names/parts.ts";
+import type { ServiceFeed } from "../../agent/names/service-feed.ts";
 import type { LocalNetworks } from "../../agent/networks/local-networks.ts";
 import { makeNetworks, type NetworksParts } from "../../agent/networks/parts.ts";
 import { CountedMesh } from "../../agent/replication/counted-mesh.ts";
@@ -15,6 +16,7 @@ import type { SecurityClass, SignedState } from "../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
 import { type Random, silentLog } from "../../shared/ports.ts";
 import { Signal } from "../../shared/signal.ts";
+import { FakeBalancing } from "../fakes/fake-balancing.ts";
 import { FakeNameServer } from "../fakes/fake-name-server.ts";
 import { seededRandom } from "../support/seeded-random.ts";
 import { Answers } from "./answers.ts";
@@ -53,6 +55,8 @@ export class SimAgent {
   readonly networks: NetworksParts;
   readonly nameServer = new FakeNameServer();
   readonly nameServerFeed: NameServerFeed;
+  readonly balancing = new FakeBalancing();
+  readonly serviceFeed: ServiceFeed;
   readonly answers = new Answers();
   readonly docker: SimDocker;
   readonly random: Random;
@@ -143,6 +147,13 @@ export class SimAgent {
       { ...shared, ...this.networks, adapters, sandboxes },
       FEED_TIMES,
     );
+    this.serviceFeed = makeServices({
+      ...shared,
+      ...this.networks,
+      sandboxes,
+      adapters: { balancing: this.balancing },
+      nameServerFeed: this.nameServerFeed,
+    });
     this.docker = new SimDocker(this, world, { ...context, kernel });
     this.replication.networkChanged.on((network) => this.#leftAsItIs(network));
     this.replication.clusterChanged.on(() => this.#clusterChanged());
@@ -169,6 +180,7 @@ export class SimAgent {
         membership,
         replication,
         nameServerFeed,
+        serviceFeed: this.serviceFeed,
         encryption: nothing,
         lostInterfaces: nothing,
         controller: { start: () => void (this.#started = true) },

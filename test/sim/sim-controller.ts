@@ -16,6 +16,7 @@ import {
 } from "../../controller/core/record.ts";
 import { released } from "../../controller/core/quarantine.ts";
 import { recovered } from "../../controller/core/recovery.ts";
+import { addVip, removeVip } from "../../controller/core/vips.ts";
 import { checkToken, issueToken, useToken } from "../../controller/core/tokens.ts";
 import type { ControlRequest } from "../../controller/wire/messages.ts";
 import { compareHeads, type StateHead } from "../../shared/state/head.ts";
@@ -47,6 +48,8 @@ export type Request = Extract<
       | "allotBlock"
       | "grantAddress"
       | "returnBlock"
+      | "addVip"
+      | "removeVip"
       | "state";
   }
 >;
@@ -154,7 +157,9 @@ export class SimController {
 
   /** Before there are hosts: all of them are members at once. */
   admitFirst(node: NodeId, facts: NodeFacts): void {
-    this.#record = admitNode(this.#record, node, facts, undefined, this.#wallMs()).record;
+    const { record, result } = admitNode(this.#record, node, facts, undefined, this.#wallMs());
+    this.#record = record;
+    this.#world.monitor.hostAdmitted(result);
   }
 
   /** The same, for what is there before the run begins. */
@@ -292,6 +297,7 @@ export class SimController {
         random: this.#random,
       });
       this.#goOn();
+      this.#world.monitor.vipsDecided(this.#record.state);
       this.#token = this.#issue();
       this.#forgetful = false;
       this.#forgotten = undefined;
@@ -334,6 +340,14 @@ export class SimController {
         );
         return { ...this.#answer(request.takes), block };
       }
+      case "addVip":
+        this.#commit((record) => addVip(record, from, request));
+        return this.#answer(request.takes);
+      case "removeVip":
+        this.#commit((record, context) =>
+          removeVip(record, from, request.network, request.name, context),
+        );
+        return this.#answer(request.takes);
       case "returnBlock":
         this.#commit((record) =>
           returnBlock(record, from, request.network, request.block, request.holds),
@@ -343,12 +357,13 @@ export class SimController {
   }
 
   #join(from: NodeId, { id, secret, facts }: Extract<Request, { kind: "join" }>): Answer {
-    this.#commit((record, { wallMs }) => {
+    const admitted = this.#commit((record, { wallMs }) => {
       const token = checkToken(record, { id, secret }, oneShotSha256, wallMs);
       const known = record.state.nodes.some((held) => held.id === from);
       const admitted = admitNode(record, from, facts, token.networks, wallMs);
       return known ? admitted : { ...admitted, record: useToken(admitted.record, token) };
     });
+    this.#world.monitor.hostAdmitted(admitted);
     return this.#answer();
   }
 
@@ -366,6 +381,7 @@ export class SimController {
     if (record.state.revision !== before) {
       this.#before = state;
       this.#goOn();
+      this.#world.monitor.vipsDecided(record.state);
       this.#world.trace(`controller at revision ${record.state.revision}`);
       this.#tell();
     }

@@ -17,7 +17,7 @@ export interface Live {
   readonly out: string | undefined;
 }
 
-const HEALTH = ["starting", "unhealthy"];
+export const HEALTH = ["starting", "unhealthy"];
 const NO_HOLDER = EndpointId.parse("f".repeat(64));
 
 /** What who asks on a network is told, when all is quiet. */

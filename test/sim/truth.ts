@@ -12,6 +12,7 @@ import { oneShotSha256 } from "./stand-ins.ts";
 import type { SimAgent } from "./sim-agent.ts";
 import type { SimHost } from "./sim-host.ts";
 import { checkNames, checkServed, type Live, reaches } from "./truth-names.ts";
+import { checkServices } from "./truth-services.ts";
 import type { World } from "./world.ts";
 
 const MAX_FAULTS = 12;
@@ -43,7 +44,9 @@ export function differences(world: World): string[] {
     agreeOnNetwork(world, record.id, on, members, note);
     for (const agent of honest) {
       checkKernel(world, agent, record, live, note);
-      if (agent.localNetworks.has(record.id)) checkNames(world, agent, record, live, note);
+      if (!agent.localNetworks.has(record.id)) continue;
+      checkNames(world, agent, record, live, note);
+      checkServices(world, agent, record, live, note);
     }
     noAddressTwice(record, live, note);
   }

@@ -28,6 +28,8 @@ export interface FakeOptions {
   readonly resolvers?: boolean;
   /** `-p` */
   readonly published?: readonly string[];
+  readonly ports?: readonly string[];
+  readonly labels?: ContainerDetails["labels"];
   /** Aliases by network, of which the name or a part of the id is given. */
   readonly networks?: Readonly<Record<string, readonly string[]>>;
   /** `--link`, of each of these networks. */
@@ -247,6 +249,8 @@ export class FakeEngine implements Asked {
       stopSignal: options.stopSignal ?? 15,
       resolvers: options.resolvers === true,
       published: options.published ?? [],
+      ports: options.ports ?? [],
+      labels: options.labels ?? {},
       state,
       health,
       startedAtMs,

@@ -7,6 +7,7 @@ import type { AgentAdapters } from "../../agent/adapters.ts";
 import { Agent, type AgentParts } from "../../agent/agent.ts";
 import { always, delegateIpam, delegateNetwork } from "../../agent/docker/plugin/delegate.ts";
 import { PluginServer } from "../../agent/docker/plugin/server.ts";
+import { FakeBalancing } from "../fakes/fake-balancing.ts";
 import { FakeNameServer } from "../fakes/fake-name-server.ts";
 import { FakeWireguard, FakeUnderlay } from "../fakes/fake-wireguard.ts";
 import { FakeIpsec } from "../fakes/fake-ipsec.ts";
@@ -151,6 +152,7 @@ export interface FakeHost {
   readonly control: MemoryControl;
   readonly kernel: FakeKernel;
   readonly names: FakeNameServer;
+  readonly balancing: FakeBalancing;
   readonly encryption: FakeEncryption;
   /** Addresses in the proof network (198.18.0.k of host k) that do not answer this host. */
   readonly unreachable: Set<string>;
@@ -265,6 +267,7 @@ async function fakeHost(
   const hostSubnets = (): [] => [];
   const links = new FakeLinks();
   const names = new FakeNameServer();
+  const balancing = new FakeBalancing();
   const unreachable = new Set<string>();
   const proof = proofUnless(unreachable);
   const cutOffs = { read: (): [] => [], write: (): void => {} };
@@ -277,6 +280,7 @@ async function fakeHost(
     proof,
     encryption,
     names,
+    balancing,
     store,
     engine,
     hostSubnets,
@@ -326,7 +330,11 @@ async function fakeHost(
   const restarted = async (): Promise<{ next: FakeHostAgent; names: FakeNameServer }> => {
     await plugin.stop();
     await agent.stop();
-    const fresh = { mesh: new MemoryMesh(identity.node, net), names: new FakeNameServer() };
+    const fresh = {
+      mesh: new MemoryMesh(identity.node, net),
+      names: new FakeNameServer(),
+      balancing: new FakeBalancing(),
+    };
     const next = made({ ...rest, ...fresh, kernel, bootId: "first" });
     await next.start();
     return { next, names: fresh.names };
@@ -370,6 +378,7 @@ async function fakeHost(
     control,
     kernel,
     names,
+    balancing,
     encryption,
     unreachable,
     links,

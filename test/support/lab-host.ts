@@ -41,6 +41,8 @@ export class LabHost {
   readonly name: string;
   readonly directory: string;
   readonly netns: string;
+  /** Its command, agent and controller: another version's where that is tested. */
+  program = OVERLAY_TS;
   #init: number;
 
   private constructor(name: string, directory: string, netns: string, init: number) {
@@ -218,7 +220,7 @@ export class LabHost {
 
   /** The command. Its start takes half a second of a processor: for what others than a person ask, there is `ask`. */
   overlay(...args: string[]): Promise<string> {
-    return this.exec(OVERLAY_TS, ...args);
+    return this.exec(this.program, ...args);
   }
 
   /** What the agent's socket says (agent/api/routes.ts): of `networks`, `endpoints?network=app` and so on. */
@@ -242,11 +244,11 @@ export class LabHost {
   }
 
   startAgent(...options: string[]): ChildProcess {
-    return this.service("agent", OVERLAY_TS, "agent", ...options);
+    return this.service("agent", this.program, "agent", ...options);
   }
 
   startController(): ChildProcess {
-    return this.service("controller", OVERLAY_TS, "controller");
+    return this.service("controller", this.program, "controller");
   }
 
   /** Debian's engine, with everything of it in this host's directory. */

@@ -30,6 +30,8 @@ export class NamedHost {
   changes = 0;
   /** Networks of the cluster without a way out. */
   readonly closed = new Set<NetworkId>();
+  /** `-o` of the cluster's networks. */
+  options: Readonly<Record<string, string>> = {};
   /** Events not delivered yet. */
   readonly held: EngineEvent[] = [];
   hold = false;
@@ -123,7 +125,11 @@ export class NamedHost {
             ({ id }) =>
               this.#networks.get(this.#where.get(id) ?? ("" as DockerNetworkId)) === network,
           ),
-        find: (network) => ({ ...app, internal: this.closed.has(network) }),
+        find: (network) => ({
+          ...app,
+          internal: this.closed.has(network),
+          driverOptions: { ...this.options },
+        }),
         amend: (_, amended) => {
           this.changes++;
           for (const said of amended) {

@@ -5,9 +5,10 @@ import type {
   ClusterState,
   NetworkRecord,
   NodeRecord,
+  VipRecord,
 } from "../../shared/cluster-state.ts";
 import { NetworkId, NodeId, Vni } from "../../shared/ids.ts";
-import { Cidr } from "../../shared/ip.ts";
+import { Cidr, Ip } from "../../shared/ip.ts";
 import { sha256 } from "../../shared/node/system.ts";
 import { ALPHABET, app, clusterState, node } from "./cluster.ts";
 
@@ -68,7 +69,18 @@ export function largestStates(): [ClusterState, ClusterState, ClusterState] {
   return [state, withBlock(state, 500), { ...state, revision: state.revision + 1, nodes }];
 }
 
-/** Any hosts, networks and blocks, in any order. */
+function vip({ id }: NetworkRecord, n: number): VipRecord {
+  return {
+    network: id,
+    name: `service-${n}`,
+    ips: [Ip.parse(`10.255.0.${n}`)],
+    blocks: [Cidr.parse("10.255.0.0/24")],
+    sticky: n % 2 === 0,
+    madeBy: "label",
+  };
+}
+
+/** Any hosts, networks, blocks and virtual addresses, in any order. */
 export const anyState: fc.Arbitrary<ClusterState> = fc
   .record({
     hosts: fc.integer({ min: 1, max: 6 }),
@@ -76,8 +88,9 @@ export const anyState: fc.Arbitrary<ClusterState> = fc
     gone: fc.integer({ min: 0, max: 3 }),
     given: fc.array(fc.tuple(fc.nat(5), fc.nat(3), fc.nat(40)), { maxLength: 20 }),
     revision: fc.integer({ min: 1, max: 1000 }),
+    spent: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
   })
-  .chain(({ hosts, networks, gone, given, revision }) => {
+  .chain(({ hosts, networks, gone, given, revision, spent }) => {
     const nodes = manyNodes(hosts);
     const all = manyNetworks(networks);
     const blocks = new Map<string, BlockRecord>();
@@ -87,13 +100,17 @@ export const anyState: fc.Arbitrary<ClusterState> = fc
     }
     return fc.record({
       revision: fc.constant(revision),
+      ...(spent && { numbers: fc.constant({ vni: 256 + spent, nodeIndex: spent }) }),
       nodes: shuffled(nodes),
       networks: shuffled(all),
       blocks: shuffled([...blocks.values()]),
+      vips: shuffled(
+        all.flatMap((network, i) => Array.from({ length: i }, (_, n) => vip(network, n))),
+      ),
       revoked: shuffled(Array.from({ length: gone }, (_, i) => anyNodeId(100 + i))),
     });
   })
-  .map((changes) => clusterState(1, changes));
+  .map(({ vips, ...changes }) => clusterState(1, { ...changes, ...(vips.length > 0 && { vips }) }));
 
 function shuffled<T>(list: readonly T[]): fc.Arbitrary<T[]> {
   return fc.shuffledSubarray([...list], { minLength: list.length });

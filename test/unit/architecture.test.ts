@@ -53,6 +53,7 @@ const ROOMS = [
   "replication",
   "membership",
   "networks",
+  "balancing",
   "names",
   "docker",
   "events",
@@ -137,6 +138,17 @@ describe("arrows go one way", () => {
     expect([...loaded].filter(isLibp2p)).toEqual([]);
     expect(loaded).not.toContain("controller/main.ts");
   });
+
+  test.each(["agent/names/server/names-worker.ts", "agent/balancing/balancing-worker.ts"])(
+    "%s loads no parser of messages or addresses, which is megabytes of its heap",
+    (worker) => {
+      const loaded = loadedBy(worker);
+      expect(loaded).toContain("agent/kernel/netns.ts");
+      expect([...loaded].filter((name) => /^(zod|ip-address|cborg|netlink)$/.test(name))).toEqual(
+        [],
+      );
+    },
+  );
 
   test("no file needs itself by a circle of others", () => {
     const files = ["agent", "controller", "shared"].flatMap(sources);

@@ -1,14 +1,14 @@
-import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
+import type { NetworkRecord } from "../../../shared/cluster-state.ts";
 import {
   addressesOf,
   claimedAddresses,
   type Endpoint,
   type NetworkDocument,
 } from "../../../shared/documents.ts";
-import type { NetworkId, NodeId } from "../../../shared/ids.ts";
+import type { NodeId } from "../../../shared/ids.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import { derivedMacs, type Mac, ruleMac } from "../../../shared/mac.ts";
-import { BlockIndex } from "./block-index.ts";
+import type { BlockIndex } from "./block-index.ts";
 import { changedPart, heldOn } from "./changed-part.ts";
 import type { Addressed } from "./kernel-state.ts";
 
@@ -39,7 +39,7 @@ type MisplacedClaim = Claim & { readonly misplaced: Misplaced };
 export interface Claims {
   readonly document: NetworkDocument;
   /** By which it was decided. */
-  readonly state: ClusterState | undefined;
+  readonly blocks: BlockIndex;
   /** In the document's order, as the rest. */
   readonly all: readonly Claim[];
   readonly placed: readonly Claim[];
@@ -51,18 +51,18 @@ export interface Claims {
 }
 
 /**
- * What an endpoint claims follows from it, from its network's record and from the state: whatever of these is the
+ * What an endpoint claims follows from it, from its network's record and from its blocks: whatever of these is the
  * same is not asked again.
- * @param before of the host's last document on this network, under the same record
+ * @param before of the host's last document on this network, under the same record. The same lists, when nothing in them is other
  */
 export function claimsOf(
   document: NetworkDocument,
   record: NetworkRecord,
-  state: ClusterState | undefined,
+  blocks: BlockIndex,
   before: Claims | undefined,
 ): Claims {
   const { endpoints, node } = document;
-  const isSameGround = before?.state === state;
+  const isSameGround = before?.blocks === blocks;
   if (isSameGround && before?.document === document) return before;
   const held = before?.document.endpoints ?? [];
   const part = isSameGround
@@ -75,9 +75,11 @@ export function claimsOf(
   const made = part.after.map((endpoint) => {
     const known = replaced.get(endpoint.id);
     if (isSameGround && known?.holder.endpoint === endpoint) return known;
-    return claimOf(endpoint, node, record, state, known);
+    return claimOf(endpoint, node, record, blocks, known);
   });
   const all = before === undefined ? made : before.all.toSpliced(start, was.length, ...made);
+  if (before !== undefined && heldOn(before.all, all) === before.all)
+    return { ...before, document, blocks };
   const wereAllPlaced = before === undefined || before.placed === before.all;
   const misplaced = wereAllPlaced ? made.filter(isMisplaced) : all.filter(isMisplaced);
   const placed = misplaced.length === 0 ? all : all.filter((claim) => !isMisplaced(claim));
@@ -89,7 +91,7 @@ export function claimsOf(
       : old.toSpliced(start, was.length, ...made.map(of));
   return {
     document,
-    state,
+    blocks,
     all,
     placed,
     misplaced,
@@ -109,11 +111,13 @@ function claimOf(
   endpoint: Endpoint,
   node: NodeId,
   record: NetworkRecord,
-  state: ClusterState | undefined,
+  blocks: BlockIndex,
   before: Claim | undefined,
 ): Claim {
-  const claimed = claimedAddresses(endpoint);
-  const misplaced = misplacedBy(claimed, node, record, state);
+  const isKnown = before?.holder.endpoint === endpoint;
+  const claimed = isKnown ? before.claimed : claimedAddresses(endpoint);
+  const misplaced = misplacedBy(claimed, node, record, blocks);
+  if (isKnown && before.misplaced === misplaced) return before;
   const addressed = addressedOf(endpoint, before);
   return {
     claimed,
@@ -134,28 +138,12 @@ function addressedOf(endpoint: Endpoint, before: Claim | undefined): Addressed {
 function misplacedBy(
   claimed: readonly Ip[],
   node: NodeId,
-  { id, subnets }: NetworkRecord,
-  state: ClusterState | undefined,
+  { subnets }: NetworkRecord,
+  blocks: BlockIndex,
 ): Misplaced | undefined {
   if (claimed.length === 0) return "no-address";
   if (claimed.some((ip) => subnets.some(({ gateway }) => gateway === ip))) return "gateway";
-  const blocks = blocksOf(state, id);
   return claimed.every((ip) => blocks.around(ip)?.node === node) ? undefined : "not-in-block";
-}
-
-const indexes = new WeakMap<ClusterState, Map<NetworkId, BlockIndex>>();
-const NO_BLOCKS = new BlockIndex([]);
-
-function blocksOf(state: ClusterState | undefined, network: NetworkId): BlockIndex {
-  if (state === undefined) return NO_BLOCKS;
-  let ofState = indexes.get(state);
-  if (ofState === undefined) indexes.set(state, (ofState = new Map()));
-  let index = ofState.get(network);
-  if (index === undefined) {
-    const blocks = state.blocks.filter((block) => block.network === network);
-    ofState.set(network, (index = new BlockIndex(blocks)));
-  }
-  return index;
 }
 
 /** Its MAC follows from its address: nobody else can have a claim on it. */

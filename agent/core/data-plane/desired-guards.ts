@@ -9,7 +9,7 @@ import { sealedSubnets } from "./sealed.ts";
 import type { FormerVteps } from "./vtep-moves.ts";
 import { admittedHosts, directHosts } from "../tables/admitted.ts";
 import { takesPart } from "../tables/hosts.ts";
-import { recordOf } from "../tables/records.ts";
+import { recordOf } from "../../../shared/records.ts";
 import type { Tables } from "../tables/tables.ts";
 
 const NO_FORMER: FormerVteps = new Map();

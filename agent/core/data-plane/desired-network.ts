@@ -1,5 +1,4 @@
 import type {
-  ClusterState,
   NetworkRecord,
   NodeRecord,
   Ports,
@@ -23,7 +22,7 @@ import type {
 import { type Reading, readNetwork } from "./read-network.ts";
 import { admittedHosts, directHosts } from "../tables/admitted.ts";
 import { isUsedHere, saysOn, takesPart } from "../tables/hosts.ts";
-import { recordOf } from "../tables/records.ts";
+import { recordOf } from "../../../shared/records.ts";
 import type { Tables } from "../tables/tables.ts";
 
 export function udpPortOf(ports: Ports, encryption: SecurityClass): number {
@@ -50,22 +49,23 @@ export interface Paths {
  */
 export function plainPaths(tables: Tables, self: NodeId, sendsFrom?: Ip): Paths | undefined {
   const { state } = tables;
+  const hosts = directHosts(state);
   const kept = plainPathsOf.get(tables);
-  if (kept !== undefined && kept.state === state && kept.self === self && kept.from === sendsFrom)
+  if (kept !== undefined && kept.hosts === hosts && kept.self === self && kept.from === sendsFrom)
     return kept.paths;
-  const remote = vtepsOf(directHosts(state));
+  const remote = vtepsOf(hosts);
   const local = remote.get(self) && (sendsFrom ?? remote.get(self));
   remote.delete(self);
   const paths: Paths | undefined = local && { encryption: "none", local, remote };
-  plainPathsOf.set(tables, { state, self, from: sendsFrom, paths });
+  plainPathsOf.set(tables, { hosts, self, from: sendsFrom, paths });
   return paths;
 }
 
-/** They follow from the state alone. */
+/** They follow from the hosts alone. */
 const plainPathsOf = new WeakMap<
   Tables,
   {
-    readonly state: ClusterState | undefined;
+    readonly hosts: readonly NodeRecord[];
     readonly self: NodeId;
     readonly from: Ip | undefined;
     readonly paths: Paths | undefined;

@@ -3,7 +3,7 @@ import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import type { Wanted } from "./kernel-state.ts";
 import { desired, type Paths } from "./desired-network.ts";
 import { admittedHosts } from "../tables/admitted.ts";
-import { recordOf } from "../tables/records.ts";
+import { recordOf } from "../../../shared/records.ts";
 import { hostsOn, isUsedHere } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
 

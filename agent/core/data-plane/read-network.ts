@@ -1,10 +1,12 @@
 import { mayHost } from "../../../shared/allowed.ts";
-import type { ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
+import type { BlockRecord, ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { NetworkDocument } from "../../../shared/documents.ts";
 import type { EndpointId, NodeId } from "../../../shared/ids.ts";
+import { blocksOn } from "../../../shared/state/blocks-on.ts";
 import { isAdmitted } from "../tables/admitted.ts";
 import { saysOn } from "../tables/hosts.ts";
 import type { Tables } from "../tables/tables.ts";
+import { BlockIndex } from "./block-index.ts";
 import { heldOn } from "./changed-part.ts";
 import { ClaimCounts } from "./claim-counts.ts";
 import { type Claims, claimsOf, gatewayMacs, type Holder, type Misplaced } from "./claims.ts";
@@ -80,7 +82,12 @@ type Outside = "not-admitted" | "not-allowed" | "not-hosting";
 
 const keptOfTables = new WeakMap<Tables, WeakMap<NetworkRecord, KeptReading>>();
 
-/** Records and documents are never changed, only replaced: what was read of the same is not read again. */
+/** By which it is decided whether what a host says counts, beside the network's own record. */
+type Ground = Partial<Pick<ClusterState, "nodes" | "revoked" | "networks">> & {
+  readonly hosts: object;
+};
+
+/** Records, lists of them and documents are never changed, only replaced: what was read of the same is not read again. */
 class KeptReading {
   readonly #record: NetworkRecord;
   readonly #counts: ClaimCounts;
@@ -88,10 +95,13 @@ class KeptReading {
   /** Of hosts that lose something to others: what they were left. */
   #left = new Map<NodeId, HeldBy>();
   #order: readonly NodeId[] = [];
+  /** Of this network. */
+  #blocks: readonly BlockRecord[] = [];
+  #index = new BlockIndex([]);
   #last:
     | {
         readonly state: ClusterState | undefined;
-        readonly hosts: object;
+        readonly ground: Ground;
         readonly documents: readonly NetworkDocument[];
         readonly reading: Reading;
       }
@@ -107,35 +117,51 @@ class KeptReading {
     const byNode = tables.documents(this.#record.id);
     const documents = [...byNode.values()];
     const last = this.#last;
-    const isSameGround = last?.state === state && last?.hosts === hostsVersion;
-    if (isSameGround && last !== undefined && areSame(last.documents, documents))
-      return last.reading;
-    this.#forgetOthers(byNode);
-    for (const document of documents) this.#readHost(tables, document, isSameGround);
+    const ground = groundOf(state, hostsVersion);
+    const isSameGround = last !== undefined && sameGround(last.ground, ground);
+    const isSame = last?.state === state && isSameGround && areSame(last.documents, documents);
+    if (isSame) return last.reading;
+    this.#blocksOf(state);
+    const isFewer = this.#forgetOthers(byNode);
+    const changed = documents.filter((document) => this.#readHost(tables, document, isSameGround));
     // The same on every node, so that each gives what is claimed twice to the same claimant.
     if (this.#order.length !== byNode.size || !this.#order.every((node) => byNode.has(node)))
       this.#order = [...byNode.keys()].toSorted();
-    const reading = this.#reading();
-    this.#last = { state, hosts: hostsVersion, documents, reading };
+    const isOther = last === undefined || isFewer || changed.length > 0;
+    const reading = isOther ? this.#reading() : last.reading;
+    this.#last = { state, ground, documents, reading };
     return reading;
   }
 
-  #forgetOthers(documents: ReadonlyMap<NodeId, NetworkDocument>): void {
-    for (const node of this.#hosts.keys())
-      if (!documents.has(node)) {
-        this.#counts.set(node, []);
-        this.#hosts.delete(node);
-      }
+  /** Most revisions give or take blocks of other networks. */
+  #blocksOf(state: ClusterState | undefined): void {
+    const blocks = blocksOn(state?.blocks ?? [], this.#record.id);
+    if (areSame(blocks, this.#blocks)) return;
+    this.#blocks = blocks;
+    this.#index = new BlockIndex(blocks);
   }
 
-  #readHost(tables: Tables, document: NetworkDocument, isSameGround: boolean): void {
+  /** @returns whether there were any */
+  #forgetOthers(documents: ReadonlyMap<NodeId, NetworkDocument>): boolean {
+    const gone = [...this.#hosts.keys()].filter((node) => !documents.has(node));
+    for (const node of gone) {
+      this.#counts.set(node, []);
+      this.#hosts.delete(node);
+    }
+    return gone.length > 0;
+  }
+
+  /** @returns whether what holds of it, or why it does not, is another */
+  #readHost(tables: Tables, document: NetworkDocument, isSameGround: boolean): boolean {
     const { node } = document;
     const before = this.#hosts.get(node);
-    if (isSameGround && before?.claims.document === document) return;
     const outside =
       isSameGround && before !== undefined ? before.outside : outsider(tables, node, this.#record);
-    const claims = claimsOf(document, this.#record, tables.state, before?.claims);
-    if (before?.claims === claims && before.outside === outside) return;
+    const claims = claimsOf(document, this.#record, this.#index, before?.claims);
+    if (before?.claims.all === claims.all && before.outside === outside) {
+      if (before.claims !== claims) this.#hosts.set(node, { ...before, claims });
+      return false;
+    }
     this.#counts.set(node, outside === undefined ? claims.placed : []);
     this.#hosts.set(node, {
       claims,
@@ -143,6 +169,7 @@ class KeptReading {
       held: { node, holders: claims.holders, addressed: claims.addressed },
       ignored: ignoredOf(claims, outside),
     });
+    return true;
   }
 
   #reading(): Reading {
@@ -203,6 +230,21 @@ class KeptReading {
 
 function areSame<T>(a: readonly T[], b: readonly T[]): boolean {
   return a.length === b.length && a.every((each, i) => each === b[i]);
+}
+
+function groundOf(state: ClusterState | undefined, hosts: object): Ground {
+  if (state === undefined) return { hosts };
+  const { nodes, revoked, networks } = state;
+  return { nodes, revoked, networks, hosts };
+}
+
+function sameGround(a: Ground, b: Ground): boolean {
+  return (
+    a.nodes === b.nodes &&
+    a.revoked === b.revoked &&
+    a.networks === b.networks &&
+    a.hosts === b.hosts
+  );
 }
 
 function outsider(

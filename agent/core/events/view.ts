@@ -68,6 +68,7 @@ export interface Problem {
     | "published ports"
     | "ipv6"
     | "name server"
+    | "virtual addresses"
     | "controller link"
     | "mesh"
     | Exclude<SecurityClass, "none">;

@@ -22,6 +22,7 @@ import type {
 } from "./engine-containers.ts";
 import type { Inside, Outside } from "./inside.ts";
 import type { LeftOut } from "./left-out.ts";
+import { labelledNames, type VipWish, vipWish } from "../balancing/vip-wish.ts";
 import { namesOfEndpoint, withNames } from "./named-endpoint.ts";
 import { RememberedSignals } from "./remembered-signals.ts";
 
@@ -228,17 +229,14 @@ export class ContainerNames {
    */
   say(endpoint: Endpoint): Endpoint {
     const { id } = endpoint;
-    if (this.#left.has(id) || this.#unlisted.has(id))
-      return withNames(endpoint, undefined, undefined);
+    if (this.#left.has(id) || this.#unlisted.has(id)) return withNames(endpoint, undefined);
     const known = this.#of(id);
     // Nothing is told of names before it is known whether there is a health check.
     if (known?.details === undefined) return endpoint;
-    if (known.phase === "down") return withNames(endpoint, undefined, undefined);
-    return withNames(
-      endpoint,
-      this.#names(id, known.details)?.names ?? namesOfEndpoint(endpoint),
-      outReason(known),
-    );
+    const named = this.#names(id, known.details)?.names ?? namesOfEndpoint(endpoint);
+    if (known.phase === "down" || named === undefined) return withNames(endpoint, undefined);
+    const { ports } = known.details;
+    return withNames(endpoint, { names: named, out: outReason(known), ports });
   }
 
   /** Endpoints of which something else may be to be said since this was last asked. */
@@ -254,6 +252,23 @@ export class ContainerNames {
     const connection = details && this.#connection(endpoint, details);
     if (connection === undefined) return undefined;
     return { links: linksOf(connection.links), outside: this.#outside(details!) };
+  }
+
+  /**
+   * What containers that run ask for, on which of our networks.
+   * @param isForAll every service of the network has a virtual address
+   */
+  vipWishes(
+    isForAll: (network: DockerNetworkId) => boolean,
+  ): { readonly network: DockerNetworkId; readonly wish: VipWish }[] {
+    return [...this.#places].flatMap(([endpoint, { container, network }]) => {
+      const known = this.#containers.get(container);
+      const details =
+        known?.phase === "up" && !this.#left.has(endpoint) ? known.details : undefined;
+      const connection = details && this.#connection(endpoint, details);
+      const wish = connection && vipWish(details, connection, isForAll(network));
+      return wish === undefined ? [] : [{ network, wish }];
+    });
   }
 
   /** Of this engine's endpoints: what of their names is no name, or is beyond the bound. */
@@ -360,7 +375,7 @@ export class ContainerNames {
     if (connection === undefined) return undefined;
     let named = this.#named.get(connection);
     if (named === undefined) {
-      named = dockerNames(details, connection.aliases);
+      named = dockerNames(details, [...connection.aliases, ...labelledNames(details, connection)]);
       this.#named.set(connection, named);
     }
     return named;

@@ -3,7 +3,7 @@ import { canonicalName, isName } from "../../../shared/dns-name.ts";
 import type { ContainerDetails } from "./engine-containers.ts";
 
 /** Docker's short id is a name too (moby pkg/stringid, TruncateID). */
-const SHORT_ID_LENGTH = 12;
+export const SHORT_ID_LENGTH = 12;
 
 export interface Named {
   readonly names: string[];

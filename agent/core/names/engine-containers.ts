@@ -63,6 +63,16 @@ export interface EngineConnection {
   readonly shown?: string | undefined;
 }
 
+/** Of a container's labels those that ask for a virtual address, as they are written. */
+export interface VipLabels {
+  /** `overlay-ts.vip` */
+  readonly vip?: string | undefined;
+  /** `overlay-ts.vip.sticky` */
+  readonly sticky?: string | undefined;
+  /** `com.docker.compose.service` */
+  readonly service?: string | undefined;
+}
+
 /** What names and health need of one container. */
 export interface ContainerDetails {
   readonly id: ContainerId;
@@ -76,6 +86,9 @@ export interface ContainerDetails {
   readonly resolvers: boolean;
   /** `-p`: ports of the container's, `80/tcp`. */
   readonly published: readonly string[];
+  /** Those that the image or `--expose` names, and those published: what SRV records tell of. */
+  readonly ports: readonly string[];
+  readonly labels: VipLabels;
   readonly state: RunState;
   readonly health: Health | undefined;
   /** By the engine's clock, of the last start; before the first one, before everything. */

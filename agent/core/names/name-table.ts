@@ -1,6 +1,7 @@
 import type { EndpointId, NetworkId } from "../../../shared/ids.ts";
 import type { Family, Ip } from "../../../shared/ip.ts";
-import type { Holder, NamedNetwork } from "./names.ts";
+import type { Holder, NamedNetwork, NamedVip } from "./names.ts";
+import { askedPort, MEMBERS, type ServiceRecord, servicesIn } from "./service-names.ts";
 
 /** Addresses of a name, or that it is known and none can be given. */
 export interface Found {
@@ -14,6 +15,8 @@ export interface Attached {
   readonly endpoint: EndpointId;
   /** `--link`: what it alone calls others there, by canonical alias. */
   readonly links?: ReadonlyMap<string, string> | undefined;
+  /** Virtual addresses of the network that its own rules translate: no others may be its answer. */
+  readonly vips?: ReadonlySet<Ip> | undefined;
 }
 
 /** Whose names a question sees: those of the networks of who asks, and nobody else's. */
@@ -33,6 +36,9 @@ interface NetworkNames {
   /** By canonical name. */
   readonly byName: Map<string, Sharers>;
   readonly byIp: Map<Ip, Holder>;
+  /** By canonical name. */
+  vips: ReadonlyMap<string, NamedVip>;
+  vipNames: ReadonlyMap<Ip, string>;
 }
 
 /**
@@ -51,11 +57,21 @@ export class NameTable {
         holders: new Map(),
         byName: new Map(),
         byIp: new Map(),
+        vips: new Map(),
+        vipNames: new Map(),
       });
   }
 
   forgetNetwork(network: NetworkId): void {
     this.#networks.delete(network);
+  }
+
+  /** All that the network has. Of a network that was not set nothing is kept. */
+  setVips(network: NetworkId, vips: readonly NamedVip[]): void {
+    const names = this.#networks.get(network);
+    if (names === undefined) return;
+    names.vips = new Map(vips.map((vip) => [vip.name, vip]));
+    names.vipNames = new Map(vips.flatMap(({ name, ips }) => ips.map((ip) => [ip, name])));
   }
 
   /** A holder that is there is replaced. Of a network that was not set nothing is kept. */
@@ -78,7 +94,8 @@ export class NameTable {
   /**
    * Undefined: no network of the scope has the name. The first in the order of their names that has it
    * decides, whoever may answer there: a fault leads to nobody, never to the service of the same name on
-   * another network. A link of who asks comes before the names of all its networks.
+   * another network. A link of who asks comes before the names of all its networks. A name with a virtual address that who
+   * asks can use is answered with that; `tasks.<name>` with its holders in any case.
    *
    * @param family undefined: whether the name is known, and no addresses.
    * @param patient "unknown" while a network that would decide is not known in full, and may have the name.
@@ -96,10 +113,16 @@ export class NameTable {
     family: Family | undefined,
     patient = false,
   ): Found | "unknown" | undefined {
-    const decided = decide(this.#inOrder(scope), name, patient);
+    const places = this.#inOrder(scope);
+    let decided = decide(places, name, patient);
+    const isOfMembers = decided === undefined && name.startsWith(MEMBERS);
+    if (isOfMembers) decided = decide(places, name.slice(MEMBERS.length), patient);
     if (decided === undefined || decided === "unknown") return decided;
     const { sharers, own } = decided;
-    if (sharers === undefined || family === undefined) return NOBODY;
+    if (family === undefined) return NOBODY;
+    const virtual = isOfMembers ? [] : decided.vip.filter((ip) => hasFamily(ip, family));
+    if (virtual.length > 0) return { ips: virtual };
+    if (sharers === undefined) return NOBODY;
     const ips: Ip[] = [];
     for (const holder of sharers.holders) {
       if (holder.out !== undefined && holder.endpoint !== own) continue;
@@ -108,10 +131,26 @@ export class NameTable {
     return ips.length === 0 ? NOBODY : { ips: rotated(ips, turn(sharers, family)) };
   }
 
+  /**
+   * `_<port>._tcp.<name>` (RFC 2782): the holders that publish or expose the port, each by a name that leads to it alone.
+   * Undefined: it has not that form, or no network of the scope has the name.
+   */
+  services(
+    scope: Scope,
+    name: string,
+    patient: boolean,
+  ): readonly ServiceRecord[] | "unknown" | undefined {
+    const asked = askedPort(name);
+    if (asked === undefined) return undefined;
+    const decided = decide(this.#inOrder(scope), asked.name, patient);
+    if (decided === undefined || decided === "unknown") return decided;
+    return servicesIn(decided.sharers?.holders ?? [], asked, decided.network);
+  }
+
   /** `<container>.<network>`; undefined: nobody on a network of the scope has the address. */
   reverse(scope: Scope, ip: Ip): string | undefined {
     for (const { names } of this.#inOrder(scope)) {
-      const [own] = names?.byIp.get(ip)?.names ?? [];
+      const own = names?.byIp.get(ip)?.names[0] ?? names?.vipNames.get(ip);
       const network = names?.info.name;
       if (own !== undefined) return network === undefined ? own : `${own}.${network}`;
     }
@@ -139,6 +178,10 @@ interface Decided {
   readonly sharers: Sharers | undefined;
   /** Who asks, there. */
   readonly own: EndpointId;
+  /** Its virtual addresses that who asks can use. */
+  readonly vip: readonly Ip[];
+  /** The network's name. */
+  readonly network: string | undefined;
 }
 
 const NOBODY: Found = { ips: [] };
@@ -151,16 +194,29 @@ function decide(
   for (const { attached, names } of inOrder) {
     const target = attached.links && linked(attached.links, name, names?.info.name);
     if (target === undefined) continue;
-    const sharers = names?.byName.get(target);
-    if (sharers === undefined && patient && names?.info.complete !== true) return "unknown";
-    return { sharers, own: attached.endpoint };
+    const linkedTo = names && held(attached, names, target);
+    if (linkedTo !== undefined) return linkedTo;
+    if (patient && names?.info.complete !== true) return "unknown";
+    return { sharers: undefined, own: attached.endpoint, vip: [], network: names?.info.name };
   }
   for (const { attached, names } of inOrder) {
-    const sharers = names && sharersOf(names, name);
-    if (sharers !== undefined) return { sharers, own: attached.endpoint };
+    const found = names && heldOn(attached, names, name);
+    if (found !== undefined) return found;
     if (patient && mayCome(names, name)) return "unknown";
   }
   return undefined;
+}
+
+/** Undefined: nobody has the name, and it has no virtual address that who asks can use. */
+function held(
+  { endpoint, vips }: Attached,
+  { info, byName, vips: known }: NetworkNames,
+  name: string,
+): Decided | undefined {
+  const sharers = byName.get(name);
+  const vip = (known.get(name)?.ips ?? []).filter((ip) => vips?.has(ip) === true);
+  if (sharers === undefined && vip.length === 0) return undefined;
+  return { sharers, own: endpoint, vip, network: info.name };
 }
 
 /** Docker's resolver takes a link for `<alias>.<network>` too. */
@@ -190,10 +246,11 @@ function byName(a: Place, b: Place): number {
 }
 
 /** By the name itself, or by `<name>.<network>`. */
-function sharersOf({ info, byName }: NetworkNames, name: string): Sharers | undefined {
-  const own = byName.get(name);
-  if (own !== undefined || info.name === undefined || !name.endsWith(`.${info.name}`)) return own;
-  return byName.get(name.slice(0, -info.name.length - 1));
+function heldOn(attached: Attached, names: NetworkNames, name: string): Decided | undefined {
+  const own = held(attached, names, name);
+  const network = names.info.name;
+  if (own !== undefined || network === undefined || !name.endsWith(`.${network}`)) return own;
+  return held(attached, names, name.slice(0, -network.length - 1));
 }
 
 function drop(names: NetworkNames, endpoint: EndpointId): void {

@@ -1,19 +1,27 @@
 import type { Endpoint } from "../../../shared/documents.ts";
 import { namesAsSaid, type OutReason } from "./names.ts";
 
-/** The very same object when its names and its state are these already. `names` undefined: no container runs. */
-export function withNames(
-  endpoint: Endpoint,
-  names: readonly string[] | undefined,
-  out: OutReason | undefined,
-): Endpoint {
-  const reason = names === undefined ? undefined : out;
-  if (reason === endpoint.out && sameNames(names, namesOfEndpoint(endpoint))) return endpoint;
-  const { names: _, moreNames: __, out: ___, ...rest } = endpoint;
+/** What is said of a container that runs. */
+export interface Said {
+  readonly names: readonly string[];
+  readonly out: OutReason | undefined;
+  readonly ports: readonly string[];
+}
+
+/** The very same object when that is said already. `said` undefined: no container runs. */
+export function withNames(endpoint: Endpoint, said: Said | undefined): Endpoint {
+  const { names, out, ports = [] } = said ?? {};
+  const isSaid =
+    out === endpoint.out &&
+    sameNames(names, namesOfEndpoint(endpoint)) &&
+    sameNames(ports, endpoint.ports ?? []);
+  if (isSaid) return endpoint;
+  const { names: _, moreNames: __, out: ___, ports: ____, ...rest } = endpoint;
   return {
     ...rest,
     ...(names === undefined ? {} : namesAsSaid(names)),
-    ...(reason === undefined ? {} : { out: reason }),
+    ...(out === undefined ? {} : { out }),
+    ...(ports.length === 0 ? {} : { ports: [...ports] }),
   };
 }
 

@@ -29,6 +29,16 @@ export interface Holder {
   readonly ips: readonly Ip[];
   /** An `OutReason`, or one of a later version. */
   readonly out: string | undefined;
+  /** As `Endpoint.ports`. */
+  readonly ports?: readonly string[] | undefined;
+}
+
+/** A name that has a virtual address on the network. */
+export interface NamedVip {
+  /** Canonical; one label. */
+  readonly name: string;
+  /** One for each family of the network. */
+  readonly ips: readonly Ip[];
 }
 
 /** A network as names need it. */
@@ -93,6 +103,7 @@ export function holdersOf({ node, unhealthyNames, isLost, members }: NamedHost):
     const names = namesOf(endpoint);
     if (names.length === 0) return [];
     const out = isLost ? "unreachable" : outOf(endpoint, { unhealthyNames });
-    return [{ endpoint: endpoint.id, node, names, ips: claimedAddresses(endpoint), out }];
+    const { id, ports } = endpoint;
+    return [{ endpoint: id, node, names, ips: claimedAddresses(endpoint), out, ports }];
   });
 }

@@ -101,14 +101,19 @@ export class ToldHolders {
   }
 }
 
-function sameNaming(a: NamedHost, b: NamedHost): boolean {
+/** Of the same host: all that it names is what it was, if its members are. */
+export function sameNaming(a: NamedHost, b: NamedHost): boolean {
   return a.node === b.node && a.isLost === b.isLost && a.unhealthyNames === b.unhealthyNames;
 }
 
 function sameHolder(a: Holder, b: Holder): boolean {
   if (a === b) return true;
   return (
-    a.node === b.node && a.out === b.out && sameList(a.names, b.names) && sameList(a.ips, b.ips)
+    a.node === b.node &&
+    a.out === b.out &&
+    sameList(a.names, b.names) &&
+    sameList(a.ips, b.ips) &&
+    sameList(a.ports ?? [], b.ports ?? [])
   );
 }
 

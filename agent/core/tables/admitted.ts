@@ -1,10 +1,11 @@
 import type { ClusterState, NodeRecord } from "../../../shared/cluster-state.ts";
 import type { NodeId } from "../../../shared/ids.ts";
 
-/** States are never changed, only replaced. */
-const admittedOf = new WeakMap<ClusterState, readonly NodeRecord[]>();
-const idsOf = new WeakMap<ClusterState, ReadonlySet<NodeId>>();
-const directOf = new WeakMap<ClusterState, readonly NodeRecord[]>();
+/** Lists of a state are never changed, only replaced: for a block that is given nobody is looked at. */
+type OfNodes<T> = WeakMap<object, { readonly revoked: object; readonly is: T }>;
+const admittedOf: OfNodes<readonly NodeRecord[]> = new WeakMap();
+const idsOf: OfNodes<ReadonlySet<NodeId>> = new WeakMap();
+const directOf: OfNodes<readonly NodeRecord[]> = new WeakMap();
 
 /** Hosts of the cluster, as the controller signed it. */
 export function admittedHosts(state: ClusterState | undefined): readonly NodeRecord[] {
@@ -28,14 +29,17 @@ export function directHosts(state: ClusterState | undefined): readonly NodeRecor
 }
 
 function kept<T>(
-  held: WeakMap<ClusterState, T>,
+  held: OfNodes<T>,
   state: ClusterState | undefined,
   read: (state: ClusterState) => T,
 ): T | undefined {
   if (state === undefined) return undefined;
-  let of = held.get(state);
-  if (of === undefined) held.set(state, (of = read(state)));
-  return of;
+  const { nodes, revoked } = state;
+  const before = held.get(nodes);
+  if (before?.revoked === revoked) return before.is;
+  const is = read(state);
+  held.set(nodes, { revoked, is });
+  return is;
 }
 
 /** Others send to its advertised address, which none of its interfaces has. */

@@ -47,6 +47,8 @@ export class FollowedState {
   readonly #early = new EarlyChanges<HeadedChange>();
   #state: ClusterState | undefined;
   #base: SignedState | undefined;
+  /** That of the newest. */
+  #certificate = "";
   /** Since `#base`. */
   #changes: readonly HeadedChange[] = [];
   /** The newest without a gap, for peers: up to what is held, also before `#base`. */
@@ -67,6 +69,7 @@ export class FollowedState {
   /** A state that was taken in as a whole, its signature checked. */
   whole({ jws, controllerCertificate, content }: SignedState, state: ClusterState): void {
     this.#base = { jws, controllerCertificate, ...(content === undefined ? {} : { content }) };
+    this.#certificate = controllerCertificate;
     this.#changes = [];
     this.#state = inOneOrder(state);
     this.#held = undefined;
@@ -78,6 +81,7 @@ export class FollowedState {
   /** What is held came by changes, and is signed whole as well. */
   alsoWhole({ jws, controllerCertificate }: SignedState): void {
     this.#base = { jws, controllerCertificate };
+    this.#certificate = controllerCertificate;
     this.#changes = [];
   }
 
@@ -92,8 +96,7 @@ export class FollowedState {
   }
 
   certificate(): string {
-    const last = this.#changes.findLast(({ signed }) => signed.controllerCertificate !== undefined);
-    return last?.signed.controllerCertificate ?? this.#base?.controllerCertificate ?? "";
+    return this.#certificate;
   }
 
   /** On to its revision, or why not; what came before its base waits for it. */
@@ -204,6 +207,7 @@ export class FollowedState {
     this.#former = [this.#held!, ...this.#former].slice(0, MOST_FORMER);
     this.#held = held;
     this.#changes = [...this.#changes, headed];
+    this.#certificate = headed.signed.controllerCertificate ?? this.#certificate;
     this.#recent = this.#recent.and(headed);
     return this.#state;
   }

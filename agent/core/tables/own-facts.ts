@@ -1,6 +1,7 @@
 import type { NodeRecord } from "../../../shared/cluster-state.ts";
 import type { NetworkId, NodeId } from "../../../shared/ids.ts";
 import { ANSWERS_IN_IPSEC } from "../liveness/proofs.ts";
+import { SERVES_VIPS } from "../balancing/serves-vips.ts";
 import type { HostFacts } from "./cluster-replica.ts";
 import { FOLLOWS_CHANGES } from "./following.ts";
 import type { Tables } from "./tables.ts";
@@ -33,6 +34,6 @@ export function ownFacts(
     vtep: { advertised: vtep, local: behindNat ?? vtep },
     underlayMtuBytes,
     wireguardKey,
-    capabilities: [ANSWERS_IN_IPSEC, FOLLOWS_CHANGES],
+    capabilities: [ANSWERS_IN_IPSEC, FOLLOWS_CHANGES, SERVES_VIPS],
   };
 }

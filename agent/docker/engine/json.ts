@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BOUNDS } from "../../../shared/bounds.ts";
 import { DockerNetworkId, EndpointId } from "../../../shared/ids.ts";
 import { Cidr, parseInterfaceAddress } from "../../../shared/ip.ts";
 import { BUILT_IN_POOLS, type DefaultPool } from "./default-pools.ts";
@@ -152,6 +153,8 @@ export const ContainerJson = z
       Hostname: z.string().default(""),
       Healthcheck: z.object({ Test: Texts }).nullish(),
       StopSignal: z.string().default(""),
+      ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
+      Labels: Strings,
     }),
     HostConfig: z
       .object({ Dns: Texts, PortBindings: z.record(z.string(), z.unknown()).nullish() })
@@ -177,6 +180,12 @@ export const ContainerJson = z
       stopSignal: signalNumber(Config.StopSignal),
       resolvers: (HostConfig?.Dns ?? []).length > 0,
       published: Object.keys(HostConfig?.PortBindings ?? {}).toSorted(),
+      ports: portsIn(Config.ExposedPorts ?? {}, HostConfig?.PortBindings ?? {}),
+      labels: {
+        vip: Config.Labels["overlay-ts.vip"],
+        sticky: Config.Labels["overlay-ts.vip.sticky"],
+        service: Config.Labels["com.docker.compose.service"],
+      },
       state,
       health: HEALTHS.find((health) => health === State.Health?.Status),
       startedAtMs: Date.parse(State.StartedAt),
@@ -237,6 +246,15 @@ export const InfoJson = z
 function poolIn({ Base, Size }: { Base: string; Size: number }): DefaultPool[] {
   const base = Cidr.safeParse(Base);
   return base.success ? [{ base: base.data, prefixLength: Size }] : [];
+}
+
+/** Each once, by number: as many as a document takes. */
+function portsIn(...by: readonly Readonly<Record<string, unknown>>[]): string[] {
+  const all = new Set(by.flatMap((ports) => Object.keys(ports)));
+  return [...all]
+    .filter((port) => /^\d{1,5}\/(tcp|udp)$/.test(port))
+    .toSorted((a, b) => parseInt(a, 10) - parseInt(b, 10) || (a < b ? -1 : 1))
+    .slice(0, BOUNDS.endpointPorts);
 }
 
 /** `Up 5 seconds (healthy)`, `Up 2 minutes (health: starting)` (moby container/state.go, String). */

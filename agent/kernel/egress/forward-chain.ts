@@ -45,7 +45,9 @@ export class ForwardChain {
   async missing(): Promise<string[]> {
     const listed = await this.#list();
     if (listed === undefined || !drops(listed)) return [];
-    return roomFor(listed).missing.map((rule) => `${CHAIN} has no rule ${rule}`);
+    const { missing, at } = roomFor(listed);
+    // Without room there is nothing to mend: `letThrough` says why.
+    return at === undefined ? [] : missing.map((rule) => `${CHAIN} has no rule ${rule}`);
   }
 
   /** Not there is success. */

@@ -1,6 +1,5 @@
 import { assert } from "../../../shared/errors.ts";
 import type { Family } from "../../../shared/ip.ts";
-import { bytesToMac, type Mac } from "../../../shared/mac.ts";
 
 /** Netlink's framing (linux/netlink.h): little endian as the machine, all on 4-byte bounds. */
 
@@ -87,6 +86,12 @@ export function u16(value: number): Buffer {
   return out;
 }
 
+export function u32be(value: number): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32BE(value);
+  return out;
+}
+
 export function u32(value: number): Buffer {
   const out = Buffer.alloc(4);
   out.writeUInt32LE(value);
@@ -99,13 +104,6 @@ export function text(value: string): Buffer {
 
 export function decodeAttributes(payload: Buffer): Attributes {
   return new Map(attributesOf(payload));
-}
-
-/** Undefined: of a group, of nobody (all zero), or no Ethernet address at all. */
-export function decodeMac(address: Buffer | undefined): Mac | undefined {
-  const isOne =
-    address?.length === 6 && (address[0] ?? 1) % 2 === 0 && address.some((byte) => byte !== 0);
-  return isOne ? bytesToMac(address) : undefined;
 }
 
 /** Values of a list: its attributes all have the same type, or count. */

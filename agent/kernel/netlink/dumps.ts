@@ -1,3 +1,4 @@
+import { OverlayError } from "../../../shared/errors.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import * as neighbour from "./neighbour.ts";
 import * as route from "./route.ts";
@@ -14,8 +15,15 @@ function inNamespace(request: Request, netnsId: number | undefined): Request {
   return netnsId === undefined ? request : route.inNamespace(request, netnsId);
 }
 
+/** Undefined: it is not there. Whatever else there is costs nothing. */
 export async function linkNamed(socket: RtNetlink, name: string): Promise<route.Link | undefined> {
-  return (await linksOf(socket)).find((link) => link.name === name);
+  try {
+    const [answer] = await socket.get(route.getLink(name));
+    return answer && route.decodeLink(answer);
+  } catch (error) {
+    if (error instanceof OverlayError && error.errno === "ENODEV") return undefined;
+    throw error;
+  }
 }
 
 export async function neighboursOf(
@@ -30,11 +38,22 @@ export async function addressesOf(
   socket: RtNetlink,
   netnsId?: number,
 ): Promise<(link: number) => { ip: Ip; prefixLength: number }[]> {
-  const all = (await socket.dump(inNamespace(route.dumpAddresses, netnsId))).flatMap(
-    (message) => route.decodeAddress(message) ?? [],
-  );
+  const all = await addressesBy(socket, inNamespace(route.dumpAddresses, netnsId));
   return (link) =>
-    all
-      .filter(({ index, ip }) => index === link && !ip.startsWith("fe80:"))
-      .map(({ ip, prefixLength }) => ({ ip, prefixLength }));
+    all.filter(({ index }) => index === link).map(({ ip, prefixLength }) => ({ ip, prefixLength }));
+}
+
+/** The same, of one link. */
+export async function addressesOn(
+  socket: RtNetlink,
+  link: number,
+): Promise<{ ip: Ip; prefixLength: number }[]> {
+  const all = await addressesBy(socket, route.dumpAddressesOf(link));
+  return all.map(({ ip, prefixLength }) => ({ ip, prefixLength }));
+}
+
+async function addressesBy(socket: RtNetlink, dump: Request): Promise<route.Address[]> {
+  return (await socket.dump(dump))
+    .flatMap((message) => route.decodeAddress(message) ?? [])
+    .filter(({ ip }) => !ip.startsWith("fe80:"));
 }

@@ -5,10 +5,10 @@ import {
   attr,
   CREATE,
   decodeAttributes,
-  decodeMac,
   type NetlinkMessage,
   REPLACE,
 } from "./codec.ts";
+import { decodeMac } from "./link-address.ts";
 import type { Request } from "./socket.ts";
 
 /** rtnetlink messages on FDB entries and neighbours (linux/neighbour.h), as requests and back. */

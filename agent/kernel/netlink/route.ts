@@ -6,7 +6,6 @@ import {
   type Attributes,
   CREATE,
   decodeAttributes,
-  decodeMac,
   decodeText,
   type NetlinkMessage,
   REPLACE,
@@ -15,6 +14,7 @@ import {
   u16be,
   u32,
 } from "./codec.ts";
+import { decodeMac } from "./link-address.ts";
 import { RTM_DELNEIGH } from "./neighbour.ts";
 import { RTM_DELROUTE, RTM_DELRULE, RTM_NEWRULE } from "./routing.ts";
 import type { Request } from "./socket.ts";
@@ -283,6 +283,18 @@ export const dumpLinks: Request = {
   flags: 0,
   parts: [ifinfo(0, false), attr(IFLA.extMask, u32(RTEXT_FILTER_SKIP_STATS))],
 };
+export function getLink(name: string): Request {
+  const parts = [...dumpLinks.parts, attr(IFLA.ifname, text(name))];
+  return { ...dumpLinks, op: `RTM_GETLINK ${name}`, parts };
+}
+
+/** Of one link: the socket must be a strict one. */
+export function dumpAddressesOf(index: number): Request {
+  const head = Buffer.alloc(8);
+  head.writeUInt32LE(index, 4);
+  return { ...dumpAddresses, op: `RTM_GETADDR ${index}`, parts: [head] };
+}
+
 export const dumpAddresses: Request = {
   op: "RTM_GETADDR",
   type: RTM_GETADDR,

@@ -74,6 +74,14 @@ export class Netlink {
     if (first !== undefined) throw first;
   }
 
+  /** What the kernel answers for one object. @throws NETLINK, `errno` ENODEV and the like when it is not there */
+  async get(request: Request): Promise<NetlinkMessage[]> {
+    const messages: NetlinkMessage[] = [];
+    const error = await this.#send([request], NLM_F_ACK, messages);
+    if (error !== undefined) throw error;
+    return messages;
+  }
+
   /** One after another: a socket has one dump at a time, EBUSY else (net/netlink/af_netlink.c). */
   dump(request: Request): Promise<NetlinkMessage[]> {
     const result = this.#dumping.then(() => this.#dump(request));

@@ -85,7 +85,7 @@ export class Nftables {
   /** One transaction. @throws NETLINK, `errno` EEXIST for what was to be made and is there. */
   run(script: string, op: string): void {
     const { run, errors } = library();
-    if (/^delete /m.test(script)) this.#deleted = true;
+    if (/^(delete|flush) /m.test(script)) this.#deleted = true;
     if (run(this.#context, script) !== 0) throw refused(op, errors(this.#context));
   }
 
@@ -105,8 +105,8 @@ export class Nftables {
   }
 
   /**
-   * Closing a netlink socket that has deleted a table waits for an RCU grace period, 12-18 ms
-   * (nft_rcv_nl_event of net/netfilter/nf_tables_api.c): that is left to another thread.
+   * Closing a netlink socket while what was deleted is not freed yet, a table or a rule, waits for an RCU grace period,
+   * 12-18 ms (nft_rcv_nl_event of net/netfilter/nf_tables_api.c): that is left to another thread.
    */
   close(): void {
     const { free } = library();

@@ -2,6 +2,7 @@ import dnsPacket from "dns-packet";
 import { canonicalName } from "../../../shared/dns-name.ts";
 import type { Ip } from "../../../shared/ip.ts";
 import type { NameTable, Scope } from "../../core/names/name-table.ts";
+import type { ServiceRecord } from "../../core/names/service-names.ts";
 import { reverseName } from "./reverse-name.ts";
 
 /** Whoever asked keeps an answer this long: what a change of holders may cost. */
@@ -21,6 +22,8 @@ const NXDOMAIN = 3;
 const REFUSED = 5;
 /** RFC 6891, 6.1.3: BADVERS is 16, its upper eight bits in the OPT record. */
 const BADVERS_UPPER = 1;
+/** Priority, weight and port. */
+const SRV_BYTES = 6;
 /** An OPT and a signature. */
 const MOST_ADDITIONALS = 2;
 
@@ -52,7 +55,8 @@ interface Question {
 
 type Data =
   | { readonly type: "A" | "AAAA"; readonly data: readonly Ip[] }
-  | { readonly type: "PTR"; readonly data: readonly string[] };
+  | { readonly type: "PTR"; readonly data: readonly string[] }
+  | { readonly type: "SRV"; readonly data: readonly ServiceRecord[] };
 
 /**
  * What is said to one query (RFC 1035, 4.1): of the names that `scope` sees and nothing else.
@@ -135,6 +139,9 @@ function look(
     return family === undefined
       ? { type: "PTR", data: [] }
       : { type: family === 4 ? "A" : "AAAA", data: found.ips };
+  const services = names.services(scope, canonical, patient);
+  if (services === "unknown") return services;
+  if (services !== undefined) return { type: "SRV", data: type === "SRV" ? services : [] };
   const ip = reverseName(canonical);
   const own = ip && names.reverse(scope, ip);
   return own === undefined ? undefined : { type: "PTR", data: type === "PTR" ? [own] : [] };
@@ -150,10 +157,16 @@ function fit(question: Question, { type, data }: Data, transport: Transport): dn
   let left = limit - HEADER_BYTES - (nameBytes(name) + 4) - (opt === undefined ? 0 : 11);
   const answers: dnsPacket.Answer[] = [];
   for (const value of data) {
-    const dataBytes = type === "A" ? 4 : type === "AAAA" ? 16 : nameBytes(value);
-    left -= nameBytes(name) + 10 + dataBytes;
-    if (left < 0) break;
-    answers.push({ name, type, class: "IN", ttl: TTL_S, data: value });
+    const answer = { name, class: "IN", ttl: TTL_S } as const;
+    if (typeof value === "object") {
+      left -= nameBytes(name) + 10 + SRV_BYTES + nameBytes(value.target);
+      // Where each is as good as the others (RFC 2782).
+      answers.push({ ...answer, type: "SRV", data: { priority: 0, weight: 0, ...value } });
+    } else {
+      left -= nameBytes(name) + 10 + (type === "A" ? 4 : type === "AAAA" ? 16 : nameBytes(value));
+      answers.push({ ...answer, type: type as "A" | "AAAA" | "PTR", data: value });
+    }
+    if (left < 0) return answers.slice(0, -1);
   }
   return answers;
 }

@@ -14,6 +14,9 @@ export function applyChanges(names: NameTable, changes: readonly TableChange[]):
       case "holders":
         names.change(change.network, change.put, change.remove);
         break;
+      case "vips":
+        names.setVips(change.network, change.vips);
+        break;
       case "forget":
         names.forgetNetwork(change.network);
     }

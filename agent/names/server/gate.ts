@@ -1,6 +1,6 @@
-import { closeSync, statfsSync, statSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { OverlayError } from "../../../shared/errors.ts";
-import { inNetns, namespaceOf } from "../../kernel/netns.ts";
+import { inNetns, namespaceAt, namespaceOf } from "../../kernel/netns.ts";
 import { Nftables } from "../../kernel/nft/nftables.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
 import {
@@ -11,9 +11,6 @@ import {
   portOf,
   setTransparent,
 } from "./sockets.ts";
-
-/** include/uapi/linux/magic.h */
-const NSFS_MAGIC = 0x6e736673;
 
 /** Before `lo` has its addresses, and between the first and the last of them. */
 const NOT_UP: ReadonlySet<string | undefined> = new Set(["ENETUNREACH", "EADDRNOTAVAIL"]);
@@ -31,18 +28,6 @@ export interface KeptSockets {
   readonly udp: number;
   readonly tcp: number;
   readonly raw?: number;
-}
-
-/**
- * The namespace mounted at `path`. Undefined: none. A plain file is there before Docker mounts one
- * (createNamespaceFile of libnetwork/osl/namespace_linux.go), and often after it.
- */
-export function namespaceAt(path: string): number | undefined {
-  try {
-    return statfsSync(path).type === NSFS_MAGIC ? statSync(path).ino : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** @returns undefined: `lo` is not up yet. @throws NETLINK, UNSUPPORTED */

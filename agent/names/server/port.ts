@@ -1,5 +1,5 @@
 import type { Scope } from "../../core/names/name-table.ts";
-import type { Holder, NamedNetwork } from "../../core/names/names.ts";
+import type { Holder, NamedNetwork, NamedVip } from "../../core/names/names.ts";
 import type { Failure } from "../../../shared/errors.ts";
 import type { EndpointId, NetworkId } from "../../../shared/ids.ts";
 
@@ -37,6 +37,8 @@ export type TableChange =
       readonly put: readonly Holder[];
       readonly remove: readonly EndpointId[];
     }
+  /** All that the network has. */
+  | { readonly kind: "vips"; readonly network: NetworkId; readonly vips: readonly NamedVip[] }
   | { readonly kind: "forget"; readonly network: NetworkId };
 
 /** How a sandbox's names are served, for `status` and `verify`. */

@@ -4,15 +4,8 @@ import { NameTable } from "../../core/names/name-table.ts";
 import { applyChanges } from "./apply-changes.ts";
 import type { Conversation } from "./conversation.ts";
 import type { Counters } from "./counters.ts";
-import {
-  adoptGate,
-  type Gate,
-  type KeptSockets,
-  mendGate,
-  namespaceAt,
-  openGate,
-  removeTable,
-} from "./gate.ts";
+import { adoptGate, type Gate, type KeptSockets, mendGate, openGate, removeTable } from "./gate.ts";
+import { namespaceAt } from "../../kernel/netns.ts";
 import { HeldQuestions } from "./held-questions.ts";
 import type { Sandbox, SandboxId, SandboxStatus, TableChange } from "./port.ts";
 import { ServedSandbox } from "./served-sandbox.ts";

@@ -6,14 +6,12 @@ import { encodeCbor } from "../../../shared/codec.ts";
 import { type HostDocument, hostSigningBytes } from "../../../shared/documents.ts";
 import { ed25519Signer, ed25519Verifier, sha256 } from "../../../shared/node/system.ts";
 import type { Random } from "../../../shared/ports.ts";
-import { headIn } from "../../../shared/state/head.ts";
 import { verifyHead, verifyState } from "../../../shared/trust.ts";
-import { StateSigner } from "../../../controller/state-signer.ts";
-import type { ClusterGossip } from "../../../agent/core/tables/cluster-messages.ts";
 import type { ClusterOutput } from "../../../agent/core/tables/cluster-output.ts";
 import { recordings } from "../../fixtures/recordings.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { type SignedCluster, signedCluster } from "../../support/signed-cluster.ts";
+import { saidSince } from "../since-0.1.0.ts";
 import { hold, refusalOf, type Target } from "../target.ts";
 
 /**
@@ -22,11 +20,12 @@ import { hold, refusalOf, type Target } from "../target.ts";
  */
 export async function clusterGossip(): Promise<Target> {
   const cluster = await signedCluster();
+  const since = await saidSince(cluster);
   const peer = cluster.hosts[2].node;
   let made = clusterReplicaOf(cluster);
   return {
     decoder: "ClusterReplica.gossip",
-    recorded: [...Object.values((await recordings()).clusterGossip), await change(cluster)],
+    recorded: [...Object.values((await recordings()).clusterGossip), ...since.clusterGossip],
     form: "cbor",
     dress: (input, random) => signedHosts(cluster, input, random),
     feed: async (input) => {
@@ -55,19 +54,6 @@ export async function clusterGossip(): Promise<Target> {
       return causeOf(counters, replica.counters) ?? "old";
     },
   };
-}
-
-/** A block less, as the controller's host tells it when all members follow. */
-async function change({ controller, certificate, state }: SignedCluster): Promise<Uint8Array> {
-  const signer = new StateSigner({ controller, certificate }, sha256);
-  signer.goesOnFrom(state);
-  const { jws } = await signer.sign(state, {});
-  const held = { revision: state.revision, root: headIn(jws).root };
-  const revision = state.revision + 1;
-  const next = { ...state, revision, blocks: state.blocks.slice(1) };
-  const [changed] = (await signer.sign(next, { held })).changes!;
-  const told: ClusterGossip = { v: 1, kind: "change", revision, change: changed! };
-  return encodeCbor(told);
 }
 
 /** Whatever stands beside a head: the state is the one before, or the one that was signed. */

@@ -2,7 +2,7 @@ import { Controller } from "../../../controller/controller.ts";
 import { decodeRecord, encodeRecord } from "../../../controller/encoded-record.ts";
 import { MemoryStore } from "../../fakes/memory-controller-store.ts";
 import { answerRequest } from "../../../controller/wire/answer.ts";
-import { ControlClient } from "../../../controller/wire/client.ts";
+import { ControlClient, type News } from "../../../controller/wire/client.ts";
 import { ControlAnswer } from "../../../controller/wire/messages.ts";
 import { BOUNDS } from "../../../shared/bounds.ts";
 import { decodeCbor, equalBytes } from "../../../shared/codec.ts";
@@ -14,6 +14,7 @@ import { recordings } from "../../fixtures/recordings.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { storedRecord, storeRecord } from "../../support/stored-record.ts";
 import { type SignedCluster, signedCluster } from "../../support/signed-cluster.ts";
+import { saidSince } from "../since-0.1.0.ts";
 import { hold, refusalOf, type Target } from "../target.ts";
 
 const STRANGER = identityFromSeed(new Uint8Array(32).fill(42)).node;
@@ -25,11 +26,12 @@ const STRANGER = identityFromSeed(new Uint8Array(32).fill(42)).node;
 export async function join(): Promise<Target> {
   const cluster = await signedCluster();
   const { controlRequest, controllerRecord } = await recordings();
+  const since = await saidSince(cluster);
   const record = controllerRecord["record"]!;
   let { controller, store } = await controllerOf(cluster, record);
   return {
     decoder: "answerRequest",
-    recorded: Object.values(controlRequest),
+    recorded: [...Object.values(controlRequest), ...since.controlRequest],
     form: "cbor",
     feed: async (input) => {
       const from: NodeId = input.length % 4 === 0 ? STRANGER : cluster.hosts[1].node;
@@ -63,10 +65,11 @@ async function controllerOf(
 /** What answers at the controller's address. */
 export async function controlAnswer(): Promise<Target> {
   let answer = new Uint8Array();
+  const since = await saidSince(await signedCluster());
   const peer = STRANGER;
   const channel = {
     exchange: async () => ({ bytes: answer, peer }),
-    watch: async () => {},
+    watch: async (_: unknown, heard: (bytes: Uint8Array) => void) => heard(answer),
     close: async () => {},
   };
   const client = new ControlClient(channel, () => ({
@@ -76,15 +79,18 @@ export async function controlAnswer(): Promise<Target> {
   }));
   return {
     decoder: "ControlClient.request",
-    recorded: Object.values((await recordings()).controlAnswer),
+    recorded: [...Object.values((await recordings()).controlAnswer), ...since.controlAnswer],
     form: "cbor",
     feed: async (input) => {
       answer = Uint8Array.from(input);
+      const news: News[] = [];
       try {
+        await client.watch((one) => void news.push(one), new AbortController().signal);
         await client.request({ v: 1, kind: "state", revision: 0 }, "state");
         return undefined;
       } catch (error) {
         const { message } = error as Error;
+        if (news.length > 0) return undefined;
         hold(/^[^\p{Cc}]{0,1100}$/u.test(message), "words that are not for a terminal");
         return refusalOf(error, { answered: true });
       }

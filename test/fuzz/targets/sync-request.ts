@@ -20,6 +20,7 @@ import { recordings } from "../../fixtures/recordings.ts";
 import { app } from "../../support/cluster.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
 import { type SignedCluster, signedCluster } from "../../support/signed-cluster.ts";
+import { saidSince } from "../since-0.1.0.ts";
 import { hold, refusalOf, type Target } from "../target.ts";
 
 const REPLICA_BYTES = 1;
@@ -29,6 +30,7 @@ const KEY_BYTES = 33;
 export async function syncRequest(): Promise<Target> {
   const cluster = await signedCluster();
   const { replication, request } = await replicationOf(cluster);
+  const { syncRequest: since } = await saidSince(cluster);
   const tables = (): readonly unknown[] => [
     replication.tables.state,
     ...replication.tables.hosts.values(),
@@ -36,7 +38,7 @@ export async function syncRequest(): Promise<Target> {
   ];
   return {
     decoder: "Replication: answers to requests",
-    recorded: Object.values((await recordings()).syncRequest),
+    recorded: [...Object.values((await recordings()).syncRequest), ...since],
     form: "cbor",
     treeAt: (input) => (input[0] === 2 ? KEY_BYTES : REPLICA_BYTES),
     feed: async (input) => {

@@ -176,8 +176,8 @@ describe("desired", () => {
     const nodes = [node(1), { ...node(2), allowedNetworks: ["web"] }];
     const documents = { 2: [endpoint(2, 5)] };
     expect(reasons(tablesWith(documents, { nodes }))).toEqual(["not-allowed"]);
-    nodes[1] = { ...node(2), allowedNetworks: [app.name!] };
-    expect(reasons(tablesWith(documents, { nodes }))).toEqual([]);
+    const allowed = nodes.with(1, { ...node(2), allowedNetworks: [app.name!] });
+    expect(reasons(tablesWith(documents, { nodes: allowed }))).toEqual([]);
   });
 
   test("a granted address inside another's block is its holder's: the most specific block decides", () => {

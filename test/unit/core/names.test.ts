@@ -173,7 +173,7 @@ class NaiveTable {
     else if (change.kind === "network") {
       const held = this.networks.get(change.info.network)?.holders ?? [];
       this.networks.set(change.info.network, { info: change.info, holders: held });
-    } else {
+    } else if (change.kind === "holders") {
       const of = this.networks.get(change.network);
       if (of === undefined) return;
       const replaced = new Set([...change.remove, ...change.put.map(({ endpoint }) => endpoint)]);

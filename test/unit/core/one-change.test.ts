@@ -11,7 +11,10 @@ import { ToldHolders } from "../../../agent/core/names/told-holders.ts";
 import { changeOwn } from "../../../agent/core/tables/own-documents.ts";
 import { Tables } from "../../../agent/core/tables/tables.ts";
 import { GuardElements, scriptOf } from "../../../agent/kernel/nft/guard-sets.ts";
+import type { BlockRecord, ClusterState, NetworkRecord } from "../../../shared/cluster-state.ts";
 import type { Endpoint } from "../../../shared/documents.ts";
+import { NetworkId } from "../../../shared/ids.ts";
+import { Cidr } from "../../../shared/ip.ts";
 import { sha256 } from "../../../shared/node/system.ts";
 import {
   app,
@@ -123,6 +126,43 @@ describe("of one container", () => {
         pass: false,
       });
     }
+  });
+});
+
+/** Of which there are as many as containers that start in a second, anywhere. */
+describe("a revision of the state", () => {
+  const other: NetworkRecord = { ...app, id: NetworkId.parse("0b".repeat(16)) };
+  const goesOn = (change: Partial<ClusterState>): void =>
+    void tables.mergeState({ ...tables.state!, revision: tables.state!.revision + 1, ...change });
+  const block = (network: NetworkRecord, text: string): BlockRecord => ({
+    network: network.id,
+    block: Cidr.parse(text),
+    node: nodeId(3),
+  });
+
+  test("that gives a block of another network leaves what was read of this one as it is", () => {
+    const reading = readNetwork(tables, app);
+    goesOn({ blocks: [...tables.state!.blocks, block(other, "10.9.1.0/24")] });
+    expect(readNetwork(tables, app)).toBe(reading);
+    goesOn({ settings: { ...tables.state!.settings } });
+    expect(readNetwork(tables, app)).toBe(reading);
+    expect(readAnew(tables, app)).toBe(true);
+  });
+
+  test("that gives one of this network costs those whose addresses are in it, and no other", () => {
+    const [first, second, third] = readNetwork(tables, app).byHost;
+    // Of the second host's, the more specific one is the third's now.
+    const [ip] = second!.addressed[4]!.ips;
+    goesOn({ blocks: [...tables.state!.blocks, block(app, `${ip}/32`)] });
+    const { byHost, ignored } = readNetwork(tables, app);
+    expect([byHost[0], byHost[2]]).toEqual([first, third]);
+    expect(byHost[0]).toBe(first);
+    expect(byHost[2]).toBe(third);
+    const stayed = second!.holders.toSpliced(4, 1);
+    expect(byHost[1]!.holders.every((holder, i) => holder === stayed[i])).toBe(true);
+    expect(byHost[1]!.holders).toHaveLength(stayed.length);
+    expect(ignored).toMatchObject([{ node: nodeId(2), reason: "not-in-block" }]);
+    expect(readAnew(tables, app)).toBe(true);
   });
 });
 

@@ -119,6 +119,17 @@ const lies: [string, (answer: CatchUpAnswer) => CatchUpAnswer][] = [
         : answer,
   ],
   [
+    "is answered with what is there already",
+    (answer) => {
+      const [bucket] = asked.flatMap(([, request]) =>
+        "buckets" in request ? request.buckets : [],
+      );
+      if (bucket === undefined) return answer;
+      return answerOf(answerTo({ kind: "objects", buckets: [bucket] }, second, 1));
+    },
+  ],
+  ["is answered with the hashes again", () => answerOf(answerTo({ kind: "hashes" }, second, 1))],
+  [
     "is not answered",
     (answer) => (answer.kind === "stateObjects" ? { ...answer, buckets: [] } : answer),
   ],

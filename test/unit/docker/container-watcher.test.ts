@@ -275,6 +275,34 @@ describe.each(["20.10", "26.1"] as const)("with engine %s", (kind) => {
     expect(named()).toEqual([]);
   });
 
+  test("a virtual address is asked for by label, under a name that it then has, while it runs", async () => {
+    const labels = { vip: "Shop", sticky: "true" };
+    let told = 0;
+    host.containerWatcher.told.on(() => told++);
+    const id = host.engine.run("web", { ...APP, labels, ports: ["80/tcp"] });
+    await host.quiet();
+    const network = NetworkId.parse("0".repeat(32));
+    const wish = { network, name: "shop", sticky: true, madeBy: "label" };
+    expect(host.containerWatcher.vipWishes()).toEqual([wish]);
+    expect(told).toBeGreaterThan(0);
+    expect(namesOf("web")).toContain("shop");
+    expect([...host.own.values()].map(({ ports }) => ports)).toEqual([["80/tcp"]]);
+    await expectSaid({ web: "in" });
+    host.engine.end(id);
+    await host.quiet();
+    expect(host.containerWatcher.vipWishes()).toEqual([]);
+  });
+
+  test("a network with `-o vip=true` asks for each service of it", async () => {
+    host.options = { vip: "true" };
+    host.engine.run("c1", { networks: { app: ["api"] }, labels: { service: "web" } });
+    host.engine.run("c2", { networks: { app: ["db"] }, labels: { vip: "false" } });
+    host.engine.run("c3", { networks: { app: ["db"] } });
+    await host.quiet();
+    const names = host.containerWatcher.vipWishes().map(({ name, madeBy }) => `${name} ${madeBy}`);
+    expect(names.toSorted()).toEqual(["db network", "web network"]);
+  });
+
   test("which of Docker's own networks it is on, and whether one leads out, as they come and go", async () => {
     host.engine.internal.add("near");
     const id = host.engine.run("c1", { networks: { app: [], near: [] } });

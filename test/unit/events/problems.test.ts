@@ -57,12 +57,25 @@ const SOURCES: readonly (readonly [
   ],
   [
     "docker",
-    (failure) => ({ adapters: { mesh: {}, names: {}, pluginSocket: { failure: () => failure } } }),
+    (failure) => ({
+      adapters: { mesh: {}, names: {}, balancing: {}, pluginSocket: { failure: () => failure } },
+    }),
   ],
   ["controller link", (failure) => ({ controller: { failure: () => failure } })],
   ["name server", (failure) => ({ nameServerFeed: { failure: () => failure } })],
-  ["name server", (failure) => ({ adapters: { mesh: {}, names: { failure: () => failure } } })],
-  ["mesh", (failure) => ({ adapters: { names: {}, mesh: { failure: () => failure } } })],
+  [
+    "name server",
+    (failure) => ({ adapters: { mesh: {}, balancing: {}, names: { failure: () => failure } } }),
+  ],
+  ["virtual addresses", (failure) => ({ vipRequests: { failure: () => failure } })],
+  [
+    "virtual addresses",
+    (failure) => ({ adapters: { mesh: {}, names: {}, balancing: { failure: () => failure } } }),
+  ],
+  [
+    "mesh",
+    (failure) => ({ adapters: { names: {}, balancing: {}, mesh: { failure: () => failure } } }),
+  ],
   ["adoption", (failure) => ({ endpointRecovery: { failure: () => failure } })],
   ["interfaces", (failure) => ({ lostInterfaces: { failure: () => failure } })],
   ["keys", (failure) => ({ localNetworks: { failures: () => [{ network: app.id, failure }] } })],
@@ -87,7 +100,8 @@ const WELL = {
   containerWatcher: { ...well, status: () => ({ leftOutNames: [] }), unpublished: () => [] },
   controller: well,
   nameServerFeed: well,
-  adapters: { mesh: {}, names: {} },
+  vipRequests: well,
+  adapters: { mesh: {}, names: {}, balancing: {} },
   endpointRecovery: well,
   lostInterfaces: well,
   localNetworks: none,

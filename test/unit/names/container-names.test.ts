@@ -82,6 +82,17 @@ test("a container whose end was not told is asked for, and forgotten", () => {
   expect(names.listed([], new Map())).toEqual([]);
 });
 
+function detailsOf(Config: object, HostConfig: object) {
+  return ContainerJson.parse({
+    Id: ID,
+    Name: "/c1",
+    Config,
+    HostConfig,
+    NetworkSettings: { Networks: {} },
+    State: { Running: true, Paused: false, Restarting: false, StartedAt: "2026-01-01T00:00:00Z" },
+  });
+}
+
 describe("what engines answer", () => {
   test.each([
     ["running", "Up 5 seconds", "up", undefined],
@@ -144,6 +155,36 @@ describe("what engines answer", () => {
       State: { Running: true, Paused: false, Restarting: false, StartedAt: "2026-01-01T00:00:00Z" },
     });
     expect(details).toMatchObject({ published });
+  });
+
+  test.each([
+    [{ "80/tcp": {}, "443/tcp": {} }, { "53/udp": null }, ["53/udp", "80/tcp", "443/tcp"]],
+    [{ "80/tcp": {}, "80/sctp": {}, x: {} }, { "80/tcp": null }, ["80/tcp"]],
+    [null, null, []],
+  ])("of exposed ports %j and published ones %j: %j", (ExposedPorts, PortBindings, ports) => {
+    expect(detailsOf({ ExposedPorts }, { PortBindings })).toMatchObject({ ports });
+  });
+
+  test("as many ports as a document takes, the lowest", () => {
+    const all = Array.from({ length: 60 }, (_, i) => `${9000 - i}/tcp`);
+    const ExposedPorts = Object.fromEntries(all.map((port) => [port, {}]));
+    const { ports } = detailsOf({ ExposedPorts }, {});
+    expect(ports).toHaveLength(32);
+    expect(ports[0]).toBe("8941/tcp");
+    const { success } = Endpoint.safeParse({ ...endpoint(1, 1), ports });
+    expect(success).toBe(true);
+  });
+
+  test("of labels those that ask for a virtual address", () => {
+    const Labels = {
+      "overlay-ts.vip": "shop",
+      "overlay-ts.vip.sticky": "true",
+      "com.docker.compose.service": "web",
+      other: "x",
+    };
+    const labels = { vip: "shop", sticky: "true", service: "web" };
+    expect(detailsOf({ Labels }, {}).labels).toEqual(labels);
+    expect(detailsOf({}, {}).labels.vip).toBeUndefined();
   });
 
   test("events of what nobody asked for are passed over; what is none ends the stream", () => {

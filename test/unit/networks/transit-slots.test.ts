@@ -106,6 +106,17 @@ test("ends that are there are no overlap, and what was given stays when somebody
   expect(later.of(networks[0]!)).toBeUndefined();
 });
 
+test("what is looked for in vain is looked for again when it was told to, and not each time", () => {
+  const subnets = [{ link: "vpn0", subnet: Cidr.parse("198.18.0.0/15") }];
+  const made = slots({ subnets });
+  expect(made.of(app)).toBeUndefined();
+  subnets.pop();
+  expect(made.of(app)).toBeUndefined();
+  made.lookAgain();
+  expect(made.of(app)?.link).toBe("ovt0");
+  expect(made.failure()).toBeUndefined();
+});
+
 test("a small pool is full, and says so", () => {
   const made = slots({ pools: transitPools(Cidr.parse("198.18.224.0/30")) });
   expect(networks.map((record) => made.of(record)?.link)).toEqual(["ovt0", "ovt1", undefined]);

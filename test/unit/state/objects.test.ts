@@ -19,7 +19,7 @@ import { app, clusterState, nodeId } from "../../support/cluster.ts";
 import { anyState, largestStates } from "../../support/states.ts";
 
 /** Whatever the order of its lists. */
-function content({ nodes, networks, revoked, blocks, ...rest }: ClusterState) {
+function content({ nodes, networks, revoked, blocks, vips = [], ...rest }: ClusterState) {
   const sorted = (list: readonly unknown[]): string[] =>
     list.map((one) => JSON.stringify(one)).toSorted();
   return {
@@ -27,6 +27,7 @@ function content({ nodes, networks, revoked, blocks, ...rest }: ClusterState) {
     nodes: sorted(nodes),
     networks: sorted(networks),
     revoked: sorted(revoked),
+    vips: sorted(vips),
     blocks: sorted(blocks.map(({ network, node, block }) => [network, node, block])),
   };
 }
@@ -60,12 +61,13 @@ describe("a state as objects", () => {
     fc.assert(
       fc.property(anyState, (any) => {
         const read = stateOf(any, objectsOf(any));
-        const { nodes, networks, revoked, blocks: places } = inOneOrder(any);
-        expect([nodes, networks, revoked, places]).toEqual([
+        const { nodes, networks, revoked, blocks: places, vips } = inOneOrder(any);
+        expect([nodes, networks, revoked, places, vips]).toEqual([
           read.nodes,
           read.networks,
           read.revoked,
           read.blocks,
+          read.vips,
         ]);
         expect(inOneOrder(read)).toBe(read);
       }),
