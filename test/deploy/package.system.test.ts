@@ -146,6 +146,7 @@ case " $* " in
 esac
 `;
   const DOCKER = `#!/bin/sh
+echo "docker $*" >>/asked
 case $* in
   "network ls"*) echo app ;;
   "ps -a"*) [ ! -e /container ] || echo "app web" ;;
@@ -197,7 +198,7 @@ esac
     );
     const changes = asked.stdout
       .split("\n")
-      .filter((line) => / (start|restart|stop|daemon-reload)\b/.test(line));
+      .filter((line) => / (start|restart|stop|daemon-reload|disconnect)\b/.test(line));
     return { status, said: stdout + stderr, changes };
   }
   const ok = (script: string): ReturnType<typeof inRoot> => {
@@ -283,8 +284,11 @@ esac
     );
   });
 
-  test("is purged: data go, and a root key is kept where it is said", () => {
-    const { said } = ok("apt-get purge -y overlay-ts");
+  test("is purged, also from under a container when that is meant: data go, and a root key is kept where it is said", () => {
+    const { said, changes } = ok(
+      "touch /container; OVERLAY_TS_CUT_OFF=yes apt-get purge -y overlay-ts",
+    );
+    expect(changes).toContain("docker network disconnect --force app web");
     const [kept = ""] = /\/var\/backups\/overlay-ts-root\.key\.\w+/.exec(said) ?? [];
     expect(ok(`cat ${kept}; stat -c %a ${kept}`).said).toBe("secret\n600\n");
     expect(
