@@ -6,7 +6,7 @@ import { hasAddress } from "../shared/node/own-address.ts";
 import { ProcessLock } from "../shared/node/process-lock.ts";
 import type { Supervisor } from "../shared/node/supervisor.ts";
 import { systemClock } from "../shared/node/system.ts";
-import { type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
+import { textUnix, type UnixAddress, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { bare, byQuery } from "../shared/node/routes.ts";
 import { startWatchdog } from "../shared/node/watchdog.ts";
 import type { Log } from "../shared/ports.ts";
@@ -26,6 +26,8 @@ import { Nft } from "./kernel/nft/nft.ts";
 import { LeftSockets } from "./names/left-sockets.ts";
 import { Lifecycle, type Remains } from "./lifecycle.ts";
 import { linuxAdapters } from "./linux-adapters.ts";
+import { HostMetrics, type MetricsServed } from "./api/metrics.ts";
+import { type MetricsAddress, MetricsListener } from "./api/metrics-listener.ts";
 import { localRoutes } from "./api/routes.ts";
 import { listenAddress, type Member, readMember } from "./membership/member.ts";
 import { type AgentFiles, agentFiles, forgetMembership } from "./membership/membership-files.ts";
@@ -40,6 +42,8 @@ export interface AgentConfig {
   readonly patienceMs?: number | undefined;
   /** Of networks' ways out; undefined: they have none. */
   readonly transitPool: Cidr | undefined;
+  /** Where metrics can be asked for beside the local socket; undefined: nowhere. */
+  readonly metrics?: MetricsAddress | undefined;
   /** Undefined: a host without an engine. */
   readonly docker:
     | {
@@ -76,8 +80,14 @@ export async function runAgent(
   await leftTable.look().catch(() => {});
   const life = makeLife(config, files, leftTable, service);
   const plugin = pluginServer(config, life, log);
-  const local = localServer(config, life, plugin);
+  const metrics = hostMetrics(config, life, plugin);
+  const listener = config.metrics && new MetricsListener(config.metrics, () => metrics.text(), log);
+  const local = localServer(config, life, plugin, {
+    metrics,
+    listening: () => listener?.status(),
+  });
   await local.start();
+  listener?.start();
   // From the start: Docker keeps a plugin it found, and is told why while there is no cluster.
   await plugin?.start();
   const endWatch = startWatchdog({
@@ -91,6 +101,7 @@ export async function runAgent(
   } finally {
     endWatch();
     await plugin?.stop();
+    await listener?.stop();
     await local.stop();
     leftTable.letGo();
     lock.release();
@@ -121,11 +132,29 @@ function pluginServer(
   });
 }
 
+/** For its own word of itself: who scrapes this host waits no longer. */
+const CONTROLLER_MS = 2000;
+
+function hostMetrics(
+  { runDirectory }: AgentConfig,
+  life: AgentLife,
+  plugin: PluginServer | undefined,
+): HostMetrics {
+  const controller = join(runDirectory, "controller.sock");
+  return new HostMetrics(
+    () => life.agent()?.parts,
+    () => plugin?.counts(),
+    // That it does not answer is seen by what is not there, and by `overlay_ts_controller_reachable` everywhere.
+    () => textUnix(controller, "/v1/metrics", CONTROLLER_MS).catch(() => ""),
+  );
+}
+
 /** What commands ask. */
 function localServer(
   { runDirectory }: AgentConfig,
   life: AgentLife,
   plugin: PluginServer | undefined,
+  metrics: MetricsServed,
 ): UnixHttpServer {
   const end = (membershipIs: MembershipAfter) =>
     byQuery(["force"], ({ force }) => life.end(membershipIs, { force: force === "true" }));
@@ -134,6 +163,7 @@ function localServer(
       () => life.agent()?.parts,
       () => life.life(),
       () => plugin?.counts(),
+      metrics,
     ),
     "GET /v1/life": bare(() => Promise.resolve({ state: life.life().state })),
     "POST /v1/leave": end("forgotten"),

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { bare, byBody, byQuery } from "../shared/node/routes.ts";
-import type { Routes } from "../shared/node/unix-http.ts";
+import { EXPOSITION_TYPE, exposition } from "../shared/exposition.ts";
+import { PlainText, type Routes } from "../shared/node/unix-http.ts";
 import type { Failure } from "../shared/errors.ts";
 import type { Controller } from "./controller.ts";
+import { controllerFamilies } from "./metrics.ts";
 import { DEFAULT_TOKEN_TTL_MS, DEFAULT_TOKEN_USES } from "./core/tokens.ts";
 
 const TokenBody = z.object({
@@ -28,15 +30,23 @@ export interface ControllerStatus {
 
 /**
  * What root on the controller's host may do: admission is decided here and nowhere else. `look`: whether
- * this host's agent knows of something newer, before anything is decided; `unheard`: why no host reaches it.
+ * this host's agent knows of something newer, before anything is decided; `unheard`: why no host reaches it;
+ * `backedUpAtMs`: when its data were last saved.
  */
 export function adminRoutes(
   controller: Pick<
     Controller,
-    "state" | "createToken" | "removeNode" | "changeKeySchedule" | "problem" | "announce"
+    | "state"
+    | "createToken"
+    | "removeNode"
+    | "changeKeySchedule"
+    | "problem"
+    | "announce"
+    | "measured"
   >,
   look: () => Promise<void>,
   unheard: () => Failure | undefined = () => undefined,
+  backedUpAtMs: () => number | undefined = () => undefined,
 ): Routes {
   const looked = async <T>(decide: () => Promise<T>): Promise<T> => {
     await look();
@@ -51,6 +61,16 @@ export function adminRoutes(
         problem: (await controller.problem()) ?? unheard(),
       };
       return status;
+    }),
+    "GET /v1/metrics": bare(async () => {
+      const facts = {
+        ...(await controller.measured()),
+        hasProblem: ((await controller.problem()) ?? unheard()) !== undefined,
+        backedUpAtMs: backedUpAtMs(),
+        nowMs: Date.now(),
+        residentBytes: process.memoryUsage.rss(),
+      };
+      return new PlainText(EXPOSITION_TYPE, exposition(controllerFamilies(facts)));
     }),
     /** After a command changed the record beside us. */
     "POST /v1/announce": bare(async () => {

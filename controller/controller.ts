@@ -41,6 +41,8 @@ import { addVip, endVip, removeVip } from "./core/vips.ts";
 import { checkToken, issueToken, type TokenRequest, useToken } from "./core/tokens.ts";
 import { checkSize, type OldHosts } from "./encoded-record.ts";
 import { recordOf, rowChanges, wholeOf } from "./record-rows.ts";
+import type { ControllerFacts } from "./metrics.ts";
+import { RequestCounts } from "./request-counts.ts";
 import { checkFitsWhole, StateSigner } from "./state-signer.ts";
 import type { ControllerStore, StoreHead } from "./store/port.ts";
 import type {
@@ -79,6 +81,7 @@ export class Controller {
   readonly #modules: ControllerModules;
   readonly #signer: StateSigner;
   readonly #listeners = new Set<() => void>();
+  readonly #requests = new RequestCounts();
   /** By the agent on this host, which hears what all hosts say of themselves. */
   #old: OldHosts;
   /** What the store held last. */
@@ -102,6 +105,12 @@ export class Controller {
 
   async state(): Promise<ClusterState> {
     return (await this.#read()).record.state;
+  }
+
+  /** For metrics. */
+  async measured(): Promise<Pick<ControllerFacts, "record" | "bytes" | "requests">> {
+    const { record, bytes } = await this.#read();
+    return { record, bytes, requests: this.#requests.all() };
   }
 
   /** As the asking host takes it. @throws STALE while it must decide nothing; UNSUPPORTED, as `StateSigner.sign` */
@@ -159,9 +168,12 @@ export class Controller {
     answer: () => Promise<ControlAnswer>,
   ): Promise<ControlAnswer> {
     try {
-      return await answer();
+      const answered = await answer();
+      this.#requests.count(kind, "ok");
+      return answered;
     } catch (error) {
       const { code, message, next } = asFailure(error);
+      this.#requests.count(kind, code === "INTERNAL" ? "failed" : "refused");
       if (code === "INTERNAL") this.#modules.log.error({ err: error, kind }, "request failed");
       else this.#modules.log.info({ from, kind, code, message }, "request refused");
       return {

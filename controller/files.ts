@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fromBase64Url, toBase64Url } from "../shared/base64url.ts";
 import { OverlayError } from "../shared/errors.ts";
@@ -19,6 +19,8 @@ export interface ControllerFiles {
   readonly key: string;
   readonly certificate: string;
   readonly database: string;
+  /** Written when a backup was made; as old as that. */
+  readonly lastBackup: string;
 }
 
 export function controllerFiles(dataDirectory: string): ControllerFiles {
@@ -31,12 +33,18 @@ export function controllerFiles(dataDirectory: string): ControllerFiles {
     key: at("controller.key"),
     certificate: at("controller.cert"),
     database: at("controller.db"),
+    lastBackup: at("last-backup"),
   };
 }
 
 /** The last file written: a crash before it leaves nothing that counts as a cluster. */
 export function hasCluster(files: ControllerFiles): boolean {
   return existsSync(files.certificate);
+}
+
+/** When its data were last saved by `controller backup`; undefined: never, as far as is known. */
+export function backedUpAtMs(files: ControllerFiles): number | undefined {
+  return statSync(files.lastBackup, { throwIfNoEntry: false })?.mtimeMs;
 }
 
 /** @throws CONFLICT when there is a cluster already. */

@@ -11,7 +11,13 @@ import { hasAddress } from "../shared/node/own-address.ts";
 import { callUnix, UnixHttpServer } from "../shared/node/unix-http.ts";
 import { adminRoutes } from "./admin-api.ts";
 import { Controller } from "./controller.ts";
-import { type ControllerFiles, controllerFiles, hasCluster, readKeys } from "./files.ts";
+import {
+  backedUpAtMs,
+  type ControllerFiles,
+  controllerFiles,
+  hasCluster,
+  readKeys,
+} from "./files.ts";
 import { Listening } from "./listening.ts";
 import { controllerLock } from "./lock-file.ts";
 import { SqliteStore } from "./store/sqlite-store.ts";
@@ -74,10 +80,7 @@ export async function runController(
       listening.follow(),
     );
   controller.onState(() => void follow());
-  const local = new UnixHttpServer(
-    join(runDirectory, "controller.sock"),
-    adminRoutes(controller, look, () => listening.failure()),
-  );
+  const local = localServer(runDirectory, files, controller, { look, listening });
   // As long as the socket is to be there: who finds the one without the other knows that it was taken away.
   const lock = await ProcessLock.ofService(
     controllerLock(dataDirectory),
@@ -112,6 +115,22 @@ export async function runController(
   await local.stop();
   await listening.stop();
   store.close();
+}
+
+/** What commands ask, and the agent beside it. */
+function localServer(
+  runDirectory: string,
+  files: ControllerFiles,
+  controller: Controller,
+  { look, listening }: { readonly look: () => Promise<void>; readonly listening: Listening },
+): UnixHttpServer {
+  const routes = adminRoutes(
+    controller,
+    look,
+    () => listening.failure(),
+    () => backedUpAtMs(files),
+  );
+  return new UnixHttpServer(join(runDirectory, "controller.sock"), routes);
 }
 
 /** A controller that waits for `init` is ready: it does what it can. */

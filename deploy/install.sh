@@ -38,7 +38,8 @@ fi
 [ -e /etc/default/overlay-ts ] || install -m 644 deploy/package/debian/default /etc/default/overlay-ts
 services=overlay-ts-agent
 install -m 644 deploy/systemd/overlay-ts-plugin.socket deploy/systemd/overlay-ts-agent.service \
-  deploy/systemd/overlay-ts-wireguard@.service $units/
+  deploy/systemd/overlay-ts-wireguard@.service \
+  deploy/systemd/overlay-ts-metrics.timer deploy/systemd/overlay-ts-metrics.service $units/
 if [ "${1-}" = --controller ] || [ -e $units/overlay-ts-controller.service ]; then
   install -m 644 deploy/systemd/overlay-ts-controller.service $units/
   services="overlay-ts-controller $services"

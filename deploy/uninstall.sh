@@ -32,12 +32,12 @@ cut_off_users
 withdraw_host
 
 if [ -d /run/systemd/system ]; then
-  for unit in overlay-ts-plugin.socket overlay-ts-agent.service overlay-ts-controller.service; do
+  for unit in overlay-ts-metrics.timer overlay-ts-plugin.socket overlay-ts-agent.service overlay-ts-controller.service; do
     [ ! -e $units/$unit ] || systemctl disable --now $unit
     rm -f $units/$unit
   done
   systemctl stop 'overlay-ts-wireguard@*.service'
-  rm -f "$units/overlay-ts-wireguard@.service"
+  rm -f "$units/overlay-ts-wireguard@.service" $units/overlay-ts-metrics.service
   systemctl daemon-reload
   systemctl reset-failed 'overlay-ts-*' 2>/dev/null || true
 fi

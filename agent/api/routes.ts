@@ -4,7 +4,8 @@ import type { NetworkRecord } from "../../shared/cluster-state.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { Cidr, Ip } from "../../shared/ip.ts";
 import { bare, byBody, byQuery } from "../../shared/node/routes.ts";
-import type { Routes } from "../../shared/node/unix-http.ts";
+import { EXPOSITION_TYPE } from "../../shared/exposition.ts";
+import { PlainText, type Routes } from "../../shared/node/unix-http.ts";
 import { oneLine } from "../../shared/text.ts";
 import type { AgentParts } from "../agent.ts";
 import { readNetwork } from "../core/data-plane/read-network.ts";
@@ -19,6 +20,7 @@ import { verify } from "./verify.ts";
 import { vipRoutes } from "./vips.ts";
 import { findNetwork, findNode, nodeName, nodeNames } from "./look-up.ts";
 import type { PluginCounts } from "../docker/plugin/counters.ts";
+import { HostMetrics, type MetricsServed } from "./metrics.ts";
 import { notRunning, statusOf } from "./status.ts";
 
 /**
@@ -29,6 +31,10 @@ export function localRoutes(
   agent: () => AgentParts | undefined,
   life: () => Life,
   plugin: () => PluginCounts | undefined,
+  { metrics, listening }: MetricsServed = {
+    metrics: new HostMetrics(agent, plugin),
+    listening: () => undefined,
+  },
 ): Routes {
   const joined = (): AgentParts => {
     const found = agent();
@@ -39,10 +45,11 @@ export function localRoutes(
   return {
     "GET /v1/status": bare(async () => {
       const found = agent();
-      const rest = { plugin: plugin() };
+      const rest = { plugin: plugin(), metrics: listening() };
       if (found === undefined) return { ...notRunning(life()), ...rest };
       return { ...(await statusOf(found)), ...rest };
     }),
+    "GET /v1/metrics": bare(async () => new PlainText(EXPOSITION_TYPE, await metrics.text())),
     "POST /v1/probe": bare(() => joined().dataPaths.probeAll()),
     "GET /v1/verify": bare(async () => ({ findings: await verify(joined()) })),
     "GET /v1/state": byQuery(["after", "root"], async ({ after = "0", root }) => ({

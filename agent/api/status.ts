@@ -13,6 +13,7 @@ import type { PluginCounts } from "../docker/plugin/counters.ts";
 import type { DockerStatus } from "../docker/network-sync.ts";
 import { type EncryptionStatus, encryptionStatus } from "./encryption-status.ts";
 import { nodeName } from "./look-up.ts";
+import type { MetricsStatus } from "./metrics-listener.ts";
 import { type NamesStatus, namesStatus } from "./names-status.ts";
 import { type VipsStatus, vipsStatus } from "./vips-status.ts";
 import type { NamingStatus } from "../docker/container-watcher.ts";
@@ -24,6 +25,8 @@ import type { DiskStatus } from "../store/loss.ts";
 export interface Status extends AgentStatus {
   /** Undefined: a host without an engine. */
   readonly plugin?: PluginCounts;
+  /** Over TCP, where that was asked for. */
+  readonly metrics?: MetricsStatus;
 }
 
 export interface AgentStatus {
@@ -126,6 +129,7 @@ export interface NotRunning {
   /** Why a member takes no part, and what to do; absent of one that is just starting. */
   readonly problem?: Failure;
   readonly plugin?: PluginCounts;
+  readonly metrics?: MetricsStatus;
 }
 
 export interface NetworkStatus {

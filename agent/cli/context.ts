@@ -4,7 +4,7 @@ import { controllerLock } from "../../controller/lock-file.ts";
 import { OverlayError } from "../../shared/errors.ts";
 import { Ip } from "../../shared/ip.ts";
 import { permissionDenied } from "../../shared/node/permission.ts";
-import { callUnix, linesUnix, NotServed } from "../../shared/node/unix-http.ts";
+import { callUnix, linesUnix, NotServed, textUnix } from "../../shared/node/unix-http.ts";
 import { type AgentFiles, agentFiles } from "../membership/membership-files.ts";
 import type { OutputOptions } from "./output.ts";
 
@@ -14,6 +14,8 @@ export interface Context extends OutputOptions {
   readonly runDirectory: string;
   readonly patienceMs?: number | undefined;
 }
+
+const METRICS = "/v1/metrics";
 
 /** How long a command waits, on this machine: as long as its owner says, where that is longer. */
 export function patient({ patienceMs = 0 }: Context, ms: number): number {
@@ -37,6 +39,26 @@ export async function callAgent<T>(
     return await callUnix<T>(socket, method, url, body, timeoutMs);
   } catch (error) {
     throw await whyUnheard(error, filesOf(context).lock, socket);
+  }
+}
+
+/** Metrics, as text. @throws as callAgent */
+export async function agentMetrics(context: Context): Promise<string> {
+  const socket = agentSocket(context);
+  try {
+    return await textUnix(socket, METRICS);
+  } catch (error) {
+    throw await whyUnheard(error, filesOf(context).lock, socket);
+  }
+}
+
+/** The same of the controller. @throws as callController */
+export async function metricsOfController(context: Context): Promise<string> {
+  const socket = controllerSocket(context);
+  try {
+    return await textUnix(socket, METRICS);
+  } catch (error) {
+    throw await whyUnheard(error, controllerLock(context.dataDirectory), socket);
   }
 }
 
@@ -73,17 +95,21 @@ export async function* followAgent<T>(context: Context, url: string): AsyncGener
 
 /** @throws as callUnix; TIMEOUT also says when a controller runs whose socket is gone. */
 export async function callController<T>(
-  { dataDirectory, runDirectory }: Context,
+  context: Context,
   method: "GET" | "POST" | "DELETE",
   url: string,
   body?: unknown,
 ): Promise<T> {
-  const socket = join(runDirectory, "controller.sock");
+  const socket = controllerSocket(context);
   try {
     return await callUnix<T>(socket, method, url, body);
   } catch (error) {
-    throw await whyUnheard(error, controllerLock(dataDirectory), socket);
+    throw await whyUnheard(error, controllerLock(context.dataDirectory), socket);
   }
+}
+
+function controllerSocket({ runDirectory }: Context): string {
+  return join(runDirectory, "controller.sock");
 }
 
 /** @throws NOT_ROOT: links, namespaces and the sockets need it. */

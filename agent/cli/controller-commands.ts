@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { type Backup, formatBackup, parseBackup } from "../../controller/backup.ts";
 import type { ControllerStatus } from "../../controller/admin-api.ts";
 import type { ControllerKeys } from "../../controller/controller.ts";
@@ -17,7 +17,7 @@ import { signForAll } from "../../controller/state-signer.ts";
 import { fromBase64Url } from "../../shared/base64url.ts";
 import { equalBytes } from "../../shared/codec.ts";
 import type { ClusterState } from "../../shared/cluster-state.ts";
-import { OverlayError } from "../../shared/errors.ts";
+import { asFailure, OverlayError } from "../../shared/errors.ts";
 import type { ClusterId, NodeId } from "../../shared/ids.ts";
 import { whyUnreadable, writeNewSecret } from "../../shared/node/files.ts";
 import { type Identity, identityFromSeed } from "../../shared/node/identity.ts";
@@ -50,6 +50,16 @@ export async function backup(context: Context, file: string): Promise<void> {
         "The root key is not in it.",
       ].join("\n"),
     );
+  }
+  noteBackup(files);
+}
+
+/** For `overlay_ts_last_backup_time_seconds`. The backup is made, whether that can be noted or not. */
+function noteBackup({ lastBackup }: ControllerFiles): void {
+  try {
+    writeFileSync(lastBackup, `${new Date().toISOString()}\n`, { mode: 0o600 });
+  } catch (error) {
+    progress(`metrics do not know of this backup: ${asFailure(error).message}`);
   }
 }
 

@@ -1,6 +1,7 @@
 import { isAbsolute } from "node:path";
 import { OverlayError } from "../../shared/errors.ts";
-import { Cidr, familyOf, prefixLength } from "../../shared/ip.ts";
+import { Cidr, familyOf, Ip, prefixLength } from "../../shared/ip.ts";
+import type { MetricsAddress } from "../api/metrics-listener.ts";
 import { DEFAULT_TRANSIT_POOL } from "../core/data-plane/transit.ts";
 import { oneLine } from "../../shared/text.ts";
 
@@ -27,6 +28,11 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
     value === OFF || isPool(value)
       ? undefined
       : `is neither an IPv4 subnet of at least two addresses nor \`${OFF}\``,
+  /** Where the agent's metrics can be asked for over TCP. */
+  OVERLAY_TS_METRICS: (value) =>
+    metricsAddress(value) === undefined
+      ? "is not one address and a port, as 127.0.0.1:9948 or [::1]:9948"
+      : undefined,
   OVERLAY_TS_TOKEN: () => undefined,
   /** Set: failures inside of the program show where. */
   OVERLAY_TS_DEBUG: () => undefined,
@@ -41,6 +47,8 @@ export interface Environment {
   readonly patienceMs: number | undefined;
   /** Undefined: containers leave by docker_gwbridge only. */
   readonly transitPool: Cidr | undefined;
+  /** Undefined: on the local socket only. */
+  readonly metrics: MetricsAddress | undefined;
   readonly debug: boolean;
 }
 
@@ -72,6 +80,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
     token: variables["OVERLAY_TS_TOKEN"],
     patienceMs: patience === undefined ? undefined : Number(patience),
     transitPool: transitPoolOf(variables["OVERLAY_TS_TRANSIT_POOL"]),
+    metrics: metricsAddress(variables["OVERLAY_TS_METRICS"] ?? ""),
     debug: variables["OVERLAY_TS_DEBUG"] !== undefined,
   };
 }
@@ -79,6 +88,16 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): Environment {
 function transitPoolOf(value: string | undefined): Cidr | undefined {
   if (value === OFF) return undefined;
   return value === undefined ? DEFAULT_TRANSIT_POOL : Cidr.parse(value);
+}
+
+/** One address, so that it is said to whom it is open: not all that the host has. */
+function metricsAddress(value: string): MetricsAddress | undefined {
+  const [, v6, v4, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value) ?? [];
+  const ip = Ip.safeParse(v6 ?? v4);
+  const number = Number(port);
+  if (!ip.success || (familyOf(ip.data) === 6) !== (v6 !== undefined)) return undefined;
+  if (ip.data === "0.0.0.0" || ip.data === "::" || number < 1 || number > 65535) return undefined;
+  return { ip: ip.data, port: number };
 }
 
 function isPool(value: string): boolean {

@@ -5,6 +5,7 @@ import { VERSION } from "../../shared/node/version.ts";
 import type { EndOptions } from "./leaving.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail, print } from "./output.ts";
+import { controllerMetrics, metrics, type MetricsOptions } from "./metrics-command.ts";
 import * as names from "./names-commands.ts";
 import * as keys from "./key-commands.ts";
 import * as networks from "./network-commands.ts";
@@ -171,6 +172,12 @@ add(program, "verify", "compare kernel, Docker and tables; status 1 if they diff
   run((context) => own.verify(context)),
 );
 
+program
+  .command("metrics")
+  .description("this host's numbers, as Prometheus reads them")
+  .option("--textfile <file>", "into a file of node_exporter's textfile collector, put there whole")
+  .action(run((context, _args, options: MetricsOptions) => metrics(context, options)));
+
 add(program, "names [network]", "who is found by which name, where, and why one is out")
   .option("--all", "include Docker's short ids, which every container has as a name")
   .addHelpText("after", NAMES_HELP)
@@ -310,6 +317,12 @@ add(controller, "promote", "make this host the cluster's controller; hosts refus
   .option("--backup <file>", "backup of the previous controller; without it all keys are made anew")
   .option("--address <ip>", "this host's address that the others reach")
   .action(run(async (context, _args, options) => (await keeping()).promote(context, options)));
+
+controller
+  .command("metrics")
+  .description("its numbers, as Prometheus reads them; `overlay-ts metrics` has them too")
+  .option("--textfile <file>", "into a file of node_exporter's textfile collector, put there whole")
+  .action(run((context, _args, options: MetricsOptions) => controllerMetrics(context, options)));
 
 add(program, "agent", "run the agent (a service starts it)")
   .option("--docker <socket>", "the engine's socket", ENGINE_SOCKET)

@@ -38,8 +38,8 @@ export async function agent(
     pluginSocket: inherited === undefined ? pluginSocket : { fd: inherited },
     pluginPath: pluginSocket,
   };
-  const { transitPool } = readEnvironment(process.env);
-  const config = { ...context, transitPool, docker: engine || undefined };
+  const { transitPool, metrics } = readEnvironment(process.env);
+  const config = { ...context, transitPool, metrics, docker: engine || undefined };
   await untilSignal(service.supervisor, (signal) => runAgent(config, service, signal));
 }
 

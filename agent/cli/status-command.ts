@@ -23,6 +23,7 @@ export async function status(context: Context): Promise<void> {
   print(context, { ...found, controllerHere }, () =>
     [
       found.joined ? statusText(found) : notRunningText(found),
+      ...metricsText(found.metrics),
       ...controllerText(
         controllerHere?.problem ?? (found.joined ? found.controller.failure : undefined),
       ),
@@ -220,6 +221,12 @@ function namesText(names: Status["names"]): string[] {
   const { waiting, serving, failed } = names.sandboxes;
   const some = failed === 0 ? "" : ` in ${failed} of ${waiting + serving + failed} containers`;
   return ["", `names of other hosts are not served${some}: ${names.lastProblem}`];
+}
+
+/** Only what is wrong. */
+function metricsText(metrics: Status["metrics"]): string[] {
+  const { failure } = metrics ?? {};
+  return failure === undefined ? [] : ["", failure.message, `  → ${failure.next ?? ""}`];
 }
 
 /** Exit status 1 when something is not as it should be. */

@@ -30,13 +30,18 @@ export function nextAddress(
   );
 }
 
+export interface AddressesLeft {
+  readonly free: number;
+  readonly total: number;
+}
+
 /** Addresses of own dynamic blocks that nobody uses: few left, and it is time to ask for more. */
 export function freeAddresses(
   self: NodeId,
   subnet: SubnetRecord,
   blocks: readonly BlockRecord[],
   used: ReadonlySet<Ip>,
-): { free: number; total: number } {
+): AddressesLeft {
   const ranges = ownRanges(self, subnet, blocks);
   const { first, last, family } = rangeOf(subnet.subnet);
   const edges = family === 4 ? [first, last] : [first];

@@ -1,5 +1,6 @@
 import { OverlayError, type Failure } from "../../shared/errors.ts";
 import type { NetworkId } from "../../shared/ids.ts";
+import { Histogram, type HistogramCounts } from "../../shared/histogram.ts";
 import type { Log, Timers } from "../../shared/ports.ts";
 import { driftOf, HeldNetwork } from "../core/data-plane/held-network.ts";
 import type { ActualNetwork, Step, Wanted } from "../core/data-plane/kernel-state.ts";
@@ -72,6 +73,7 @@ export class Reconciler {
   readonly #times: PassLoopTimes;
   readonly #modules: ReconcilerModules;
   readonly #entries = new Map<NetworkId, Entry>();
+  readonly #took = new Histogram();
   #stopped = false;
 
   constructor(times: PassLoopTimes, modules: ReconcilerModules) {
@@ -139,6 +141,11 @@ export class Reconciler {
     return sum;
   }
 
+  /** How long passes took, from the first question to the kernel to its last answer, also of those that failed. */
+  took(): HistogramCounts {
+    return this.#took.counts();
+  }
+
   /** Networks whose last pass failed. */
   failures(): { network: NetworkId; failure: Failure }[] {
     return [...this.#entries].flatMap(([network, { loop }]) => {
@@ -184,6 +191,7 @@ export class Reconciler {
     const { kernel, want, plan, log } = this.#modules;
     const { counts, changesOutside } = entry;
     counts.passes++;
+    const startMs = performance.now();
     try {
       const held = await this.#held(network, entry);
       // Until the steps are carried out nobody knows what is there.
@@ -208,6 +216,8 @@ export class Reconciler {
     } catch (error) {
       counts.failures++;
       throw error;
+    } finally {
+      this.#took.add(performance.now() - startMs);
     }
   }
 

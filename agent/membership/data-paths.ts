@@ -15,7 +15,7 @@ import { deadThrough, type FoundThrough, type Tunnel, TUNNELS } from "../core/li
 import type { Tables } from "../core/tables/tables.ts";
 import type { Encryption } from "../encryption/encryption.ts";
 import type { DataPathProof } from "../kernel/port.ts";
-import { type ProofStatus, FailureDetector } from "./failure-detector.ts";
+import { type ProbeCounts, type ProofStatus, FailureDetector } from "./failure-detector.ts";
 import type { Reach } from "./reach.ts";
 
 export interface DataPathsModules {
@@ -115,6 +115,11 @@ export class DataPaths {
   /** What each answered last. */
   results(encryption: SecurityClass): ProofStatus[] {
     return this.#of(encryption).results();
+  }
+
+  /** Packets that were sent to ask, through each class. */
+  probes(): ProbeCounts[] {
+    return this.#all().map((each) => each.probes());
   }
 
   /** What is not as it should be in what questions go through; WireGuard's own is its class's to say. */

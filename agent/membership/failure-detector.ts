@@ -8,6 +8,7 @@ import { isReached, narrowPaths } from "../core/liveness/narrow-paths.ts";
 import { Presence, type PresenceOptions } from "../core/liveness/failure-detector.ts";
 import type { Found } from "../core/liveness/reach.ts";
 import type { DataPathProof, ProbeResult } from "../kernel/port.ts";
+import { Histogram, type HistogramCounts } from "../../shared/histogram.ts";
 import { RetriedWork } from "../../shared/node/retried-work.ts";
 
 const RETRY_MS = 1000;
@@ -17,6 +18,9 @@ const PATIENT_MS = 1000;
 const SMALL_BYTES = 48;
 /** Between two questions at full size to a host that answered the last one: the path's MTU seldom changes. */
 const FULL_SIZE_MS = 30_000;
+
+/** From two hosts on one switch to two on two continents. */
+const ROUND_TRIPS_MS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500];
 
 /** What is sent: `both`, to tell a host that is silent from a path that loses large packets. */
 type Sizes = "full" | "small" | "both";
@@ -30,6 +34,13 @@ export interface ProofStatus extends ProbeResult {
   readonly encryption?: SecurityClass;
   /** Of a small packet, sent beside one of full size when that was silent before; undefined: not sent, or silent too. */
   readonly smallRoundTripMs?: number | undefined;
+}
+
+/** Of all packets to all hosts, since the start. */
+export interface ProbeCounts {
+  readonly took: HistogramCounts;
+  /** Not answered in time. */
+  readonly lost: number;
 }
 
 export interface FailureDetectorModules<Desired extends Asked> {
@@ -79,6 +90,8 @@ export class FailureDetector<Desired extends Asked> {
   #started = false;
   #inRound = false;
   #stopped = false;
+  readonly #took = new Histogram(ROUND_TRIPS_MS);
+  #lost = 0;
   readonly #retried: RetriedWork;
   readonly #narrow: RetriedWork;
 
@@ -142,6 +155,10 @@ export class FailureDetector<Desired extends Asked> {
 
   results(): ProofStatus[] {
     return [...this.#results.values()];
+  }
+
+  probes(): ProbeCounts {
+    return { took: this.#took.counts(), lost: this.#lost };
   }
 
   /** The state may have changed: a new host must be answered before we think of asking it. */
@@ -232,6 +249,7 @@ export class FailureDetector<Desired extends Asked> {
       sizes === "small" ? undefined : proof.probe(address, timeoutMs),
       sizes === "full" ? undefined : proof.probe(address, timeoutMs, SMALL_BYTES),
     ]);
+    for (const sent of [full, small]) this.#count(sent);
     const held = this.#results.get(node);
     if (full !== undefined) {
       this.#fullDueMs.set(node, clock.nowMs() + FULL_SIZE_MS);
@@ -242,6 +260,12 @@ export class FailureDetector<Desired extends Asked> {
       return held?.roundTripMs === undefined ? this.#answerTo(peer, timeoutMs, "both") : held;
     const { mtuBytes: bytes = SMALL_BYTES } = this.#desired ?? {};
     return { address, bytes, roundTripMs: undefined, node, name: name(node), encryption };
+  }
+
+  #count(sent: ProbeResult | undefined): void {
+    if (sent === undefined) return;
+    if (sent.roundTripMs === undefined) this.#lost++;
+    else this.#took.add(sent.roundTripMs);
   }
 
   /** Those whose turn it is. */

@@ -1,4 +1,4 @@
-import type { NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
+import type { BlockRecord, NetworkRecord, SubnetRecord } from "../../shared/cluster-state.ts";
 import { hex } from "../../shared/codec.ts";
 import { assert, OverlayError } from "../../shared/errors.ts";
 import type { NetworkId, NodeId } from "../../shared/ids.ts";
@@ -17,7 +17,7 @@ import { oneLine } from "../../shared/text.ts";
 import { type AddressPool, AddressPools } from "./address-pools.ts";
 import type { Bindings } from "./bindings.ts";
 import { OwnBlocks, type OwnBlocksModules, RETURN_AFTER_MS } from "./own-blocks.ts";
-import { checkHostAddress, nextAddress } from "../core/ipam.ts";
+import { type AddressesLeft, checkHostAddress, freeAddresses, nextAddress } from "../core/ipam.ts";
 import { ANOTHER_ADDRESS } from "../core/data-plane/endpoint-conflict.ts";
 import { notJoined } from "../core/life.ts";
 import type { IpamDriver, Pool, RequestAddress, RequestPool } from "./ipam-port.ts";
@@ -101,6 +101,11 @@ export class OverlayIpam implements IpamDriver {
     const ips: Ip[] = [];
     for (const subnet of record.subnets) ips.push(await this.#choose(record, subnet, signal));
     return ips;
+  }
+
+  /** Of this host's own blocks of a subnet. `blocks`: of the network. */
+  free({ id }: NetworkRecord, subnet: SubnetRecord, blocks: readonly BlockRecord[]): AddressesLeft {
+    return freeAddresses(this.#node, subnet, blocks, this.#blocks.used(id));
   }
 
   /** See `OwnBlocks.returnEmpty`. */

@@ -73,9 +73,16 @@ export async function makeTree(directory: string, machine: Machine, epoch: numbe
   for (const [from, to] of [
     ["README.md", "README.md.gz"],
     ["deploy/README.md", "deploy.md.gz"],
+    ["deploy/prometheus/README.md", "prometheus.md.gz"],
     ["CHANGELOG.md", "CHANGES.md.gz"],
   ] as const)
     write(`${documents}/${to}`, packed(readFileSync(join(ROOT, from))));
+  for (const name of [
+    "prometheus/alerts.yml",
+    "prometheus/prometheus.yml",
+    "grafana/overlay-ts.json",
+  ])
+    copyFileSync(join(ROOT, "deploy", name), at(`${documents}/examples/${name}`));
   settle(directory, epoch);
 }
 
@@ -86,6 +93,10 @@ function unit(name: string): string {
     .replaceAll(
       "file:/usr/local/lib/overlay-ts/deploy/README.md",
       "man:overlay-ts(8) file:/usr/share/doc/overlay-ts/deploy.md.gz",
+    )
+    .replaceAll(
+      "file:/usr/local/lib/overlay-ts/deploy/prometheus/README.md",
+      "file:/usr/share/doc/overlay-ts/prometheus.md.gz",
     );
 }
 

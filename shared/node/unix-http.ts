@@ -18,7 +18,7 @@ import { permissionDenied } from "./permission.ts";
 
 /**
  * By `METHOD /path`; gets the query, the parsed body and a signal that aborts when who asked hangs up;
- * returns what is answered as JSON, or `Lines`.
+ * returns what is answered as JSON, or `Lines`, or `PlainText`.
  */
 export type Routes = Readonly<
   Record<string, (query: URLSearchParams, body: unknown, signal: AbortSignal) => Promise<unknown>>
@@ -37,6 +37,17 @@ export class Lines {
   }
 }
 
+/** An answer that is no JSON. */
+export class PlainText {
+  readonly type: string;
+  readonly text: string;
+
+  constructor(type: string, text: string) {
+    this.type = type;
+    this.text = text;
+  }
+}
+
 /** Lists of a full cluster. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
@@ -48,6 +59,8 @@ const ANSWER_MS = 60_000;
 
 /** What is still on its way on a local socket is there long before. */
 const UNREAD_MS = 500;
+
+const JSON_TYPE = "application/json";
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID: 400,
@@ -70,8 +83,8 @@ export class UnixHttpServer {
     this.#server = createServer((request, response) => {
       const gone = new AbortController();
       response.once("close", () => gone.abort());
-      void answer(routes, request, gone.signal).then(({ status, text }) => {
-        response.writeHead(status, { "content-type": "application/json" });
+      void answer(routes, request, gone.signal).then(({ status, text, type = JSON_TYPE }) => {
+        response.writeHead(status, { "content-type": type });
         if (text instanceof Lines) void sendLines(response, text, gone.signal);
         else response.end(text);
         endUnread(request);
@@ -139,6 +152,13 @@ export async function callUnix<T>(
   const parsed = parseAnswer(text);
   if (status < 300 && parsed !== undefined) return parsed as T;
   throw refusal(path, status, parsed);
+}
+
+/** An answer that is `PlainText`. @throws as `callUnix` */
+export async function textUnix(path: string, url: string, timeoutMs = ANSWER_MS): Promise<string> {
+  const { status, text } = await exchange(path, "GET", url, undefined, timeoutMs);
+  if (status < 300) return text;
+  throw refusal(path, status, parseAnswer(text));
 }
 
 /**
@@ -268,7 +288,7 @@ async function answer(
   routes: Routes,
   request: IncomingMessage,
   signal: AbortSignal,
-): Promise<{ status: number; text: string | Lines }> {
+): Promise<{ status: number; text: string | Lines; type?: string }> {
   try {
     const [path = "", query = ""] = (request.url ?? "").split("?", 2);
     const name = `${request.method ?? ""} ${path}`;
@@ -282,6 +302,8 @@ async function answer(
     const body = await readJson(request, BOUNDS.httpBodyBytes);
     const answered = (await route(new URLSearchParams(query), body, signal)) ?? {};
     if (answered instanceof Lines) return { status: 200, text: answered };
+    if (answered instanceof PlainText)
+      return { status: 200, type: answered.type, text: answered.text };
     return { status: 200, text: `${JSON.stringify(answered)}\n` };
   } catch (error) {
     const failure = asFailure(error);

@@ -119,6 +119,8 @@ const CONTENT = [
   "/usr/lib/systemd/network/10-overlay-ts.network",
   "/usr/lib/systemd/system/overlay-ts-agent.service",
   "/usr/lib/systemd/system/overlay-ts-controller.service",
+  "/usr/lib/systemd/system/overlay-ts-metrics.service",
+  "/usr/lib/systemd/system/overlay-ts-metrics.timer",
   "/usr/lib/systemd/system/overlay-ts-plugin.socket",
   "/usr/lib/systemd/system/overlay-ts-wireguard@.service",
   "/usr/share/bash-completion/completions/overlay-ts",
@@ -240,7 +242,7 @@ esac
       expect.stringMatching(/ start .*overlay-ts-agent\.service$/),
     ]);
     expect(said).toContain("overlay-ts init");
-    expect(ok("ls /etc/systemd/system/*.wants").said).not.toContain("controller");
+    expect(ok("ls /etc/systemd/system/*.wants").said).not.toMatch(/controller|metrics/);
     expect(ok("overlay-ts --help").said).toContain("Networks that span Docker hosts");
     expect(ok("overlay-ts version; overlay-ts --version").said).toBe(`${VERSION}\n${VERSION}\n`);
     expect(ok("dpkg --verify overlay-ts").said).toBe("");

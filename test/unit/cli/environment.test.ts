@@ -14,6 +14,7 @@ describe("the environment", () => {
       token: undefined,
       patienceMs: undefined,
       transitPool: "198.18.224.0/19",
+      metrics: undefined,
       debug: false,
     });
   });
@@ -21,6 +22,30 @@ describe("the environment", () => {
   test("a host's ways out have other addresses, or there are none", () => {
     const pool = (value: string) => readEnvironment({ OVERLAY_TS_TRANSIT_POOL: value }).transitPool;
     expect([pool("100.127.0.0/20"), pool("off")]).toEqual(["100.127.0.0/20", undefined]);
+  });
+
+  test("metrics are at one address and a port of it", () => {
+    const at = (value: string) => readEnvironment({ OVERLAY_TS_METRICS: value }).metrics;
+    expect(at("127.0.0.1:9948")).toEqual({ ip: "127.0.0.1", port: 9948 });
+    expect(at("[2001:db8::1]:9948")).toEqual({ ip: "2001:db8::1", port: 9948 });
+  });
+
+  test.each([
+    "9948",
+    ":9948",
+    "127.0.0.1",
+    "127.0.0.1:0",
+    "127.0.0.1:65536",
+    "0.0.0.0:9948",
+    "[::]:9948",
+    "::1:9948",
+    "[127.0.0.1]:9948",
+    "localhost:9948",
+    "",
+  ])("%j is none", (value) => {
+    expect(() => readEnvironment({ OVERLAY_TS_METRICS: value })).toThrow(
+      /OVERLAY_TS_METRICS is not one address and a port/,
+    );
   });
 
   test("a slow machine's patience is a number", () => {
@@ -57,7 +82,8 @@ describe("the environment", () => {
     });
     expect(new Set(named)).toContain("OVERLAY_TS_TOKEN");
     const valueOf = (name: string): string =>
-      ({ LEVEL: "info", MS: "1", POOL: "off" })[/[A-Z]+$/.exec(name)![0]] ?? "/x";
+      ({ LEVEL: "info", MS: "1", POOL: "off", METRICS: "[::1]:1" })[/[A-Z]+$/.exec(name)![0]] ??
+      "/x";
     for (const name of new Set(named))
       expect(() => readEnvironment({ [name]: valueOf(name) })).not.toThrow();
   });
