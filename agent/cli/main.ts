@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { Context } from "./context.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
-import { VERSION } from "../../shared/node/version.ts";
+import { VERSION } from "../../shared/version.ts";
 import type { EndOptions } from "./leaving.ts";
 import type { AgentOptions } from "./services.ts";
 import { fail, print } from "./output.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
-import { VERSION } from "../../shared/node/version.ts";
+import { VERSION } from "../../shared/version.ts";
 import { MAINTAINER } from "./documents.ts";
 import { filesBelow, type Machine } from "./tree.ts";
 

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { VERSION } from "../../shared/node/version.ts";
+import { VERSION } from "../../shared/version.ts";
 import { member } from "./ar-member.ts";
 import { controlFiles } from "./control.ts";
 import { ROOT } from "./lock.ts";

@@ -14,7 +14,7 @@ import {
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { program } from "../../agent/cli/main.ts";
-import { VERSION } from "../../shared/node/version.ts";
+import { VERSION } from "../../shared/version.ts";
 import { bundle } from "../bundle.ts";
 import { commandTree } from "./command-tree.ts";
 import { bash, fish, zsh } from "./completions.ts";

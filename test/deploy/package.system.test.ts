@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makePackage, MOST_BYTES } from "../../deploy/package/main.ts";
 import { elfMachine, hasSymbols, isElf } from "../../deploy/package/strip-elf.ts";
 import { filesBelow, MACHINES, type Machine } from "../../deploy/package/tree.ts";
-import { VERSION } from "../../shared/node/version.ts";
+import { VERSION } from "../../shared/version.ts";
 
 /** The packages: what is in them, that they are made again alike, and the life of one on a Debian. */
 
