@@ -1,5 +1,13 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { VERSION } from "../../shared/version.ts";
@@ -41,8 +49,10 @@ export async function makePackage(
       const path = join(tree, "DEBIAN", file);
       writeFileSync(path, content);
       chmodSync(path, /^(pre|post)/.test(file) ? 0o755 : 0o644);
+      utimesSync(path, epoch, epoch);
     }
-    // One thread: with more the bytes depend on how many there are. Later times than the epoch it sets back.
+    for (const path of [join(tree, "DEBIAN"), tree]) utimesSync(path, epoch, epoch);
+    // One thread: with more the bytes depend on how many there are.
     const options = [`-Z${compression}`, "--threads-max=1", "--root-owner-group"];
     execFileSync("dpkg-deb", [...options, "--build", tree, `${name}.deb`], {
       stdio: ["ignore", "ignore", "inherit"],
