@@ -95,10 +95,16 @@ remove_traces() {
   done
   nft delete table inet overlay_ts 2>/dev/null || true
   nft delete table bridge overlay_ts_way_out 2>/dev/null || true
+  nft delete table inet overlay_ts_egress 2>/dev/null || true
+  for program in iptables ip6tables; do
+    $program -w 5 -D DOCKER-USER -i ovt+ -j ACCEPT 2>/dev/null || true
+    $program -w 5 -D DOCKER-USER -o ovt+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT 2>/dev/null || true
+  done
   # In containers that run on; without the agent these rules lead nowhere.
   for namespace in /run/docker/netns/*; do
     [ -e "$namespace" ] || continue
     nsenter --net="$namespace" nft delete table ip overlay_ts_dns 2>/dev/null || true
+    nsenter --net="$namespace" nft delete table inet overlay_ts_vip 2>/dev/null || true
   done
   rm -rf /var/cache/overlay-ts /run/overlay-ts
   rm -f /run/docker/plugins/overlay-ts.sock

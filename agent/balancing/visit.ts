@@ -3,7 +3,7 @@ import { OverlayError } from "../../shared/errors.ts";
 import { IMMEDIATE, ImmediateNetlink } from "../kernel/netlink/immediate.ts";
 import { decodeGeneration, getGeneration, getTable } from "../kernel/netlink/nftables-state.ts";
 import { inNetns } from "../kernel/netns.ts";
-import { Nftables } from "../kernel/nft/nftables.ts";
+import { type ContainersNftables, nftablesOf } from "../kernel/nft/nft-program.ts";
 
 /**
  * While what was deleted in a namespace is not freed yet, each socket of nfnetlink there waits for it at its end, 10-20 ms,
@@ -18,7 +18,7 @@ const stillOpen = new Set<Visit>();
 /** What is asked and written while this thread is in a client's namespace. */
 export class Visit {
   #socket: ImmediateNetlink | undefined;
-  #nftables: Nftables | undefined;
+  #nftables: ContainersNftables | undefined;
 
   /** @throws NETLINK */
   get socket(): ImmediateNetlink {
@@ -57,8 +57,8 @@ export class Visit {
     this.#nftables?.close();
   }
 
-  #library(): Nftables {
-    return (this.#nftables ??= new Nftables());
+  #library(): ContainersNftables {
+    return (this.#nftables ??= nftablesOf(this.socket));
   }
 }
 

@@ -7,7 +7,7 @@ import type { SandboxWays, Way } from "./sandbox-ways.ts";
 
 export interface WaysOutModules {
   readonly egress: Pick<Egress, "blocked">;
-  readonly transitSlots: Pick<TransitSlots, "of">;
+  readonly transitSlots: Pick<TransitSlots, "of" | "switchedOff">;
   readonly sandboxWays: SandboxWays;
 }
 
@@ -36,9 +36,9 @@ export class WaysOut {
 
   /** What was decided for a container stays so: it does not get docker_gwbridge for it. */
   failure(): Failure | undefined {
-    const { egress, sandboxWays } = this.#modules;
+    const { egress, sandboxWays, transitSlots } = this.#modules;
     const containers = sandboxWays.byTransit();
-    const why = containers === 0 ? undefined : egress.blocked(4);
+    const why = containers === 0 ? undefined : (transitSlots.switchedOff() ?? egress.blocked(4));
     if (why === undefined) return undefined;
     const who = containers === 1 ? "1 container does" : `${containers} containers do`;
     return { ...why, message: `${who} not reach what is outside of this host: ${why.message}` };

@@ -48,15 +48,21 @@ export class TransitSlots {
     const families = subnets.map(({ subnet }) => familyOf(subnet));
     // Docker's own bridge is the way out over IPv4, whatever the network has.
     if (!families.includes(4)) return undefined;
-    const slot = this.#slots.get(id) ?? (this.#isVain ? undefined : this.#take(id, pools));
-    return slot === undefined || slot >= slotsIn(pools)
-      ? undefined
-      : transitOf(pools, slot, families);
+    const held = this.#slots.get(id) ?? Infinity;
+    // Of a larger pool before: another one, as all its addresses are others.
+    const isHeld = held < slotsIn(pools);
+    const slot = isHeld ? held : this.#isVain ? undefined : this.#take(id, pools);
+    return slot === undefined ? undefined : transitOf(pools, slot, families);
   }
 
   /** Why a network got none when it was last asked for; undefined: it got one. */
   failure(): Failure | undefined {
     return this.#failure;
+  }
+
+  /** What networks lost by this host's settings, with containers that had it; undefined: none did. */
+  switchedOff(): Failure | undefined {
+    return this.#modules.pools === undefined && this.#slots.size > 0 ? SWITCHED_OFF : undefined;
   }
 
   /** There may be room where there was none. */
@@ -106,6 +112,12 @@ export class TransitSlots {
     return undefined;
   }
 }
+
+const SWITCHED_OFF: Failure = {
+  code: "UNSUPPORTED",
+  message: "the networks' own ways out are off here (OVERLAY_TS_TRANSIT_POOL)",
+  next: "restart these containers, which get docker_gwbridge then; or set OVERLAY_TS_TRANSIT_POOL as before, and restart the agent",
+};
 
 function overlapping(pool: Cidr, { subnet, whose }: { subnet: Cidr; whose: string }): Failure {
   return {

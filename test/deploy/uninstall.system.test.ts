@@ -20,7 +20,9 @@ const HOST = `
   done
   mkdir -p /usr/local/lib/overlay-ts
   status=0
+  eval "$BEFORE"
   "$@" || status=$?
+  eval "$AFTER"
   [ ! -e /usr/local/lib/overlay-ts ] || echo installed
   exit $status
 `;
@@ -31,6 +33,16 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** `docker`: a shell's cases of the arguments; undefined: there is none. */
 function uninstall(docker: string | undefined, ...options: string[]) {
+  return uninstallBetween("", "", docker, options);
+}
+
+/** @param before of the host, as a shell's commands; and `after` */
+function uninstallBetween(
+  before: string,
+  after: string,
+  docker: string | undefined,
+  options: readonly string[],
+) {
   const program = join(programs, "docker");
   rmSync(program, { force: true });
   writeFileSync(asked, "");
@@ -41,9 +53,12 @@ function uninstall(docker: string | undefined, ...options: string[]) {
   const { status, stdout, stderr } = spawnSync(
     "unshare",
     ["--mount", "--net", "sh", "-c", HOST, "sh", UNINSTALL, ...options],
-    { encoding: "utf8", env: { PATH: `${programs}:/usr/bin:/bin` } },
+    {
+      encoding: "utf8",
+      env: { PATH: `${programs}:/usr/sbin:/usr/bin:/sbin:/bin`, BEFORE: before, AFTER: after },
+    },
   );
-  return { status, isInstalled: stdout.includes("installed"), said: stderr };
+  return { status, isInstalled: stdout.includes("installed"), said: stderr, stdout };
 }
 
 const DEAD = '*) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;;';
@@ -83,4 +98,35 @@ test.each([
   const { status, isInstalled, said } = uninstall(docker);
   expect(said).not.toMatch(/does not answer/);
   expect({ status, isInstalled }).toEqual({ status: 0, isInstalled: false });
+});
+
+test("the host's and containers' rules go, others stay", () => {
+  const inContainer = "nsenter --net=/run/docker/netns/c1";
+  const before = `
+    mkdir -p /run/docker/netns
+    touch /run/docker/netns/c1
+    unshare --net=/run/docker/netns/c1 true
+    for table in overlay_ts_egress others; do nft add table inet $table; done
+    for table in overlay_ts_vip others; do ${inContainer} nft add table inet $table; done
+    for program in iptables ip6tables; do
+      $program -N DOCKER-USER
+      $program -A DOCKER-USER -i eth9 -j ACCEPT
+      $program -A DOCKER-USER -i ovt+ -j ACCEPT
+      $program -A DOCKER-USER -o ovt+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+    done
+  `;
+  const after = `
+    nft list tables inet
+    ${inContainer} nft list tables inet
+    iptables -S DOCKER-USER
+    ip6tables -S DOCKER-USER
+  `;
+  const { stdout, said } = uninstallBetween(before, after, LISTS, []);
+  const chain = ["-N DOCKER-USER", "-A DOCKER-USER -i eth9 -j ACCEPT"];
+  expect(stdout.trim().split("\n"), said).toEqual([
+    "table inet others",
+    "table inet others",
+    ...chain,
+    ...chain,
+  ]);
 });

@@ -219,6 +219,37 @@ describe("the way out", () => {
     expect(counter(inNetwork(0), "inet", "overlay_ts", "notRouted")).toBeGreaterThan(before);
   });
 
+  test("what conntrack does not track, as neighbour discovery, does not leave by a container's own address", async () => {
+    const netns = await extend(0);
+    hosts.in(host(3), "nft add chain inet seen asked { type filter hook input priority 1 ; }");
+    hosts.in(host(3), `nft add rule inet seen asked ip6 saddr ${local.ipv6!} counter`);
+    const untranslated = (): number =>
+      Number(/packets (\d+)/.exec(hosts.in(host(3), "nft list chain inet seen asked"))?.[1]);
+    const file = join(hosts.directory, "solicitation");
+    writeFileSync(file, Buffer.from([133, 0, 0, 0, 0, 0, 0, 0]));
+    const send = () => hosts.in(netns, `socat -u OPEN:${file} IP6-SENDTO:[${OUTSIDE[6]}]:58`);
+    // So that the neighbours know each other: for a source that is not its own the namespace does not ask.
+    await eventually(10_000, "a ping's answer", async () => {
+      expect(await hosts.ping(netns, OUTSIDE[6])).toBe(3);
+    });
+    await eventually(10_000, "the network's count", async () => {
+      send();
+      expect(counter(inNetwork(0), "inet", "overlay_ts", "notRouted")).toBeGreaterThan(0);
+    });
+    hosts.in(inNetwork(0), "nft insert rule inet overlay_ts forward accept");
+    await eventually(10_000, "the host's count", async () => {
+      send();
+      expect(counter(host(1), "inet", "overlay_ts_egress", "invalid")).toBeGreaterThan(0);
+    });
+    expect(untranslated()).toBe(0);
+    // Without both it gets out: the test can see it.
+    hosts.in(host(1), "nft flush chain inet overlay_ts_egress leaving");
+    await eventually(10_000, "its arrival", async () => {
+      send();
+      expect(untranslated()).toBeGreaterThan(0);
+    });
+  });
+
   test("a network's own subnet never leaves by it, whatever becomes of its routes", async () => {
     const netns = await extend(0);
     const peer = remote.ipv4!;

@@ -9,8 +9,8 @@ const TO = `oifname "${TRANSIT_LINKS}*"`;
 /**
  * What comes from a transit leaves the host by its own address, and reaches what is outside of it or what the host has
  * published (`ct status dnat`): not another network, and no bridge but those that lead out (`uplinks`), for the others
- * are Docker's and their containers' ports are closed. What conntrack finds invalid would leave with the transit's
- * address.
+ * are Docker's and their containers' ports are closed. What conntrack finds invalid or
+ * does not track would leave with the transit's address.
  */
 export function egressRules(uplinks: readonly string[]): string {
   const drop = "counter name unpublished drop";
@@ -28,7 +28,7 @@ table inet ${TABLE} {
     ${TO} jump arriving
   }
   chain leaving {
-    ct state invalid counter name invalid drop
+    ct state { invalid, untracked } counter name invalid drop
     ct state established,related return
     ct status dnat return
     ${TO} ${drop}

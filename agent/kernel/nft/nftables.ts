@@ -123,7 +123,7 @@ export function reserveDescriptors(): void {
   reserveBelow(HIGHEST_DESCRIPTOR);
 }
 
-function refused(op: string, why: string): OverlayError {
+export function refused(op: string, why: string): OverlayError {
   const line = why.trim().split("\n")[0] ?? "";
   return new OverlayError({
     code: "NETLINK",

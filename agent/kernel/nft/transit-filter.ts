@@ -55,8 +55,8 @@ export class TransitFilter {
 
 /**
  * The connected route leads to the bridge, and an unreachable one behind it to nowhere: that its own subnet goes
- * through the transit takes a route of somebody else's, and is dropped all the same. What conntrack finds invalid
- * would leave with the container's own address.
+ * through the transit takes a route of somebody else's, and is dropped all the same. What conntrack finds invalid, or does
+ * not track (messages of neighbour discovery, whoever they are for), would leave with the container's own address.
  */
 function rulesFor({ ends }: Transit, gateways: readonly InterfaceAddress[]): string {
   const drop = "counter name notRouted drop";
@@ -72,7 +72,7 @@ function rulesFor({ ends }: Transit, gateways: readonly InterfaceAddress[]): str
   counter notRouted {}
   chain forward {
     type filter hook forward priority filter; policy drop;
-    ct state invalid ${drop}
+    ct state { invalid, untracked } ${drop}
 ${own.join("")}    iifname "br0" oifname "tr0" meta mark ${OF_A_CONTAINER} accept
     iifname "tr0" oifname "br0" ct state established,related accept
     ${drop}

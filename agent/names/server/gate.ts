@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import { OverlayError } from "../../../shared/errors.ts";
 import { inNetns, namespaceAt, namespaceOf } from "../../kernel/netns.ts";
-import { Nftables } from "../../kernel/nft/nftables.ts";
+import { type ContainersNftables, containersNftables } from "../../kernel/nft/nft-program.ts";
 import { GATE_TABLE, gateTable, leadsTo } from "./gate-table.ts";
 import {
   type GateSockets,
@@ -89,8 +89,8 @@ export function removeTable(path: string): void {
   );
 }
 
-function withNftables<T>(work: (nftables: Nftables) => T): T {
-  const nftables = new Nftables();
+function withNftables<T>(work: (nftables: ContainersNftables) => T): T {
+  const nftables = containersNftables();
   try {
     return work(nftables);
   } finally {
@@ -98,7 +98,7 @@ function withNftables<T>(work: (nftables: Nftables) => T): T {
   }
 }
 
-function mend(nftables: Nftables, port: number): boolean {
+function mend(nftables: ContainersNftables, port: number): boolean {
   const listed = nftables.list(GATE_TABLE);
   if (listed !== undefined && leadsTo(listed, port)) return false;
   write(nftables, port);
@@ -106,7 +106,7 @@ function mend(nftables: Nftables, port: number): boolean {
 }
 
 /** A new table is made without deleting first: that alone is what takes time. */
-function write(nftables: Nftables, port: number): void {
+function write(nftables: ContainersNftables, port: number): void {
   const table = gateTable(port, MARK);
   try {
     nftables.run(`create table ${GATE_TABLE}\n${table}`, "create table");

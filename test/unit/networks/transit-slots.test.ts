@@ -122,3 +122,27 @@ test("a small pool is full, and says so", () => {
   expect(networks.map((record) => made.of(record)?.link)).toEqual(["ovt0", "ovt1", undefined]);
   expect(made.failure()).toMatchObject({ code: "FULL" });
 });
+
+test("with a smaller pool than before a network takes a place in it", () => {
+  const store = new MemoryStore();
+  const large = slots({ store });
+  expect(networks.map((record) => large.of(record)?.link)).toEqual(["ovt0", "ovt1", "ovt2"]);
+  const state = clusterState(1, { networks: [networks[2]!] });
+  const pools = transitPools(Cidr.parse("198.18.224.0/30"));
+  for (let start = 0; start < 2; start++) {
+    const small = slots({ pools, state, store });
+    small.forgetEnded();
+    expect(small.of(networks[2]!)?.link).toBe("ovt0");
+  }
+});
+
+test("that ways out which networks had are switched off is said", () => {
+  const store = new MemoryStore();
+  const off = { pools: undefined, store };
+  expect(slots(off).switchedOff()).toBeUndefined();
+  const on = slots({ store });
+  on.of(app);
+  expect(on.switchedOff()).toBeUndefined();
+  const failure = slots(off).switchedOff();
+  expect(failure?.message).toContain("OVERLAY_TS_TRANSIT_POOL");
+});
