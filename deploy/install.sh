@@ -12,6 +12,10 @@ case ${1-} in
   *) say "usage: deploy/install.sh [--controller]"; exit 2 ;;
 esac
 command -v apt-get >/dev/null || { say "this installer is for Debian and Ubuntu"; exit 1; }
+if [ -e /usr/lib/overlay-ts ]; then
+  say "it is installed here by its package: install a newer one, or \`apt remove overlay-ts\` first"
+  exit 1
+fi
 deploy/bootstrap install
 
 to=/usr/local/lib/overlay-ts
@@ -31,6 +35,7 @@ if [ ! -d /run/systemd/system ]; then
   say "no systemd here: start \`overlay-ts agent\` (and \`overlay-ts controller\`) by your own means"
   exit
 fi
+[ -e /etc/default/overlay-ts ] || install -m 644 deploy/package/debian/default /etc/default/overlay-ts
 services=overlay-ts-agent
 install -m 644 deploy/systemd/overlay-ts-plugin.socket deploy/systemd/overlay-ts-agent.service \
   deploy/systemd/overlay-ts-wireguard@.service \

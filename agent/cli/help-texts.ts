@@ -56,5 +56,5 @@ heeded. A filter compares without regard to case, with each of several in one ce
 export const GROUPS: Readonly<Record<string, readonly string[]>> = {
   "Every day:": ["status", "probe", "verify", "names", "events", "network", "endpoint", "vip"],
   "The cluster:": ["init", "join", "leave", "node", "token", "key", "controller"],
-  "For services and scripts:": ["agent", "prepare", "withdraw", "metrics"],
+  "For services and scripts:": ["agent", "prepare", "withdraw", "metrics", "version"],
 };

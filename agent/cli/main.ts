@@ -1,10 +1,11 @@
 import { Command } from "commander";
 import type { Context } from "./context.ts";
 import { type Environment, readEnvironment } from "./environment.ts";
+import { VERSION } from "../../shared/version.ts";
 import type { ListOptions, OfNetworkOptions } from "./listing.ts";
 import type { EndOptions } from "./leaving.ts";
 import type { AgentOptions } from "./services.ts";
-import { fail } from "./output.ts";
+import { fail, print } from "./output.ts";
 import {
   EVENTS_HELP,
   EXAMPLES,
@@ -24,12 +25,16 @@ import * as vips from "./vip-commands.ts";
 import * as nodes from "./node-commands.ts";
 import * as own from "./status-command.ts";
 
-/** The command line: every command, its options, and nothing else. */
+/**
+ * The command line: every command, its options, and nothing else. Parsed by start.ts; the man page and the shells'
+ * completions are made of it (deploy/package).
+ */
 
 const environment = environmentOrExit();
 
-const program = new Command("overlay-ts")
+export const program = new Command("overlay-ts")
   .description("Networks that span Docker hosts")
+  .version(VERSION, "-V, --version", "print this program's version")
   .option("--data-dir <path>", "where keys and databases are", environment.dataDirectory)
   .option("--run-dir <path>", "where sockets and namespaces are", environment.runDirectory)
   .configureOutput({
@@ -338,8 +343,10 @@ add(program, "prepare", "compile the program once (the installer does it)").acti
   run(async () => (await import("./services.ts")).prepare()),
 );
 
+add(program, "version", "print this program's version").action(
+  run(async (context) => print(context, { version: VERSION }, () => VERSION)),
+);
+
 for (const command of program.commands)
   for (const [heading, members] of Object.entries(GROUPS))
     if (members.includes(command.name())) command.helpGroup(heading);
-
-await program.parseAsync();

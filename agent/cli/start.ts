@@ -2,4 +2,5 @@
 // any line runs, and meanwhile containers' questions may be waiting.
 import "./inherited.ts";
 
-await import("./main.ts");
+const { program } = await import("./main.ts");
+await program.parseAsync();

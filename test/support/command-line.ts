@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile } from "node:child_process";
 import { join } from "node:path";
 
-const main = join(import.meta.dirname, "../../agent/cli/main.ts");
+const main = join(import.meta.dirname, "../../agent/cli/start.ts");
 
 export interface Ended {
   readonly status: number;
