@@ -33,6 +33,8 @@ const VARIABLES: Readonly<Record<string, (value: string) => string | undefined>>
     metricsAddress(value) === undefined
       ? "is not one address and a port, as 127.0.0.1:9948 or [::1]:9948"
       : undefined,
+  /** Of the Debian package's removal, in apt's environment. */
+  OVERLAY_TS_CUT_OFF: () => undefined,
   OVERLAY_TS_TOKEN: () => undefined,
   /** Set: failures inside of the program show where. */
   OVERLAY_TS_DEBUG: () => undefined,

@@ -8,7 +8,11 @@ import { manPage } from "../../../deploy/package/man-page.ts";
 
 const tree = commandTree(program);
 const commands = allCommands(tree);
-const page = manPage(tree, "1.2.3", "2026-01-02").replaceAll("\\-", "-").split("\n");
+// As a reader sees it: roff's hyphens and backslashes.
+const page = manPage(tree, "1.2.3", "2026-01-02")
+  .replaceAll("\\-", "-")
+  .replaceAll("\\e", "\\")
+  .split("\n");
 
 /** From a line of the text on, to the next that begins like it. */
 function section(text: string, start: string, end: RegExp): string {
