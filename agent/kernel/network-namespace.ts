@@ -1,4 +1,5 @@
 import type { NetworkId } from "../../shared/ids.ts";
+import type { Family } from "../../shared/ip.ts";
 import { missing } from "./errno.ts";
 import { linksOf } from "./netlink/dumps.ts";
 import type { Link } from "./netlink/route.ts";
@@ -82,19 +83,20 @@ export function noiseOf(path: string): string[] {
 }
 
 /** Only behind rules that say what is forwarded (nft/transit-filter.ts). */
-export function setForwarding(path: string, on: boolean): void {
-  setNetSettings(path, forwarding(on));
+export function setForwarding(path: string, families: readonly Family[]): void {
+  setNetSettings(path, forwarding(families));
 }
 
 /** What `setForwarding` would set, in words. */
-export function forwardingFaults(path: string, on: boolean): string[] {
-  return netSettingFaults(path, forwarding(on));
+export function forwardingFaults(path: string, families: readonly Family[]): string[] {
+  return netSettingFaults(path, forwarding(families));
 }
 
-function forwarding(on: boolean): [string, string][] {
-  const value = on ? "1" : "0";
+/** A bridge that forwards IPv6 tells its ports that it is a router: one of a network without it has nothing to tell. */
+function forwarding(families: readonly Family[]): [string, string][] {
+  const value = (family: Family): string => (families.includes(family) ? "1" : "0");
   return [
-    ["ipv4/ip_forward", value],
-    ["ipv6/conf/all/forwarding", value],
+    ["ipv4/ip_forward", value(4)],
+    ["ipv6/conf/all/forwarding", value(6)],
   ];
 }

@@ -1,3 +1,4 @@
+import { type Family, familyOf } from "../../shared/ip.ts";
 import {
   type DesiredNetwork,
   type DeviceShape,
@@ -45,7 +46,7 @@ export class NetworkRouting {
     const inet = inetOf(bridge, gateways, transit, inside?.index);
     const isNarrow = inside !== undefined && inside.mtuBytes < transitMtu(mtuBytes);
     return [
-      ...forwardingFaults(path, transit !== undefined),
+      ...forwardingFaults(path, familiesOf(transit)),
       ...(isNarrow ? [`its way out has the MTU ${inside.mtuBytes}`] : []),
       ...(await inetFaultsOf(socket, inet)),
       ...(await inetFaults6(socket, inet)),
@@ -63,12 +64,16 @@ export class NetworkRouting {
     if (transit === undefined) await this.#link.remove();
     else await this.#filter.put(transit, gateways);
     const inside = transit && (await this.#link.put(transit, transitMtu(mtuBytes)));
-    setForwarding(path, transit !== undefined);
+    setForwarding(path, familiesOf(transit));
     const inet = inetOf(bridge, gateways, transit, inside);
     await mendInet(socket, inet);
     await mendInet6(socket, inet);
     if (transit === undefined) await this.#filter.remove();
   }
+}
+
+function familiesOf(transit: Transit | undefined): Family[] {
+  return (transit?.ends ?? []).map(({ inside }) => familyOf(inside));
 }
 
 /** With less than 1280 the kernel has no IPv6 on a link (RFC 8200, 5). */

@@ -8,7 +8,7 @@ import {
 import type { Kernel } from "../../agent/kernel/port.ts";
 import type { EndpointId, NetworkId } from "../../shared/ids.ts";
 import { addressesOf } from "../../shared/documents.ts";
-import { app, dataPlane, endpoint, vtepOf, withIpv6 } from "../support/cluster.ts";
+import { app, dataPlane, endpoint, vtepOf, withIpv6, withWayOut } from "../support/cluster.ts";
 
 const local = endpoint(1, 5);
 const port = { endpoint: local.id, mac: local.mac, ips: addressesOf(withIpv6(local)) };
@@ -17,7 +17,7 @@ const remote = (k: number, n: number) => ({
   vtep: vtepOf(k),
   ips: addressesOf(withIpv6(endpoint(k, n))),
 });
-const desired = dataPlane(1);
+const desired = withWayOut(dataPlane(1));
 const extend: Step = { kind: "extend", desired };
 
 /** In no order: a kernel has none. */

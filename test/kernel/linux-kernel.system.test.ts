@@ -9,7 +9,15 @@ import { addressesOf } from "../../shared/documents.ts";
 import type { Family, Ip } from "../../shared/ip.ts";
 import { linkLocalOf } from "../../shared/mac.ts";
 import { VXLAN_OVERHEAD_BYTES } from "../../shared/vxlan.ts";
-import { app, dataPlane, endpoint, present, vtepOf, withIpv6 } from "../support/cluster.ts";
+import {
+  app,
+  dataPlane,
+  endpoint,
+  present,
+  vtepOf,
+  withIpv6,
+  withWayOut,
+} from "../support/cluster.ts";
 import { type HostsOptions, lostDuring, TestHosts } from "../support/hosts.ts";
 
 const own = (k: number) => withIpv6(endpoint(k, 5));
@@ -18,7 +26,7 @@ const own = (k: number) => withIpv6(endpoint(k, 5));
 function wanted(k: number, remotes = [k === 1 ? 2 : 1], family: Family = 4): DesiredNetwork {
   const { id, mac } = own(k);
   return {
-    ...dataPlane(k, family),
+    ...withWayOut(dataPlane(k, family)),
     ports: [{ endpoint: id, mac, ips: addressesOf(own(k)) }],
     remotes: remotes.map((r) => ({
       vtep: vtepOf(r, family),

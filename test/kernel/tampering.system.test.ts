@@ -18,6 +18,7 @@ import {
   present,
   vtepOf,
   withIpv6,
+  withWayOut,
 } from "../support/cluster.ts";
 import { eventually } from "../support/lab-host.ts";
 import { changesIn, objectsIn } from "../support/namespace-objects.ts";
@@ -144,7 +145,7 @@ describe("a network's namespace", () => {
   const [own, other] = [withIpv6(endpoint(1, 5)), withIpv6(endpoint(2, 5))];
   const port = portLink(own.id);
   const desired: DesiredNetwork = {
-    ...dataPlane(1),
+    ...withWayOut(dataPlane(1)),
     multicast: true,
     flood: [vtepOf(2)],
     ports: [{ endpoint: own.id, mac: own.mac, ips: addressesOf(own) }],

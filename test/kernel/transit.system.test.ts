@@ -206,6 +206,29 @@ describe("the way out", () => {
     },
   );
 
+  test("a network without IPv6 forwards IPv4 alone, and one without a way out nothing", async () => {
+    const forwards = (): string[] =>
+      ["ipv4.ip_forward", "ipv6.conf.all.forwarding"].map((name) =>
+        hosts.in(inNetwork(0), `sysctl -n net.${name}`).trim(),
+      );
+    const { gateways, ...desired } = wanted(0);
+    const pools = transitPools(DEFAULT_TRANSIT_POOL);
+    for (const [families, forwarding] of [
+      [[4], ["1", "0"]],
+      [
+        [4, 6],
+        ["1", "1"],
+      ],
+      [undefined, ["0", "0"]],
+    ] as const) {
+      const transit = families && transitOf(pools, 0, families);
+      const of = { ...desired, gateways: gateways.slice(0, families?.length ?? 1), transit };
+      await kernel.apply(app.id, [{ kind: "extend", desired: of }]);
+      expect(forwards()).toEqual(forwarding);
+      expect((await kernel.read(app.id)).faults).toEqual([]);
+    }
+  });
+
   test("an exposed host has no way out by a network", async () => {
     await extend(0);
     const host = { ip: Ip.parse("10.192.1.9"), prefixLength: 16 };

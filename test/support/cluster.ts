@@ -121,8 +121,6 @@ export function present(desired: DesiredNetwork, prune = true): Wanted {
 }
 
 /** What host `k` should hold of `app`, without containers. */
-export const TRANSIT = transitOf(transitPools(DEFAULT_TRANSIT_POOL), 7, [4, 6]);
-
 export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
   return {
     network: app.id,
@@ -136,11 +134,15 @@ export function dataPlane(k: number, family: Family = 4): DesiredNetwork {
       { ip: Ip.parse("fd00:192::1"), prefixLength: 64 },
     ],
     multicast: false,
-    transit: TRANSIT,
     ports: [],
     remotes: [],
     flood: [],
   };
+}
+
+/** As on a host whose containers leave by the network. */
+export function withWayOut<T extends DesiredNetwork>(desired: T): T {
+  return { ...desired, transit: transitOf(transitPools(DEFAULT_TRANSIT_POOL), 7, [4, 6]) };
 }
 
 /** Each in a group of its own, as what is wanted has them. */
