@@ -39,15 +39,16 @@ export class LeftTable {
       if (line.includes(` inet ${LEFT_TABLE}`)) this.#mend();
     };
     const again = (): void => {
-      if (signal.aborted) return;
+      if (!signal.aborted) later(() => this.#monitor(monitoring));
+    };
+    const later = (work: () => void): void => {
       setTimeout(() => {
-        if (signal.aborted) return;
-        this.#monitor(monitoring);
-        // Nobody listened meanwhile.
-        this.#mend();
+        if (!signal.aborted) work();
       }, MONITOR_AGAIN_MS).unref();
     };
     this.#nft.monitor(onLine, again, signal);
+    // Nobody listened before, nor while the program came up.
+    later(() => this.#mend());
   }
 
   /** Our own writes are told too, and then all is as it should be. What fails is tried with the next news. */
