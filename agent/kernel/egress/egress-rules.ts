@@ -9,8 +9,8 @@ const TO = `oifname "${TRANSIT_LINKS}*"`;
 /**
  * What comes from a transit leaves the host by its own address, and reaches what is outside of it or what the host has
  * published (`ct status dnat`): not another network, and no bridge but those that lead out (`uplinks`), for the others
- * are Docker's and their containers' ports are closed. What conntrack finds invalid or
- * does not track would leave with the transit's address.
+ * are Docker's and their containers' ports are closed. What conntrack finds invalid or does not track would leave with the
+ * transit's address. Behind the guards, which say of VXLAN from a container what it is (`forwarded`).
  */
 export function egressRules(uplinks: readonly string[]): string {
   const drop = "counter name unpublished drop";
@@ -23,7 +23,7 @@ table inet ${TABLE} {
   counter invalid {}
   set uplinks { type ifname; ${elements} }
   chain forward {
-    type filter hook forward priority raw; policy accept;
+    type filter hook forward priority raw + 10; policy accept;
     ${FROM} jump leaving
     ${TO} jump arriving
   }
