@@ -44,7 +44,7 @@ const { values } = parseArgs({
   },
 });
 
-const PLANT_SEEDS = 100;
+const PLANT_SEEDS = 300;
 const PROGRESS_MS = 10_000;
 const size = {
   nodes: numberOf(values.nodes),

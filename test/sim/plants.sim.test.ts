@@ -9,7 +9,7 @@ import { runSim } from "./run-sim.ts";
 const compiled = mkdtempSync(join(tmpdir(), "overlay-ts-sim-"));
 afterAll(() => rmSync(compiled, { recursive: true, force: true }));
 
-describe("a planted bug is found within a hundred seeds", () => {
+describe("a planted bug is found within three hundred seeds", () => {
   test.concurrent.each(PLANTS)("$name: $what", { timeout: 1_200_000 }, async ({ name }) => {
     const { code, output } = await runSim(["--plant", name], { NODE_COMPILE_CACHE: compiled });
     expect(output).toMatch(/found by seed \d+/);
