@@ -14,6 +14,8 @@ import type { Balancing, Client, ClientStatus, ServedAddress } from "./port.ts";
 import type { FromWorker, TablesMethod, ToWorker, WorkerOptions } from "./worker-protocol.ts";
 
 const CHECK_MS = 10_000;
+/** A thousand services of a client are compared in fifteen seconds. */
+const CALL_TIMEOUT_MS = 60_000;
 const RESTART_MS = 100;
 const RESTART_MOST_MS = 5000;
 
@@ -179,7 +181,7 @@ export class LinuxBalancing implements Balancing {
 
   #call(method: TablesMethod, ...args: unknown[]): Promise<unknown> {
     const post = this.#worker && ((call: ToWorker) => this.#tell(call));
-    return this.#calls.call(post, method, args, undefined);
+    return this.#calls.call(post, method, args, CALL_TIMEOUT_MS);
   }
 
   #tell(message: ToWorker): void {

@@ -1,4 +1,4 @@
-import type { WorkerAnswer, WorkerCall } from "../../shared/node/worker-calls.ts";
+import type { WorkerAnswer, WorkerCall, WorkerLog } from "../../shared/node/worker-calls.ts";
 import type { NetworkId } from "../../shared/ids.ts";
 import type { Service } from "../core/balancing/service.ts";
 import type { Client, ClientStatus } from "./port.ts";
@@ -18,14 +18,7 @@ export type ToWorker =
   | { readonly kind: "serve"; readonly client: Client };
 
 export type FromWorker =
-  | WorkerAnswer
-  | { readonly kind: "status"; readonly status: ClientStatus }
-  | {
-      readonly kind: "log";
-      readonly level: "info" | "warn";
-      readonly fields: Readonly<Record<string, unknown>>;
-      readonly message: string;
-    };
+  WorkerAnswer | { readonly kind: "status"; readonly status: ClientStatus } | WorkerLog;
 
 export interface WorkerOptions {
   /** Of `Counters`. */

@@ -75,7 +75,7 @@ export async function mendInet6(socket: RtNetlink, wanted: NamespaceInet): Promi
   const rules = await rules6(socket);
   await socket.batch(rules.missing.map((rule) => routing.putRule(rule, 6)));
   await deleteAtOnce(socket, rules.strays.map(routing.deleteRule));
-  const held = ofFamily(6, await addressesOn(socket, wanted.links));
+  const held = ofFamily(6, await heldOn(socket, wanted.links));
   const stays = (address: LinkAddress): boolean =>
     addresses.some(({ link, ip }) => link === address.link && ip === address.ip);
   await socket.batch(held.filter((address) => !stays(address)).map(withoutAddress));
@@ -150,7 +150,7 @@ async function difference(
   >
 > {
   const actual = {
-    addresses: ofFamily(4, await addressesOn(socket, links)),
+    addresses: ofFamily(4, await heldOn(socket, links)),
     routes: (await socket.dump(routing.dumpRoutes)).map(routing.decodeRoute),
     rules: (await socket.dump(routing.dumpRules)).map(routing.decodeRule),
   };
@@ -158,7 +158,7 @@ async function difference(
   return inetDifference(actual, wanted);
 }
 
-async function addressesOn(socket: RtNetlink, links: readonly number[]): Promise<LinkAddress[]> {
+async function heldOn(socket: RtNetlink, links: readonly number[]): Promise<LinkAddress[]> {
   const at = await addressesOf(socket);
   return links.flatMap((link) => at(link).map((address) => ({ ...address, link })));
 }

@@ -13,6 +13,14 @@ export type WorkerAnswer =
   | { readonly kind: "done"; readonly id: number; readonly value: unknown }
   | { readonly kind: "failed"; readonly id: number; readonly failure: Failure };
 
+/** Of the worker's, in the log of the thread that has one. */
+export interface WorkerLog {
+  readonly kind: "log";
+  readonly level: "info" | "warn";
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly message: string;
+}
+
 interface Pending {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;

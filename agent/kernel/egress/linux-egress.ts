@@ -15,7 +15,7 @@ import {
 import { changedLink, type Link, RTNLGRP } from "../netlink/route.ts";
 import { RtNetlink } from "../netlink/socket.ts";
 import { netSettingFaults } from "../netns.ts";
-import { Nft, rulesOf } from "../nft/nft.ts";
+import { countersOf, Nft, rulesOf } from "../nft/nft.ts";
 import type { Egress } from "../port.ts";
 import { egressRules, NO_EGRESS_RULES, TABLE } from "./egress-rules.ts";
 import { ForwardChain } from "./forward-chain.ts";
@@ -71,11 +71,7 @@ export class LinuxEgress implements Egress {
   }
 
   async counters(): Promise<Readonly<Record<string, number>>> {
-    const table = (await this.#nft.smallTable("inet", TABLE)) ?? [];
-    const counters = table.flatMap(
-      (entry) => (entry as { counter?: { name: string; packets: number } }).counter ?? [],
-    );
-    return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
+    return countersOf((await this.#nft.smallTable("inet", TABLE)) ?? []);
   }
 
   onChange(listener: () => void): void {

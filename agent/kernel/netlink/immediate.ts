@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import koffi from "koffi";
 import { OverlayError } from "../../../shared/errors.ts";
-import { errnoName } from "../errno.ts";
+import { refusedByKernel } from "../errno.ts";
 import { decodeFrames, encodeFrame, type NetlinkMessage } from "./codec.ts";
 import type { Request } from "./socket.ts";
 
@@ -79,13 +79,9 @@ export class ImmediateNetlink {
   }
 }
 
+const LOOKS =
+  "check that the kernel has nf_tables and nf_conntrack_netlink; the next look tries again";
+
 function refused(op: string, code: number): OverlayError {
-  const errno = errnoName(code);
-  return new OverlayError({
-    code: "NETLINK",
-    op,
-    errno,
-    message: `the kernel refused ${op}: ${errno}`,
-    next: "check that the kernel has nf_tables and nf_conntrack_netlink; the next look tries again",
-  });
+  return refusedByKernel(op, code, LOOKS);
 }

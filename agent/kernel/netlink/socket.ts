@@ -1,7 +1,7 @@
 import type { RawNetlinkSocket } from "netlink";
 import { asFailure, OverlayError } from "../../../shared/errors.ts";
 import { decodeFrames, encodeFrame, type NetlinkMessage } from "./codec.ts";
-import { errnoName } from "../errno.ts";
+import { errnoName, refusedByKernel } from "../errno.ts";
 import { NETLINK, type NetlinkFamily, openNetlinkSocket } from "./raw-socket.ts";
 
 const NLM_F_REQUEST = 1;
@@ -188,15 +188,8 @@ export class RtNetlink extends Netlink {
   }
 }
 
+const LACKS = "load what it lacks: `modprobe -a vxlan bridge veth`";
+
 function kernelError(op: string, code: number): OverlayError {
-  const errno = errnoName(code);
-  return new OverlayError({
-    code: "NETLINK",
-    op,
-    errno,
-    message: `the kernel refused ${op}: ${errno}`,
-    ...(errno === "EOPNOTSUPP"
-      ? { next: "load what it lacks: `modprobe -a vxlan bridge veth`" }
-      : {}),
-  });
+  return refusedByKernel(op, code, errnoName(code) === "EOPNOTSUPP" ? LACKS : undefined);
 }

@@ -11,7 +11,7 @@ import {
   sealedOf,
   SETS,
 } from "./guard-sets.ts";
-import { Nft, rulesOf } from "./nft.ts";
+import { countersOf, Nft, rulesOf } from "./nft.ts";
 import type { Guards, GuardWork } from "../port.ts";
 
 /** For so long after a write its own notifications still come. */
@@ -94,9 +94,7 @@ export class NftGuards implements Guards {
   }
 
   async counters(): Promise<Readonly<Record<string, number>>> {
-    const table = (await this.#nft.table("inet", TABLE)) ?? [];
-    const counters = table.flatMap((entry) => (entry as { counter?: Counter }).counter ?? []);
-    return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
+    return countersOf((await this.#nft.table("inet", TABLE)) ?? []);
   }
 
   /**
@@ -191,8 +189,6 @@ export class NftGuards implements Guards {
     }
   }
 }
-
-type Counter = { name: string; packets: number };
 
 /** What is not in sets: another one is another table. */
 function shapeOf({ underlayFamily, classPorts, meshPorts, ipsec }: DesiredGuards): string {

@@ -167,6 +167,14 @@ export function rulesOf(table: readonly unknown[]): string {
   return JSON.stringify(kept, (name, value: unknown) => (name === "handle" ? undefined : value));
 }
 
+/** Packets, by the counter's name. */
+export function countersOf(table: readonly unknown[]): Record<string, number> {
+  const counters = table.flatMap(
+    (entry) => (entry as { counter?: { name: string; packets: number } }).counter ?? [],
+  );
+  return Object.fromEntries(counters.map(({ name, packets }) => [name, packets]));
+}
+
 function failed(op: string, why: string): OverlayError {
   return new OverlayError({
     code: "NETLINK",

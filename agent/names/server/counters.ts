@@ -1,5 +1,7 @@
-/** What is counted, by what happened. Kept in memory that both threads see: it outlives a worker. */
-export const COUNTERS = [
+import { SharedCounters } from "../../../shared/node/shared-counters.ts";
+
+/** What is counted, by what happened. */
+const COUNTERS = [
   /** Answered here, with a record or more. */
   "answered",
   /** Answered here: the name is known, and has no such record or nobody who may answer. */
@@ -31,29 +33,8 @@ export const COUNTERS = [
   "adoptedReleased",
 ] as const;
 
-export type Counter = (typeof COUNTERS)[number];
-
-const PLACES = new Map<Counter, number>(COUNTERS.map((name, place) => [name, place]));
-
-/** One writer a counter. */
-export class Counters {
-  readonly memory: SharedArrayBuffer;
-  readonly #values: Float64Array;
-
-  constructor(memory = new SharedArrayBuffer(COUNTERS.length * 8)) {
-    this.memory = memory;
-    this.#values = new Float64Array(memory);
-  }
-
-  count(name: Counter, by = 1): void {
-    const place = PLACES.get(name)!;
-    this.#values[place] = this.#values[place]! + by;
-  }
-
-  read(): Record<Counter, number> {
-    return Object.fromEntries(COUNTERS.map((name, place) => [name, this.#values[place]])) as Record<
-      Counter,
-      number
-    >;
+export class Counters extends SharedCounters<(typeof COUNTERS)[number]> {
+  constructor(memory?: SharedArrayBuffer) {
+    super(COUNTERS, memory);
   }
 }

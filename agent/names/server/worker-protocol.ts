@@ -1,4 +1,4 @@
-import type { WorkerAnswer, WorkerCall } from "../../../shared/node/worker-calls.ts";
+import type { WorkerAnswer, WorkerCall, WorkerLog } from "../../../shared/node/worker-calls.ts";
 import type { GateSockets } from "./sockets.ts";
 import type { SandboxId, SandboxStatus, TableChange } from "./port.ts";
 
@@ -21,12 +21,7 @@ export type FromWorker =
   /** The worker does not use its sockets any more. */
   | { readonly kind: "closed"; readonly id: SandboxId }
   | { readonly kind: "status"; readonly status: SandboxStatus }
-  | {
-      readonly kind: "log";
-      readonly level: "info" | "warn";
-      readonly fields: Readonly<Record<string, unknown>>;
-      readonly message: string;
-    };
+  | WorkerLog;
 
 export interface WorkerOptions {
   /** Of `Counters`. */
