@@ -448,7 +448,7 @@ describe.each([4, 6] as const)("the guards of a host whose underlay is IPv%i", (
       }
     });
 
-    test.each(["docker0", "br-0123456789ab", "ovc0123456789"])(
+    test.each(["docker0", "br-0123456789ab", "ovc0123456789", "ovt0"])(
       "no connection to the mesh or the controller from %s",
       async (link) => {
         for (const command of [

@@ -2,7 +2,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { DesiredNetwork } from "../../agent/core/data-plane/kernel-state.ts";
 import {
   DEFAULT_TRANSIT_POOL,
@@ -10,6 +10,7 @@ import {
   transitPools,
 } from "../../agent/core/data-plane/transit.ts";
 import { LinuxEgress } from "../../agent/kernel/egress/linux-egress.ts";
+import { Nft } from "../../agent/kernel/nft/nft.ts";
 import { LinuxKernel } from "../../agent/kernel/linux-kernel.ts";
 import { addressesOf } from "../../shared/documents.ts";
 import { NetworkId, Vni } from "../../shared/ids.ts";
@@ -342,6 +343,20 @@ describe("the way out", () => {
     expect(egress.blocked(4)).toMatchObject({ code: "UNSUPPORTED" });
     await egress.remove();
     expect(chain()).toEqual(["-N DOCKER-USER"]);
+  });
+
+  test("what is told while the rules are looked at is looked for with the next time", async () => {
+    const looked = vi.spyOn(Nft.prototype, "smallForm");
+    try {
+      const looking = egress.set();
+      egress.recheck();
+      await looking;
+      looked.mockClear();
+      await egress.set();
+      expect(looked).toHaveBeenCalledTimes(1);
+    } finally {
+      looked.mockRestore();
+    }
   });
 
   test("a host that does not forward, and a chain of somebody else's that drops, are named", async () => {

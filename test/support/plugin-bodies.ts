@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import type { CallCounts } from "../../agent/docker/plugin/counters.ts";
+import type { NetworkId } from "../../shared/ids.ts";
 import type { FakeHost } from "./fake-host.ts";
 
 /** Bodies of Docker's calls for tests, and what holds of every refusal. */
@@ -137,6 +138,17 @@ export async function makeNetwork(host: FakeHost): Promise<string> {
 }
 
 /** An endpoint as `docker run` makes it; its address with prefix. */
+/** A network that is made there, with a container whose address is 10.7.0.9, and its namespace. */
+export async function joinNetwork(host: FakeHost, sandbox: string): Promise<NetworkId> {
+  const pools = [{ AddressSpace: "LocalDefault", Pool: SUBNET, Gateway: "10.7.0.1/24" }];
+  await host.call("NetworkDriver.CreateNetwork", createNetwork({ pools }));
+  await host.call("NetworkDriver.CreateEndpoint", createEndpoint("10.7.0.9/24"));
+  const SandboxKey = `/run/docker/netns/${sandbox}`;
+  await host.call("NetworkDriver.Join", { ...joinBody(), SandboxKey });
+  const [network] = host.agent.bindings.networks().values();
+  return network!;
+}
+
 export async function makeEndpoint(host: FakeHost, poolId: string, id = ENDPOINT): Promise<string> {
   const asked = { PoolID: poolId, Address: "", Options: null };
   const { Address } = await done(host, "IpamDriver.RequestAddress", asked);

@@ -32,7 +32,7 @@ export class LinuxEgress implements Egress {
   #blocked: Readonly<Record<Family, Failure | undefined>> = { 4: NOT_LOOKED, 6: NOT_LOOKED };
   #listener: () => void = () => {};
   #written: string | undefined;
-  #doubted = true;
+  #doubted = false;
 
   constructor({ hostNetns }: { hostNetns?: string }) {
     this.#netns = hostNetns;
@@ -47,13 +47,15 @@ export class LinuxEgress implements Egress {
   }
 
   async set(): Promise<void> {
+    const doubted = this.#doubted;
+    // Before the look: what is told meanwhile is of after it.
+    this.#doubted = false;
     const script = egressRules(await this.#uplinks());
-    if (this.#written !== script || (this.#doubted && !(await this.#holds(script)))) {
+    if (this.#written !== script || (doubted && !(await this.#holds(script)))) {
       this.#written = undefined;
       await this.#nft.change(script, "the ways out");
       this.#written = script;
     }
-    this.#doubted = false;
     this.#blocked = { 4: await this.#look(4), 6: await this.#look(6) };
   }
 

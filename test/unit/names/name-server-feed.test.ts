@@ -12,13 +12,7 @@ import type { Ip } from "../../../shared/ip.ts";
 import { ruleMac } from "../../../shared/mac.ts";
 import { failOnCrashes } from "../../support/crashes.ts";
 import { type FakeCluster, fakeCluster, type FakeHost } from "../../support/fake-host.ts";
-import {
-  createEndpoint,
-  createNetwork,
-  ENDPOINT,
-  endpointBody,
-  joinBody,
-} from "../../support/plugin-bodies.ts";
+import { ENDPOINT, endpointBody, joinNetwork } from "../../support/plugin-bodies.ts";
 import { PATIENT } from "../../support/patient.ts";
 
 failOnCrashes();
@@ -33,14 +27,7 @@ let network: NetworkId;
 beforeEach(async () => {
   cluster = await fakeCluster(2, directory);
   [h1, h2] = cluster.hosts as [FakeHost, FakeHost];
-  const pools = [{ AddressSpace: "LocalDefault", Pool: "10.7.0.0/24", Gateway: "10.7.0.1/24" }];
-  await h1.call("NetworkDriver.CreateNetwork", createNetwork({ pools }));
-  await h1.call("NetworkDriver.CreateEndpoint", createEndpoint("10.7.0.9/24"));
-  await h1.call("NetworkDriver.Join", {
-    ...joinBody(),
-    SandboxKey: `/run/docker/netns/${SANDBOX}`,
-  });
-  [network] = [...h1.agent.bindings.networks().values()] as [NetworkId];
+  network = await joinNetwork(h1, SANDBOX);
 });
 
 afterEach(() => cluster.stop());
